@@ -1,0 +1,39 @@
+"""Toy data with a closed form: equal Gaussians on a circle."""
+
+import math
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import PositiveFloat, PositiveInt
+
+from trainer.data.dataset import Dataset
+from trainer.randomness import Stream
+from trainer.spec import Spec
+
+
+class Gaussians(Spec):
+    """Points in the plane from equal isotropic Gaussians whose means lie on a circle."""
+
+    kind: Literal["gaussians"] = "gaussians"
+    modes: PositiveInt = 8
+    """Number of Gaussians."""
+    radius: PositiveFloat = 0.7
+    """Radius of the circle of means."""
+    std: PositiveFloat = 0.05
+    """Standard deviation of each Gaussian."""
+    examples: PositiveInt = 4096
+    """Points drawn, once, from a fixed stream."""
+
+    def load(self, root: Path) -> Dataset:
+        """Points [examples, 2] with the mode as label."""
+        index = torch.arange(self.examples)
+        mode = index % self.modes
+        angle = 2.0 * math.pi * mode / self.modes
+        noise = Stream(0, "data/gaussians").normal(index, (2,))
+        points = self.radius * torch.stack([angle.cos(), angle.sin()], 1) + self.std * noise
+        return Dataset(points, mode, levels=None)
+
+    def fingerprint(self, root: Path) -> str:
+        """The spec says everything about the points."""
+        return self.digest()

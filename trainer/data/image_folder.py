@@ -1,0 +1,78 @@
+"""A folder of image files as a resident data set."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import PositiveInt
+
+from trainer.data.dataset import Dataset
+from trainer.errors import DataError
+from trainer.spec import Spec
+
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
+SAMPLED_FILES = 256
+"""Files whose content enters the fingerprint; of all others name and size do."""
+
+
+class ImageFolder(Spec):
+    """Image files under a folder, in sorted order; sub-folder names are the classes."""
+
+    kind: Literal["image_folder"] = "image_folder"
+    path: str
+    """Folder; relative paths start at the data root (the working directory)."""
+    size: PositiveInt = 32
+    """Side in pixels: the short side is resized (antialiased bicubic), then the centre cropped."""
+    grayscale: bool = False
+    """One channel instead of three."""
+    flip: bool = True
+    """Mirror left to right at random during training."""
+
+    def load(self, root: Path) -> Dataset:
+        """Images uint8 [N, C, size, size]; labels from sub-folders if there are any."""
+        folder, files = self._files(root)
+        images = np.stack([self._image(file) for file in files])
+        names = [file.parent.relative_to(folder).as_posix() for file in files]
+        classes = {name: i for i, name in enumerate(sorted(set(names)))}
+        labels = torch.tensor([classes[name] for name in names]) if len(classes) > 1 else None
+        return Dataset(torch.from_numpy(images), labels, levels=255, flip=self.flip)
+
+    def fingerprint(self, root: Path) -> str:
+        """Digest of names and sizes of all files and the content of an even sample of them."""
+        folder, files = self._files(root)
+        digest = hashlib.sha256(f"{self.size}/{self.grayscale}".encode())
+        stride = max(1, len(files) // SAMPLED_FILES)
+        for i, file in enumerate(files):
+            digest.update(f"{file.relative_to(folder).as_posix()}:{file.stat().st_size}\n".encode())
+            if i % stride == 0:
+                digest.update(file.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def _files(self, root: Path) -> tuple[Path, list[Path]]:
+        folder = (root / Path(self.path).expanduser()).resolve()
+        if not folder.is_dir():
+            raise DataError(f"data.path: {folder} is not a folder on this machine")
+        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in EXTENSIONS)
+        if not files:
+            raise DataError(
+                f"data.path: no image files ({', '.join(sorted(EXTENSIONS))}) under {folder}"
+            )
+        return folder, files
+
+    def _image(self, file: Path) -> np.ndarray:
+        try:
+            with Image.open(file) as opened:
+                image = opened.convert("L" if self.grayscale else "RGB")
+        except OSError as error:
+            raise DataError(
+                f"data.path: {file} cannot be read as an image ({error}): repair or remove it"
+            ) from error
+        scale = self.size / min(image.size)
+        width, height = (max(self.size, round(side * scale)) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        cropped = np.asarray(image.crop((left, top, left + self.size, top + self.size)))
+        return cropped[None] if self.grayscale else np.ascontiguousarray(cropped.transpose(2, 0, 1))

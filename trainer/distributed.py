@@ -1,0 +1,64 @@
+"""Which share of the work is mine? Rank, size and reductions, with or without torch.distributed."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the workers of one trial."""
+
+    rank: int
+    size: int
+
+    @classmethod
+    def current(cls) -> "World":
+        """From the process group if one is initialized, else a world of one."""
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size())
+        return cls(0, 1)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """My contiguous part of `count` items; sizes differ by at most one."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def sum_(self, *tensors: Tensor) -> None:
+        """Add up over workers, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows of all workers in order of rank."""
+        if self.size == 1:
+            return rows
+        counts = torch.zeros(self.size, dtype=torch.long, device=rows.device)
+        counts[self.rank] = len(rows)
+        self.sum_(counts)
+        padded = rows.new_zeros(int(counts.max()), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:n] for part, n in zip(parts, counts.tolist(), strict=True)])
+
+    def barrier(self) -> None:
+        """Wait for all workers."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def best_device(name: str = "auto") -> torch.device:
+    """`auto`: the current CUDA device if there is one, else the processor."""
+    if name != "auto":
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

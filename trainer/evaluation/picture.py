@@ -1,0 +1,49 @@
+"""What do the samples look like? One PNG per set: a grid of images, or a scatter of points."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+SMALLEST_SIDE = 32
+"""Images below this many pixels are enlarged by whole factors, so that a grid can be looked at."""
+
+
+def save_samples(x: Tensor, file: Path) -> None:
+    """Write x [B, C, H, W] or points [B, 2] in [-1, 1] as a PNG, whole or not at all."""
+    picture = _grid(x) if x.ndim == 4 else _scatter(x)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    picture.save(partial, format="PNG", optimize=True)
+    partial.replace(file)
+
+
+def _grid(x: Tensor, gap: int = 1) -> Image.Image:
+    values = ((x.float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().byte().cpu().numpy()
+    if values.shape[1] not in (1, 3):
+        values = values[:, :1]
+    factor = max(1, math.ceil(SMALLEST_SIDE / values.shape[2]))
+    values = values.repeat(factor, 2).repeat(factor, 3)
+    count, channels, height, width = values.shape
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    sheet = np.full(
+        (channels, rows * (height + gap) - gap, columns * (width + gap) - gap), 96, np.uint8
+    )
+    for i, image in enumerate(values):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        sheet[:, top : top + height, left : left + width] = image
+    return Image.fromarray(sheet[0] if channels == 1 else sheet.transpose(1, 2, 0))
+
+
+def _scatter(x: Tensor, side: int = 256) -> Image.Image:
+    points = x.float().flatten(1)[:, :2].clamp(-1.2, 1.2).cpu().numpy()
+    pixel = np.rint((points / 1.2 + 1.0) * 0.5 * (side - 1)).astype(int)
+    sheet = np.full((side, side), 255, np.uint8)
+    for dx in (0, 1):
+        for dy in (0, 1):
+            rows = np.clip(side - 1 - pixel[:, 1] + dy, 0, side - 1)
+            sheet[rows, np.clip(pixel[:, 0] + dx, 0, side - 1)] = 30
+    return Image.fromarray(sheet)

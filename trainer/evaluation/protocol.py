@@ -1,0 +1,95 @@
+"""Under which protocol was a number measured? Specs of generation and measurement, and the id they share.
+
+Two numbers may stand on one axis only when their protocol ids are equal.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+
+from trainer.diffusion.schedule import AnySchedule
+from trainer.diffusion.solver import AnySolver, DPMpp2M
+from trainer.evaluation.features import AnyFeatures, Classifier
+from trainer.evaluation.metric import MetricName
+from trainer.spec import Spec
+
+METRIC_VERSION = "1"
+"""Part of every protocol id. Raised whenever a metric's code changes its numbers."""
+
+
+class Generation(Spec):
+    """How images are generated: how many, by which solver, on which grid."""
+
+    images: Annotated[int, Field(ge=2)]
+    """Number of generated images."""
+    steps: PositiveInt
+    """Solver steps (grid levels); the table of a run reports the network evaluations they cost."""
+    solver: AnySolver = DPMpp2M()
+    """How do we come back from noise?"""
+    grid: AnySchedule | None = None
+    """Any schedule serves as grid; null: the trial's own schedule."""
+    clip: bool = True
+    """Clip x0_hat to [-1, 1] at every step."""
+
+    @model_validator(mode="after")
+    def _grid_has_levels(self) -> "Generation":
+        if self.grid is not None:
+            self.grid.grid(self.steps)
+        return self
+
+
+class Evaluation(Spec):
+    """When, how and with what a trial is measured. Evaluation never advances the training's random streams."""
+
+    evaluations: PositiveInt = 8
+    """How many points the convergence curve has; the last is the end of the budget."""
+    spacing: Literal["even", "doubling"] = "even"
+    """`even`: equal intervals. `doubling`: at 1, 1/2, 1/4 ... of the budget, for a logarithmic axis."""
+    every_kimg: PositiveFloat | None = None
+    """Interval in thousands of training images; if given, it replaces `evaluations` and `spacing`."""
+    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)] = ("fid",)
+    """What is measured."""
+    features: AnyFeatures = Classifier()
+    """Feature space of the metrics."""
+    full: Generation
+    """The reported protocol (`eval/...`): at the end, or at every evaluation if there is no `rung`."""
+    rung: Generation | None = None
+    """The cheap protocol of the convergence curve (`rung/...`), at every evaluation including the last."""
+    noise_seed: int = 0
+    """Seed of the starting noise, the same for every trial of an experiment."""
+    batch_size: PositiveInt = 500
+    """Images generated together on one worker; no part of any result."""
+
+    def points(self, total: int, batch_size: int) -> list[int]:
+        """Images seen at each evaluation, rising, the last being `total`; multiples of the training batch."""
+        steps = total // batch_size
+        if self.every_kimg is not None:
+            every = max(1, round(1000 * self.every_kimg / batch_size))
+            marks = [*range(every, steps - every // 2, every), steps]
+        elif self.spacing == "even":
+            marks = [round(steps * (i + 1) / self.evaluations) for i in range(self.evaluations)]
+        else:
+            marks = [
+                round(steps * 0.5 ** (self.evaluations - 1 - i)) for i in range(self.evaluations)
+            ]
+        return [mark * batch_size for mark in sorted({max(1, mark) for mark in marks})]
+
+    def protocol_id(self, name: Literal["full", "rung"], reference: str) -> str | None:
+        """12 hex digits over everything that makes numbers comparable, or None if there is no such protocol.
+
+        `reference` identifies the reference statistics: data set, extractor and its weights. The trial's own
+        schedule enters only as the answer to `grid: null` ("the trained schedule"), so trials on different
+        schedules stay comparable under one rule.
+        """
+        generation = self.full if name == "full" else self.rung
+        if generation is None:
+            return None
+        parts = {
+            "generation": generation.model_dump(mode="json"),
+            "reference": reference,
+            "noise_seed": self.noise_seed,
+            "version": METRIC_VERSION,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

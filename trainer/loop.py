@@ -1,0 +1,282 @@
+"""How is a trial trained? One loop, a generator of reports: no callbacks, no hidden state.
+
+Kill it anywhere and call it again with the same directory: it continues from the newest whole
+checkpoint, and everything it yields is equal, to the last bit, to a run that was never interrupted.
+"""
+
+import contextlib
+import copy
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainer import state as checkpoint
+from trainer.data import Batches
+from trainer.diffusion.process import training_levels
+from trainer.diffusion.timestep import spread
+from trainer.distributed import World, best_device
+from trainer.ema import Average
+from trainer.errors import UserError
+from trainer.evaluation.evaluator import Evaluator
+from trainer.evaluation.picture import save_samples
+from trainer.randomness import Stream, derive
+from trainer.report import Report, Result, append_report, rewind_reports, write_result
+from trainer.trial import TrialSpec
+
+
+@dataclass
+class _Progress:
+    """What a checkpoint holds besides tensors."""
+
+    images: int = 0
+    seconds: float = 0.0
+    eval_seconds: float = 0.0
+    window: list[float] = field(default_factory=list)
+    """Batch losses since the last point of the loss curve."""
+    series: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    """Points of the loss curve since the last report."""
+
+
+def train(
+    trial: TrialSpec,
+    directory: Path,
+    *,
+    cache: Path,
+    data_root: Path = Path(),
+    device: str = "auto",
+    checkpoint_every_s: float = 60.0,
+) -> Iterator[Report]:
+    """Train `trial` in `directory`, yielding a report at each evaluation point; the last has `done`.
+
+    A checkpoint is written with every report, and between reports after `checkpoint_every_s` seconds.
+    Under torch.distributed every worker calls this and yields the same images; rank 0 writes the files.
+    Raises UserError when batch, workers and microbatch do not divide, or the data is unfit.
+    """
+    world, on = World.current(), best_device(device)
+    share, slices = _slices(trial, world)
+    dataset = trial.data.load(data_root).to(on)
+    network = build_network(trial, dataset.shape).to(on)
+    average = Average(trial.ema, network, copy.deepcopy(network))
+    optimizer = trial.optimizer.build(network)
+    evaluator = Evaluator(trial.evaluation, trial.diffusion, dataset, cache)
+    directory.mkdir(parents=True, exist_ok=True)
+
+    saved, notes = checkpoint.load_newest(directory, on)
+    world.barrier()
+    progress = _restore(saved, network, average, optimizer) if saved else _Progress()
+    if world.first:
+        rewind_reports(directory, progress.images)
+
+    batches = Batches(dataset, trial.seed)
+    eps_stream, time_stream = Stream(trial.seed, "train/eps"), Stream(trial.seed, "train/time")
+    forward: nn.Module = torch.compile(network) if trial.train.compile else network  # type: ignore[assignment]
+    if world.size > 1:
+        forward = DistributedDataParallel(forward)
+    autocast = torch.autocast(on.type, torch.bfloat16, enabled=trial.train.precision == "bf16")
+    batch_size, total = trial.train.batch_size, trial.total_images()
+    points = [point for point in trial.evaluation_points() if point > progress.images]
+    log_every = _log_every(trial)
+    pending: list[Tensor] = []
+    failure: str | None = None
+    mark = saved_at = time.perf_counter()
+    mark_images = progress.images
+
+    while points:
+        step = progress.images // batch_size
+        first = progress.images + world.rank * share
+        if _has_dropout(network):
+            torch.manual_seed(derive(trial.seed, f"train/dropout/{first}"))
+        rate = trial.optimizer.lr * trial.optimizer.lr_schedule.factor(
+            progress.images + batch_size, total
+        )
+        for group in optimizer.param_groups:
+            _set_rate(group, rate)
+        batch_loss = torch.zeros((), device=on)
+        for i, (start, count) in enumerate(slices):
+            index = torch.arange(first + start, first + start + count, device=on)
+            x0 = batches.get(first + start, count)
+            eps = eps_stream.normal(index, dataset.shape)
+            levels = training_levels(trial.diffusion, _times(trial, time_stream, index))
+            last = i == len(slices) - 1
+            with contextlib.nullcontext() if last or world.size == 1 else forward.no_sync():  # type: ignore[operator]
+                with autocast:
+                    loss = trial.diffusion.loss(forward, x0, eps, levels).sum() / share
+                loss.backward()  # type: ignore[no-untyped-call]
+            batch_loss += loss.detach()
+        if trial.optimizer.grad_clip is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), trial.optimizer.grad_clip, foreach=True)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        average.update()
+        pending.append(batch_loss)
+        progress.images = (step + 1) * batch_size
+
+        if progress.images % log_every and progress.images != points[0]:
+            continue
+        progress.window += _losses(pending, world)
+        pending.clear()
+        if progress.images % log_every == 0 or progress.images == total:
+            mean = sum(progress.window) / len(progress.window)
+            progress.window.clear()
+            progress.series.append((progress.images, {"train/loss": mean}))
+            if not math.isfinite(mean):
+                failure = (
+                    f"diverged: the training loss is {mean} at {progress.images / 1000:g} kimg"
+                )
+        if failure is None and progress.images != points[0]:
+            if world.first and time.perf_counter() - saved_at > checkpoint_every_s:
+                checkpoint.save(
+                    directory, progress.images, _state(progress, network, average, optimizer)
+                )
+                saved_at = time.perf_counter()
+            continue
+
+        elapsed = time.perf_counter() - mark
+        progress.seconds += elapsed
+        metrics = {"sys/img_per_s": (progress.images - mark_images) / elapsed}
+        metrics |= progress.series[-1][1] if progress.series else {}
+        picture = None
+        if failure is None:
+            clock = time.perf_counter()
+            measured = [
+                evaluator.measure(average.network, name, world) for name in _due(trial, progress)
+            ]
+            for measurement in measured:
+                metrics |= measurement.metrics
+            if not all(measurement.finite for measurement in measured):
+                failure = (
+                    f"diverged: generated samples are not finite at {progress.images / 1000:g} kimg"
+                )
+            elif world.first:
+                picture = f"samples/{progress.images:012d}.png"
+                save_samples(measured[-1].samples, directory / picture)
+            metrics["sys/eval_s"] = time.perf_counter() - clock
+            progress.eval_seconds += metrics["sys/eval_s"]
+        done = failure is not None or progress.images == total
+        report = Report(
+            progress.images, time.time(), metrics, progress.series, picture, done, failure, notes
+        )
+        progress.series = []
+        if world.first:
+            append_report(directory, report)
+            checkpoint.save(
+                directory, progress.images, _state(progress, network, average, optimizer)
+            )
+            if done:
+                write_result(directory, _result(report, progress, evaluator, network))
+        world.barrier()
+        yield report
+        points = [] if done else points[1:]
+        notes = []
+        mark = saved_at = time.perf_counter()
+        mark_images = progress.images
+
+
+def build_network(trial: TrialSpec, shape: tuple[int, ...]) -> nn.Module:
+    """The trial's network with its initial weights: the same for every trial of equal seed and model.
+
+    Raises UserError when the model does not fit data of this shape.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(trial.seed, "init"))
+        try:
+            return trial.model.build(shape)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+
+def _slices(trial: TrialSpec, world: World) -> tuple[int, list[tuple[int, int]]]:
+    """This worker's share of a batch, cut into (start, count) forward passes."""
+    batch = trial.train.batch_size
+    if batch % world.size:
+        raise UserError(
+            f"train.batch_size: {batch} cannot be shared by {world.size} workers: use a multiple of {world.size}"
+        )
+    share = batch // world.size
+    micro = min(trial.train.microbatch or share, share)
+    return share, [(start, min(micro, share - start)) for start in range(0, share, micro)]
+
+
+def _times(trial: TrialSpec, stream: Stream, index: Tensor) -> Tensor:
+    """The uniform u behind each example's noise level, float64 in (0, 1)."""
+    draw = trial.diffusion.timesteps.draw
+    source = index - index % 2 if draw == "antithetic" else index
+    return spread(stream.uniform(source), index, trial.train.batch_size, draw)
+
+
+def _due(trial: TrialSpec, progress: _Progress) -> list[Literal["full", "rung"]]:
+    """Protocols to measure now: the cheap curve always, the full one at the end or if it is the only one."""
+    if trial.evaluation.rung is None:
+        return ["full"]
+    return ["rung", "full"] if progress.images == trial.total_images() else ["rung"]
+
+
+def _log_every(trial: TrialSpec) -> int:
+    """Images between points of the loss curve, a multiple of the batch."""
+    batch, total = trial.train.batch_size, trial.total_images()
+    wanted = 1000 * trial.train.log_every_kimg if trial.train.log_every_kimg else total / 100
+    return max(1, round(wanted / batch)) * batch
+
+
+def _losses(pending: list[Tensor], world: World) -> list[float]:
+    """Batch losses averaged over workers; the only point at which the host waits for the device."""
+    if not pending:
+        return []
+    stacked = torch.stack(pending)
+    world.sum_(stacked)
+    return [float(value) / world.size for value in stacked.tolist()]
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
+def _has_dropout(network: nn.Module) -> bool:
+    return any(isinstance(m, nn.Dropout) and m.p > 0.0 for m in network.modules())
+
+
+def _state(
+    progress: _Progress, network: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
+    return {
+        "progress": vars(progress),
+        "network": network.state_dict(),
+        "average": average.network.state_dict(),
+        "updates": average.updates,
+        "optimizer": optimizer.state_dict(),
+    }
+
+
+def _restore(
+    saved: dict[str, Any], network: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+) -> _Progress:
+    network.load_state_dict(saved["network"])
+    average.network.load_state_dict(saved["average"])
+    average.updates = saved["updates"]
+    optimizer.load_state_dict(saved["optimizer"])
+    return _Progress(**saved["progress"])
+
+
+def _result(
+    report: Report, progress: _Progress, evaluator: Evaluator, network: nn.Module
+) -> Result:
+    return Result(
+        status="finished" if report.failure is None else "diverged",
+        reason=report.failure,
+        images=report.images,
+        metrics=report.metrics,
+        seconds=progress.seconds,
+        eval_seconds=progress.eval_seconds,
+        protocol=evaluator.protocols(),
+        parameters=sum(p.numel() for p in network.parameters()),
+    )

@@ -1,0 +1,84 @@
+"""What is one training, completely? A TrialSpec: nothing else decides the numbers it gives."""
+
+import hashlib
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from trainer import CORE_VERSION
+from trainer.data import AnyData
+from trainer.diffusion.process import Diffusion
+from trainer.ema import AnyEMA, Ramp
+from trainer.evaluation.protocol import Evaluation
+from trainer.models import AnyModel
+from trainer.optimizer import AdamW
+from trainer.spec import Spec
+
+
+class Train(Spec):
+    """The budget and how a step is computed."""
+
+    kimg: PositiveFloat
+    """Budget: thousands of training images seen. Equal budgets make trials comparable."""
+    batch_size: PositiveInt = 128
+    """Global batch, over all workers and accumulation."""
+    microbatch: PositiveInt | None = None
+    """Images per forward pass on one worker; null: all of the worker's share at once."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: automatic mixed precision of forward and backward; weights and optimizer stay fp32."""
+    compile: bool = False
+    """torch.compile the network: pays off from some thousand steps on."""
+    log_every_kimg: PositiveFloat | None = None
+    """Spacing of the points of `train/loss`; null: a hundred over the budget."""
+
+
+class TrialSpec(Spec):
+    """One training: data, network, diffusion, optimizer, average, budget, evaluation and seed."""
+
+    data: AnyData
+    """What is learned."""
+    model: AnyModel
+    """The network."""
+    diffusion: Diffusion = Diffusion()
+    """Schedule, timestep sampler, weighting, prediction, objective."""
+    optimizer: AdamW = AdamW()
+    """How the weights are moved."""
+    ema: AnyEMA = Ramp()
+    """Which average of the weights is evaluated."""
+    train: Train
+    """The budget."""
+    evaluation: Evaluation
+    """How the trial is measured."""
+    seed: Annotated[NonNegativeInt, Field(lt=2**63)] = 0
+    """Seed of initial weights, data order, noise and times; shared by the cells it pairs."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrialSpec":
+        if self.steps() < 1:
+            raise ValueError(
+                f"train.kimg: {self.train.kimg:g} is less than one batch of {self.train.batch_size}"
+            )
+        for name, generation in (("full", self.evaluation.full), ("rung", self.evaluation.rung)):
+            own = self.diffusion.schedule.steps
+            if generation and generation.grid is None and own and generation.steps > own:
+                raise ValueError(
+                    f"evaluation.{name}.steps: {generation.steps} exceeds the schedule's {own} levels"
+                )
+        return self
+
+    def steps(self) -> int:
+        """Optimizer steps of the whole budget."""
+        return round(1000 * self.train.kimg / self.train.batch_size)
+
+    def total_images(self) -> int:
+        """The budget in images: a whole number of batches."""
+        return self.steps() * self.train.batch_size
+
+    def evaluation_points(self) -> list[int]:
+        """Images seen at each evaluation, rising; the last is `total_images()`."""
+        return self.evaluation.points(self.total_images(), self.train.batch_size)
+
+    def key(self, fingerprint: str) -> str:
+        """20 hex digits naming this trial: resolved spec, data fingerprint and core version."""
+        text = f"{self.canonical()}|{fingerprint}|{CORE_VERSION}"
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
