@@ -60,7 +60,10 @@ def _run(options: argparse.Namespace) -> int:
 
 def _read(path: Path) -> TrialSpec:
     try:
-        return TrialSpec.model_validate(YAML(typ="safe").load(path))
+        content = YAML(typ="safe").load(path)
+        if not isinstance(content, dict):
+            raise UserError("is empty: a trial needs data, model, train and evaluation")
+        return TrialSpec.model_validate(content)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})") from None
     except YAMLError as error:

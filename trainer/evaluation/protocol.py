@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from trainer.diffusion.schedule import AnySchedule
+from trainer.diffusion.schedule import AnySchedule, LogLinear
 from trainer.diffusion.solver import AnySolver, DPMpp2M
 from trainer.evaluation.features import AnyFeatures, Classifier
 from trainer.evaluation.metric import MetricName
@@ -28,8 +28,9 @@ class Generation(Spec):
     """Solver steps (grid levels); the table of a run reports the network evaluations they cost."""
     solver: AnySolver = DPMpp2M()
     """How do we come back from noise?"""
-    grid: AnySchedule | None = None
-    """Any schedule serves as grid; null: the trial's own schedule."""
+    grid: AnySchedule | None = LogLinear(log_snr_max=9.0, log_snr_min=-9.0)
+    """Any schedule serves as grid; null: the trial's own schedule. The default is uniform in log-SNR, as the
+    multistep solver needs, within what every published schedule trains, and equal for all cells."""
     clip: bool = True
     """Clip x0_hat to [-1, 1] at every step."""
 

@@ -1,0 +1,137 @@
+"""Proves when a trial is measured, that protocols name what they must, and that measuring is shared and repeatable."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.data import Digits, Gaussians
+from trainer.diffusion.process import Diffusion
+from trainer.distributed import World
+from trainer.errors import UserError
+from trainer.evaluation.evaluator import Evaluator, generate
+from trainer.evaluation.features import Classifier, Pixels
+from trainer.evaluation.picture import save_samples
+from trainer.evaluation.protocol import Evaluation, Generation
+from trainer.models import MLP
+from trainer.trial import TrialSpec
+
+FULL = {"images": 64, "steps": 4}
+
+
+def evaluation(**values: Any) -> Evaluation:
+    return Evaluation.model_validate({"full": FULL, **values})
+
+
+def test_points_are_whole_batches_and_end_with_the_budget() -> None:
+    assert evaluation(evaluations=4).points(4000, 100) == [1000, 2000, 3000, 4000]
+    assert evaluation(evaluations=4, spacing="doubling").points(4000, 100) == [
+        500,
+        1000,
+        2000,
+        4000,
+    ]
+    assert evaluation(every_kimg=1.5).points(4000, 100) == [1500, 4000]
+    assert evaluation(every_kimg=1.5).points(4600, 100) == [1500, 3000, 4600]
+    assert evaluation(every_kimg=0.001).points(300, 100) == [100, 200, 300]
+    assert evaluation(every_kimg=99.0).points(300, 100) == [300]
+    assert evaluation(evaluations=50).points(300, 100) == [100, 200, 300]
+
+
+def test_protocol_id_changes_with_everything_that_changes_numbers() -> None:
+    base = evaluation(rung={"images": 32, "steps": 2})
+    ids = {
+        base.protocol_id("full", "data/cnn"),
+        base.protocol_id("rung", "data/cnn"),
+        base.protocol_id("full", "data/other"),
+        evaluation(full={**FULL, "images": 65}).protocol_id("full", "data/cnn"),
+        evaluation(full={**FULL, "steps": 5}).protocol_id("full", "data/cnn"),
+        evaluation(full={**FULL, "solver": {"kind": "ddim"}}).protocol_id("full", "data/cnn"),
+        evaluation(full={**FULL, "grid": None}).protocol_id("full", "data/cnn"),
+        evaluation(noise_seed=1).protocol_id("full", "data/cnn"),
+    }
+    assert len(ids) == 8
+    assert evaluation(evaluations=3).protocol_id("full", "data/cnn") in ids
+    assert evaluation().protocol_id("rung", "data/cnn") is None
+
+
+def test_trial_refuses_more_solver_steps_than_levels(toy: dict[str, Any]) -> None:
+    toy["diffusion"] = {"schedule": {"kind": "cosine", "steps": 10}}
+    toy["evaluation"]["full"] = {"images": 64, "steps": 11, "grid": None}
+    with pytest.raises(
+        ValueError, match=r"evaluation\.full\.steps: 11 exceeds the schedule's 10 levels"
+    ):
+        TrialSpec.model_validate(toy)
+
+
+def test_classifier_learns_the_digits_and_is_cached(tmp_path: Path) -> None:
+    dataset = Digits().load(Path())
+    extract, weights = Classifier(steps=300).build(dataset, tmp_path)
+    files = list(tmp_path.glob("classifier-*.pt"))
+    assert len(files) == 1
+    stamp = files[0].stat().st_mtime_ns
+    again, same = Classifier(steps=300).build(dataset, tmp_path)
+    assert files[0].stat().st_mtime_ns == stamp
+    assert weights == same
+    x = dataset.scaled(dataset.examples)
+    features = extract(x)
+    assert features.shape == (1797, 64)
+    assert torch.equal(features, again(x))
+    # a nearest-class-mean rule in the feature space recognizes the digits, so the space is meaningful
+    assert dataset.labels is not None
+    means = torch.stack([features[dataset.labels == digit].mean(0) for digit in range(10)])
+    nearest = torch.cdist(features, means).argmin(1)
+    assert float((nearest == dataset.labels).float().mean()) > 0.97
+
+
+def test_classifier_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="use kind: pixels for points"):
+        Classifier().build(Gaussians(examples=16).load(Path()), tmp_path)
+
+
+def test_workers_share_generation_without_changing_it() -> None:
+    dataset = Gaussians(examples=256).load(Path())
+    network = MLP(width=16).build((2,))
+    diffusion = Diffusion()
+    whole = Generation.model_validate({"images": 50, "steps": 3, "solver": {"kind": "ddpm"}})
+    together = generate(network, diffusion, dataset, whole, range(50), 0)
+    shares = [World(rank, 3).share(50) for rank in range(3)]
+    assert [len(share) for share in shares] == [16, 17, 17]
+    parts = [generate(network, diffusion, dataset, whole, share, 0) for share in shares]
+    # the network's matrix products may differ in the last bits with the batch size
+    torch.testing.assert_close(together, torch.cat(parts), rtol=1e-5, atol=1e-5)
+
+
+def test_measuring_does_not_depend_on_the_global_generator(tmp_path: Path) -> None:
+    dataset = Gaussians(examples=256).load(Path())
+    spec = evaluation(features=Pixels(), metrics=["fid", "kid"])
+    evaluator = Evaluator(spec, Diffusion(), dataset, tmp_path)
+    network = MLP(width=16).build((2,))
+    first = evaluator.measure(network, "full", World(0, 1))
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    second = evaluator.measure(network, "full", World(0, 1))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first.metrics == second.metrics
+    assert set(first.metrics) == {"eval/fid", "eval/kid"}
+
+
+def test_broken_network_measures_as_not_finite(tmp_path: Path) -> None:
+    dataset = Gaussians(examples=64).load(Path())
+    spec = evaluation(features=Pixels())
+    evaluator = Evaluator(spec, Diffusion(), dataset, tmp_path)
+    measured = evaluator.measure(lambda x, c: x * float("nan"), "full", World(0, 1))
+    assert not measured.finite
+    assert measured.metrics["eval/fid"] != measured.metrics["eval/fid"]
+
+
+def test_pictures(tmp_path: Path) -> None:
+    from PIL import Image
+
+    save_samples(torch.rand(9, 1, 8, 8) * 2 - 1, tmp_path / "gray.png")
+    assert Image.open(tmp_path / "gray.png").size == (3 * 32 + 2, 3 * 32 + 2)
+    save_samples(torch.rand(4, 3, 32, 32) * 2 - 1, tmp_path / "rgb.png")
+    assert Image.open(tmp_path / "rgb.png").mode == "RGB"
+    save_samples(torch.rand(100, 2) * 2 - 1, tmp_path / "points.png")
+    assert Image.open(tmp_path / "points.png").size == (256, 256)

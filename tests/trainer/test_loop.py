@@ -1,0 +1,218 @@
+"""Proves the loop's promises: exact resume, common random numbers, elasticity, divergence as a result."""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainer.errors import UserError
+from trainer.loop import build_network, train
+from trainer.report import Report, read_reports, read_result
+from trainer.trial import TrialSpec
+
+TIMINGS = ("sys/img_per_s", "sys/eval_s")
+
+
+def trial(toy: dict[str, Any], **overrides: Any) -> TrialSpec:
+    values = copy.deepcopy(toy)
+    for path, value in overrides.items():
+        *parents, last = path.split("__")
+        target = values
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = value
+    return TrialSpec.model_validate(values)
+
+
+def run(spec: TrialSpec, directory: Path, **options: Any) -> list[Report]:
+    cache = directory.parent / "cache"
+    return list(train(spec, directory, cache=cache, device="cpu", **options))
+
+
+def numbers(reports: list[Report]) -> list[Any]:
+    """Everything but the clock."""
+    return [
+        (r.images, {k: v for k, v in r.metrics.items() if k not in TIMINGS}, r.series)
+        for r in reports
+    ]
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    newest = sorted(directory.glob("checkpoint-*"))[-1]
+    state = torch.load(newest / "state.pt", weights_only=True)
+    return {**state["network"], **{f"ema.{k}": v for k, v in state["average"].items()}}
+
+
+def test_curves_fall_and_the_result_is_written(toy: dict[str, Any], tmp_path: Path) -> None:
+    rung = {"images": 512, "steps": 8}
+    spec = trial(toy, train__kimg=12.8, evaluation__rung=rung, evaluation__spacing="doubling")
+    assert spec.evaluation_points() == [1600, 3200, 6400, 12800]
+    reports = run(spec, tmp_path / "a")
+    assert [r.images for r in reports] == spec.evaluation_points()
+    assert reports[-1].metrics["rung/fid"] < 0.3 * reports[0].metrics["rung/fid"]
+    assert "eval/fid" in reports[-1].metrics
+    assert "eval/fid" not in reports[0].metrics
+    result = read_result(tmp_path / "a")
+    assert result is not None
+    assert result.status == "finished"
+    assert result.images == spec.total_images()
+    assert result.protocol["eval"] != result.protocol["rung"]
+    assert (tmp_path / "a" / str(reports[-1].sample_png)).exists()
+    dense = [point for r in reports for point in r.series]
+    assert dense[-1][0] == spec.total_images()
+    assert len(dense) == 100
+    assert read_reports(tmp_path / "a") == reports
+
+
+def test_a_trial_repeats_itself(toy: dict[str, Any], tmp_path: Path) -> None:
+    spec = trial(toy)
+    assert numbers(run(spec, tmp_path / "a")) == numbers(run(spec, tmp_path / "b"))
+    other = run(trial(toy, seed=1), tmp_path / "c")
+    assert numbers(other) != numbers(run(spec, tmp_path / "d"))
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 3])
+def test_resume_is_exact(toy: dict[str, Any], tmp_path: Path, stop_after: int) -> None:
+    spec = trial(toy, train__log_every_kimg=0.2)
+    whole = run(spec, tmp_path / "whole")
+    loop = train(spec, tmp_path / "cut", cache=tmp_path / "cache", device="cpu")
+    for _ in range(stop_after):
+        next(loop)
+    loop.close()
+    rest = run(spec, tmp_path / "cut")
+    assert numbers(read_reports(tmp_path / "cut")) == numbers(whole)
+    assert numbers(rest) == numbers(whole)[stop_after:]
+    for name, value in weights(tmp_path / "whole").items():
+        assert torch.equal(value, weights(tmp_path / "cut")[name]), name
+
+
+def test_resume_between_reports_is_exact(toy: dict[str, Any], tmp_path: Path) -> None:
+    """A checkpoint in the middle of an interval carries the open part of the loss curve."""
+    spec = trial(toy, train__log_every_kimg=0.192, evaluation__evaluations=1)
+    whole = run(spec, tmp_path / "whole")
+    stopping = train(
+        spec, tmp_path / "cut", cache=tmp_path / "cache", device="cpu", checkpoint_every_s=0.0
+    )
+    next(stopping)
+    stopping.close()
+    for checkpoint in sorted((tmp_path / "cut").glob("checkpoint-*"))[-1:]:
+        assert checkpoint.name.endswith("2560")
+        (checkpoint / "manifest.json").unlink()
+    (tmp_path / "cut" / "result.json").unlink()
+    again = run(spec, tmp_path / "cut")
+    assert "was passed over" in again[0].notes[0]
+    assert numbers(again) == numbers(whole)
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from trainer.trial import TrialSpec
+from trainer import state
+from trainer.loop import train
+keep, count = state.save, 0
+def save(*arguments):
+    global count
+    count += 1
+    if count == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return keep(*arguments)
+state.save = save
+trial = TrialSpec.model_validate(json.loads(sys.argv[1]))
+for report in train(trial, Path(sys.argv[2]), cache=Path(sys.argv[2]).parent / "cache", device="cpu"):
+    pass
+"""
+
+
+@pytest.mark.slow
+def test_kill_minus_nine_loses_nothing(toy: dict[str, Any], tmp_path: Path) -> None:
+    """SIGKILL just before the third checkpoint, when its report is on disk already."""
+    spec = trial(toy)
+    whole = run(spec, tmp_path / "whole")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, spec.canonical(), str(tmp_path / "cut"), "3"],
+        check=False, timeout=120,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    assert len(read_reports(tmp_path / "cut")) == 3
+    rest = run(spec, tmp_path / "cut")
+    assert [r.images for r in rest] == spec.evaluation_points()[2:]
+    assert numbers(read_reports(tmp_path / "cut")) == numbers(whole)
+
+
+def test_cells_of_one_seed_share_their_randomness(toy: dict[str, Any], tmp_path: Path) -> None:
+    """Two cells with the same function of u see the same loss stream; the starting weights are shared too."""
+    plain = trial(toy)
+    same = trial(toy, diffusion={"timesteps": {"kind": "p2", "gamma": 0.0}})
+    other = trial(toy, diffusion={"timesteps": {"kind": "p2", "gamma": 1.0}})
+    assert numbers(run(plain, tmp_path / "a")) == numbers(run(same, tmp_path / "b"))
+    assert numbers(run(plain, tmp_path / "c")) != numbers(run(other, tmp_path / "d"))
+    initial = [build_network(spec, (2,)).state_dict() for spec in (plain, other)]
+    assert all(torch.equal(initial[0][name], initial[1][name]) for name in initial[0])
+
+
+def test_evaluation_does_not_advance_the_training(toy: dict[str, Any], tmp_path: Path) -> None:
+    few = run(trial(toy, evaluation__evaluations=1), tmp_path / "few")
+    many = run(trial(toy, evaluation__evaluations=8), tmp_path / "many")
+    few_loss = [point for r in few for point in r.series]
+    assert few_loss == [point for r in many for point in r.series]
+    assert few[-1].metrics["eval/fid"] == many[-1].metrics["eval/fid"]
+
+
+def test_accumulation_changes_only_the_order_of_sums(toy: dict[str, Any], tmp_path: Path) -> None:
+    spec = {"train__kimg": 0.64}
+    whole = run(trial(toy, **spec), tmp_path / "whole")
+    cut = run(trial(toy, **spec, train__microbatch=24), tmp_path / "cut")
+    # float32 sums in another order over ten AdamW steps
+    for a, b in zip(whole, cut, strict=True):
+        assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-4)
+
+
+def test_divergence_is_a_result(toy: dict[str, Any], tmp_path: Path) -> None:
+    spec = trial(toy, optimizer={"lr": 1e30, "grad_clip": None})
+    reports = run(spec, tmp_path / "a")
+    assert reports[-1].done
+    assert "diverged" in str(reports[-1].failure)
+    assert "kimg" in str(reports[-1].failure)
+    result = read_result(tmp_path / "a")
+    assert result is not None
+    assert result.status == "diverged"
+    assert result.images < spec.total_images()
+
+
+def test_model_that_does_not_fit_the_data_is_explained(toy: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="use kind: mlp"):
+        run(trial(toy, model={"kind": "unet"}), tmp_path / "a")
+    deep = {"kind": "unet", "channels": [8, 8, 8, 8, 8]}
+    with pytest.raises(UserError, match="sides divisible by 16, the images are 8 x 8"):
+        run(trial(toy, data={"kind": "digits"}, model=deep), tmp_path / "b")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [2])
+def test_torchrun_sees_the_same_examples(toy: dict[str, Any], tmp_path: Path, workers: int) -> None:
+    """`torchrun -m trainer` on two gloo workers agrees with one process to float32 reduction order."""
+    spec = trial(toy, train__kimg=0.64)
+    file = tmp_path / "trial.yaml"
+    file.write_text(json.dumps(spec.model_dump(mode="json")))
+    alone = run(spec, tmp_path / "alone")
+    subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={workers}",
+            "-m", "trainer", str(file), "--out", str(tmp_path / "many"), "--cache", str(tmp_path / "cache"),
+            "--device", "cpu",
+        ],
+        check=True, timeout=240, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    together = read_reports(tmp_path / "many")
+    assert [r.images for r in together] == [r.images for r in alone]
+    for a, b in zip(alone, together, strict=True):
+        assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-4)
+        assert a.metrics["rung/fid"] == pytest.approx(b.metrics["rung/fid"], rel=2e-3)
