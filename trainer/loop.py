@@ -36,6 +36,8 @@ class _Progress:
     """What a checkpoint holds besides tensors."""
 
     images: int = 0
+    started_s: float = field(default_factory=time.time)
+    """Unix time of the first training step."""
     seconds: float = 0.0
     eval_seconds: float = 0.0
     window: list[float] = field(default_factory=list)
@@ -274,6 +276,7 @@ def _result(
         status="finished" if report.failure is None else "diverged",
         reason=report.failure,
         images=report.images,
+        started_s=progress.started_s,
         metrics=report.metrics,
         seconds=progress.seconds,
         eval_seconds=progress.eval_seconds,

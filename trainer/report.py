@@ -60,6 +60,8 @@ class Result:
     images: int
     metrics: dict[str, float]
     """The last report's metrics."""
+    started_s: float
+    """Unix time of the first training step of the first attempt."""
     seconds: float
     """Wall seconds of training steps, over all attempts."""
     eval_seconds: float

@@ -41,6 +41,6 @@ def test_rewinding_drops_what_will_be_repeated(tmp_path: Path) -> None:
 
 def test_result(tmp_path: Path) -> None:
     assert read_result(tmp_path) is None
-    result = Result("finished", None, 5, {"eval/fid": 1.5}, 2.0, 1.0, {"eval": "ab"}, 10)
+    result = Result("finished", None, 5, {"eval/fid": 1.5}, 9.0, 2.0, 1.0, {"eval": "ab"}, 10)
     write_result(tmp_path, result)
     assert read_result(tmp_path) == result

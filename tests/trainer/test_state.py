@@ -85,5 +85,5 @@ def test_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 
     digest = hashlib.sha256((folder / "state.pt").read_bytes()).hexdigest()
     (folder / "manifest.json").write_text(json.dumps({"images": 5, "sha256": digest}))
-    with pytest.raises(Exception, match="weights_only|Unsupported"):
+    with pytest.raises(Exception, match=r"weights_only|Unsupported"):
         state.load_newest(tmp_path, CPU)

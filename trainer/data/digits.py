@@ -14,6 +14,11 @@ class Digits(Spec):
 
     kind: Literal["digits"] = "digits"
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example, known before the data is read."""
+        return (1, 8, 8)
+
     def load(self, root: Path) -> Dataset:
         """Images [1797, 1, 8, 8] and labels 0..9."""
         from sklearn.datasets import load_digits

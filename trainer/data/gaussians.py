@@ -25,6 +25,11 @@ class Gaussians(Spec):
     examples: PositiveInt = 4096
     """Points drawn, once, from a fixed stream."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example, known before the data is read."""
+        return (2,)
+
     def load(self, root: Path) -> Dataset:
         """Points [examples, 2] with the mode as label."""
         index = torch.arange(self.examples)

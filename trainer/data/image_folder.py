@@ -31,6 +31,11 @@ class ImageFolder(Spec):
     flip: bool = True
     """Mirror left to right at random during training."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example, known before the data is read."""
+        return (1 if self.grayscale else 3, self.size, self.size)
+
     def load(self, root: Path) -> Dataset:
         """Images uint8 [N, C, size, size]; labels from sub-folders if there are any."""
         folder, files = self._files(root)

@@ -76,8 +76,8 @@ class Schedule(Spec):
     def grid(self, steps: int) -> Tensor:
         """Noise levels for `steps` solver steps, float64 [steps], from t = 1 towards data.
 
-        The step after the last level goes to x0. Times are evenly spaced from 1 down to the first table entry, to 0 where log_snr(0) is finite,
-        else to 1/steps.
+        The step after the last level goes to x0. Times are evenly spaced from 1 down to the first
+        table entry, to 0 where log_snr(0) is finite, else to 1/steps.
         """
         if self.steps is not None and steps > self.steps:
             raise ValueError(

@@ -1,0 +1,1 @@
+"""What did the sweep find? Tidy data, statistics, figures, the report; it runs nothing."""

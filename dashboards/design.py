@@ -1,0 +1,100 @@
+"""How do charts look? Colours, ticks, buttons, layout: plain values that `figures` applies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#C98500",
+    "#3D9FD6",
+    "#8C6BB1",
+    "#7F7F7F",
+)
+"""Okabe and Ito's colours for all kinds of colour vision, the pale ones darkened for white."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+INK = "#6b7280"
+RULE = "rgba(128,128,128,0.22)"
+FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+def colours(cells: Sequence[str]) -> dict[str, str]:
+    """The colour of every cell, the same in every chart; from the ninth on they repeat."""
+    return dict(zip(cells, cycle(PALETTE), strict=False))
+
+
+def round_ticks(values: Sequence[float]) -> dict[str, Any]:
+    """Ticks of a logarithmic axis at 1, 2, 3, 5, 7 of every decade, fewer on long axes."""
+    low, high = min(values), max(values)
+    if low <= 0:
+        return {}
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    digits = (1, 2, 5) if high / low > 30 else (1, 1.5, 2, 3, 4, 5, 7)
+    ticks = [d * 10.0**k for k in decades for d in digits if 0.8 * low <= d * 10.0**k <= 1.2 * high]
+    return {"tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def faded(colour: str, opacity: float) -> str:
+    """A colour of the palette, partly transparent."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"
+
+
+def axis_kinds(values: Sequence[float]) -> dict[str, dict[str, Any]]:
+    """Axis settings by name, `log` only for positive values; the first is to start with."""
+    log, linear = {"type": "log", "tickmode": "array"}, {"type": "linear", "tickmode": "auto"}
+    if min(values) <= 0:
+        return {"linear": linear}
+    wide = max(values) / min(values) > 5
+    return {"log": log, "linear": linear} if wide else {"linear": linear, "log": log}
+
+
+def axis_buttons(kinds: dict[str, dict[str, Any]], *, at_top: bool) -> list[dict[str, Any]]:
+    """plotly `updatemenus` that switch the y axis, in the corner which the curves leave free."""
+    buttons = [
+        {
+            "label": name,
+            "method": "relayout",
+            "args": [{f"yaxis.{key}": value for key, value in settings.items()}],
+        }
+        for name, settings in sorted(kinds.items(), key=lambda item: item[0] != "log")
+    ]
+    place = {"y": 1, "yanchor": "top"} if at_top else {"y": 0, "yanchor": "bottom"}
+    look = {"bgcolor": "rgba(128,128,128,0.08)", "bordercolor": RULE, "showactive": False}
+    menu = {"type": "buttons", "direction": "right", "buttons": buttons, "x": 1, "xanchor": "right"}
+    size = {"pad": {"t": 4, "r": 4, "b": 4}, "font": {"size": 11, "color": INK}}
+    return [menu | place | look | size]
+
+
+def layout(*, hovermode: str, height: int, legend: bool) -> dict[str, Any]:
+    """The layout all charts share: no boxes, no background, legible on light and dark pages."""
+    return {
+        "template": "none",
+        "height": height,
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": FONT, "size": 13, "color": INK},
+        "margin": {"l": 64, "r": 16, "t": 44, "b": 52},
+        "hovermode": hovermode,
+        "showlegend": legend,
+        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+    }
+
+
+def axis() -> dict[str, Any]:
+    """What both axes of all charts share: a faint grid and small titles."""
+    return {
+        "gridcolor": RULE,
+        "tickcolor": RULE,
+        "linecolor": RULE,
+        "zeroline": False,
+        "title_standoff": 10,
+        "title_font_size": 13,
+    }

@@ -1,0 +1,137 @@
+"""Made-up sweeps with known truth: falling FID curves, a given relative effect, noise and speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dashboards.rows import curves_frame, trials_frame
+from dashboards.runs import Sweep
+
+KIMG = (9.6, 19.2, 28.8, 38.4, 48.0, 57.6)
+
+
+def fid(kimg: float) -> float:
+    """About 35 at 9.6 kimg and about 4 at 57.6: the shape of the digits sweep."""
+    return 35.0 * (kimg / 9.6) ** -1.2
+
+
+def sweep(
+    effects: dict[str, float] | None = None,
+    *,
+    seeds: int = 3,
+    noise: float = 0.02,
+    seed_noise: float = 0.05,
+    speeds: dict[str, float] | None = None,
+    finals: dict[str, list[float]] | None = None,
+    margin: float = 0.02,
+    metric: str = "eval/fid",
+    gpus: float = 0.0,
+) -> Sweep:
+    """Cells whose final metric is `1 + effect` of the baseline's; `finals` gives it exactly.
+
+    `seed_noise` is shared by all cells of a seed (pairing removes it), `noise` is a trial's own.
+    """
+    effects = {"uniform": 0.0, "under": 0.2} if effects is None else effects
+    rng = np.random.default_rng(7)
+    shared = 1 + seed_noise * rng.standard_normal(seeds)
+    rows: list[dict[str, Any]] = []
+    points: list[dict[str, Any]] = []
+    for cell, effect in effects.items():
+        speed = (speeds or {}).get(cell, 1.0)
+        for seed in range(seeds):
+            factor = shared[seed] * (1 + effect) * (1 + noise * rng.standard_normal())
+            key = f"{cell}-{seed}"
+            final = finals[cell][seed] if finals is not None else fid(57.6 * speed) * factor
+            rows.append(
+                {
+                    "cell": cell,
+                    "seed": seed,
+                    "trial_key": key,
+                    "run_id": f"run-{key}",
+                    "status": "finished",
+                    "protocol": "p-full",
+                    "protocol_rung": "p-rung",
+                    "kimg": KIMG[-1],
+                    "seconds": 24.0,
+                    metric: final,
+                }
+            )
+            identity = {"cell": cell, "seed": seed, "trial_key": key}
+            points.extend(
+                identity
+                | {"protocol": "p-rung", "metric": "rung/" + metric.split("/")[1]}
+                | {"images": round(k * 1000), "kimg": k, "value": 1.5 * fid(k * speed) * factor}
+                for k in KIMG
+            )
+            points.extend(
+                identity
+                | {"protocol": None, "metric": "train/loss"}
+                | {"images": i * 640, "kimg": i * 0.64}
+                | {"value": 0.1 + 0.9 / i + 0.02 * rng.random()}
+                for i in range(1, 91)
+            )
+    return Sweep(
+        name="synthetic",
+        cells=list(effects),
+        baseline=next(iter(effects)),
+        metric=metric,
+        margin=margin,
+        trials=trials_frame(rows),
+        curves=curves_frame(points),
+        specs={cell: specification() for cell in effects},
+        experiment_yaml="name: synthetic\nbase: presets/digits.yaml\nseeds: 3\n",
+        gpus=gpus,
+    )
+
+
+def specification() -> dict[str, Any]:
+    """The part of a resolved trial that the report explains protocols from."""
+    solver = {"kind": "dpmpp_2m"}
+    return {
+        "train": {"kimg": 57.6, "batch_size": 128},
+        "evaluation": {
+            "every_kimg": 9.6,
+            "features": {"kind": "classifier"},
+            "rung": {"images": 250, "solver": solver, "grid": None, "steps": 10},
+            "full": {"images": 1000, "solver": solver, "grid": None, "steps": 15},
+            "metrics": ["fid"],
+        },
+    }
+
+
+def ended(found: Sweep, cell: str, seed: int, status: str, reason: str | None = None) -> Sweep:
+    """The sweep with one trial that did not finish: its curve stops half-way, it has no result."""
+    import dataclasses
+
+    trials = found.trials.copy()
+    row = (trials["cell"] == cell) & (trials["seed"] == seed)
+    trials["status"] = trials["status"].astype(object)
+    trials["reason"] = trials["reason"].astype(object)
+    trials.loc[row, "status"] = status
+    trials.loc[row, "reason"] = reason
+    trials.loc[row, found.metric] = np.nan
+    trials.loc[row, "kimg"] = KIMG[2] if status != "missing" else np.nan
+    last = KIMG[2] if status != "missing" else 0.0
+    curves = found.curves
+    own = (curves["cell"] == cell) & (curves["seed"] == seed)
+    curves = curves[~own | (curves["kimg"] <= last)].reset_index(drop=True)
+    return dataclasses.replace(found, trials=trials, curves=curves)
+
+
+def grids(found: Sweep, directory: Path) -> dict[tuple[str, int], Path]:
+    """A small PNG sample grid for every finished trial."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits().images.astype(np.uint8) * 15
+    samples = {}
+    for place, row in found.trials[found.trials["status"] == "finished"].reset_index().iterrows():
+        start = int(row["seed"]) * 64 + int(place) % 3
+        tiles = digits[start : start + 40].reshape(5, 8, 8, 8).transpose(0, 2, 1, 3)
+        path = directory / f"{row['cell']}-{row['seed']}.png"
+        Image.fromarray(tiles.reshape(40, 64)).save(path)
+        samples[str(row["cell"]), int(row["seed"])] = path
+    return samples

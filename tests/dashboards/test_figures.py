@@ -1,0 +1,137 @@
+"""Proves: charts show every cell in its one colour, keep unfinished trials out of means, refuse mixed protocols."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from tests.dashboards.synthetic import KIMG, ended, sweep
+
+from dashboards import figures
+from dashboards.design import PALETTE, colours, round_ticks
+from dashboards.runs import IncomparableError
+from dashboards.verdict import judge
+
+CELLS = {"uniform": 0.0, "under": 0.1, "twin": 0.0}
+
+
+def test_colours_follow_the_order_of_cells_and_repeat() -> None:
+    many = [f"c{i}" for i in range(10)]
+    shade = colours(many)
+    assert len(shade) == 10
+    assert len(set(PALETTE)) == len(PALETTE) == 8
+    assert shade["c8"] == shade["c0"]
+
+
+def test_one_colour_per_cell_in_every_chart() -> None:
+    found = sweep(CELLS)
+    verdicts = judge(found)
+    shade = colours(found.cells)
+    for figure in (
+        figures.convergence(found),
+        figures.speed_up(found, verdicts),
+        figures.training_loss(found),
+    ):
+        named = [trace for trace in figure.data if trace.showlegend is not False]
+        assert {t.name for t in named} >= {"under", "twin"}
+        assert all(trace.line.color == shade[trace.name] for trace in named)
+
+
+def test_means_leave_out_unfinished_trials_which_are_still_drawn() -> None:
+    found = ended(sweep(), "under", 1, "diverged")
+    figure = figures.convergence(found)
+    mean = next(t for t in figure.data if t.name == "under")
+    curve = found.curve("rung/fid", finished_only=True)
+    own = curve[curve["cell"] == "under"].groupby("images")["value"].mean()
+    assert list(mean.x) == list(KIMG)
+    assert list(mean.y) == pytest.approx(own.tolist())
+    dotted = [t for t in figure.data if t.line.dash == "dot"]
+    assert [max(t.x) for t in dotted] == [KIMG[2]]
+
+
+def test_bands_hold_the_mean() -> None:
+    figure = figures.convergence(sweep())
+    for cell in ("uniform", "under"):
+        mean = next(t for t in figure.data if t.name == cell)
+        band = next(t for t in figure.data if t.fill == "toself" and t.legendgroup == cell)
+        high, low = np.array(band.y[:6]), np.array(band.y[6:][::-1])
+        assert (low < np.array(mean.y)).all()
+        assert (np.array(mean.y) < high).all()
+
+
+def test_axis_buttons_offer_log_only_where_there_is_one() -> None:
+    def labels(found: figures.Sweep) -> list[str]:
+        return [b.label for b in figures.convergence(found).layout.updatemenus[0].buttons]
+
+    found = sweep()
+    assert labels(found) == ["log", "linear"]
+    shifted = found.curves.assign(value=found.curves["value"] - 30)
+    assert labels(dataclasses.replace(found, curves=shifted)) == ["linear"]
+
+
+def test_charts_refuse_mixed_protocols() -> None:
+    found = sweep()
+    mixed = found.curves["protocol"].where(found.curves["seed"] != 1, "p-other")
+    with pytest.raises(IncomparableError, match="2 protocols"):
+        figures.convergence(dataclasses.replace(found, curves=found.curves.assign(protocol=mixed)))
+
+
+def test_paired_differences_show_every_seed_zero_and_margin() -> None:
+    found = sweep(CELLS)
+    verdicts = judge(found)
+    figure = figures.paired_differences(found, verdicts)
+    dots = [t for t in figure.data if t.marker.symbol is None]
+    assert [len(t.x) for t in dots] == [3] * 6  # two cells, three measures
+    final = verdicts.comparisons[0].final
+    assert final is not None
+    assert final.scale is not None
+    assert list(dots[0].x) == pytest.approx([100 * d / final.scale for d in final.differences])
+    rectangles = [s for s in figure.layout.shapes if s.type == "rect"]
+    lines = [s for s in figure.layout.shapes if s.type == "line"]
+    assert [(s.x0, s.x1) for s in rectangles] == [(-2, 2)] * 3
+    assert [s.x0 for s in lines] == [0] * 3
+    left, right = figure.layout.xaxis.range
+    assert left < -2
+    assert right > max(max(t.x) for t in dots)
+
+
+def test_speed_up_is_drawn_over_all_targets_from_easy_to_hard() -> None:
+    found = sweep(CELLS)
+    verdicts = judge(found)
+    figure = figures.speed_up(found, verdicts)
+    mean = next(t for t in figure.data if t.name == "under")
+    speed = verdicts.comparisons[0].speed
+    assert speed is not None
+    assert speed.mean is not None
+    assert list(mean.x) == list(speed.mean.targets)
+    assert figure.layout.xaxis.autorange == "reversed"
+    rising = sweep(CELLS, metric="eval/recall")
+    upside_down = rising.curves.assign(value=1 / rising.curves["value"])
+    rising = dataclasses.replace(rising, curves=upside_down)
+    assert figures.speed_up(rising, judge(rising)).layout.xaxis.autorange is None
+
+
+def test_passports_have_unit_area_and_a_dash_each() -> None:
+    x = np.linspace(-10, 10, 201)
+    bell = np.exp(-(x**2) / 8)
+    curve = {"log_snr": x, "density": bell, "weight": x * 0 + 3, "product": 3 * bell}
+    curve |= {"t": np.linspace(0, 1, 201), "schedule": -x}
+    drawn = figures.passports({"a": curve, "b": curve})
+    assert list(drawn) == ["density", "product", "schedule"]
+    for trace in drawn["product"].data:
+        assert np.trapezoid(trace.y, trace.x) == pytest.approx(1.0)
+    assert [t.line.dash for t in drawn["density"].data] == ["solid", "dash"]
+
+
+def test_training_loss_says_it_does_not_compare() -> None:
+    figure = figures.training_loss(sweep())
+    assert "not comparable across cells" in figure.layout.yaxis.title.text
+    assert json.loads(figure.to_json())
+
+
+def test_round_ticks_are_round_and_inside() -> None:
+    ticks = round_ticks([4.2, 38.0])["tickvals"]
+    assert ticks == pytest.approx([4, 5, 7, 10, 15, 20, 30, 40])
+    assert round_ticks([-1.0, 3.0]) == {}

@@ -1,0 +1,239 @@
+"""Proves: the report is one file that loads nothing, says everything, escapes what it is given, and draws."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.dashboards.synthetic import ended, grids, sweep
+
+from dashboards.page import render
+from dashboards.runs import IncomparableError, Sweep
+from dashboards.verdict import judge
+
+CELLS = {"uniform": 0.0, "under": 0.1, "under~equal": 0.0}
+SECTIONS = {
+    "verdicts",
+    "convergence",
+    "speed",
+    "differences",
+    "objectives",
+    "samples",
+    "loss",
+    "trials",
+    "protocols",
+    "reproduce",
+}
+
+
+class Page(HTMLParser):
+    """What a browser would load, show and draw."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.ids: set[str] = set()
+        self.charts: list[str] = []
+        self.images: list[str] = []
+        self.scripts: dict[str, str] = {}
+        self.text = ""
+        self._inside: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        self.ids.add(given.get("id", ""))
+        self.loads += [
+            v
+            for k, v in given.items()
+            if k in {"src", "href", "srcset", "data", "action", "poster"}
+        ]
+        if "data-figure" in given:
+            self.charts.append(given["data-figure"])
+        if tag == "img":
+            self.images.append(given["src"])
+        if tag in {"script", "style"}:
+            self._inside = [tag, given.get("id", "")]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"script", "style"}:
+            self._inside = []
+
+    def handle_data(self, data: str) -> None:
+        if not self._inside:
+            self.text += data
+        elif self._inside[1]:
+            self.scripts[self._inside[1]] = data
+
+
+def passports(cells: dict[str, float]) -> dict[str, dict[str, list[float]]]:
+    x = np.linspace(-10, 10, 64)
+    bell = np.exp(-(x**2) / 8)
+    curve = {"log_snr": x, "density": bell, "weight": x * 0 + 1, "product": bell}
+    curve |= {"t": np.linspace(0, 1, 64), "schedule": -x}
+    return {cell: {name: values.tolist() for name, values in curve.items()} for cell in cells}
+
+
+def synthetic(directory: Path) -> Sweep:
+    found = ended(sweep(CELLS), "under", 1, "diverged", "diverged: loss is nan at 28.8 kimg")
+    found = ended(found, "under~equal", 2, "missing")
+    return dataclasses.replace(found, samples=grids(found, directory))
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    found = synthetic(tmp_path_factory.mktemp("grids"))
+    return render(
+        found,
+        judge(found),
+        passports(CELLS),
+        ["`under` and `under~equal` are the same objective (TV 0.000)"],
+        command="diffsweep run experiments/synthetic.yaml",
+        versions={"diffsweep": "0.1.0", "torch": "2.11.0"},
+        protocols={"p-rung": "A cheap look at a few images."},
+        created=datetime(2030, 1, 2, 3, 4, tzinfo=UTC),
+    )
+
+
+def without_plotly(html: str) -> str:
+    """The page less plotly's own code, which names addresses that it never asks for here."""
+    return re.sub(r"<script>/\*\*.*?</script>", "", html, count=1, flags=re.DOTALL)
+
+
+def test_the_page_loads_nothing(html: str) -> None:
+    page = Page(html)
+    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    own = without_plotly(html)
+    assert len(own) < len(html) - 3_000_000
+    assert "http://" not in own
+    assert "https://" not in own
+    assert "@import" not in own
+    assert "url(" not in own
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', html)
+    assert policy is not None
+    assert "default-src 'none'" in policy[1]
+    assert "http" not in policy[1]
+
+
+def test_the_page_is_complete(html: str) -> None:
+    page = Page(html)
+    assert page.ids >= SECTIONS | {"verdict"}
+    assert set(page.charts) == {
+        "convergence",
+        "speed_up",
+        "paired_differences",
+        "training_loss",
+        "passport_density",
+        "passport_product",
+        "passport_schedule",
+    }
+    for name in page.charts:
+        assert json.loads(page.scripts[f"figure-{name}"])["data"]
+    assert len(page.images) == 7  # nine trials, one diverged, one missing
+    assert base64.b64decode(page.images[0].split(",")[1]).startswith(b"\x89PNG")
+
+
+def test_the_page_begins_with_the_verdict(html: str) -> None:
+    text = " ".join(Page(html).text.split())
+    assert text.index("INCONCLUSIVE with") < text.index("3 cells, 3 seeds")
+    assert text.index("3 cells, 3 seeds") < text.index("final FID")
+
+
+def test_the_page_says_what_happened(html: str) -> None:
+    text = " ".join(Page(html).text.split()).replace("\u00a0", " ")
+    for expected in (
+        "seed 1 of under diverged",
+        "loss is nan at 28.8 kimg",
+        "seed 2 of under~equal is missing",
+        "7 of 9 trials finished",
+        "57.6 kimg each",
+        "are the same objective (TV 0.000)",
+        "diffsweep run experiments/synthetic.yaml",
+        "base: presets/digits.yaml",
+        "torch 2.11.0",
+        "2 January 2030",
+        "A cheap look at a few images.",
+        "1,000 images from the averaged (EMA) weights, solver dpmpp_2m in 15 steps",
+        "Not comparable across cells",
+        "within ± 2 %",
+    ):
+        assert expected in text
+    assert re.search(r"under \d\.\d+ ± \d", text)
+
+
+def test_names_cannot_break_out_of_the_page() -> None:
+    evil = "</script><b onclick=x>"
+    found = sweep({"a": 0.0, evil: 0.1})
+    html = render(found, judge(found), findings=[f"see `{evil}` <i>"], command="echo '<u>'")
+    own = without_plotly(html)
+    for raw in (evil, "<i>", "<u>", "<b onclick"):
+        assert raw not in own
+    assert json.loads(Page(html).scripts["figure-convergence"])["data"]
+
+
+def test_a_refusal_is_shown_in_place_of_a_verdict() -> None:
+    found = sweep()
+    odd = found.curves["protocol"].where(found.curves["cell"] != "under", "p-other")
+    mixed = dataclasses.replace(found, curves=found.curves.assign(protocol=odd))
+    with pytest.raises(IncomparableError) as error:
+        judge(mixed)
+    page = Page(render(mixed, None, refusal=str(error.value)))
+    assert "rung/fid was measured under 2 protocols" in page.text
+    assert page.charts == ["training_loss"]
+    assert "p-other" in page.text
+
+
+def test_an_empty_sweep_still_makes_a_page() -> None:
+    found = sweep(seeds=1)
+    for cell in found.cells:
+        found = ended(found, cell, 0, "missing")
+    page = Page(render(found, None))
+    assert "Nothing to judge yet." in page.text
+    assert page.charts == []
+    assert page.text.count("missing") == 2
+
+
+def test_many_seeds_get_a_picker(tmp_path: Path) -> None:
+    found = sweep(seeds=5)
+    found = dataclasses.replace(found, samples=grids(found, tmp_path))
+    own = without_plotly(render(found, judge(found)))
+    assert len(re.findall(r'<button type="button" data-seed="\d"', own)) == 5
+    assert len(re.findall(r'<button [^>]*aria-pressed="true"', own)) == 3
+    assert len(re.findall(r"<td data-seed=\"[34]\" hidden>", own)) == 4
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_browser_draws_every_chart(html: str, tmp_path: Path, dark: bool) -> None:
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    (tmp_path / "report.html").write_text(html)
+    run = subprocess.run(
+        [
+            chromium,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--blink-settings=preferredColorScheme={0 if dark else 1}",
+            *("--virtual-time-budget=8000", "--enable-logging=stderr", "--window-size=700,1000"),
+            *("--dump-dom", f"file://{tmp_path / 'report.html'}"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert run.stdout.count('class="chart js-plotly-plot"') == 7
+    assert "CONSOLE" not in run.stderr  # no script error, nothing refused by the page's own policy
+    ink = "rgb(228, 231, 235)" if dark else "rgb(28, 33, 40)"
+    assert ink in run.stdout

@@ -1,0 +1,247 @@
+"""Proves: each word appears exactly when it should, nothing unequal is compared, and the sentences say why."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.dashboards.synthetic import KIMG, ended, fid, sweep
+
+from dashboards.pairing import LOWER_IS_BETTER, lower_is_better
+from dashboards.runs import IncomparableError, Sweep
+from dashboards.verdict import Comparison, judge
+
+
+def only(found: Sweep, **options: object) -> Comparison:
+    (comparison,) = judge(found, **options).comparisons  # type: ignore[arg-type]
+    return comparison
+
+
+@pytest.mark.parametrize(
+    ("effect", "word"), [(-0.2, "BETTER"), (0.2, "WORSE"), (0.0, "SAME"), (-0.012, "SAME")]
+)
+def test_words(effect: float, word: str) -> None:
+    found = only(sweep({"a": 0.0, "b": effect}, seeds=8, noise=0.004))
+    assert found.word == word
+    assert found.sentence().startswith(f"{word}:")
+
+
+@pytest.mark.parametrize(("effect", "word"), [(-0.2, "WORSE"), (0.2, "BETTER")])
+def test_words_turn_round_when_higher_is_better(effect: float, word: str) -> None:
+    found = sweep({"a": 0.0, "b": effect}, seeds=8, noise=0.004, metric="eval/recall")
+    assert only(found).word == word
+
+
+def test_a_real_difference_below_the_margin_is_the_same_and_says_so() -> None:
+    base = [4.0 + 0.1 * i for i in range(8)]
+    cell = [v * 1.005 + 0.0001 * i for i, v in enumerate(base)]
+    found = only(sweep({"a": 0.0, "b": 0.0}, seeds=8, finals={"a": base, "b": cell}))
+    assert found.final is not None
+    assert found.final.p_holm < 0.05
+    assert found.word == "SAME"
+    assert "too small to matter" in found.sentence()
+
+
+def test_three_seeds_cannot_decide_however_large_the_difference() -> None:
+    verdicts = judge(sweep({"a": 0.0, "b": -0.5}, seeds=3, noise=0.001))
+    (found,) = verdicts.comparisons
+    assert found.word == "INCONCLUSIVE"
+    assert found.final is not None
+    assert found.final.p == 0.25
+    text = found.sentence()
+    assert "a sign-flip test of 3 cannot go below p = 0.25" in text
+    assert "6 are the fewest that can reach p < .05" in text
+    assert "3 more seeds would settle it (about 2 CPU-minutes)" in text
+    assert "3 seeds cannot reach p < .05 (6 are the fewest that can)" in verdicts.sentence()
+
+
+def test_three_seeds_are_the_same_only_if_student_agrees() -> None:
+    """The bootstrap of three is within +-2 %, Student's is not: no SAME on a too-short interval."""
+    base = [4.0, 4.0, 4.0]
+    found = only(
+        sweep({"a": 0.0, "b": 0.0}, finals={"a": base, "b": [4.06, 3.95, 4.01]}), margin=0.02
+    )
+    assert found.final is not None
+    assert found.final.interval.within(0.02 * 4.0)
+    assert found.word == "INCONCLUSIVE"
+    assert "too short to trust" in found.sentence()
+    equal = only(sweep({"a": 0.0, "b": 0.0}, finals={"a": base, "b": base}))
+    assert equal.word == "SAME"
+
+
+def test_holm_counts_the_cells() -> None:
+    """Six seeds decide one cell (p = 2/64) but not two (2 x 2/64 > .05)."""
+    one = judge(sweep({"a": 0.0, "b": -0.3}, seeds=6))
+    two = judge(sweep({"a": 0.0, "b": -0.3, "c": -0.4}, seeds=6))
+    assert [c.word for c in one.comparisons] == ["BETTER"]
+    assert [c.word for c in two.comparisons] == ["INCONCLUSIVE", "INCONCLUSIVE"]
+    assert [c.final.p_holm for c in two.comparisons if c.final] == [4 / 64, 4 / 64]
+    assert "7 are the fewest" in two.sentence()
+
+
+def test_false_positives_stay_below_alpha() -> None:
+    """Cells that differ by luck alone are called BETTER or WORSE in at most 5 % of sweeps."""
+    rng = np.random.default_rng(23)
+    template = sweep({"a": 0.0, "b": 0.0, "c": 0.0}, seeds=8)
+    template = dataclasses.replace(template, curves=template.curves.iloc[:0])
+    wrong = 0
+    for _ in range(200):
+        trials = template.trials.assign(**{"eval/fid": 4 + 0.2 * rng.standard_normal(24)})
+        words = {c.word for c in judge(dataclasses.replace(template, trials=trials)).comparisons}
+        wrong += bool(words & {"BETTER", "WORSE"})
+    assert wrong / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+
+
+def test_pairing_removes_what_the_seeds_share() -> None:
+    """Seeds scatter by 30 %, the cell is 5 % worse in each: unpaired nothing, paired certain."""
+    found = only(sweep({"a": 0.0, "b": 0.05}, seeds=8, noise=0.002, seed_noise=0.3))
+    assert found.word == "WORSE"
+    assert found.final is not None
+    spread = float(np.std(found.final.baseline_values))
+    assert spread > 3 * found.final.mean
+
+
+def test_diverged_and_missing_seeds_are_dropped_in_pairs_and_named() -> None:
+    broken = ended(sweep(), "under", 1, "diverged", "diverged: loss is nan at 12.8 kimg")
+    found = only(broken)
+    assert found.final is not None
+    assert found.final.seeds == (0, 2)
+    assert "2 of 3 pairs: seed 1 of `under` diverged." in found.sentence()
+    assert "Dropping diverged trials flatters `under`" in found.sentence()
+    gone = broken.trials[(broken.trials["cell"] != "uniform") | (broken.trials["seed"] != 2)]
+    fewer = only(dataclasses.replace(broken, trials=gone.reset_index(drop=True)))
+    assert fewer.final is not None
+    assert fewer.final.seeds == (0,)
+    assert "seed 2 of `uniform` is missing" in fewer.sentence()
+    assert "no 95 % CI" in fewer.sentence()
+    assert "One pair decides nothing" in fewer.sentence()
+
+
+def test_no_pair_at_all_is_said() -> None:
+    broken = sweep(seeds=1)
+    broken = ended(broken, "under", 0, "failed", "out of memory")
+    verdicts = judge(broken)
+    assert verdicts.comparisons[0].word == "INCONCLUSIVE"
+    assert verdicts.comparisons[0].final is None
+    assert "no seed finished both in `under` and in `uniform`" in verdicts.sentence()
+
+
+def test_area_and_target_are_closed_forms() -> None:
+    """A cell twice as good everywhere has half the area; one twice as fast half the way to a target."""
+    halved = only(sweep({"a": 0.0, "b": -0.5}, seeds=6, noise=0.0))
+    assert halved.area is not None
+    assert halved.area.relative == pytest.approx(-0.5)
+    fast = only(sweep({"a": 0.0, "b": 0.0}, seeds=6, noise=0.0, seed_noise=0.0, speeds={"b": 1.5}))
+    assert fast.target is not None
+    assert fast.target.target == pytest.approx(1.5 * fid(KIMG[-1]))
+    assert fast.target.baseline_values == pytest.approx([KIMG[-1]] * 6)
+    assert fast.target.cell_values == pytest.approx([KIMG[-1] / 1.5] * 6)
+    assert (fast.target.censored_baseline, fast.target.censored_cell) == (0, 0)
+    assert fast.target.word == "BETTER"
+    assert fast.speed is not None
+    assert fast.speed.overall == pytest.approx(1.5)
+
+
+def test_a_target_never_reached_is_censored() -> None:
+    target = 1.5 * fid(KIMG[-1]) * 1.05  # the baseline gets there, a 20 % worse cell does not
+    found = only(sweep({"a": 0.0, "b": 0.2}, seeds=6, seed_noise=0.0, noise=0.0), target=target)
+    assert found.target is not None
+    assert (found.target.censored_baseline, found.target.censored_cell) == (0, 6)
+    assert found.target.cell_values == pytest.approx([KIMG[-1]] * 6)
+    assert all(v < KIMG[-1] for v in found.target.baseline_values)
+    assert "never reached by `a` in 0 and by `b` in 6 of 6 pairs" in found.target.sentence()
+
+
+def test_different_protocols_are_refused() -> None:
+    found = sweep()
+    trials = found.trials.assign(
+        protocol=np.where(found.trials["cell"] == "under", "p-other", "p-full")
+    )
+    with pytest.raises(IncomparableError, match=r"eval/fid was measured under 2 protocols"):
+        judge(dataclasses.replace(found, trials=trials))
+    trials = found.trials.assign(
+        protocol_rung=np.where(found.trials["seed"] == 1, "p-other", "p-rung")
+    )
+    with pytest.raises(IncomparableError, match=r"rung/fid was measured under 2 protocols"):
+        judge(dataclasses.replace(found, trials=trials))
+
+
+def test_different_budgets_are_refused() -> None:
+    found = sweep()
+    kimg = np.where(found.trials["cell"] == "under", 100.0, found.trials["kimg"])
+    with pytest.raises(IncomparableError, match=r"57\.6 kimg in uniform; 100 kimg in under"):
+        judge(dataclasses.replace(found, trials=found.trials.assign(kimg=kimg)))
+
+
+def test_training_loss_is_never_compared() -> None:
+    with pytest.raises(IncomparableError, match="never compared"):
+        judge(sweep(), metric="train/loss")
+    with pytest.raises(IncomparableError, match="these can: eval/fid"):
+        judge(sweep(), metric="sys/img_per_s")
+    with pytest.raises(IncomparableError, match="no trial reported eval/kid"):
+        judge(sweep(), metric="eval/kid")
+
+
+def test_baselines_are_checked() -> None:
+    with pytest.raises(IncomparableError, match="no baseline is given; cells are: uniform, under"):
+        judge(dataclasses.replace(sweep(), baseline=None))
+    with pytest.raises(IncomparableError, match="'other' is no cell"):
+        judge(sweep(), baseline="other")
+    with pytest.raises(IncomparableError, match="nothing to compare"):
+        judge(sweep({"uniform": 0.0}))
+    assert judge(sweep(), baseline="under").comparisons[0].cell == "uniform"
+
+
+def test_without_a_rung_the_metric_itself_is_the_curve() -> None:
+    found = sweep()
+    curves = found.curves.assign(metric=found.curves["metric"].replace("rung/fid", "eval/fid"))
+    curves["protocol"] = curves["protocol"].replace("p-rung", "p-full")
+    verdicts = judge(dataclasses.replace(found, curves=curves))
+    assert verdicts.curve_metric == "eval/fid"
+    assert verdicts.comparisons[0].area is not None
+
+
+def test_gpu_hours_count_the_gpus() -> None:
+    slow = sweep({"a": 0.0, "b": -0.5}, seeds=3, noise=0.001, gpus=4.0)
+    slow = dataclasses.replace(slow, trials=slow.trials.assign(seconds=3600.0))
+    assert "3 more seeds would settle it (about 24 GPU-hours)" in only(slow).sentence()
+
+
+def test_headline_groups_the_words() -> None:
+    effects = {"a": 0.0, "fast": -0.3, "alike": 0.0, "slow": 0.3}
+    text = judge(sweep(effects, seeds=9, noise=0.004)).sentence()
+    assert "`fast` is BETTER than `a` in FID" in text
+    assert "`slow` is WORSE than `a` in FID" in text
+    assert "`alike` is the SAME as `a` in FID within 2 %" in text
+
+
+def test_to_dict_is_json_without_loss_of_meaning() -> None:
+    plain = judge(ended(sweep(), "under", 1, "diverged")).to_dict()
+    text = json.dumps(plain, allow_nan=False)
+    again = json.loads(text)
+    assert again["sentence"].startswith("INCONCLUSIVE")
+    assert again["comparisons"][0]["dropped"][0]["status"] == "diverged"
+    assert again["comparisons"][0]["final"]["sentence"]
+    assert again["comparisons"][0]["speed"]["mean"]["targets"]
+
+
+def test_nan_finals_give_no_pair() -> None:
+    found = sweep()
+    trials = found.trials.copy()
+    trials.loc[(trials["cell"] == "under") & (trials["seed"] == 0), "eval/fid"] = np.nan
+    comparison = only(dataclasses.replace(found, trials=pd.DataFrame(trials)))
+    assert comparison.final is not None
+    assert comparison.final.seeds == (1, 2)
+    assert comparison.dropped[0].reason == "it has no eval/fid"
+
+
+def test_directions_agree_with_the_trainer() -> None:
+    from trainer.evaluation.metric import LOWER_IS_BETTER as TRAINER
+
+    assert TRAINER.items() <= LOWER_IS_BETTER.items()
+    assert lower_is_better("rung/fid")
+    assert not lower_is_better("eval/is")
