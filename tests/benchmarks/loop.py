@@ -113,7 +113,9 @@ def main(report: Callable[[str], None] = print) -> dict[str, float]:
             measured = alternate({"plain": plain(spec), "ours": ours(spec, Path(folder))})
         pairs = [p[0] / o[0] for p, o in zip(measured["plain"], measured["ours"], strict=True)]
         ratios[label] = statistics.median(pairs)
-        rate = {name: 1 / statistics.median(w for _, w in rounds) for name, rounds in measured.items()}
+        rate = {
+            name: 1 / statistics.median(w for _, w in rounds) for name, rounds in measured.items()
+        }
         report(
             f"loop, {label}: {rate['ours']:.0f} img/s against {rate['plain']:.0f} img/s of a plain "
             f"diffusers-style loop; CPU ratio {ratios[label]:.2f} [{min(pairs):.2f} .. {max(pairs):.2f}]"

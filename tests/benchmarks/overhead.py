@@ -25,7 +25,10 @@ def experiment(launcher: str) -> dict[str, Any]:
     return {
         "name": f"overhead-{launcher}",
         "base": str(PRESET),
-        "arms": {"uniform": {}, "under": {"diffusion.timesteps": {"kind": "p2", "gamma": 0.5, "k": 1.0}}},
+        "arms": {
+            "uniform": {},
+            "under": {"diffusion.timesteps": {"kind": "p2", "gamma": 0.5, "k": 1.0}},
+        },
         "set": {"train.kimg": 7.68},
         "seeds": TRIALS // 2,
         "compare": {"metric": "eval/fid", "baseline": "uniform"},
@@ -45,7 +48,9 @@ def measure(launcher: str, home: Path) -> dict[str, float]:
         env=environment, check=True, capture_output=True, timeout=600,
     )  # fmt: skip
     wall = time.time() - began
-    results = [json.loads(path.read_text()) for path in (home / "runs" / "trials").glob("*/result.json")]
+    results = [
+        json.loads(path.read_text()) for path in (home / "runs" / "trials").glob("*/result.json")
+    ]
     own = sum(result["seconds"] + result["eval_seconds"] for result in results)
     slots = min(psutil.cpu_count() or 1, len(results))
     return {

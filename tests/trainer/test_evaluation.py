@@ -11,7 +11,7 @@ from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import Evaluator, generate
-from trainer.evaluation.features import Classifier, Pixels
+from trainer.evaluation.features import Classifier, Inception, Pixels
 from trainer.evaluation.picture import save_samples
 from trainer.evaluation.protocol import Evaluation, Generation
 from trainer.models import MLP
@@ -88,6 +88,41 @@ def test_classifier_learns_the_digits_and_is_cached(tmp_path: Path) -> None:
 def test_classifier_says_what_it_needs(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="use kind: pixels for points"):
         Classifier().build(Gaussians(examples=16).load(Path()), tmp_path)
+
+
+@pytest.mark.slow
+def test_inception_reads_weights_from_a_file(tmp_path: Path) -> None:
+    """With weights of our own making (the published ones are a download) the plumbing is torch-fidelity's."""
+    from torch_fidelity import feature_extractor_inceptionv3 as module
+
+    class Untrained(module.FeatureExtractorInceptionV3):
+        def load_state_dict(self, state: Any, *_: Any, **__: Any) -> None:
+            assert state == {}
+
+    torch.save({}, tmp_path / "empty.pth")
+    torch.manual_seed(0)
+    made = Untrained("inception", ["2048"], str(tmp_path / "empty.pth"))
+    torch.save(made.state_dict(), tmp_path / "weights.pth")
+    dataset = Digits().load(Path())
+    extract, first = Inception(weights=str(tmp_path / "weights.pth")).build(dataset, tmp_path)
+    x = dataset.scaled(dataset.examples[:2])
+    pixels = ((x + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
+    # the same network in another memory format: float32 convolutions in another order
+    torch.testing.assert_close(extract(x), made(pixels)[0], rtol=1e-3, atol=1e-4)
+    assert extract(x).shape == (2, 2048)
+    with torch.no_grad():
+        made.fc.bias.add_(1.0)
+    torch.save(made.state_dict(), tmp_path / "weights.pth")
+    assert Inception(weights=str(tmp_path / "weights.pth")).build(dataset, tmp_path)[1] != first
+
+
+def test_inception_says_what_is_wrong_with_its_weights(tmp_path: Path) -> None:
+    dataset = Digits().load(Path())
+    with pytest.raises(UserError, match="No such file"):
+        Inception(weights=str(tmp_path / "none.pth")).build(dataset, tmp_path)
+    (tmp_path / "bad.pth").write_bytes(b"not weights")
+    with pytest.raises(UserError, match="not a file of plain tensors"):
+        Inception(weights=str(tmp_path / "bad.pth")).build(dataset, tmp_path)
 
 
 def test_workers_share_generation_without_changing_it() -> None:

@@ -40,7 +40,8 @@ class Schedule(Spec):
 
     def table(self, steps: int) -> Tensor:
         """log_snr of the `steps` discrete levels, float64 [steps]; entry k stands at t = (k + 1) / steps."""
-        return self.continuous(torch.arange(1, steps + 1, dtype=torch.float64) / steps)
+        level = self.continuous(torch.arange(1, steps + 1, dtype=torch.float64) / steps)
+        return level.clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log_snr at t in [0, 1], any shape. Discrete: the table, joined by straight lines in t."""

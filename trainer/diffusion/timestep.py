@@ -125,6 +125,21 @@ class LogNormal(TimestepSampler):
         z = (log_snr + 2.0 * self.mean) / (2.0 * self.std)
         return torch.exp(-0.5 * z * z) / (2.0 * self.std * (2.0 * torch.pi) ** 0.5)
 
+    def importance(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
+        """Uniform density / density; on a discrete schedule 1 / (N x probability of the table entry)."""
+        if not self.unbiased or schedule.steps is None:
+            return super().importance(log_snr, schedule)
+        entry = (schedule.time(log_snr) * schedule.steps).round().clamp(1, schedule.steps)
+        below = self._rank(schedule.log_snr((entry + 0.5) / schedule.steps))
+        above = self._rank(schedule.log_snr((entry - 0.5) / schedule.steps))
+        below = torch.where(entry == schedule.steps, 1.0, below)
+        above = torch.where(entry == 1, 0.0, above)
+        return 1.0 / (schedule.steps * (below - above)).clamp_min(1e-30)
+
+    def _rank(self, log_snr: Tensor) -> Tensor:
+        """The u that gives this log-SNR in continuous time."""
+        return torch.special.ndtr((-0.5 * log_snr - self.mean) / self.std)
+
 
 def spread(u: Tensor, index: Tensor, batch_size: int, draw: str) -> Tensor:
     """Turn independent u [B] of the examples `index` [B] into stratified or antithetic ones.

@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.data import Dataset
-from trainer.errors import UserError
+from trainer.errors import EnvironmentProblem, UserError
 from trainer.randomness import Stream, derive
 from trainer.spec import Spec
 
@@ -70,7 +71,63 @@ class Classifier(Spec):
         return network.features, hashlib.sha256(file.read_bytes()).hexdigest()[:12]
 
 
-AnyFeatures = Annotated[Classifier | Pixels, Field(discriminator="kind")]
+class Inception(Spec):
+    """2048 pooled features of the TF1 Inception v3, as torch-fidelity has it: the FID of papers.
+
+    Images are resized to 299 as TensorFlow 1 did. Without `weights`, torch's hub downloads them once.
+    """
+
+    kind: Literal["inception"] = "inception"
+    weights: str | None = None
+    """File of torch-fidelity's weights (weights-inception-2015-12-05-6726825d.pth); null: its usual download."""
+
+    def build(self, dataset: Dataset, cache: Path) -> tuple[Extract, str]:
+        """The extractor and a digest of its weights.
+
+        Raises UserError for data that are not images or weights that do not fit, EnvironmentProblem when
+        the download fails.
+        """
+        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+        if len(dataset.shape) != 3:
+            raise UserError(
+                "evaluation.features: inception needs images: use kind: pixels for points"
+            )
+        if self.weights is not None:
+            self._check(self.weights)
+        try:
+            network = FeatureExtractorInceptionV3("inception", ["2048"], self.weights)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"evaluation.features: the Inception weights cannot be downloaded ({error}): fetch "
+                "weights-inception-2015-12-05-6726825d.pth elsewhere and name it in evaluation.features.weights"
+            ) from None
+        network = network.to(dataset.examples.device, memory_format=torch.channels_last)
+        digest = hashlib.sha256()
+        for value in network.state_dict().values():
+            digest.update(value.cpu().contiguous().numpy().tobytes())
+
+        @torch.inference_mode()
+        def extract(x: Tensor) -> Tensor:
+            pixels = ((x.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
+            pixels = pixels[:, :1].expand(-1, 3, -1, -1) if pixels.shape[1] != 3 else pixels
+            return network(pixels)[0].flatten(1)
+
+        return extract, digest.hexdigest()[:12]
+
+    @staticmethod
+    def _check(weights: str) -> None:
+        try:
+            torch.load(weights, weights_only=True, map_location="meta")
+        except OSError as error:
+            raise UserError(f"evaluation.features.weights: {weights}: {error.strerror}") from None
+        except (pickle.UnpicklingError, RuntimeError, EOFError):
+            raise UserError(
+                f"evaluation.features.weights: {weights} is not a file of plain tensors"
+            ) from None
+
+
+AnyFeatures = Annotated[Classifier | Inception | Pixels, Field(discriminator="kind")]
 """The members of the family. A new extractor is one class above and one name here."""
 
 
