@@ -53,16 +53,18 @@ def train(
     cache: Path,
     data_root: Path = Path(),
     device: str = "auto",
-    checkpoint_every_s: float = 60.0,
+    checkpoint_every_s: float = 10.0,
 ) -> Iterator[Report]:
     """Train `trial` in `directory`, yielding a report at each evaluation point; the last has `done`.
 
-    A checkpoint is written with every report, and between reports after `checkpoint_every_s` seconds.
+    A checkpoint is written with every report, and between reports after `checkpoint_every_s` seconds or fifty
+    times what writing one took, whichever is longer.
     Under torch.distributed every worker calls this and yields the same images; rank 0 writes the files.
     Raises UserError when batch, workers and microbatch do not divide, or the data is unfit.
     """
     world, on = World.current(), best_device(device)
     share, slices = _slices(trial, world)
+    torch.backends.cudnn.deterministic = True  # resuming is exact to the last bit, on any device
     dataset = trial.data.load(data_root).to(on)
     network = build_network(trial, dataset.shape).to(on)
     average = Average(trial.ema, network, copy.deepcopy(network))
@@ -87,7 +89,8 @@ def train(
     log_every = _log_every(trial)
     pending: list[Tensor] = []
     failure: str | None = None
-    mark = saved_at = time.perf_counter()
+    mark = time.perf_counter()
+    save_due = mark + checkpoint_every_s
     mark_images = progress.images
 
     while points:
@@ -133,11 +136,12 @@ def train(
                     f"diverged: the training loss is {mean} at {progress.images / 1000:g} kimg"
                 )
         if failure is None and progress.images != points[0]:
-            if world.first and time.perf_counter() - saved_at > checkpoint_every_s:
+            if world.first and (began := time.perf_counter()) > save_due:
                 checkpoint.save(
                     directory, progress.images, _state(progress, network, average, optimizer)
                 )
-                saved_at = time.perf_counter()
+                written = time.perf_counter()
+                save_due = written + max(checkpoint_every_s, 50.0 * (written - began))
             continue
 
         elapsed = time.perf_counter() - mark
@@ -177,7 +181,8 @@ def train(
         yield report
         points = [] if done else points[1:]
         notes = []
-        mark = saved_at = time.perf_counter()
+        mark = time.perf_counter()
+        save_due = max(save_due, mark + checkpoint_every_s)
         mark_images = progress.images
 
 
