@@ -67,7 +67,7 @@ class P2(TimestepSampler):
     kind: Literal["p2"] = "p2"
     gamma: NonNegativeFloat = 0.5
     """Strength; 0 is uniform."""
-    k: PositiveFloat = 1.0
+    k: NonNegativeFloat = 1.0
     """SNR at which under-sampling sets in."""
     uniform_mix: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of draws taken uniformly; bounds the importance weights (0.1 keeps them below 10)."""

@@ -37,7 +37,7 @@ class P2(Weighting):
     kind: Literal["p2"] = "p2"
     gamma: NonNegativeFloat = 0.5
     """Strength; 0 is `simple`."""
-    k: PositiveFloat = 1.0
+    k: NonNegativeFloat = 1.0
     """SNR at which the weight begins to fall."""
     scale: PositiveFloat = 1.0
     """Constant factor; 1/mean(w) makes the loss comparable with `simple`."""

@@ -1,0 +1,87 @@
+"""Which runs will MLflow show for an experiment? sweep > cells > trials, with params and tags."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.cells import cell_key
+from service.outbox import Outbox, RunHeader
+from service.tracking import flat_params, sweep_key, trial_run_key
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment, PlannedTrial
+
+
+def trial_runs(experiment: Experiment) -> list[tuple[PlannedTrial, str]]:
+    """Every planned trial with the key of its run.
+
+    Two cells that come to the same trial share its training, not its run.
+    """
+    seen: dict[str, int] = {}
+    runs = []
+    for trial in experiment.trials:
+        times = seen.get(trial.key, 0)
+        seen[trial.key] = times + 1
+        runs.append((trial, trial_run_key(trial.key) + (f":{times}" if times else "")))
+    return runs
+
+
+def cell_runs(experiment: Experiment) -> dict[str, str]:
+    """Every cell with the key of its run."""
+    keys: dict[str, list[str]] = {cell.name: [] for cell in experiment.cells}
+    for trial in experiment.trials:
+        keys[trial.cell].append(trial.key)
+    return {cell: cell_key(cell, trial_keys) for cell, trial_keys in keys.items()}
+
+
+def announce(
+    outbox: Outbox,
+    experiment: Experiment,
+    trials: Sequence[tuple[PlannedTrial, str]],
+    cells: Mapping[str, str],
+) -> None:
+    """Open all runs of the experiment in the outbox. Repeating it changes nothing."""
+    now = int(time.time() * 1000)
+    sweep, commit = sweep_key(experiment.name), _commit()
+    outbox.open_run(RunHeader(sweep, "sweep", experiment.name, tags=commit), now)
+    resolved = json.dumps(experiment.resolved(), indent=1).encode()
+    outbox.file(sweep, "spec/experiment.json", resolved, now)
+    outbox.file(sweep, "spec/experiment.yaml", experiment.text.encode(), now)
+    for cell in experiment.cells:
+        params = flat_params(cell.overrides) if cell.overrides else {}
+        tags = {"cell": cell.name, "seeds": ",".join(map(str, experiment.seeds))}
+        header = RunHeader(cells[cell.name], "cell", cell.name, sweep, params, tags)
+        outbox.open_run(header, now)
+    for trial, run in trials:
+        outbox.open_run(_trial_header(trial, run, cells[trial.cell], commit), now)
+        outbox.file(run, "spec/trial.json", trial.spec.model_dump_json(indent=1).encode(), now)
+
+
+def _trial_header(
+    trial: PlannedTrial, run: str, parent: str, commit: Mapping[str, str]
+) -> RunHeader:
+    tags = {
+        "trial_key": trial.key,
+        "cell": trial.cell,
+        "seed": str(trial.seed),
+        "spec_digest": trial.spec.digest(),
+    }
+    params = flat_params(trial.spec.model_dump(mode="json"))
+    name = f"{trial.cell} seed {trial.seed}"
+    return RunHeader(run, "trial", name, parent, params, {**tags, **commit})
+
+
+def _commit() -> dict[str, str]:
+    """The commit of the code that runs, as a tag, if it is a checkout."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {"git_sha": done.stdout.strip()}

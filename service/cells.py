@@ -1,0 +1,62 @@
+"""What does the MLflow run of a cell show? The mean of its seeds, and how sure it is."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from service.outbox import Outbox
+
+AVERAGED = ("eval/", "rung/")
+"""Beginnings of the metrics that are worth a mean."""
+LOW, HIGH = "ci_low", "ci_high"
+Point = tuple[str, int, int, float]
+"""Metric, step, time in ms, value."""
+
+
+def cell_key(cell: str, trial_keys: Iterable[str]) -> str:
+    """The identity of a cell's run: the cell and exactly the trials that it averages.
+
+    MLflow cannot take a point back, so a cell with one more seed is another run.
+    """
+    text = "|".join([cell, *sorted(trial_keys)])
+    return f"cell:{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def average(outbox: Outbox, run_keys: Sequence[str]) -> list[Point]:
+    """Mean and 95 % t interval at every step at which *all* runs have a finite value.
+
+    A mean over the seeds that happened to survive would flatter the cell, so it ends with the first.
+    """
+    values: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
+    for key in run_keys:
+        for name, step, time_ms, value in outbox.points(key, AVERAGED):
+            if math.isfinite(value):
+                values[name, step].append((time_ms, value))
+    points: list[Point] = []
+    for (name, step), found in sorted(values.items()):
+        if len(found) < len(run_keys):
+            continue
+        last = max(time_ms for time_ms, _ in found)
+        mean, half = mean_and_half_width([value for _, value in found])
+        points += [(name, step, last, mean), ("kimg", step, last, step / 1000)]
+        if half is not None:
+            points += [
+                (f"{name}.{LOW}", step, last, mean - half),
+                (f"{name}.{HIGH}", step, last, mean + half),
+            ]
+    return points
+
+
+def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
+    """The mean and half its 95 % Student t interval; None for a single value."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return mean, None
+    from scipy.special import stdtrit
+
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    return mean, float(stdtrit(n - 1, 0.975)) * math.sqrt(variance / n)

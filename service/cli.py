@@ -1,0 +1,119 @@
+"""The command `diffsweep`: which verbs are there, and how does each kind of mistake end?
+
+Exit codes: 0 all is well, 1 some trials failed, 2 the input is wrong, 3 the environment is. A traceback
+is printed only for a fault of diffsweep itself, or with `--debug`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import typer
+
+from service.commands import cluster, reading, sweeps
+from service.errors import BAD_ENVIRONMENT, BAD_INPUT, InputError, ServiceError
+from trainer.errors import EnvironmentProblem, UserError
+
+INTERRUPTED = 130
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT}
+"""Operating-system refusals that a person, not a programmer, mends."""
+
+app = typer.Typer(
+    name="diffsweep",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Does this noise schedule, timestep sampler or weighting really train faster, or was it luck? "
+    "Paired, seed-replicated, equal-compute diffusion trainings with a verdict.",
+    epilog="Begin with: diffsweep run experiments/quickstart.yaml",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            found = version("diffsweep")
+        except PackageNotFoundError:
+            found = "(a checkout that is not installed)"
+        print(f"diffsweep {found}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Print the traceback of any error.")
+    ] = False,
+) -> None:
+    pass
+
+
+_VERBS: dict[str, list[Callable[..., None]]] = {
+    "Experiments": [sweeps.run, sweeps.validate, sweeps.plan],
+    "Results and specs": [reading.compare, reading.report, reading.show, reading.schema],
+    "Cluster": [
+        *(cluster.submit, cluster.status, cluster.logs, cluster.stop),
+        *(cluster.sync, cluster.doctor),
+    ],
+}
+for _panel, _verbs in _VERBS.items():
+    for _verb in _verbs:
+        app.command(rich_help_panel=_panel)(_verb)
+
+
+def main() -> None:
+    """Entry point of the command."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; nothing but our own faults is raised."""
+    debug = "--debug" in arguments
+    order = [*(["--debug"] if debug else []), *(a for a in arguments if a != "--debug")]
+    try:
+        app(order, prog_name="diffsweep")
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 0
+    except (InputError, UserError) as error:
+        return _fail(error, BAD_INPUT, debug)
+    except (ServiceError, EnvironmentProblem) as error:
+        return _fail(error, BAD_ENVIRONMENT, debug)
+    except KeyboardInterrupt:
+        print("interrupted: what was computed is kept, the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        said = ServiceError(
+            f"{where}{error.strerror}", "choose another place with --home, or make room"
+        )
+        return _fail(said, BAD_ENVIRONMENT, debug)
+    return 0
+
+
+def _fail(error: BaseException, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(error, file=sys.stderr)
+    if isinstance(error, InputError) and len(error.problems) > 1:
+        print(f"{len(error.problems)} problems; nothing has been run", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

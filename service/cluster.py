@@ -1,0 +1,244 @@
+"""Which Ray runs the trials, is it large enough, and how is it left behind?
+
+Inside a Ray job, or with RAY_ADDRESS set, that cluster. Otherwise a private one on this machine, which
+ends with the driver however the driver ends (see `service.janitor`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.errors import ServiceError
+from service.janitor import Janitor
+from service.settings import Settings, inside_ray_job
+from service.worker import TRAIN_ENVIRONMENT
+
+ROOT = Path(__file__).resolve().parent.parent
+"""Where the packages live: the checkout, or site-packages."""
+EXCLUDES = [
+    ".git",
+    ".venv",
+    "runs",
+    "mlruns",
+    "build",
+    "dist",
+    "**/__pycache__",
+    "**/.*_cache",
+    "*.egg-info",
+    "*.db",
+    "*.log",
+]
+"""What of a checkout no worker needs."""
+OBJECT_STORE_BYTES = 150 * 2**20
+"""Only reports pass through it."""
+TOKEN_FILE = Path.home() / ".ray" / "auth_token"
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one trial occupies."""
+
+    workers: int
+    cpus: float
+    gpus: float
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """Ray resources of one worker."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    def at_once(self, cpus: float, gpus: float) -> int:
+        """How many such trials run side by side on so much."""
+        by_cpu = cpus / (self.cpus * self.workers)
+        by_gpu = gpus / (self.gpus * self.workers) if self.gpus else by_cpu
+        return int(min(by_cpu, by_gpu) + 1e-9)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray that is connected."""
+
+    cpus: float
+    gpus: float
+    logs: Path | None
+    """Ray's own logs, if they are on this machine and end with this run."""
+
+
+@contextlib.contextmanager
+def connected(settings: Settings, need: Need) -> Iterator[Cluster]:
+    """Connect, check that a trial fits, and disconnect at the end; raises `ServiceError`."""
+    address = settings.ray_address or ("auto" if inside_ray_job() else None)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_environment({**TRAIN_ENVIRONMENT, **_QUIET}))
+        if address is None:
+            _check("this machine", need, float(_own_cpus()), None)
+            logs = stack.enter_context(_private(need))
+        else:
+            logs = None
+            stack.enter_context(_existing(address, need))
+        cpus, gpus = _check("the Ray cluster" if address else "this machine", need)
+        yield Cluster(cpus, gpus, logs)
+
+
+_QUIET = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
+
+
+@contextlib.contextmanager
+def _private(need: Need) -> Iterator[Path]:
+    import ray
+
+    scratch = tempfile.gettempdir()
+    scratch = scratch if len(scratch) <= 30 else "/tmp"  # sockets allow 107 characters in all
+    directory = Path(tempfile.mkdtemp(prefix="diffsweep-", dir=scratch))
+    janitor = Janitor(directory)
+    with _own_token():
+        try:
+            ray.init(
+                address="local",
+                num_cpus=_own_cpus(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={
+                    "env_vars": {**_worker_environment(need), "PYTHONPATH": _python_path()}
+                },
+                _temp_dir=str(directory),
+            )
+            yield directory / "session_latest" / "logs"
+        finally:
+            ray.shutdown()
+            janitor.dismiss()
+
+
+@contextlib.contextmanager
+def _own_token() -> Iterator[None]:
+    """A token for this cluster alone: Ray would write one into the user's home, and keep it cached."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    loader = AuthenticationTokenLoader.instance()
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    with _environment(own):
+        Config.initialize("")
+        loader.reset_cache()
+        try:
+            yield
+        finally:
+            loader.reset_cache()
+
+
+@contextlib.contextmanager
+def _existing(address: str, need: Need) -> Iterator[None]:
+    import ray
+
+    use_token()
+    runtime_env: dict[str, Any] = {"env_vars": _missing_from_job(_worker_environment(need))}
+    if not inside_ray_job() and (ROOT / "pyproject.toml").exists():
+        runtime_env |= {"working_dir": str(ROOT), "excludes": EXCLUDES}
+    try:
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env=runtime_env,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise ServiceError(
+            f"cannot reach Ray at {address}: {reason}",
+            "start it with `ray start --head`, or unset RAY_ADDRESS to run on this machine",
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def use_token() -> None:
+    """Ray's clients send the token they find only when told to."""
+    if TOKEN_FILE.exists() or os.environ.get("RAY_AUTH_TOKEN"):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _check(
+    place: str, need: Need, cpus: float | None = None, gpus: float | None = None
+) -> tuple[float, float]:
+    """Refuse what can never be placed; returns the CPUs and GPUs there are."""
+    if cpus is None:
+        import ray
+
+        total: Mapping[str, float] = ray.cluster_resources()
+        cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    for name, each, there in (("CPU", need.cpus, cpus), ("GPU", need.gpus, gpus)):
+        if there is not None and each * need.workers > there + 1e-9:
+            wanted = f"{need.workers} x {each:g} = {each * need.workers:g} {name}s"
+            raise ServiceError(
+                f"a trial needs {wanted}, {place} has {there:g}; nothing has been run",
+                f"lower resources.{name.lower()}s or resources.workers, or add nodes",
+            )
+    return cpus, gpus or 0.0
+
+
+def _worker_environment(need: Need) -> dict[str, str]:
+    threads = str(max(1, int(need.cpus)))
+    own = {name: value for name, value in os.environ.items() if name.startswith("DIFFSWEEP_")}
+    return {
+        **own,
+        **TRAIN_ENVIRONMENT,
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of neighbours cost a factor of 15
+    }
+
+
+def _missing_from_job(env_vars: dict[str, str]) -> dict[str, str]:
+    """Ray refuses a variable that the job has set already."""
+    import json
+
+    from service.settings import RAY_JOB_VARIABLE
+
+    job: dict[str, Any] = json.loads(os.environ.get(RAY_JOB_VARIABLE) or "{}")
+    known = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in env_vars.items() if name not in known}
+
+
+def _python_path() -> str:
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+
+
+def _own_cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables, and warnings off, for the length of the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value

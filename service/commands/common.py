@@ -1,0 +1,112 @@
+"""What do all commands share? Options, tables, JSON, and finding the experiment that is meant."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from service.experiment import Experiment
+    from service.settings import Settings
+
+_PIPE_WIDTH = 140
+
+YamlFile = Annotated[Path, typer.Argument(metavar="FILE", help="YAML of an experiment.")]
+Target = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="YAML file, or name of one that was run.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-o",
+        "--override",
+        metavar="PATH=VALUE",
+        help="Replace a value of the YAML, such as -o train.kimg=20 or -o seeds=6. Repeatable.",
+    ),
+]
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", metavar="DIR", help="Where results live [DIFFSWEEP_HOME, else ./runs]."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
+
+
+def console(stderr: bool = False) -> Console:
+    """A rich console that does not break lines of piped output at 80 characters."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else max(_PIPE_WIDTH, shutil.get_terminal_size().columns)
+    return Console(file=stream, width=width, highlight=False)
+
+
+def say(text: str = "") -> None:
+    """A plain line, never wrapped or coloured: paths and commands stay copyable."""
+    print(text, flush=True)
+
+
+def print_json(data: Any) -> None:
+    """Data as JSON; what is not finite becomes null."""
+    print(json.dumps(finite(data), indent=2))
+
+
+def finite(data: Any) -> Any:
+    """The same data without NaN and infinity, which JSON lacks."""
+    if isinstance(data, dict):
+        return {str(key): finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+    """A borderless table; `right` names the headings of right-aligned columns, split by `|`."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in right.split("|") else "left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console().print(table)
+
+
+def print_findings(lines: Sequence[str]) -> None:
+    """What a person should read before spending compute."""
+    for line in lines:
+        say(f"note: {line}")
+
+
+def settings_of(home: Path | None = None, **more: Any) -> Settings:
+    """The environment's settings with the command line's on top."""
+    from service.settings import load
+
+    return load(home=home, **more)
+
+
+def find(target: str, overrides: Sequence[str] | None, settings: Settings) -> Experiment:
+    """The experiment of a YAML file, or the one of that name that was run last."""
+    from service.errors import InputError, Problem, suggestion
+    from service.experiment import SAVED, Experiment
+
+    if Path(target).suffix in (".yaml", ".yml") or Path(target).is_file():
+        return Experiment.from_yaml(target, overrides or ())
+    saved = settings.experiment(target) / SAVED
+    if saved.is_file():
+        if overrides:
+            message = "-o changes a YAML file, not an experiment that was run: name the file"
+            raise InputError([Problem(target, None, "", message)])
+        return Experiment.from_resolved(json.loads(saved.read_text()))
+    known = [path.parent.name for path in settings.home.glob(f"experiments/*/{SAVED}")]
+    message = f"is neither a YAML file nor an experiment in {settings.home}"
+    raise InputError([Problem(target, None, "", message + suggestion(target, known))])

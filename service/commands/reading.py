@@ -1,0 +1,208 @@
+"""`compare`, `report`, `show`, `schema`: look at results and at specs."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.commands.common import (
+    AsJson,
+    Home,
+    Overrides,
+    Target,
+    find,
+    print_findings,
+    print_json,
+    print_table,
+    say,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from trainer.trial import TrialSpec
+
+
+def compare(
+    experiment: Target,
+    override: Overrides = None,
+    home: Home = None,
+    metric: Annotated[str | None, typer.Option(help="Judge by this metric instead.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Compare with this cell instead.")] = None,
+    margin: Annotated[float | None, typer.Option(min=0.0, help="Relative margin of SAME.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the comparison of an experiment's finished trials, and the verdict."""
+    from dataclasses import replace
+
+    from dashboards.verdict import judge
+    from service.commands import results
+
+    settings = settings_of(home)
+    found = find(experiment, override, settings)
+    sweep = results.collect(found, settings)
+    sweep = replace(
+        sweep,
+        metric=metric or sweep.metric,
+        baseline=baseline or sweep.baseline,
+        margin=sweep.margin if margin is None else margin,
+    )
+    judged = (judge(sweep), None) if metric or baseline else results.try_judge(sweep)
+    if as_json:
+        print_json(results.as_json(sweep, judged))
+        return
+    verdicts, refusal = judged
+    results.print_comparison(sweep, verdicts)
+    say()
+    if verdicts is None:
+        say(f"no verdict: {refusal}")
+        return
+    for comparison in verdicts.comparisons:
+        say(comparison.sentence())
+    say()
+    say(f"verdict: {verdicts.sentence()}")
+
+
+def report(
+    experiment: Target,
+    override: Overrides = None,
+    home: Home = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write.")
+    ] = None,
+) -> None:
+    """Write the report again, from the trials as they are now: one HTML file that needs no network."""
+    from service.commands import results
+
+    settings = settings_of(home)
+    found = find(experiment, override, settings)
+    sweep = results.collect(found, settings)
+    say(str(results.write_report(found, settings, sweep, results.try_judge(sweep), out)))
+
+
+def show(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Experiments or presets.")],
+    override: Overrides = None,
+    cell: Annotated[
+        str | None, typer.Option("--cell", help="Print this cell's whole trial.")
+    ] = None,
+    home: Home = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print a preset with nothing left out, or the objective passports of experiments' cells."""
+    from service.errors import InputError, Problem, suggestion
+    from trainer.diffusion.passport import findings
+
+    trials: dict[str, TrialSpec] = {}
+    for file in files:
+        for name, trial in _trials(file, override or [], home).items():
+            trials[name if len(files) == 1 else f"{Path(file).stem}:{name}"] = trial
+    if cell is not None:
+        if cell not in trials:
+            message = f"there is no cell `{cell}`{suggestion(cell, trials)}"
+            raise InputError([Problem(", ".join(files), None, "", message)])
+        trials = {cell: trials[cell]}
+    if as_json:
+        print_json({name: _as_data(trial) for name, trial in trials.items()})
+        return
+    if len(trials) == 1:
+        say(to_yaml(next(iter(trials.values())).model_dump(mode="json")))
+    _print_passports(trials)
+    print_findings(findings({name: trial.diffusion for name, trial in trials.items()}))
+
+
+def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, TrialSpec]:
+    """The cells of an experiment, or the one trial of a preset."""
+    from service.experiment import Experiment
+    from service.yaml_source import read
+
+    if Path(file).is_file():
+        data = read(file).data
+        if (
+            isinstance(data, dict)
+            and "base" not in data
+            and ("model" in data or "diffusion" in data)
+        ):
+            found = Experiment.from_mapping(
+                {"name": "preset", "base": str(Path(file).resolve()), "seeds": 1}, ".", overrides
+            )
+            return {Path(file).stem: found.cells[0].trial}
+    return {c.name: c.trial for c in find(file, overrides, settings_of(home)).cells}
+
+
+def _as_data(trial: TrialSpec) -> dict[str, Any]:
+    from trainer.diffusion.passport import passport
+
+    card = passport(trial.diffusion).to_dict()
+    return {"trial": trial.model_dump(mode="json"), "passport": card}
+
+
+def _print_passports(trials: dict[str, TrialSpec]) -> None:
+    """What each diffusion really optimizes, and how far it is from the first one's objective."""
+    from trainer.diffusion.passport import passport, total_variation
+
+    first = next(iter(trials.values())).diffusion
+    rows = []
+    for name, trial in trials.items():
+        diffusion = trial.diffusion
+        card = passport(diffusion)
+        parts = (diffusion.schedule, diffusion.timesteps, diffusion.weighting, diffusion.prediction)
+        numbers = (f"{card.initial_snr:.3g}", f"{card.terminal_snr:.3g}")
+        share = f"{card.effective_sample_size:.0%}"
+        distance = f"{total_variation(first, diffusion):.3f}"
+        rows.append([name, *(part.label() for part in parts), *numbers, share, distance])
+    headings = ("cell", "schedule", "timesteps", "weighting", "prediction", "first SNR", "last SNR")
+    print_table((*headings, "sample size", "TV to first"), rows)
+
+
+def to_yaml(data: Any) -> str:
+    """Data as block YAML; what fits a short line is kept on one."""
+    return "\n".join(_yaml_lines(data, ""))
+
+
+def _yaml_lines(data: dict[str, Any], indent: str) -> list[str]:
+    from service.wording import yaml_text
+
+    lines = []
+    for key, value in data.items():
+        text = yaml_text(value)
+        if isinstance(value, dict) and value and len(text) > 72:
+            lines += [f"{indent}{key}:", *_yaml_lines(value, indent + "  ")]
+        else:
+            lines.append(f"{indent}{key}: {text}")
+    return lines
+
+
+class Which(Enum):
+    """Which kind of YAML a schema is for."""
+
+    EXPERIMENT = "experiment"
+    TRIAL = "trial"
+
+
+def schema(
+    which: Annotated[Which, typer.Argument(help="What is written: an experiment or a preset.")] = (
+        Which.EXPERIMENT
+    ),
+) -> None:
+    """Print the JSON schema, for editors: every key, its meaning, its default and its range."""
+    from service.experiment import ExperimentSpec
+    from service.shape import paths
+    from trainer.trial import TrialSpec
+
+    if which is Which.TRIAL:
+        print_json(TrialSpec.model_json_schema())
+        return
+    found = ExperimentSpec.model_json_schema()
+    trial = TrialSpec.model_json_schema()
+    found["$defs"] = {**found.get("$defs", {}), **trial.pop("$defs", {}), "TrialSpec": trial}
+    properties = found["properties"]
+    properties["base"]["anyOf"] = [{"type": "string"}, {"$ref": "#/$defs/TrialSpec"}]
+    known: dict[str, Any] = {path: {} for path in paths(TrialSpec) if path != "seed"}
+    properties["set"]["properties"] = known
+    properties["axes"]["properties"] = properties["zip"]["properties"] = {
+        path: {"type": "array"} for path in known
+    }
+    print_json(found)

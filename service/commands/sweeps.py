@@ -1,0 +1,218 @@
+"""`run`, `validate`, `plan`: from a YAML to trained trials, or only as far as wanted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.commands.common import (
+    AsJson,
+    Home,
+    Overrides,
+    YamlFile,
+    print_findings,
+    print_json,
+    print_table,
+    say,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from service.experiment import Cell, Experiment
+    from service.outcome import Outcome
+    from service.plan import Plan
+
+AtOnce = Annotated[
+    int | None,
+    typer.Option("--at-once", min=1, metavar="N", help="At most N trials side by side."),
+]
+
+
+def run(
+    file: YamlFile,
+    override: Overrides = None,
+    home: Home = None,
+    at_once: AtOnce = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train what is left of an experiment, then compare, judge and report.
+
+    Finished trials are skipped and broken ones continue from their checkpoint: the same command
+    submits, resumes and extends. Exit code 1 says that some trials failed; the rest is judged.
+    """
+    from service import launch, progress
+    from service.commands import results
+    from service.experiment import Experiment
+
+    experiment = Experiment.from_yaml(file, override or ())
+    settings = settings_of(home, concurrency=at_once)
+    settings.prepare()
+    trials = [(trial.cell, trial.seed, trial.key) for trial in experiment.trials]
+    if not as_json:
+        say(headline(experiment))
+        print_findings(experiment.findings())
+    experiment.save(settings.experiment(experiment.name))
+    stream = sys.stderr if as_json else sys.stdout
+    with progress.renderer(trials, experiment.shown_metrics, stream) as show:
+        outcome = launch.run(experiment, settings, show)
+    failures = {failure.key: failure.reason for failure in outcome.failed}
+    if as_json:
+        sweep = results.collect(experiment, settings, failures)
+        judged = results.try_judge(sweep)
+        report = results.write_report(experiment, settings, sweep, judged)
+        data = results.as_json(sweep, judged)
+        print_json({"outcome": outcome.summary(), "report": str(report), **data})
+    else:
+        _tell(outcome)
+        results.conclude(experiment, settings, failures)
+        if outcome.interrupted or outcome.failed:
+            say(f"continue: {results.command(experiment)}")
+    raise typer.Exit(outcome.exit_code)
+
+
+def _tell(outcome: Outcome) -> None:
+    """What happened to the trials, the bad news by name."""
+    parts = [f"{outcome.finished} trials trained in {outcome.seconds:.0f} s"]
+    parts += [f"{outcome.skipped} were finished already"] if outcome.skipped else []
+    say(", ".join(parts) + (", then interrupted: nothing is lost" if outcome.interrupted else ""))
+    for failure in [*outcome.diverged, *outcome.failed]:
+        log = f" (log: {failure.log})" if failure.log else ""
+        say(f"FAILED: {failure.cell} seed {failure.seed}: {failure.reason}{log}")
+
+
+def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False) -> None:
+    """Check an experiment and print what it consists of. Nothing is trained; seconds at most."""
+    from service.experiment import Experiment
+
+    experiment = Experiment.from_yaml(file, override or ())
+    findings = experiment.findings()
+    if as_json:
+        keys = [{"cell": t.cell, "seed": t.seed, "key": t.key} for t in experiment.trials]
+        print_json({**experiment.resolved(), "trials": keys, "findings": findings})
+        return
+    _ = experiment.trials  # reads the data: what is wrong with it shows now
+    say(headline(experiment))
+    say()
+    seeds = ", ".join(map(str, experiment.seeds))
+    rows = [
+        [cell.name, seeds, _budget(cell), _evaluations(cell), _changes(cell)]
+        for cell in experiment.cells
+    ]
+    print_table(("cell", "seeds", "budget", "evaluations", "changes"), rows)
+    say()
+    print_findings(findings)
+    say(f"{experiment.file} is valid. What it costs here: diffsweep plan {experiment.file}")
+
+
+def headline(experiment: Experiment) -> str:
+    """The experiment in one line."""
+    cells, seeds = len(experiment.cells), len(experiment.seeds)
+    count = cells * seeds
+    text = f"{experiment.name}: {cells} cell{_s(cells)} x {seeds} seed{_s(seeds)} = {count} trial{_s(count)}"
+    if experiment.baseline is not None:
+        text += f", {experiment.metric} against `{experiment.baseline}`"
+    return text
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"
+
+
+def _budget(cell: Cell) -> str:
+    trial = cell.trial
+    return f"{trial.total_images() / 1000:g} kimg = {trial.steps()} x {trial.train.batch_size}"
+
+
+def _evaluations(cell: Cell) -> str:
+    evaluation, count = cell.trial.evaluation, len(cell.trial.evaluation_points())
+    full, rung = evaluation.full, evaluation.rung
+    if rung is None:
+        return f"{count} of {full.images} images x {full.steps} steps"
+    return f"{count} of {rung.images} x {rung.steps}, last also {full.images} x {full.steps}"
+
+
+def _changes(cell: Cell) -> str:
+    """The overrides as they were written; those of a control by their labels, for they are written out."""
+    changes = [f"{path}: {_written(cell, path, value)}" for path, value in cell.overrides.items()]
+    return "; ".join(changes) or "(the base)"
+
+
+def _written(cell: Cell, path: str, value: Any) -> str:
+    from service.experiment_spec import TWIN
+    from service.wording import yaml_text
+    from trainer.spec import Spec
+
+    found: Any = cell.trial
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    is_label = cell.name.endswith(TWIN) and isinstance(found, Spec)
+    return found.label() if is_label else yaml_text(value)
+
+
+def plan(
+    file: YamlFile,
+    override: Overrides = None,
+    home: Home = None,
+    at_once: AtOnce = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run would do and cost, after a calibration of a few seconds."""
+    from service.experiment import Experiment
+    from service.plan import plan as make
+
+    experiment = Experiment.from_yaml(file, override or ())
+    settings = settings_of(home)
+    settings.prepare()
+    found = make(experiment, settings, at_once)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    say(headline(experiment))
+    say()
+    print_table(
+        ("cell", *(f"seed {seed}" for seed in experiment.seeds)), _states(experiment, found)
+    )
+    say()
+    _costs(found)
+    print_findings(found.findings)
+    say(f"To run it: diffsweep run {Path(experiment.file)}")
+
+
+def _states(experiment: Experiment, found: Plan) -> list[list[str]]:
+    words = {}
+    for trial in found.trials:
+        left = f"{trial.seconds:.0f} s"
+        word = {"done": "done", "new": left}.get(trial.state)
+        words[trial.cell, trial.seed] = word or f"from {trial.done_kimg:g} kimg, {left}"
+    return [
+        [cell.name, *(words[cell.name, seed] for seed in experiment.seeds)]
+        for cell in experiment.cells
+    ]
+
+
+def _costs(found: Plan) -> None:
+    say(
+        f"{found.count('new')} to train, {found.count('continues')} to continue, "
+        f"{found.count('done')} done already"
+    )
+    if found.count("done") == len(found.trials):
+        return
+    say(f"about {duration(found.wall_s)} with {found.at_once} at a time ({found.basis})")
+    gpu = f", {found.gpu_hours:.3g} GPU-hours" if found.gpu_hours else ""
+    say(
+        f"{found.cpu_hours:.3g} CPU-hours{gpu}, of which {found.evaluation_share:.0%} evaluation; "
+        f"up to {found.disk_bytes / 1e6:.0f} MB of disk"
+    )
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `3 min 20 s`, `5 h 02 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,193 @@
+"""Which cells does an experiment compare? `arms`, `axes` (cartesian) and `zip` become named sets of overrides."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.layers import covers, split
+from service.wording import yaml_text
+from service.yaml_source import Keys, dotted
+
+LARGEST_SWEEP = 5_000
+"""More cells than this are a mistake in the axes, not an experiment."""
+
+Complain = Callable[[Keys, str, bool], None]
+"""Takes (where in the YAML, message, whether the key is at fault)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One override of a cell, and where in the YAML it stands."""
+
+    path: str
+    value: Any
+    keys: Keys
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One arm, one value of an axis, or one row of `zip`."""
+
+    label: str
+    settings: tuple[Setting, ...]
+    keys: Keys
+    """Where in the YAML this choice is written."""
+
+
+@dataclass(frozen=True)
+class Combination:
+    """One cell to be: a choice from every dimension."""
+
+    choices: tuple[Choice, ...]
+
+    @property
+    def name(self) -> str:
+        """The labels joined; `base` when nothing is varied."""
+        return ",".join(choice.label for choice in self.choices) or "base"
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """All overrides, in the order in which they are applied."""
+        return tuple(setting for choice in self.choices for setting in choice.settings)
+
+
+def dimensions(
+    arms: Mapping[str, Mapping[str, Any]] | None,
+    axes: Mapping[str, Sequence[Any]],
+    zipped: Mapping[str, Sequence[Any]],
+    complain: Complain,
+) -> list[list[Choice]]:
+    """What varies: the arms, each axis, and the rows of `zip`; each a list of choices."""
+    short = short_names([*axes, *zipped])
+    found: list[list[Choice]] = []
+    if arms is not None:
+        found.append([_arm(name, overrides, complain) for name, overrides in arms.items()])
+    for path, values in axes.items():
+        found.append(_axis(path, values, short[path], complain))
+    if zipped:
+        found.append(_zip(zipped, short, complain))
+    _refuse_overlaps(found, complain)
+    return found
+
+
+def combine(found: Sequence[Sequence[Choice]], complain: Complain) -> list[Combination]:
+    """The cartesian product of all dimensions, the first one slowest."""
+    count = math.prod(len(choices) for choices in found)
+    if count > LARGEST_SWEEP:
+        complain((), f"makes {count:,} cells, more than {LARGEST_SWEEP:,}: shorten the axes", False)
+        return []
+    return [Combination(choices) for choices in itertools.product(*found)]
+
+
+def short_names(paths: Sequence[str]) -> dict[str, str]:
+    """Each path's shortest ending that no other path shares: `optimizer.lr` is `lr`."""
+    names = {}
+    for path in paths:
+        parts = path.split(".")
+        endings = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]
+        names[path] = next(
+            (
+                ending
+                for ending in endings
+                if not any(other != path and f".{other}".endswith(f".{ending}") for other in paths)
+            ),
+            path,
+        )
+    return names
+
+
+def value_label(value: Any) -> str:
+    """A value as a word for a cell's name: `cosine`, `p2(gamma=0.5,k=1)`, `0.004`."""
+    if isinstance(value, dict):
+        inner = ",".join(
+            f"{key}={value_label(item)}" for key, item in value.items() if key != "kind"
+        )
+        kind = str(value.get("kind", ""))
+        return f"{kind}({inner})" if inner or not kind else kind
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(value_label(item) for item in value) + "]"
+    return yaml_text(value)
+
+
+def _arm(name: str, overrides: Mapping[str, Any], complain: Complain) -> Choice:
+    home: Keys = ("arms", name)
+    settings = tuple(Setting(path, value, (*home, path)) for path, value in overrides.items())
+    for earlier, later in itertools.combinations(settings, 2):
+        if covers(split(later.path), split(earlier.path)):
+            complain(
+                later.keys,
+                f"replaces what `{earlier.path}` sets just above: keep one of them",
+                True,
+            )
+    return Choice(name, settings, home)
+
+
+def _axis(path: str, values: Sequence[Any], short: str, complain: Complain) -> list[Choice]:
+    home: Keys = ("axes", path)
+    if not values:
+        complain(home, "has no values: list them as [a, b], or leave the axis out", False)
+    for at, value in enumerate(values):
+        first = _index(values, value)
+        if first < at:
+            complain(
+                (*home, at), f"repeats value {first + 1}, {yaml_text(value)}: remove one", False
+            )
+    return [
+        Choice(f"{short}={value_label(value)}", (Setting(path, value, (*home, at)),), (*home, at))
+        for at, value in enumerate(values)
+        if _index(values, value) == at
+    ]
+
+
+def _zip(
+    columns: Mapping[str, Sequence[Any]], short: Mapping[str, str], complain: Complain
+) -> list[Choice]:
+    first_path, *_ = columns
+    length = len(columns[first_path])
+    for path, values in columns.items():
+        if len(values) != length:
+            message = (
+                f"has {len(values)} entries, `{first_path}` {length}: zip pairs them one to one"
+            )
+            complain(("zip", path), message, False)
+            return []
+    if length == 0:
+        complain(("zip", first_path), "has no values: list them as [a, b], or leave zip out", False)
+    rows: list[Choice] = []
+    for at in range(length):
+        settings = tuple(
+            Setting(path, values[at], ("zip", path, at)) for path, values in columns.items()
+        )
+        label = ",".join(f"{short[one.path]}={value_label(one.value)}" for one in settings)
+        if any(label == row.label for row in rows):
+            complain(
+                settings[0].keys, f"row {at + 1} of zip repeats an earlier one: remove it", False
+            )
+        else:
+            rows.append(Choice(label, settings, settings[0].keys))
+    return rows
+
+
+def _refuse_overlaps(found: Sequence[Sequence[Choice]], complain: Complain) -> None:
+    """Two dimensions must not write the same place: the later one would hide the earlier."""
+    told: set[tuple[str, str]] = set()
+    for earlier, later in itertools.combinations(found, 2):
+        for mine in (setting for choice in earlier for setting in choice.settings):
+            for theirs in (setting for choice in later for setting in choice.settings):
+                if (
+                    covers(split(theirs.path), split(mine.path))
+                    and (mine.path, theirs.path) not in told
+                ):
+                    told.add((mine.path, theirs.path))
+                    message = f"overwrites `{dotted(mine.keys)}`: vary each path in one place only"
+                    complain(theirs.keys[:2], message, True)
+
+
+def _index(values: Sequence[Any], value: Any) -> int:
+    return next(
+        at for at, other in enumerate(values) if type(other) is type(value) and other == value
+    )

@@ -1,0 +1,138 @@
+"""What may an experiment's YAML say? The keys of `ExperimentSpec`, as they are written."""
+
+# Field types are read at run time by pydantic: no `from __future__ import annotations` here.
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from trainer.spec import Spec
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+"""Names of experiments and arms: they become directories, run names and legends."""
+TWIN = "~equal"
+"""Ending of the name of an equal-objective twin."""
+_MOST_SEEDS = 1000
+
+
+class Compare(Spec):
+    """Which number decides, against which cell, and how much is worth talking about."""
+
+    metric: str = "eval/fid"
+    """The deciding number: eval/... is the reported protocol, rung/... the cheap one."""
+    baseline: str | None = None
+    """The cell that all others are compared with; null: the arm `{}`, else the first cell."""
+    margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
+    """Differences below this share of the baseline's mean count as the same."""
+
+
+class NoStopping(Spec):
+    """Every trial runs to the end of its budget."""
+
+    kind: Literal["none"] = "none"
+
+
+AnyStopping = NoStopping
+"""How trials are ended early. The only kind so far: `none`."""
+
+
+class Resources(Spec):
+    """What one trial occupies. It is how a trial runs, not what it is: no part of its key."""
+
+    workers: PositiveInt = 1
+    """Processes that train one trial together; they share its batch."""
+    gpus: NonNegativeFloat = 0.0
+    """GPUs per worker; 0.5 packs two workers on one."""
+    cpus: PositiveFloat = 1.0
+    """CPUs per worker."""
+
+
+def _seeds(value: Any) -> Any:
+    """A count, or a list without repeats; complaints in plain words."""
+    if isinstance(value, bool) or not isinstance(value, int | list | tuple):
+        raise ValueError("must be a count such as 3, or a list such as [0, 1, 2]")
+    if isinstance(value, int):
+        if not 1 <= value <= _MOST_SEEDS:
+            raise ValueError(
+                f"must be a count from 1 to {_MOST_SEEDS}, or a list of seeds, not {value}"
+            )
+        return value
+    if not value:
+        raise ValueError("is an empty list: give a count such as 3, or at least one seed")
+    for at, seed in enumerate(value):
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+            raise ValueError(f"a seed is a whole number from 0 on, not {seed!r}")
+        if seed in value[:at]:
+            raise ValueError(f"seed {seed} is listed twice: remove one")
+    return list(value)
+
+
+def _cells(value: Any) -> Any:
+    """An arm written as `name:` with nothing after it is the base unchanged."""
+    if not isinstance(value, dict):
+        return value
+    return {name: {} if overrides is None else overrides for name, overrides in value.items()}
+
+
+class ExperimentSpec(Spec):
+    """One experiment: a complete trial (`base`) and what varies in it."""
+
+    name: str
+    """Name of the experiment: its MLflow experiment and its directory of results."""
+    base: str | dict[str, Any]
+    """The trial that all cells start from: a preset file (relative to this one), or the trial itself."""
+    set: dict[str, Any] = {}  # noqa: RUF012
+    """Changes to `base` that hold for all cells: dotted path to new value."""
+    arms: Annotated[dict[str, dict[str, Any]] | None, BeforeValidator(_cells)] = None
+    """Named cells: name to the dotted paths that differ from `base`; `{}` is the base itself."""
+    axes: dict[str, list[Any]] = {}  # noqa: RUF012
+    """Dotted path to values; every combination of all axes (and arms) is a cell."""
+    zip: dict[str, list[Any]] = {}  # noqa: RUF012
+    """Dotted paths to lists of equal length, varied together: first with first, second with second."""
+    seeds: Annotated[int | list[int], BeforeValidator(_seeds)] = 3
+    """How many seeds, or which. Cells are paired by seed; three screen, six can reach p < 0.05."""
+    controls: tuple[Literal["equal_objective"], ...] = ()
+    """equal_objective: for each cell that moved density or weighting, add the twin with the same
+    expected loss that moves it by the other means."""
+    compare: Compare = Compare()
+    """How the cells are judged."""
+    stopping: AnyStopping = NoStopping()
+    """Which trials end early."""
+    launcher: Literal["train", "inproc"] = "train"
+    """train: a Ray Train TorchTrainer per trial. inproc: inside the Tune actor, one worker; for trials of seconds."""
+    resources: Resources = Resources()
+    """What one trial occupies."""
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not NAME.fullmatch(name) or len(name) > 120:
+            raise ValueError(f"`{name}` is not a name: use letters, digits, `-`, `_` and `.`")
+        return name
+
+    @field_validator("controls", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else [] if value is None else value
+
+    @model_validator(mode="after")
+    def _one_worker_inproc(self) -> "ExperimentSpec":
+        if self.launcher == "inproc" and self.resources.workers > 1:
+            raise ValueError(
+                f"launcher: inproc trains in one process, resources.workers is {self.resources.workers}: "
+                "use launcher: train"
+            )
+        return self
+
+    def seed_list(self) -> list[int]:
+        """The seeds, as a list."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)

@@ -1,0 +1,198 @@
+"""How do a trial's workers get exactly the resources that Tune reserved for that trial?
+
+Stock Ray Train asks for a second placement group: trials deadlock when every first one is taken, and
+a group leaks when its controller is killed. Here the worker group borrows the trial's own group, and
+the Train controller runs inside the trial's actor: two processes per trial instead of nine. The seams
+are Ray's internals, so `supported()` looks for them and `service.worker` falls back to the stock
+trainer when they are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import ray
+
+TESTED = ("2.60.",)
+"""Ray versions in which these seams were tested; others use the stock trainer."""
+
+
+@cache
+def supported() -> bool:
+    """Whether this Ray has the seams that the gang trainer needs."""
+    if not ray.__version__.startswith(TESTED):
+        return False
+    try:
+        from ray.train.v2._internal.execution.controller import TrainController
+        from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
+        from ray.train.v2._internal.execution.worker_group import state, worker_group
+        from ray.train.v2._internal.execution.worker_group.placement_group_handle import (
+            DefaultPlacementGroupHandle,
+        )
+    except ImportError:
+        return False
+    return (
+        hasattr(worker_group.WorkerGroup, "_create_placement_group")
+        and hasattr(worker_group, "SynchronizationActor")
+        and hasattr(state, "_shutdown_sync_actor")
+        and hasattr(TrainController, "worker_group_cls")
+        and inspect.iscoroutinefunction(TrainController.run)
+        and hasattr(DefaultPlacementGroupHandle, "shutdown")
+        and all(hasattr(FixedScalingPolicy, name) for name in _REQUESTS)
+    )
+
+
+_REQUESTS = ("after_controller_start", "before_controller_shutdown", "_maybe_send_resource_request")
+
+
+def bundles(workers: int, per_worker: dict[str, float]) -> list[dict[str, float]]:
+    """The trial's placement group: an empty head, which costs nothing, then one bundle per worker."""
+    return [{"CPU": 0.0}, *(dict(per_worker) for _ in range(workers))]
+
+
+class BarrierOfOne:
+    """Stands in for Train's barrier actor, a process of its own, when there is a single worker."""
+
+    class broadcast_from_rank_zero:  # noqa: N801
+        """What `train.report` calls at the barrier."""
+
+        @staticmethod
+        def remote(data: Any, **_: Any) -> Any:
+            """Hand the caller's own data back."""
+            return ray.put(data)
+
+    @classmethod
+    def options(cls, **_: Any) -> type[BarrierOfOne]:
+        """Actors are placed; this is not one."""
+        return cls
+
+    @classmethod
+    def remote(cls, **_: Any) -> BarrierOfOne:
+        """Actors are started; this is not one."""
+        return cls()
+
+
+@cache
+def trainer_class() -> type[Any]:
+    """A TorchTrainer whose workers live in the current placement group (call it inside the trial)."""
+    from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks import DatasetsCallback
+    from ray.train.v2._internal.callbacks.placement_group_callback import (
+        PlacementGroupCleanerCallback,
+    )
+    from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
+
+    class Granted(FixedScalingPolicy):  # type: ignore[misc]
+        """Asks the autoscaler for nothing: Tune's placement group has asked already."""
+
+        def after_controller_start(self, train_run_context: Any) -> None:
+            """No request."""
+
+        async def before_controller_shutdown(self) -> None:
+            """No request to take back."""
+
+        def before_controller_abort(self) -> None:
+            """No request to take back."""
+
+        def _maybe_send_resource_request(self) -> None:
+            """No request to renew."""
+
+    class GangTrainer(TorchTrainer):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[Any]:
+            unneeded = (PlacementGroupCleanerCallback, DatasetsCallback)
+            given = super()._create_default_callbacks()
+            return [callback for callback in given if not isinstance(callback, unneeded)]
+
+        def _initialize_and_run_controller(self, **parts: Any) -> Any:
+            parts["scaling_policy"] = Granted(self.scaling_config)
+            controller = _controller_class()(**parts)
+            asyncio.run(controller.run())
+            return controller.get_result()
+
+    return GangTrainer
+
+
+@cache
+def _controller_class() -> type[Any]:
+    from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2._internal.execution.worker_group import state, worker_group
+    from ray.train.v2._internal.execution.worker_group.placement_group_handle import (
+        DefaultPlacementGroupHandle,
+    )
+
+    stock_barrier, stock_end = worker_group.SynchronizationActor, state._shutdown_sync_actor
+    state._shutdown_sync_actor = lambda b: None if isinstance(b, BarrierOfOne) else stock_end(b)
+
+    class Borrowed(DefaultPlacementGroupHandle):  # type: ignore[misc]
+        def shutdown(self) -> None:
+            """Tune made the group and Tune frees it."""
+
+    class GangWorkerGroup(worker_group.WorkerGroup):  # type: ignore[misc]
+        def _start_impl(self, builder: Any) -> None:
+            alone = self._worker_group_context.num_workers == 1
+            worker_group.SynchronizationActor = BarrierOfOne if alone else stock_barrier
+            super()._start_impl(builder)
+
+        def _create_placement_group(self, scaling: Any, context: Any) -> Any:
+            group = ray.util.get_current_placement_group()
+            assert group is not None, "a gang trainer runs inside a trial"
+            assert group.bundle_count == context.num_workers
+            return Borrowed(group)
+
+    class GangController(TrainController):  # type: ignore[misc]
+        worker_group_cls = GangWorkerGroup
+
+    return GangController
+
+
+@contextlib.contextmanager
+def reaping(every_s: float = 2.0) -> Iterator[None]:
+    """For the stock trainer: remove placement groups of this job whose controller has died.
+
+    Ray frees a group only when its creator *and* the job are gone, so a trial that is killed would
+    keep its GPUs until the sweep ends.
+    """
+    done = threading.Event()
+
+    def reap() -> None:
+        while not done.wait(every_s):
+            for group in _orphans(ray.get_runtime_context().get_job_id()):
+                with contextlib.suppress(Exception):  # gone already, or the cluster is going down
+                    ray.util.remove_placement_group(group)
+
+    thread = threading.Thread(target=reap, name="diffsweep-reaper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(every_s + 5.0)
+
+
+def _orphans(job_id: str) -> list[Any]:
+    from ray._private.state import state
+    from ray.core.generated import gcs_pb2
+    from ray.util.placement_group import PlacementGroup
+
+    accessor = state._connect_and_get_accessor()
+
+    def is_dead(actor: bytes) -> bool:
+        raw = accessor.get_actor_info(ray.ActorID(actor))
+        dead = gcs_pb2.ActorTableData.DEAD
+        return raw is None or gcs_pb2.ActorTableData.FromString(raw).state == dead
+
+    orphans = []
+    for raw in accessor.get_placement_group_table():
+        group = gcs_pb2.PlacementGroupTableData.FromString(raw)
+        ours = group.creator_job_id.hex() == job_id and not group.is_detached
+        creator = group.creator_actor_id  # all 0xff: made by the driver, that is by Tune
+        alive = group.state != gcs_pb2.PlacementGroupTableData.REMOVED
+        if ours and alive and creator.strip(b"\xff") and is_dead(creator):
+            orphans.append(PlacementGroup(ray.PlacementGroupID(group.placement_group_id)))
+    return orphans

@@ -1,0 +1,201 @@
+"""Do the cells of an experiment make a comparison? Repeats, arms that change nothing, baseline, metric, controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from service.errors import Problem, closest, listing, suggestion
+from service.expansion import Combination
+from service.experiment_spec import TWIN, ExperimentSpec
+from service.layers import Layered, covers, split
+from service.wording import shown, yaml_text
+from service.yaml_source import Keys
+from trainer.evaluation.metric import LOWER_IS_BETTER
+from trainer.trial import TrialSpec
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration under comparison. `trial` has the first seed; `with_seed` gives the others."""
+
+    name: str
+    overrides: dict[str, Any]
+    trial: TrialSpec
+
+    def with_seed(self, seed: int) -> TrialSpec:
+        """The cell's trial of one seed."""
+        return self.trial.model_copy(update={"seed": seed})
+
+
+@dataclass
+class Judgement:
+    """Looks at all cells together; `problems` is added to."""
+
+    spec: ExperimentSpec
+    document: Layered
+    base: Layered
+    names: Sequence[str]
+    """All cells, those too that are wrong in themselves."""
+    cells: Sequence[tuple[Combination, Cell]]
+    """Those that are right in themselves."""
+    trees: dict[str, Layered]
+    problems: list[Problem]
+    notes: list[str] = field(default_factory=list)
+
+    def refuse_idle_and_repeated(self) -> None:
+        """Every cell must be a trial of its own."""
+        self._refuse_repeats(set(self._idle_arms()))
+
+    def _idle_arms(self) -> Iterator[str]:
+        """Arms whose overrides say what the base says already; the baseline may restate it."""
+        told: set[str] = set()
+        for combination, cell in self.cells if self.spec.arms is not None else ():
+            arm, *others = combination.choices
+            if not arm.settings or arm.label in told or arm.label == self.spec.compare.baseline:
+                continue
+            told.add(arm.label)
+            without = self.base.copy()
+            for setting in (setting for choice in others for setting in choice.settings):
+                without.put(
+                    split(setting.path), setting.value, self.document.origin_of(setting.keys)[0]
+                )
+            plain = without.faults()
+            if (
+                isinstance(plain, list)
+                or plain.model_copy(update={"seed": cell.trial.seed}) != cell.trial
+            ):
+                continue
+            said = ", ".join(f"`{s.path}` is {yaml_text(s.value)} already" for s in arm.settings)
+            self._complain(arm.keys, f"changes nothing: {said} in the base; remove this arm", True)
+            yield arm.label
+
+    def _refuse_repeats(self, idle: set[str]) -> None:
+        """Two cells that are the same trial."""
+        first: dict[str, Combination] = {}
+        for combination, cell in self.cells:
+            earlier = first.setdefault(cell.trial.digest(), combination)
+            pairs = zip(earlier.choices, combination.choices, strict=True)
+            differing = [(old, new) for old, new in pairs if old is not new]
+            if not differing or differing[0][1].label in idle:
+                continue
+            old, new = differing[-1]
+            line = self.document.problem(old.keys, "", True).line
+            where = f" (line {line})" if line is not None else ""
+            same = f"gives the same trial as `{old.label}`{where}: remove one of them"
+            if len(differing) > 1:
+                same = f"cell `{combination.name}` is the same trial as `{earlier.name}`"
+            self._complain(new.keys, same, of_key=new.keys[0] == "arms")
+
+    def baseline(self) -> str | None:
+        """The cell to compare with: as named, else the base itself, else the first; None when alone."""
+        named, names = self.spec.compare.baseline, list(self.names)
+        if named is None:
+            bare = [cell.name for _, cell in self.cells if not cell.overrides]
+            return (bare or names)[0] if len(names) > 1 else None
+        if named in names:
+            return named
+        if self.spec.arms and named in self.spec.arms:
+            mine = [name for name in names if name.split(",")[0] == named]
+            said = f"`{named}` is an arm, which the axes split into cells: choose one of {listing(mine)}"
+        elif named.endswith(TWIN):
+            said = f"`{named}` is a control: compare with a cell of yours{suggestion(named, names)}"
+        else:
+            said = f"`{named}` is no cell{suggestion(named, names)}"
+        self._complain(("compare", "baseline"), said)
+        return None
+
+    def with_twins(self, baseline: str | None) -> list[Cell]:
+        """The cells, each followed by its equal-objective twin if that is asked for and something else."""
+        plain = [cell for _, cell in self.cells]
+        if "equal_objective" not in self.spec.controls or self.problems:
+            return plain
+        if baseline is None:
+            self._complain(("controls",), "there is only one cell: a control needs a baseline")
+            return plain
+        from trainer.diffusion.passport import equal_objective_twin
+
+        reference = next(cell.trial.diffusion for cell in plain if cell.name == baseline)
+        known = {cell.trial.digest(): cell.name for cell in plain}
+        every: list[Cell] = []
+        found = False
+        for cell in plain:
+            every.append(cell)
+            if cell.name == baseline:
+                continue
+            changes = equal_objective_twin(cell.trial.diffusion, reference)
+            if not changes:
+                continue
+            found = True
+            twin = self._twin(cell, changes)
+            same = known.setdefault(twin.trial.digest(), twin.name)
+            if same == twin.name:
+                every.append(twin)
+            else:
+                self.notes.append(f"`{same}` is the equal-objective twin of `{cell.name}` already")
+        if not found:
+            self.notes.append("controls: equal_objective adds nothing: no cell has such a twin")
+        return every
+
+    def _twin(self, cell: Cell, changes: dict[str, Any]) -> Cell:
+        """The cell with its objective realized the other way."""
+        origin, _ = self.document.origin_of(("controls",))
+        tree = Layered(cell.trial.model_dump(mode="json"), origin, TrialSpec)
+        for path, value in changes.items():
+            problem = tree.put(split(path), value, origin)
+            assert problem is None, problem
+        trial = tree.faults()
+        assert isinstance(trial, TrialSpec), trial
+        self.trees[cell.name + TWIN] = self.trees[cell.name]
+        kept = {
+            path: value
+            for path, value in cell.overrides.items()
+            if not any(covers(split(change), split(path)) for change in changes)
+        }
+        return Cell(cell.name + TWIN, kept | changes, trial)
+
+    def check_metric(self, cells: Sequence[Cell]) -> None:
+        """The deciding metric must be measured in every cell."""
+        metric = self.spec.compare.metric
+        for cell in cells:
+            known = metrics(cell.trial)
+            if metric in known:
+                continue
+            protocol, _, name = metric.rpartition("/")
+            near = f"eval/{metric}" if f"eval/{metric}" in known else closest(metric, known)
+            if protocol == "train":
+                message = "losses of different objectives have different scales: compare by "
+                message += listing(known)
+            elif protocol in ("eval", "rung") and name in LOWER_IS_BETTER:
+                how = "set `evaluation.rung`" if protocol == "rung" else ""
+                how = how or f"add `{name}` to `evaluation.metrics`"
+                message = f"`{metric}` is not measured by cell `{cell.name}`: {how}, or use {listing(known)}"
+            elif near is not None:
+                message = f"unknown metric `{metric}`, did you mean `{near}`? Measured are {listing(known)}"
+            else:
+                message = f"unknown metric {shown(metric)}; measured are {listing(known)}"
+            self._complain(("compare", "metric"), message)
+            return
+
+    def check_workers(self) -> None:
+        """The workers share every batch evenly."""
+        workers = self.spec.resources.workers
+        for _, cell in self.cells:
+            batch = cell.trial.train.batch_size
+            if batch % workers:
+                message = (
+                    f"{workers} workers cannot share train.batch_size {batch} (cell `{cell.name}`)"
+                )
+                self._complain(("resources", "workers"), f"{message}: use a divisor of {batch}")
+                return
+
+    def _complain(self, keys: Keys, message: str, of_key: bool = False) -> None:
+        self.problems.append(self.document.problem(keys, message, of_key))
+
+
+def metrics(trial: TrialSpec) -> list[str]:
+    """Names of the metrics that a trial reports: the full protocol's, then the cheap one's."""
+    names = list(trial.evaluation.metrics)
+    rung = [f"rung/{name}" for name in names] if trial.evaluation.rung is not None else []
+    return [f"eval/{name}" for name in names] + rung

@@ -1,0 +1,256 @@
+"""What does the driver write down while the trials run?
+
+Each message of a trial goes to the outbox (for MLflow), to the progress events (for the person) and
+into the outcome (for the exit code). Nothing here knows Ray.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service import progress
+from service.announce import announce, cell_runs, trial_runs
+from service.cells import average
+from service.outbox import Outbox
+from service.outcome import Failure, Outcome
+from service.tracking import sweep_key
+from service.worker import LOCK
+from trainer.report import (
+    RESULT,
+    Report,
+    Result,
+    append_report,
+    read_reports,
+    read_result,
+    write_result,
+)
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment, PlannedTrial
+    from service.settings import Settings
+
+
+@dataclass
+class _Entry:
+    trial: PlannedTrial
+    run: str
+    """Key of its MLflow run."""
+    state: str = progress.WAITING
+    started: float | None = None
+    work_s: float | None = None
+    """Seconds of training and evaluation, if all of them were in this run."""
+    resumed: bool = False
+
+
+class Ledger:
+    """The state of one run of an experiment."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        settings: Settings,
+        outbox: Outbox,
+        emit: Callable[[progress.Event], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.outcome = Outcome(experiment.name)
+        self._experiment, self._settings, self._outbox = experiment, settings, outbox
+        self._emit, self._clock, self._begun = emit, clock, clock()
+        self._held: list[float] = []
+        self._entries: dict[str, list[_Entry]] = {}
+        self._cells = cell_runs(experiment)
+        self._of_cell: dict[str, list[_Entry]] = {cell: [] for cell in self._cells}
+        for trial, run in trial_runs(experiment):
+            entry = _Entry(trial, run)
+            self._entries.setdefault(trial.key, []).append(entry)
+            self._of_cell[trial.cell].append(entry)
+
+    def open(self) -> list[PlannedTrial]:
+        """Announce every run, take in what is finished already, and return the trials to train."""
+        every = [(e.trial, e.run) for entries in self._entries.values() for e in entries]
+        announce(self._outbox, self._experiment, every, self._cells)
+        for key in (sweep_key(self._experiment.name), *self._cells.values()):
+            self._outbox.status(key, "running")
+        waiting = []
+        for key, entries in self._entries.items():
+            directory = self._settings.trial(key)
+            for report in read_reports(directory):
+                self._ingest(entries, report, _png(directory, report))
+            if (result := read_result(directory)) is not None:
+                self._end(entries, result, reused=True)
+            else:
+                waiting.append(entries[0].trial)
+        self._average(self._cells)
+        return waiting
+
+    def note(self, text: str) -> None:
+        """Tell the person one line."""
+        counts = Counter(e.state for entries in self._entries.values() for e in entries)
+        self._emit(
+            progress.SweepProgress(
+                sum(counts.values()),
+                counts[progress.FINISHED],
+                counts[progress.FAILED],
+                counts[progress.RUNNING],
+                text,
+            )
+        )
+
+    def started(self, key: str) -> None:
+        """A trial got its resources."""
+        reports = read_reports(self._settings.trial(key))
+        for entry in self._entries[key]:
+            entry.state, entry.started = progress.RUNNING, self._clock()
+            entry.resumed = bool(reports)
+            self._outbox.status(entry.run, "running")
+            trial = entry.trial
+            kimg = reports[-1].kimg if reports else 0.0
+            total = trial.spec.total_images() / 1000
+            self._emit(progress.TrialStarted(trial.cell, trial.seed, key, total, kimg))
+
+    def told(self, key: str, message: dict[str, Any]) -> None:
+        """Take one message of a worker (see `service.worker`)."""
+        entries = self._entries[key]
+        if message["event"] == "reported":
+            report = Report.from_json(message["report"])
+            png = message.get("png")
+            self._ingest(entries, report, base64.b64decode(png) if png else None)
+            self._mirror_report(key, report)
+            for note in report.notes:
+                self.note(f"{entries[0].trial.cell} seed {entries[0].trial.seed}: {note}")
+            for trial in (entry.trial for entry in entries):
+                total = trial.spec.total_images() / 1000
+                metrics = dict(report.metrics)
+                self._emit(
+                    progress.TrialReported(trial.cell, trial.seed, key, report.kimg, total, metrics)
+                )
+            self._average(entry.trial.cell for entry in entries)
+        elif message["event"] == "ended":
+            result = Result(**message["result"])
+            self._mirror_result(key, result)
+            if not entries[0].resumed:
+                entries[0].work_s = result.seconds + result.eval_seconds
+                first = result.started_s - self._begun
+                self.outcome.first_step_s = min(self.outcome.first_step_s or first, first)
+            self._end(entries, result, reused=False)
+        else:
+            self.failed(key, message["reason"], message.get("log"))
+
+    def released(self, key: str) -> None:
+        """A trial gave its resources back."""
+        entry = self._entries[key][0]
+        if entry.work_s is not None and entry.started is not None:
+            self._held.append(self._clock() - entry.started - entry.work_s)
+
+    def failed(self, key: str, reason: str, log: str | None = None) -> None:
+        """A trial broke; the sweep goes on without it."""
+        for entry in self._entries[key]:
+            if entry.state == progress.FAILED:
+                continue
+            entry.state = progress.FAILED
+            trial = entry.trial
+            self.outcome.failed.append(Failure(trial.cell, trial.seed, key, reason, log))
+            self._outbox.tag(entry.run, {"reason": reason[:500]})
+            self._outbox.status(entry.run, "failed", self._now_ms())
+            self._emit(progress.TrialFailed(trial.cell, trial.seed, key, reason))
+
+    def is_settled(self, key: str) -> bool:
+        """Whether the trial has told how it ended."""
+        return self._entries[key][0].state in (progress.FINISHED, progress.FAILED)
+
+    def close(self, interrupted: bool = False) -> Outcome:
+        """Write the ending of everything that has none, and return the outcome."""
+        now = self._now_ms()
+        for entries in self._entries.values():
+            for entry in entries:
+                if entry.state == progress.RUNNING:
+                    self._outbox.status(entry.run, "stopped", now)
+        self._average(self._cells)
+        self._end_cells(now)
+        whole = not interrupted and not self.outcome.failed
+        status = "stopped" if interrupted else "finished" if whole else "failed"
+        self._outbox.status(sweep_key(self._experiment.name), status, now)
+        self.outcome.interrupted = interrupted
+        self.outcome.seconds = self._clock() - self._begun
+        if self._held:
+            self.outcome.overhead_s = sum(self._held) / len(self._held)
+        return self.outcome
+
+    def _average(self, cells: Iterable[str]) -> None:
+        for cell in cells:
+            points = average(self._outbox, [entry.run for entry in self._of_cell[cell]])
+            self._outbox.metrics(self._cells[cell], points)
+
+    def _end_cells(self, now: int) -> None:
+        for cell, key in self._cells.items():
+            states = {entry.state for entry in self._of_cell[cell]}
+            if states == {progress.FINISHED}:
+                self._outbox.status(key, "finished", now)
+            else:
+                self._outbox.status(key, "failed" if progress.FAILED in states else "stopped", now)
+
+    def _ingest(self, entries: list[_Entry], report: Report, png: bytes | None) -> None:
+        for entry in entries:
+            self._outbox.ingest(entry.run, report, png)
+
+    def _end(self, entries: list[_Entry], result: Result, reused: bool) -> None:
+        tags = {
+            "protocol": result.protocol.get("eval", ""),
+            "protocol_rung": result.protocol.get("rung", ""),
+            "reason": result.reason or "",
+            "parameters": str(result.parameters),
+        }
+        for entry in entries:
+            trial, run = entry.trial, entry.run
+            last = read_reports(self._settings.trial(trial.key))
+            ended = int(last[-1].time_s * 1000) if last else self._now_ms()
+            totals = {"sys/seconds": result.seconds, "sys/eval_seconds": result.eval_seconds}
+            points = [(name, result.images, ended, value) for name, value in totals.items()]
+            self._outbox.metrics(run, points)
+            self._outbox.tag(run, tags)
+            self._outbox.status(run, result.status, ended)
+            self._tell_end(entry, result, reused)
+
+    def _tell_end(self, entry: _Entry, result: Result, reused: bool) -> None:
+        trial = entry.trial
+        if result.status == "diverged":
+            entry.state = progress.FAILED
+            reason = result.reason or "diverged"
+            self.outcome.diverged.append(Failure(trial.cell, trial.seed, trial.key, reason))
+            self._emit(progress.TrialFailed(trial.cell, trial.seed, trial.key, reason))
+            return
+        entry.state = progress.FINISHED
+        self.outcome.skipped += reused
+        self.outcome.finished += not reused
+        seconds = result.seconds + result.eval_seconds
+        metrics = dict(result.metrics)
+        self._emit(
+            progress.TrialFinished(trial.cell, trial.seed, trial.key, metrics, seconds, reused)
+        )
+
+    def _mirror_report(self, key: str, report: Report) -> None:
+        """Keep a copy where the driver is, if the worker's disk is another one."""
+        directory = self._settings.trial(key)
+        if not (directory / LOCK).exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            append_report(directory, report)
+
+    def _mirror_result(self, key: str, result: Result) -> None:
+        directory = self._settings.trial(key)
+        if not (directory / RESULT).exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            write_result(directory, result)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
+
+
+def _png(directory: Path, report: Report) -> bytes | None:
+    path = directory / report.sample_png if report.sample_png else None
+    return path.read_bytes() if path is not None and path.exists() else None

@@ -1,0 +1,229 @@
+"""What does diffsweep say to MLflow, and how does it read it back? The only door to mlflow.
+
+Every verb of `Store` may be repeated: a run is looked up by its `diffsweep.key` tag before it is
+created, metric points carry their stored timestamps, images and files have names derived from what
+they are. A delivery that was cut short and done again leaves no double.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.lock import FileLock
+from service.outbox import Item, RunHeader
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+    from service.settings import Settings
+
+RUN_STATUS = {
+    "scheduled": "SCHEDULED",
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+    "stopped": "KILLED",
+}
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+_NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "diffsweep")
+
+
+class Store:
+    """One MLflow experiment. A server that does not answer raises at once; the caller retries."""
+
+    def __init__(self, settings: Settings, experiment: str, create: bool = True) -> None:
+        self._client = _client(settings)
+        found = self._client.get_experiment_by_name(experiment)
+        if create and (found is None or found.lifecycle_stage == "deleted"):
+            with _only_creator(settings):
+                found = self._open(settings, experiment)
+        self.exists = found is not None
+        self._id = found.experiment_id if found is not None else ""
+        created = found.creation_time if found is not None else 0
+        self.identity = f"{settings.store_uri} {self._id} {created}"
+        """Changes when the store is another one, or was wiped: then it knows nothing of us."""
+
+    def _open(self, settings: Settings, experiment: str) -> Any:
+        found = self._client.get_experiment_by_name(experiment)
+        if found is not None and found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        elif found is None:
+            place = (settings.artifacts / experiment).as_uri()
+            self._client.create_experiment(
+                experiment, artifact_location=None if settings.tracking_uri else place
+            )
+        return self._client.get_experiment_by_name(experiment)
+
+    def find(self, key: str) -> str | None:
+        """The id of the run that carries this key."""
+        found = self._client.search_runs(
+            [self._id], f"tags.`diffsweep.key` = '{key}'", max_results=1
+        )
+        return str(found[0].info.run_id) if found else None
+
+    def create(self, header: RunHeader, parent_id: str | None, started_ms: int) -> str:
+        """Make the run and return its id. Look first: MLflow cannot make a given id."""
+        created = self._client.create_run(
+            self._id, started_ms, tags=_tags(header, parent_id), run_name=header.name
+        )
+        return str(created.info.run_id)
+
+    def describe(self, run_id: str, header: RunHeader, parent_id: str | None) -> None:
+        """Bring name, place in the tree and tags of a known run up to date."""
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(name, value) for name, value in _tags(header, parent_id).items()]
+        self._client.log_batch(run_id, tags=tags)
+        self._client.update_run(run_id, name=header.name)
+
+    def params(self, run_id: str, header: RunHeader) -> None:
+        """Log the params; the same values again are accepted, so a cut delivery can be repeated."""
+        from mlflow.entities import Param
+
+        params = [Param(name, value) for name, value in header.params.items()]
+        for first in range(0, len(params), 100):
+            self._client.log_batch(run_id, params=params[first : first + 100])
+
+    def points(self, run_id: str, items: Sequence[Item]) -> None:
+        """Log metric points with their stored timestamps."""
+        from mlflow.entities import Metric
+
+        nan = float("nan")
+        values = [(item, nan if item.number is None else item.number) for item in items]
+        self._client.log_batch(
+            run_id, metrics=[Metric(i.key, number, i.time_ms, i.step) for i, number in values]
+        )
+
+    def image(self, run_id: str, item: Item) -> None:
+        """What `log_image` writes for a stepped image, under names equal at every attempt."""
+        import PIL.Image
+        from mlflow.tracking.multimedia import compress_image_size
+
+        assert item.body is not None
+        name = image_name(run_id, item)
+        webp = io.BytesIO()
+        compress_image_size(PIL.Image.open(io.BytesIO(item.body))).save(webp, "WEBP")
+        self._put(run_id, f"images/{name}.png", item.body)
+        self._put(run_id, f"images/{name}+compressed.webp", webp.getvalue())
+        self._client.set_tag(run_id, "mlflow.loggedImages", "True")
+
+    def file(self, run_id: str, item: Item) -> None:
+        """Log an artifact; `item.key` is its path in the run."""
+        self._put(run_id, item.key, item.body or b"")
+
+    def _put(self, run_id: str, path: str, body: bytes) -> None:
+        folder, _, name = path.rpartition("/")
+        with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
+            local = Path(scratch) / name
+            local.write_bytes(body)
+            self._client.log_artifact(run_id, str(local), folder or None)
+
+    def status(self, run_id: str, status: str, ended_ms: int | None) -> None:
+        """Set MLflow's status, and ours (which knows `diverged`) as the tag `outcome`."""
+        self._client.set_tag(run_id, "outcome", status)
+        if ended_ms is None:
+            self._client.update_run(run_id, status=RUN_STATUS[status])
+        else:
+            self._client.set_terminated(run_id, RUN_STATUS[status], end_time=ended_ms)
+
+    def trials(self) -> list[dict[str, Any]]:
+        """One row per trial run: its tags, and the last value of each metric under `metrics`."""
+        return [_trial_row(run) for run in self._search("trial")]
+
+    def curves(self, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """One row per metric point of these trials."""
+        wanted = [
+            (trial, metric)
+            for trial in trials
+            for metric in trial["metrics"]
+            if metric.startswith(("eval/", "rung/", "train/"))
+        ]
+        with ThreadPoolExecutor(8) as pool:
+            return [row for rows in pool.map(self._curve, wanted) for row in rows]
+
+    def _curve(self, wanted: tuple[dict[str, Any], str]) -> list[dict[str, Any]]:
+        trial, metric = wanted
+        kinds = {"eval": trial["protocol"], "rung": trial["protocol_rung"]}
+        same = {name: trial[name] for name in ("cell", "seed", "trial_key")}
+        same |= {"protocol": kinds.get(metric.partition("/")[0], ""), "metric": metric}
+        history = self._client.get_metric_history(trial["run_id"], metric)
+        return [
+            {**same, "images": point.step, "kimg": point.step / 1000, "value": point.value}
+            for point in sorted(history, key=lambda point: point.step)
+        ]
+
+    def _search(self, kind: str) -> Iterator[Run]:
+        token = None
+        while self.exists:
+            page = self._client.search_runs(
+                [self._id], f"tags.`diffsweep.kind` = '{kind}'", max_results=1000, page_token=token
+            )
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+def refused(error: Exception) -> bool:
+    """Whether MLflow understood and will never accept, as opposed to being out of reach."""
+    return getattr(error, "error_code", None) in _REFUSALS
+
+
+def image_name(run_id: str, item: Item) -> str:
+    """The file name, without suffix, under which MLflow's image grid finds a stepped image."""
+    stamp = f"+step+{item.step}+timestamp+{item.time_ms}"
+    unique = uuid.uuid5(_NAMES, f"{run_id} {item.key} {item.step}")
+    return f"{item.key.replace('/', '~')}{stamp}+{unique}"
+
+
+def _client(settings: Settings) -> Any:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the default blocks 246 s
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    import mlflow
+
+    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with _only_creator(settings):  # building it creates the tables of a new database
+        client = mlflow.MlflowClient(settings.store_uri, registry_uri=settings.store_uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def _only_creator(settings: Settings) -> contextlib.AbstractContextManager[Any]:
+    """Two processes that create the tables of one sqlite file together break it."""
+    if settings.tracking_uri:
+        return contextlib.nullcontext()
+    return FileLock(settings.home / ".mlflow.lock", wait_s=120)
+
+
+def _tags(header: RunHeader, parent_id: str | None) -> dict[str, str]:
+    tags = {**header.tags, "diffsweep.key": header.key, "diffsweep.kind": header.kind}
+    return tags | ({"mlflow.parentRunId": parent_id} if parent_id else {})
+
+
+def _trial_row(run: Run) -> dict[str, Any]:
+    tags, metrics = run.data.tags, dict(run.data.metrics)
+    row: dict[str, Any] = {
+        name: tags.get(name, "")
+        for name in ("cell", "trial_key", "reason", "protocol", "protocol_rung", "spec_digest")
+    }
+    return row | {
+        "seed": int(tags.get("seed", -1)),
+        "run_id": run.info.run_id,
+        "status": tags.get("outcome", "running"),
+        "kimg": metrics.pop("kimg", 0.0),
+        "seconds": metrics.get("sys/seconds", float("nan")),
+        "metrics": metrics,
+    }

@@ -1,0 +1,316 @@
+"""What has happened that the tracking server may not know yet?
+
+One sqlite file per experiment. Whatever a trial reports is stored here first and delivered later by
+`service.tracking`, so training never waits for a server and nothing is lost with one. Each row has
+one identity (run, kind, key, step); storing it again changes nothing, so live reports, re-read
+report files and reports repeated after a crash can all be poured in. Timestamps are stored once:
+MLflow keys a metric point by (key, timestamp, step, value), which makes sending a row twice the
+same as sending it once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from trainer.report import Report
+
+Kind = Literal["metric", "image", "file"]
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS run(
+    key TEXT PRIMARY KEY, level INTEGER NOT NULL, parent TEXT, name TEXT NOT NULL,
+    params TEXT NOT NULL, tags TEXT NOT NULL, started_ms INTEGER NOT NULL,
+    status TEXT NOT NULL, ended_ms INTEGER,
+    run_id TEXT, header_sent INTEGER NOT NULL DEFAULT 0, status_sent TEXT);
+CREATE TABLE IF NOT EXISTS item(
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
+    step INTEGER NOT NULL, time_ms INTEGER NOT NULL, number REAL, body BLOB,
+    sent INTEGER NOT NULL DEFAULT 0, problem TEXT,
+    UNIQUE(run, kind, key, step));
+CREATE INDEX IF NOT EXISTS item_waiting ON item(run, kind, id) WHERE sent = 0;
+"""
+_WAITING = "(run_id IS NULL OR header_sent=0 OR status_sent IS NOT status)"
+LEVELS = {"sweep": 0, "cell": 1, "trial": 2}
+
+
+@dataclass(frozen=True)
+class RunHeader:
+    """What identifies and describes one MLflow run before it has any numbers."""
+
+    key: str
+    """Identity inside the experiment, looked up before a run is created."""
+    kind: Literal["sweep", "cell", "trial"]
+    name: str
+    parent: str | None = None
+    """Key of the run above this one."""
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run as the outbox knows it: its header, its state and what of them has been delivered."""
+
+    header: RunHeader
+    started_ms: int
+    status: str
+    ended_ms: int | None
+    run_id: str | None
+    header_sent: bool
+    status_sent: str | None
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing to deliver: a metric point (`number`), an image or a file (`body`)."""
+
+    id: int
+    kind: str
+    key: str
+    step: int
+    time_ms: int
+    number: float | None
+    body: bytes | None
+
+
+class Outbox:
+    """The delivery queue of one experiment: safe between threads, processes and kill -9."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._lock = threading.RLock()
+        self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(SCHEMA)
+
+    def close(self) -> None:
+        """Give the file back. What is stored stays stored."""
+        with self._lock:
+            self._db.close()
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    # What happened
+
+    def open_run(self, header: RunHeader, time_ms: int) -> None:
+        """Announce a run. Params and start time stay as first given; the rest may change."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO run"
+                "(key, level, parent, name, params, tags, started_ms, status)"
+                " VALUES(?,?,?,?,?,'{}',?,'scheduled')",
+                (
+                    header.key,
+                    LEVELS[header.kind],
+                    header.parent,
+                    header.name,
+                    _text(header.params),
+                    time_ms,
+                ),
+            )
+            db.execute(
+                "UPDATE run SET name=?, parent=?, header_sent=0"
+                " WHERE key=? AND (name IS NOT ? OR parent IS NOT ?)",
+                (header.name, header.parent, header.key, header.name, header.parent),
+            )
+            _merge_tags(db, header.key, header.tags)
+
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Add or change tags of a run."""
+        with self._write() as db:
+            _merge_tags(db, key, tags)
+
+    def status(self, key: str, status: str, time_ms: int | None = None) -> None:
+        """Set a run's state: scheduled, running, finished, diverged, failed or stopped."""
+        with self._write() as db:
+            db.execute(
+                "UPDATE run SET status=?, ended_ms=? WHERE key=? AND status IS NOT ?",
+                (status, time_ms, key, status),
+            )
+
+    def metrics(self, key: str, points: Iterable[tuple[str, int, int, float]]) -> int:
+        """Store points (metric, step, time_ms, value), the first wins; returns how many are new."""
+        rows = [(key, name, step, ms, _number(value)) for name, step, ms, value in points]
+        with self._write() as db:
+            before = db.total_changes
+            db.executemany(
+                "INSERT OR IGNORE INTO item(run, kind, key, step, time_ms, number)"
+                " VALUES(?,'metric',?,?,?,?)",
+                rows,
+            )
+            return db.total_changes - before
+
+    def image(self, key: str, name: str, step: int, time_ms: int, png: bytes) -> None:
+        """Store one PNG of an image series. First stored wins."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO item(run, kind, key, step, time_ms, body)"
+                " VALUES(?,'image',?,?,?,?)",
+                (key, name, step, time_ms, png),
+            )
+
+    def file(self, key: str, path: str, body: bytes, time_ms: int) -> None:
+        """Store an artifact under its path in the run. New content replaces the old."""
+        with self._write() as db:
+            db.execute(
+                "INSERT INTO item(run, kind, key, step, time_ms, body) VALUES(?,'file',?,0,?,?)"
+                " ON CONFLICT(run, kind, key, step) DO UPDATE"
+                " SET body=excluded.body, time_ms=excluded.time_ms, sent=0, problem=NULL"
+                " WHERE body IS NOT excluded.body",
+                (key, path, time_ms, body),
+            )
+
+    def ingest(self, key: str, report: Report, png: bytes | None = None) -> int:
+        """Store everything one report says; returns the number of new points. Idempotent."""
+        stored = self.metrics(key, report_points(report))
+        if png is not None:
+            self.image(key, "samples", report.images, int(report.time_s * 1000), png)
+        return stored
+
+    # What is still to be told
+
+    def pending(self) -> int:
+        """How many runs and items wait for delivery."""
+        rows = self._read(
+            "SELECT (SELECT count(*) FROM item WHERE sent=0) + (SELECT count(*) FROM run"
+            f" WHERE {_WAITING})"
+        )
+        return int(rows[0][0])
+
+    def runs(self, waiting: bool = False) -> list[StoredRun]:
+        """All runs, or only those with something to deliver; parents before children."""
+        rows = self._read(
+            "SELECT key, level, parent, name, params, tags, started_ms, status, ended_ms,"
+            " run_id, header_sent, status_sent FROM run"
+            + (f" WHERE {_WAITING} OR key IN (SELECT run FROM item WHERE sent=0)" * waiting)
+            + " ORDER BY level, rowid"
+        )
+        return [_stored_run(row) for row in rows]
+
+    def run_id(self, key: str) -> str | None:
+        """The MLflow run id of a run, once it is known."""
+        rows = self._read("SELECT run_id FROM run WHERE key=?", (key,))
+        return rows[0][0] if rows else None
+
+    def waiting(self, key: str, kind: Kind, limit: int) -> list[Item]:
+        """The oldest undelivered items of one run."""
+        rows = self._read(
+            "SELECT id, kind, key, step, time_ms, number, body FROM item"
+            " WHERE run=? AND kind=? AND sent=0 ORDER BY id LIMIT ?",
+            (key, kind, limit),
+        )
+        return [Item(*row) for row in rows]
+
+    def delivered(self, items: Iterable[Item], problem: str | None = None) -> None:
+        """Mark items as done; `problem` records why the server will never take them."""
+        with self._write() as db:
+            db.executemany(
+                "UPDATE item SET sent=1, problem=? WHERE id=? AND time_ms=?",
+                [(problem, item.id, item.time_ms) for item in items],
+            )
+
+    def header_delivered(self, run: StoredRun, run_id: str) -> None:
+        """Mark identity, params and tags as delivered, if they are still those that were sent."""
+        header = run.header
+        with self._write() as db:
+            db.execute("UPDATE run SET run_id=? WHERE key=?", (run_id, header.key))
+            db.execute(
+                "UPDATE run SET header_sent=1 WHERE key=? AND tags=? AND name=? AND parent IS ?",
+                (header.key, _text(header.tags), header.name, header.parent),
+            )
+
+    def status_delivered(self, key: str, status: str) -> None:
+        """Mark a run's state as delivered."""
+        with self._write() as db:
+            db.execute("UPDATE run SET status_sent=? WHERE key=?", (status, key))
+
+    def addressed_to(self, destination: str) -> None:
+        """Say where this outbox delivers. A new destination gets everything from the start."""
+        with self._write() as db:
+            known = db.execute("SELECT value FROM meta WHERE name='destination'").fetchone()
+            if known is not None and known[0] == destination:
+                return
+            db.execute("INSERT OR REPLACE INTO meta VALUES('destination', ?)", (destination,))
+            db.execute("UPDATE run SET run_id=NULL, header_sent=0, status_sent=NULL")
+            db.execute("UPDATE item SET sent=0, problem=NULL")
+
+    def problems(self) -> list[str]:
+        """What the server refused for good, one line each."""
+        rows = self._read(
+            "SELECT run, key, step, problem FROM item WHERE problem IS NOT NULL LIMIT 20"
+        )
+        return [f"{run} {key} at {step}: {problem}" for run, key, step, problem in rows]
+
+    def points(
+        self, key: str, beginnings: Sequence[str] = ("",)
+    ) -> list[tuple[str, int, int, float]]:
+        """Stored metric points of a run, of metrics that begin so: (metric, step, time_ms, value)."""
+        chosen = " OR ".join(["key GLOB ?"] * len(beginnings))
+        rows = self._read(
+            f"SELECT key, step, time_ms, number FROM item WHERE run=? AND kind='metric'"
+            f" AND ({chosen}) ORDER BY key, step",
+            (key, *(f"{beginning}*" for beginning in beginnings)),
+        )
+        return [(k, s, ms, math.nan if v is None else v) for k, s, ms, v in rows]
+
+
+def report_points(report: Report) -> list[tuple[str, int, int, float]]:
+    """The metric points of one report; `kimg` rides along at every step as the charts' x axis."""
+    time_ms = int(report.time_s * 1000)
+    dense = [(step, {"kimg": step / 1000, **values}) for step, values in report.series]
+    last = (report.images, {"kimg": report.kimg, **report.metrics})
+    return [
+        (name, step, time_ms, value)
+        for step, values in [*dense, last]
+        for name, value in values.items()
+    ]
+
+
+def _number(value: float) -> float | None:
+    """MLflow stores infinity as 1.8e308, which flattens every chart: NaN (NULL here) instead."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _merge_tags(db: sqlite3.Connection, key: str, tags: Mapping[str, str]) -> None:
+    known = db.execute("SELECT tags FROM run WHERE key=?", (key,)).fetchone()
+    assert known is not None, f"run {key} was never opened"
+    merged = _text({**json.loads(known[0]), **tags})
+    if merged != known[0]:
+        db.execute("UPDATE run SET tags=?, header_sent=0 WHERE key=?", (merged, key))
+
+
+def _text(values: Mapping[str, str]) -> str:
+    return json.dumps(dict(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _stored_run(row: tuple[Any, ...]) -> StoredRun:
+    key, level, parent, name, params, tags, started, status, ended, run_id, sent, status_sent = row
+    kind: Any = next(kind for kind, number in LEVELS.items() if number == level)
+    header = RunHeader(key, kind, name, parent, json.loads(params), json.loads(tags))
+    return StoredRun(header, started, status, ended, run_id, bool(sent), status_sent)

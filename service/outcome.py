@@ -1,0 +1,51 @@
+"""How did a run of an experiment end?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial without a result, or with one that is not a number."""
+
+    cell: str
+    seed: int
+    key: str
+    reason: str
+    log: str | None = None
+    """File with the whole story."""
+
+
+@dataclass
+class Outcome:
+    """How a run of an experiment ended."""
+
+    experiment: str
+    finished: int = 0
+    """Trials that this run brought to an end."""
+    skipped: int = 0
+    """Trials that an earlier run had finished."""
+    diverged: list[Failure] = field(default_factory=list)
+    """Trials, of this run or an earlier one, whose numbers went out of bounds: a result."""
+    failed: list[Failure] = field(default_factory=list)
+    """Trials that broke; the same command tries them again."""
+    interrupted: bool = False
+    """Whether the person stopped it; the same command continues."""
+    seconds: float = 0.0
+    first_step_s: float | None = None
+    """From the start of the run to the first trial at work."""
+    overhead_s: float | None = None
+    """Seconds a trial was held, on average, beyond its own training and evaluation."""
+
+    @property
+    def exit_code(self) -> int:
+        """0 all finished, 1 some failed or diverged, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        return 1 if self.failed or self.diverged else 0
+
+    def summary(self) -> dict[str, Any]:
+        """The outcome as plain JSON data."""
+        return asdict(self) | {"exit_code": self.exit_code}

@@ -1,0 +1,192 @@
+"""What would a run do, and what would it cost? Nothing is trained beyond a calibration of seconds."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from service.calibration import shape, speed
+from service.experiment import Experiment, PlannedTrial
+from service.settings import Settings
+from trainer.report import Result, read_result
+from trainer.state import KEEP, PREFIX
+
+State = Literal["done", "continues", "new"]
+
+_FIRST_START_S = {"train": 12.0, "inproc": 5.0}
+_START_S = {"train": 2.0, "inproc": 0.3}
+"""Starting Ray, then each further trial, on two busy cores."""
+_BYTES_PER_PARAMETER = 16
+"""Weights, their average and two moments of the optimizer, in float32."""
+_PICTURE_BYTES = 20_000
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """One trial of the plan; seconds are predicted wall seconds of what is left of it."""
+
+    cell: str
+    seed: int
+    key: str
+    state: State
+    done_kimg: float
+    total_kimg: float
+    train_s: float
+    eval_s: float
+
+    @property
+    def seconds(self) -> float:
+        """What is left to do."""
+        return self.train_s + self.eval_s
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trials and what they cost together."""
+
+    experiment: str
+    trials: tuple[TrialPlan, ...]
+    at_once: int
+    """Trials side by side."""
+    wall_s: float
+    cpu_hours: float
+    gpu_hours: float
+    evaluation_share: float
+    """Part of the compute that goes into evaluation."""
+    disk_bytes: int
+    basis: str
+    """Where the prediction comes from."""
+    findings: tuple[str, ...]
+
+    def count(self, state: State) -> int:
+        """How many trials are in this state."""
+        return sum(trial.state == state for trial in self.trials)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return asdict(self)
+
+
+def plan(experiment: Experiment, settings: Settings, at_once: int | None = None) -> Plan:
+    """Look at every trial's directory and predict what is left; `at_once` overrules this machine's CPUs."""
+    resources = experiment.spec.resources
+    costs = _Costs(experiment, settings)
+    trials = tuple(costs.of(trial) for trial in experiment.trials)
+    todo = [trial for trial in trials if trial.state != "done"]
+    slots = at_once or settings.concurrency or local_slots(experiment)
+    worked = sum(trial.seconds for trial in todo) * resources.workers / 3600
+    evaluated = sum(trial.eval_s for trial in todo)
+    total = sum(trial.seconds for trial in todo)
+    pictures = sum(len(t.spec.evaluation_points()) for t in experiment.trials) * _PICTURE_BYTES
+    return Plan(
+        experiment=experiment.name,
+        trials=trials,
+        at_once=slots,
+        wall_s=_wall([trial.seconds for trial in todo], slots, experiment.spec.launcher),
+        cpu_hours=worked * resources.cpus,
+        gpu_hours=worked * resources.gpus,
+        evaluation_share=evaluated / total if total else 0.0,
+        disk_bytes=costs.checkpoint_bytes(todo) + pictures if todo else 0,
+        basis=costs.basis(),
+        findings=tuple(experiment.findings()),
+    )
+
+
+def local_slots(experiment: Experiment) -> int:
+    """How many trials this machine holds side by side."""
+    resources = experiment.spec.resources
+    affinity = getattr(os, "sched_getaffinity", None)
+    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    slots = cpus / (resources.cpus * resources.workers)
+    if resources.gpus and torch.cuda.is_available():
+        slots = min(slots, torch.cuda.device_count() / (resources.gpus * resources.workers))
+    return max(1, int(slots + 1e-9))
+
+
+class _Costs:
+    """Seconds of trials: those that ended tell, otherwise this machine is calibrated."""
+
+    def __init__(self, experiment: Experiment, settings: Settings) -> None:
+        self._experiment, self._settings = experiment, settings
+        self._results = {
+            trial.key: result
+            for trial in experiment.trials
+            if (result := read_result(settings.trial(trial.key))) is not None
+        }
+        self._finished: dict[str, list[Result]] = {}
+        for trial in experiment.trials:
+            result = self._results.get(trial.key)
+            if result is not None and result.status == "finished":
+                self._finished.setdefault(shape(trial.spec), []).append(result)
+        self._parameters: dict[str, int] = {}
+        self._calibrated: set[str] = set()
+        self._measured = 0
+
+    def of(self, trial: PlannedTrial) -> TrialPlan:
+        """The trial's state and what is left of it."""
+        total = trial.spec.total_images()
+        if trial.key in self._results:
+            done = self._results[trial.key].images / 1000
+            return TrialPlan(
+                trial.cell, trial.seed, trial.key, "done", done, total / 1000, 0.0, 0.0
+            )
+        start = newest_checkpoint(self._settings.trial(trial.key))
+        train_s, eval_s = self._seconds(trial, start)
+        state: State = "continues" if start else "new"
+        return TrialPlan(
+            trial.cell, trial.seed, trial.key, state, start / 1000, total / 1000, train_s, eval_s
+        )
+
+    def _seconds(self, trial: PlannedTrial, start: int) -> tuple[float, float]:
+        known = self._finished.get(shape(trial.spec))
+        if known:
+            self._measured = max(self._measured, len(known))
+            self._parameters[trial.key] = known[0].parameters
+            left = 1.0 - start / trial.spec.total_images()
+            train_s = sum(result.seconds for result in known) / len(known)
+            eval_s = sum(result.eval_seconds for result in known) / len(known)
+            return left * train_s, left * eval_s
+        resources = self._experiment.spec.resources
+        root = self._settings.data or Path.cwd()
+        pace = speed(trial.spec, root, self._settings.cache, resources.cpus, resources.gpus)
+        self._calibrated.add(pace.device)
+        self._parameters[trial.key] = pace.parameters
+        return pace.seconds(trial.spec, resources.workers, start)
+
+    def checkpoint_bytes(self, todo: Sequence[TrialPlan]) -> int:
+        """The newest checkpoints of all trials to come."""
+        return sum(KEEP * _BYTES_PER_PARAMETER * self._parameters[trial.key] for trial in todo)
+
+    def basis(self) -> str:
+        """One phrase on where the seconds come from."""
+        parts = []
+        if self._measured:
+            parts.append(f"measured in {self._measured} finished trials of the same shape")
+        if self._calibrated:
+            where = " and ".join(sorted(self._calibrated))
+            parts.append(f"calibrated on this machine's {where} with the trials' own network")
+            if self._experiment.spec.resources.gpus and "cuda" not in self._calibrated:
+                parts.append("there is no GPU here: on the cluster's it will be faster")
+        return "; ".join(parts) or "everything is done"
+
+
+def newest_checkpoint(directory: Path) -> int:
+    """Images seen at the newest checkpoint, 0 when there is none."""
+    names = [path.name.removeprefix(PREFIX) for path in directory.glob(f"{PREFIX}*")]
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def _wall(seconds: Sequence[float], slots: int, launcher: str) -> float:
+    """Wall seconds when each trial takes the first free slot, in order."""
+    if not seconds:
+        return 0.0
+    free = [0.0] * min(slots, len(seconds))
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each + _START_S[launcher])
+    return max(free) + _FIRST_START_S[launcher]

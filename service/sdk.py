@@ -1,0 +1,253 @@
+"""How does a notebook or a script use diffsweep? `Client().submit(Experiment.from_yaml(path)).results()`.
+
+Without an address a client trains on this machine, in a thread of this process; with one it submits to
+that Ray cluster. The jobs feel the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.errors import ServiceError
+from service.experiment import Experiment
+from service.settings import Settings
+from service.settings import load as load_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from service.outcome import Outcome
+    from service.progress import Event
+    from service.submit import Jobs
+    from trainer.trial import TrialSpec
+
+__all__ = ["Client", "Experiment", "Job"]
+COLUMNS = [
+    *("cell", "seed", "status", "kimg", "seconds", "trial_key", "run_id"),
+    *("reason", "protocol", "protocol_rung", "spec_digest"),
+]
+
+
+class Job(ABC):
+    """One experiment at work."""
+
+    def __init__(self, experiment: Experiment, settings: Settings) -> None:
+        self.experiment, self._settings = experiment, settings
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """What the job is called where it runs."""
+
+    @abstractmethod
+    def status(self) -> str:
+        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED. FAILED: at least one trial has no number."""
+
+    @abstractmethod
+    def logs(self) -> str:
+        """What it has printed."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End it cleanly; submitting the experiment again continues it."""
+
+    def wait(self, timeout: float | None = None, poll_s: float = 0.5) -> str:
+        """Wait for the end and return the status; TimeoutError after `timeout` seconds."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (status := self.status()) in ("PENDING", "RUNNING"):
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"{self.id} is still {status} after {timeout:g} s")
+            self._pause(poll_s)
+        return status
+
+    def _pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def results(self) -> pd.DataFrame:
+        """One row per trial, as MLflow knows it: cell, seed, status ..., one column per metric.
+
+        Works while it runs, too. Raises ServiceError when the tracking store is out of reach.
+        """
+        return _table(self._settings, self.experiment)
+
+    def curves(self) -> pd.DataFrame:
+        """One row per metric point: cell, seed, metric, images, kimg, value, protocol."""
+        import pandas as pd
+
+        from service.tracking import read_sweep
+
+        keys = {trial.key for trial in self.experiment.trials}
+        return pd.DataFrame(read_sweep(self._settings, self.experiment.name, keys).curves)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+
+class LocalJob(Job):
+    """An experiment that runs in a thread of this process."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        settings: Settings,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> None:
+        super().__init__(experiment, settings)
+        self.outcome: Outcome | None = None
+        self._error: BaseException | None = None
+        self._lines: list[str] = []
+        self._on_event, self._stop = on_event, threading.Event()
+        self._thread = threading.Thread(
+            target=self._work, name=f"diffsweep-{experiment.name}", daemon=True
+        )
+        self._thread.start()
+
+    def _work(self) -> None:
+        from service.launch import run
+
+        try:
+            self.outcome = run(self.experiment, self._settings, self._take, self._stop)
+        except BaseException as error:
+            self._error = error
+            self._lines.append(str(error))
+
+    def _take(self, event: Event) -> None:
+        from service.progress import describe
+
+        if line := describe(event, self.experiment.shown_metrics):
+            self._lines.append(line)
+        if self._on_event is not None:
+            self._on_event(event)
+
+    @property
+    def id(self) -> str:
+        """The experiment's name."""
+        return self.experiment.name
+
+    def status(self) -> str:
+        """The state of the thread; an environment that refused is raised here as ServiceError."""
+        if self._thread.is_alive():
+            return "RUNNING"
+        if self._error is not None:
+            raise self._error
+        assert self.outcome is not None
+        if self.outcome.interrupted:
+            return "STOPPED"
+        return "SUCCEEDED" if self.outcome.exit_code == 0 else "FAILED"
+
+    def logs(self) -> str:
+        """One line per event so far."""
+        return "\n".join(self._lines)
+
+    def stop(self) -> None:
+        """End it and wait until its processes are gone."""
+        self._stop.set()
+        self._thread.join()
+
+    def _pause(self, seconds: float) -> None:
+        self._thread.join(seconds)
+
+
+class ClusterJob(Job):
+    """An experiment that runs on a Ray cluster."""
+
+    def __init__(self, experiment: Experiment, settings: Settings, jobs: Jobs, job_id: str) -> None:
+        super().__init__(experiment, settings)
+        self._jobs, self._id = jobs, job_id
+
+    @property
+    def id(self) -> str:
+        """The submission id."""
+        return self._id
+
+    def status(self) -> str:
+        """As Ray tells it."""
+        return self._jobs.status(self._id).status
+
+    def logs(self) -> str:
+        """What the driver has printed on the cluster."""
+        return self._jobs.logs(self._id)
+
+    def follow(self) -> Iterator[str]:
+        """What it prints, as it prints it, until it ends."""
+        return self._jobs.follow(self._id)
+
+    def stop(self) -> None:
+        """Ask the driver to end; it stops its trials and delivers what they reported."""
+        self._jobs.stop(self._id)
+
+    def results(self) -> pd.DataFrame:
+        """One row per trial; needs the tracking server that the cluster writes to."""
+        if self._settings.tracking_uri is None:
+            raise ServiceError(
+                "without a tracking server the results stay on the cluster",
+                "set MLFLOW_TRACKING_URI to a server that both can reach, before submitting",
+            )
+        return super().results()
+
+
+class Client:
+    """The way in. `Client()` trains on this machine, `Client("http://head:8265")` on that cluster."""
+
+    def __init__(self, address: str | None = None, settings: Settings | None = None) -> None:
+        self.settings = settings or load_settings()
+        self.address = address
+        self._jobs: Jobs | None = None
+        if address is not None:
+            from service.submit import Jobs, address_of
+
+            self._jobs = Jobs(address_of(self.settings, address))
+
+    def submit(
+        self,
+        experiment: Experiment | str | Path,
+        env: Mapping[str, str] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> Job:
+        """Start an experiment, or continue it: trials that are finished are not trained again.
+
+        `env` are environment variables of the job on a cluster; `on_event` sees progress on this machine.
+        """
+        if not isinstance(experiment, Experiment):
+            experiment = Experiment.from_yaml(experiment)
+        if self._jobs is None:
+            return LocalJob(experiment, self.settings, on_event)
+        submitted = self._jobs.submit(experiment, self.settings, env)
+        return ClusterJob(experiment, self.settings, self._jobs, submitted.id)
+
+    def launch(
+        self, trial: TrialSpec, name: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Job:
+        """Train a single trial, as an experiment of one cell and one seed."""
+        base = trial.model_dump(mode="json", exclude={"seed"})
+        data: dict[str, Any] = {
+            "name": name or f"trial-{trial.digest()[:8]}",
+            "base": base,
+            "seeds": [trial.seed],
+        }
+        return self.submit(Experiment.from_mapping(data), env)
+
+    def __repr__(self) -> str:
+        return f"Client({self.address or 'this machine'!r})"
+
+
+def _table(settings: Settings, experiment: Experiment) -> pd.DataFrame:
+    import pandas as pd
+
+    from service.tracking import read_sweep
+
+    keys = {trial.key for trial in experiment.trials}
+    rows = read_sweep(settings, experiment.name, keys).trials
+    metrics = sorted({name for row in rows for name in row["metrics"]})
+    flat = [{**row, **row["metrics"]} for row in rows]
+    table = pd.DataFrame(
+        flat, columns=[*COLUMNS, *(name for name in metrics if name not in COLUMNS)]
+    )
+    order = {cell.name: place for place, cell in enumerate(experiment.cells)}
+    ranked = table.assign(_place=table["cell"].map(order)).sort_values(["_place", "seed"])
+    return ranked.drop(columns="_place").reset_index(drop=True)

@@ -1,0 +1,142 @@
+"""Where do results live and which servers are meant? Everything that comes from the environment."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AliasChoices,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from service.errors import InputError, Problem, ServiceError
+
+RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets it for the entrypoint of every submitted job."""
+
+
+def inside_ray_job() -> bool:
+    """Whether this process was started by `ray job submit`: its working directory is then a temporary copy."""
+    return bool(os.environ.get(RAY_JOB_VARIABLE))
+
+
+def _default_home() -> Path:
+    return Path.home() / "diffsweep" if inside_ray_job() else Path("runs")
+
+
+class Settings(BaseSettings):
+    """Read from the environment; `Settings(home=...)` overrides it in Python."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DIFFSWEEP_",
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+    home: Path = Field(default_factory=_default_home)
+    """DIFFSWEEP_HOME: trials, caches and the default tracking database. ./runs; inside a Ray job ~/diffsweep."""
+    tracking_uri: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices(
+            "tracking_uri", "DIFFSWEEP_TRACKING_URI", "MLFLOW_TRACKING_URI"
+        ),
+    )
+    """MLFLOW_TRACKING_URI: the MLflow server or store. Unset: sqlite in `home`."""
+    ray_address: str | None = Field(
+        default=None,
+        validation_alias=AliasChoices("ray_address", "DIFFSWEEP_RAY_ADDRESS", "RAY_ADDRESS"),
+    )
+    """RAY_ADDRESS: the cluster to use. Unset: the one this process is in, or a local one."""
+    data: Annotated[Path | None, NoDecode] = None
+    """DIFFSWEEP_DATA: where relative data set paths start. Unset: the working directory."""
+    concurrency: PositiveInt | None = None
+    """DIFFSWEEP_CONCURRENCY: at most this many trials at a time. Unset: as many as the resources hold."""
+    tracking_patience_s: NonNegativeFloat = 20.0
+    """DIFFSWEEP_TRACKING_PATIENCE_S: how long the end of a run waits for an unreachable tracking server."""
+
+    @field_validator("home", "data", mode="after")
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        """Absolute at once: Tune changes the working directory of its trials."""
+        return path if path is None else Path(os.path.abspath(path.expanduser()))
+
+    @field_validator("tracking_uri", "ray_address", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return value or None
+
+    @property
+    def trials(self) -> Path:
+        """One directory per trial key, shared by all experiments."""
+        return self.home / "trials"
+
+    @property
+    def cache(self) -> Path:
+        """Classifier weights, reference statistics, calibrations."""
+        return self.home / "cache"
+
+    @property
+    def database(self) -> Path:
+        """The default tracking database."""
+        return self.home / "mlflow.db"
+
+    @property
+    def artifacts(self) -> Path:
+        """Where the default tracking store keeps files."""
+        return self.home / "mlartifacts"
+
+    @property
+    def store_uri(self) -> str:
+        """The MLflow store to talk to: `tracking_uri`, else sqlite in `home`."""
+        return self.tracking_uri or f"sqlite:///{self.database}"
+
+    def prepare(self) -> None:
+        """Make `home`; ServiceError when it cannot be written."""
+        try:
+            self.home.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.home):
+                pass
+        except OSError as error:
+            raise ServiceError(
+                f"results cannot be written to {self.home}: {error.strerror}",
+                "set DIFFSWEEP_HOME, or --home, to a folder of yours with room in it",
+            ) from None
+
+    def experiment(self, name: str) -> Path:
+        """The directory of one experiment: its resolved spec, outbox and report."""
+        return self.home / "experiments" / name
+
+    def trial(self, key: str) -> Path:
+        """The directory of one trial."""
+        return self.trials / key
+
+
+def load(**given: Any) -> Settings:
+    """The settings of this process; a bad environment variable is an InputError that names it."""
+    from service.wording import plain_message
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise InputError(
+            [
+                Problem("environment", None, _variable(detail["loc"]), plain_message(detail))
+                for detail in error.errors(include_url=False)
+            ]
+        ) from None
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0]) if location else ""
+    return name if name.isupper() else f"DIFFSWEEP_{name.upper()}"

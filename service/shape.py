@@ -1,0 +1,105 @@
+"""Which keys does a spec know at a dotted path? Walks pydantic models by name and by `kind`."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+Model = type[BaseModel]
+
+
+def members(annotation: Any) -> list[Model]:
+    """The models that a field's annotation allows: `Annotated`, unions and `None` looked through."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return members(get_args(annotation)[0])
+    if origin in (Union, types.UnionType):
+        return [model for part in get_args(annotation) for model in members(part)]
+    is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return [annotation] if is_model else []
+
+
+def is_mapping(field: FieldInfo) -> bool:
+    """Whether a field holds free names, as `arms` does."""
+    parts = (field.annotation, *get_args(field.annotation))
+    return any(part is dict or get_origin(part) is dict for part in parts)
+
+
+def kind_of(model: Model) -> str | None:
+    """The discriminator of a union member."""
+    kind = model.model_fields.get("kind")
+    values = get_args(kind.annotation) if kind and get_origin(kind.annotation) is Literal else ()
+    return str(values[0]) if values else None
+
+
+def kinds(models: Sequence[Model]) -> list[str]:
+    """The kinds of these union members."""
+    return [kind for model in models if (kind := kind_of(model)) is not None]
+
+
+def choose(models: Sequence[Model], data: Any) -> Model | None:
+    """The member that `data` is written for: by its `kind`, or the only one there is."""
+    if len(models) == 1:
+        return models[0]
+    kind = data.get("kind") if isinstance(data, dict) else None
+    return next((model for model in models if kind is not None and kind_of(model) == kind), None)
+
+
+def field_of(model: Model | None, name: str) -> FieldInfo | None:
+    """The field, or None."""
+    return model.model_fields.get(name) if model is not None else None
+
+
+def model_at(root: Model, data: Any, path: Sequence[str | int]) -> Model | None:
+    """The model that holds for the mapping at `path` of `data`, or None where there is none."""
+    model: Model | None = root
+    for part in path:
+        data = child(data, part)
+        field = field_of(model, str(part))
+        model = choose(members(field.annotation), data) if field is not None else None
+    return model
+
+
+def child(data: Any, part: str | int) -> Any:
+    """One step down, or None."""
+    if isinstance(data, dict):
+        return data.get(part)
+    if isinstance(data, list) and isinstance(part, int) and 0 <= part < len(data):
+        return data[part]
+    return None
+
+
+def child_at(data: Any, path: Sequence[str | int]) -> Any:
+    """The value at `path`, or None."""
+    for part in path:
+        data = child(data, part)
+    return data
+
+
+@cache
+def paths(root: Model) -> tuple[str, ...]:
+    """Every dotted path that some YAML could set, shallow ones first."""
+    return tuple(sorted(dict.fromkeys(_paths(root, "")), key=lambda path: path.count(".")))
+
+
+def _paths(model: Model, prefix: str) -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for member in members(field.annotation):
+            yield from _paths(member, f"{prefix}{name}.")
+
+
+def elsewhere(root: Model, name: str) -> list[str]:
+    """The dotted paths whose last word is `name`."""
+    return [path for path in paths(root) if path.rpartition(".")[2] == name and path != name]
+
+
+def purpose(field: FieldInfo) -> str:
+    """The first sentence of a field's description, without its full stop."""
+    text = (field.description or "").strip().split("\n")[0]
+    return text.split(". ")[0].rstrip(".")

@@ -1,0 +1,246 @@
+"""How does an experiment get to a cluster, and how is it watched and stopped there?
+
+A thin layer over Ray's job submission: what is sent is the code beside this file and the experiment,
+a megabyte or so, to run as `python -m service run`. The uploaded code is what runs, whatever the cluster
+has installed. The same experiment submitted again continues: only its attempt number rises.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.errors import ServiceError
+from service.tracking import is_server, one_line
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+    from service.experiment import Experiment
+    from service.settings import Settings
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+ROOT = Path(__file__).resolve().parent.parent
+SENT = ("trainer", "service", "dashboards", "experiments", "pyproject.toml")
+"""What of the checkout (or of site-packages) goes to the cluster."""
+_RUNNING = ("PENDING", "RUNNING")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A job on a cluster."""
+
+    id: str
+    experiment: str
+    status: str
+    """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+    message: str = ""
+    started_ms: int | None = None
+    ended_ms: int | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it will not change any more."""
+        return self.status not in _RUNNING
+
+
+def address_of(settings: Settings, given: str | None = None) -> str:
+    """The cluster's HTTP address: as given, from RAY_API_SERVER_ADDRESS or RAY_ADDRESS, or here."""
+    for address in (given, os.environ.get("RAY_API_SERVER_ADDRESS"), settings.ray_address):
+        if address and is_server(address):
+            return address.rstrip("/")
+    return DEFAULT_ADDRESS
+
+
+class Jobs:
+    """The jobs of one cluster. Every method raises `ServiceError` when it cannot be reached."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        with self._reaching():
+            self._client = _client(address)
+
+    def submit(
+        self,
+        experiment: Experiment,
+        settings: Settings,
+        env: Mapping[str, str] | None = None,
+        head_resources: Mapping[str, float] | None = None,
+    ) -> Submission:
+        """Send an experiment; `env` are variables for the job. Refuses while it is already running."""
+        begins = f"{experiment.name}-{_digest(experiment)}-"
+        earlier = [job for job in self.list() if job.id.startswith(begins)]
+        for job in earlier:
+            if not job.is_over:
+                raise ServiceError(
+                    f"{experiment.name} is running already, as {job.id}",
+                    f"follow it with `diffsweep logs {job.id}`, end it with `diffsweep stop {job.id}`",
+                )
+        attempt = 1 + max((int(job.id.rpartition("-")[2]) for job in earlier), default=0)
+        with _staged(experiment) as (folder, file), self._reaching():
+            submitted = self._client.submit_job(
+                entrypoint=_entrypoint(file, experiment.options),
+                submission_id=f"{begins}{attempt}",
+                runtime_env={"working_dir": str(folder), "env_vars": _variables(settings, env)},
+                metadata={"experiment": experiment.name},
+                entrypoint_num_cpus=0,
+                entrypoint_resources=dict(head_resources) if head_resources else None,
+            )
+        return self.status(submitted)
+
+    def status(self, job_id: str) -> Submission:
+        """One job."""
+        with self._reaching(job_id):
+            return _submission(self._client.get_job_info(job_id))
+
+    def list(self) -> list[Submission]:
+        """All jobs that were submitted to this cluster by diffsweep, the newest first."""
+        with self._reaching():
+            found = [
+                job for job in self._client.list_jobs() if "experiment" in (job.metadata or {})
+            ]
+        jobs = [_submission(job) for job in found]
+        return sorted(jobs, key=lambda job: job.started_ms or 0, reverse=True)
+
+    def logs(self, job_id: str) -> str:
+        """Everything that the job has printed."""
+        with self._reaching(job_id):
+            return str(self._client.get_job_logs(job_id))
+
+    def follow(self, job_id: str) -> Iterator[str]:
+        """What the job prints, as it prints it, until it ends."""
+        import asyncio
+
+        tail: AsyncIterator[str] = self._client.tail_job_logs(job_id)
+        loop = asyncio.new_event_loop()
+        try:
+            while True:
+                try:
+                    with self._reaching(job_id):
+                        text = loop.run_until_complete(anext(tail))
+                except StopAsyncIteration:
+                    return
+                yield text
+        finally:
+            loop.close()
+
+    def stop(self, job_id: str) -> bool:
+        """Ask a job to end; it finishes its bookkeeping. False if it had ended."""
+        with self._reaching(job_id):
+            return bool(self._client.stop_job(job_id))
+
+    @contextlib.contextmanager
+    def _reaching(self, job_id: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except ConnectionError:
+            raise ServiceError(
+                f"no Ray cluster answers at {self.address}",
+                "start one with `ray start --head`, or give its dashboard's address with --address",
+            ) from None
+        except (StopAsyncIteration, GeneratorExit):
+            raise
+        except Exception as error:
+            text = str(error)
+            if job_id is not None and ("404" in text or "does not exist" in text):
+                raise ServiceError(
+                    f"{self.address} knows no job {job_id}",
+                    "see `diffsweep status` for the jobs it has",
+                ) from None
+            if type(error).__name__ == "AuthenticationError" or "401" in text or "403" in text:
+                raise ServiceError(
+                    f"{self.address} refuses this user's token",
+                    "copy the cluster's token to ~/.ray/auth_token (mode 600), or set RAY_AUTH_TOKEN",
+                ) from None
+            raise ServiceError(
+                f"Ray at {self.address}: {one_line(error)}", "see the cluster's logs"
+            ) from error
+
+
+def _client(address: str) -> JobSubmissionClient:
+    from service.cluster import use_token
+
+    use_token()
+    from ray.job_submission import JobSubmissionClient
+
+    return JobSubmissionClient(address)
+
+
+def _submission(job: Any) -> Submission:
+    return Submission(
+        id=job.submission_id or "",
+        experiment=(job.metadata or {}).get("experiment", ""),
+        status=str(getattr(job.status, "value", job.status)),
+        message=job.message or "",
+        started_ms=job.start_time,
+        ended_ms=job.end_time,
+    )
+
+
+def _digest(experiment: Experiment) -> str:
+    import hashlib
+    import json
+
+    text = json.dumps(experiment.resolved(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _entrypoint(file: str, options: tuple[str, ...]) -> str:
+    words = ["python", "-m", "service", "run", file]
+    for option in options:
+        words += ["-o", option]
+    return shlex.join(words)
+
+
+def _variables(settings: Settings, env: Mapping[str, str] | None) -> dict[str, str]:
+    tracking = settings.tracking_uri
+    own = {"MLFLOW_TRACKING_URI": tracking} if tracking and is_server(tracking) else {}
+    return {**own, **(env or {})}
+
+
+@contextlib.contextmanager
+def _staged(experiment: Experiment) -> Iterator[tuple[Path, str]]:
+    """A folder with the code and the experiment, and the experiment's path in it."""
+    with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
+        folder = Path(scratch) / "diffsweep"
+        folder.mkdir()
+        for name in SENT:
+            source = ROOT / name
+            if source.is_dir():
+                ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+                shutil.copytree(source, folder / name, ignore=ignore)
+            elif source.exists():
+                shutil.copy2(source, folder / name)
+        yield folder, _place(experiment, folder)
+
+
+def _place(experiment: Experiment, folder: Path) -> str:
+    """Put the experiment's YAML into the folder, self-contained unless it lies among the sent files."""
+    original = experiment.folder / Path(experiment.file).name
+    with contextlib.suppress(ValueError, OSError):
+        path = original.resolve().relative_to(ROOT)
+        if (folder / path).exists() and (folder / path).read_text() == experiment.text:
+            return str(path)
+    path = Path(f"{experiment.name}.yaml")
+    (folder / path).write_text(_self_contained(experiment))
+    return str(path)
+
+
+def _self_contained(experiment: Experiment) -> str:
+    """The experiment as YAML (JSON is YAML) with its preset written out."""
+    import json
+
+    from ruamel.yaml import YAML
+
+    reader = YAML(typ="safe", pure=True)
+    data: dict[str, Any] = reader.load(experiment.text)
+    if isinstance(data["base"], str):
+        data["base"] = reader.load((experiment.folder / data["base"]).read_text())
+    return json.dumps(data, indent=1)

@@ -1,0 +1,105 @@
+"""Small real sweeps and real servers for the tests of the orchestration."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from service.experiment import Experiment
+
+UNDER = {"diffusion.timesteps": {"kind": "p2", "gamma": 0.5, "k": 1.0}}
+ROOT = Path(__file__).parents[2]
+
+
+def sweep(toy: dict[str, Any], **changes: Any) -> Experiment:
+    """Two cells and two seeds of the toy trial."""
+    data = {"name": "toy", "base": toy, "arms": {"uniform": {}, "under": UNDER}, "seeds": 2}
+    return Experiment.from_mapping({**data, **changes})
+
+
+def write(experiment: Experiment, folder: Path) -> Path:
+    """The experiment as a YAML file."""
+    path = folder / f"{experiment.name}.yaml"
+    path.write_text(experiment.text)
+    return path
+
+
+def final_metrics(home: Path) -> dict[str, dict[str, float]]:
+    """Per trial key, the numbers of its result that do not depend on the clock."""
+    results = {}
+    for path in (home / "trials").glob("*/result.json"):
+        metrics = json.loads(path.read_text())["metrics"]
+        results[path.parent.name] = {k: v for k, v in metrics.items() if not k.startswith("sys/")}
+    return results
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Any, what: str, timeout_s: float = 120.0) -> Any:
+    """The first true value of `condition()`."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"waited {timeout_s:g} s for {what}")
+
+
+class MlflowServer:
+    """A real `mlflow server` on loopback that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+        command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+        command += ["--artifacts-destination", str(self.folder / "artifacts")]
+        own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with open(self.folder / "server.log", "ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, env={**os.environ, **own}, start_new_session=True
+            )
+        wait_for(self.is_up, "the mlflow server")
+
+    def is_up(self) -> bool:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=1):
+            return True
+        return False
+
+    def kill(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)  # its own session: ours alone
+            self._process.wait(10)
+            self._process = None
+
+
+@contextlib.contextmanager
+def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
+    """A running server, gone at the end."""
+    folder.mkdir(parents=True, exist_ok=True)
+    server = MlflowServer(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()

@@ -1,0 +1,322 @@
+"""MLflow gets everything exactly once: sqlite here, a real server that is killed and comes back."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import PIL.Image
+import pytest
+
+from service import tracking
+from service.cells import average, mean_and_half_width
+from service.errors import ServiceError
+from service.outbox import Outbox, RunHeader
+from service.settings import Settings
+from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
+
+SWEEP, CELL, TRIALS = "sweep:x", "cell:c", ("trial:1", "trial:2")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    with mlflow_server(tmp_path_factory.mktemp("mlflow")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """One sqlite store for all tests, for making its tables takes seconds; each has its experiment."""
+    home = tmp_path_factory.mktemp("home")
+    return Settings(home=home, tracking_uri=None, tracking_patience_s=30)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """The experiment of this test."""
+    return str(request.node.name).replace("[", "-").strip("]")
+
+
+def png() -> bytes:
+    picture = io.BytesIO()
+    PIL.Image.new("L", (64, 64), 128).save(picture, "PNG")
+    return picture.getvalue()
+
+
+def filled(settings: Settings, name: str) -> Outbox:
+    """A sweep of one cell and two trials, each with three evaluations."""
+    box = Outbox(settings.experiment(name) / "outbox.db")
+    box.open_run(RunHeader(SWEEP, "sweep", name), 1000)
+    box.open_run(RunHeader(CELL, "cell", "a", SWEEP, {"diffusion.timesteps.kind": "p2"}), 1000)
+    for seed, run in enumerate(TRIALS):
+        tags = {
+            "cell": "a",
+            "seed": str(seed),
+            "trial_key": run[-1],
+            "protocol": "P",
+            "protocol_rung": "R",
+        }
+        params = tracking.flat_params(
+            {"model": {"channels": [24, 48], "kind": "unet"}, "seed": seed}
+        )
+        box.open_run(RunHeader(run, "trial", f"a seed {seed}", CELL, params, tags), 1000)
+        box.status(run, "running")
+        for step in (1000, 2000, 3000):
+            points = {"eval/fid": step / 1000 + seed, "rung/fid": 9.0, "kimg": step / 1000}
+            box.metrics(run, [(name, step, 5000 + step, v) for name, v in points.items()])
+            box.image(run, "samples", step, 5000 + step, png())
+        box.file(run, "spec/trial.json", b"{}", 1000)
+    return box
+
+
+def runs(settings: Settings, name: str) -> list[Any]:
+    client = mlflow.MlflowClient(settings.store_uri)
+    found = client.get_experiment_by_name(name)
+    assert found is not None
+    return list(client.search_runs([found.experiment_id]))
+
+
+def history(settings: Settings, run_id: str, metric: str) -> list[tuple[int, float, int]]:
+    points = mlflow.MlflowClient(settings.store_uri).get_metric_history(run_id, metric)
+    return sorted((point.step, point.value, point.timestamp) for point in points)
+
+
+def deliver(settings: Settings, name: str) -> None:
+    assert tracking.sync(settings, name) == tracking.Delivery(name, 0, [])
+
+
+def test_three_levels_with_params_tags_status_images_and_files(
+    settings: Settings, name: str
+) -> None:
+    box = filled(settings, name)
+    box.status(TRIALS[0], "finished", 9000)
+    box.tag(TRIALS[1], {"reason": "diverged: the loss is nan"})
+    box.status(TRIALS[1], "diverged", 9500)
+    deliver(settings, name)
+    by_key = {run.data.tags["diffsweep.key"]: run for run in runs(settings, name)}
+    assert set(by_key) == {SWEEP, CELL, *TRIALS}
+    one, two = (by_key[key] for key in TRIALS)
+    parent = "mlflow.parentRunId"
+    assert one.data.tags[parent] == two.data.tags[parent] == by_key[CELL].info.run_id
+    assert by_key[CELL].data.tags[parent] == by_key[SWEEP].info.run_id
+    assert one.data.params == {"model.channels": "[24, 48]", "model.kind": "unet", "seed": "0"}
+    assert (one.info.status, one.info.end_time, one.info.start_time) == ("FINISHED", 9000, 1000)
+    assert (two.info.status, two.data.tags["outcome"]) == ("FAILED", "diverged")
+    names = [
+        file.path
+        for file in mlflow.MlflowClient(settings.store_uri).list_artifacts(
+            one.info.run_id, "images"
+        )
+    ]
+    assert len(names) == 6, "a PNG and a thumbnail at each of three steps"
+    assert sum(name.startswith("images/samples+step+2000+timestamp+7000+") for name in names) == 2
+    assert one.data.tags["mlflow.loggedImages"] == "True"
+    assert (
+        settings.artifacts / name / one.info.run_id / "artifacts/spec/trial.json"
+    ).read_bytes() == b"{}"
+
+
+def test_delivering_to_the_same_place_from_scratch_adds_nothing(
+    settings: Settings, name: str
+) -> None:
+    """The outbox forgets what it sent, as after a kill between sending and marking."""
+    box = filled(settings, name)
+    deliver(settings, name)
+    before = {run.info.run_id: run.data.metrics for run in runs(settings, name)}
+    box.addressed_to("nowhere")
+    assert box.pending() > 20
+    deliver(settings, name)
+    assert {run.info.run_id: run.data.metrics for run in runs(settings, name)} == before
+    for run_id in before:
+        points = history(settings, run_id, "eval/fid")
+        assert len(points) == len({step for step, _, _ in points})
+        images = mlflow.MlflowClient(settings.store_uri).list_artifacts(run_id, "images")
+        assert len(images) in (0, 6)
+
+
+def test_a_store_that_does_not_know_us_gets_everything_again(settings: Settings, name: str) -> None:
+    box = filled(settings, name)
+    deliver(settings, name)
+    client = mlflow.MlflowClient(settings.store_uri)
+    known = client.get_experiment_by_name(name)
+    assert known is not None
+    client.rename_experiment(known.experiment_id, f"{name}-moved")
+    box.tag(SWEEP, {"touched": "1"})
+    deliver(settings, name)
+    assert len(runs(settings, name)) == 4
+    one = next(r for r in runs(settings, name) if r.data.tags["diffsweep.key"] == TRIALS[0])
+    assert len(history(settings, one.info.run_id, "eval/fid")) == 3
+
+
+def test_what_mlflow_refuses_is_set_aside_and_the_rest_arrives(
+    settings: Settings, name: str
+) -> None:
+    box = filled(settings, name)
+    box.metrics(TRIALS[0], [("not a (valid) name!", 1, 1, 1.0)])
+    delivery = tracking.sync(settings, name)
+    assert delivery.left == 0
+    (problem,) = delivery.problems
+    assert "not a (valid) name!" in problem
+    one = next(run for run in runs(settings, name) if run.data.tags["diffsweep.key"] == TRIALS[0])
+    assert len(history(settings, one.info.run_id, "eval/fid")) == 3
+
+
+def test_infinity_never_reaches_a_chart(settings: Settings, name: str) -> None:
+    box = filled(settings, name)
+    box.metrics(TRIALS[0], [("train/loss", 1, 1, math.inf), ("train/loss", 2, 1, math.nan)])
+    deliver(settings, name)
+    rows = [
+        row for row in tracking.read_sweep(settings, name).curves if row["metric"] == "train/loss"
+    ]
+    assert len(rows) == 2
+    assert all(math.isnan(row["value"]) for row in rows)
+
+
+def test_read_sweep_gives_back_what_was_stored(settings: Settings, name: str) -> None:
+    box = filled(settings, name)
+    box.status(TRIALS[0], "finished", 9000)
+    deliver(settings, name)
+    rows = tracking.read_sweep(settings, name)
+    assert [trial["status"] for trial in sorted(rows.trials, key=lambda t: t["seed"])] == [
+        "finished",
+        "running",
+    ]
+    only = tracking.read_sweep(settings, name, {"2"})
+    (trial,) = only.trials
+    assert (trial["cell"], trial["seed"], trial["trial_key"], trial["kimg"]) == ("a", 1, "2", 3.0)
+    assert trial["metrics"] == {"eval/fid": 4.0, "rung/fid": 9.0}
+    full = [row for row in only.curves if row["metric"] == "eval/fid"]
+    assert [(row["images"], row["kimg"], row["value"]) for row in full] == [
+        (1000, 1, 2),
+        (2000, 2, 3),
+        (3000, 3, 4),
+    ]
+    assert {(row["metric"], row["protocol"]) for row in only.curves} == {
+        ("eval/fid", "P"),
+        ("rung/fid", "R"),
+    }
+    assert tracking.read_sweep(settings, "unknown").trials == []
+
+
+def test_an_attached_report_replaces_the_one_before(
+    settings: Settings, name: str, tmp_path: Path
+) -> None:
+    filled(settings, name)
+    page = tmp_path / "page.html"
+    for text in ("first", "second"):
+        page.write_text(text)
+        assert tracking.attach(settings, name, {"report.html": page}) == 0
+    sweep = next(run for run in runs(settings, name) if run.data.tags["diffsweep.kind"] == "sweep")
+    assert (
+        settings.artifacts / name / sweep.info.run_id / "artifacts/report.html"
+    ).read_text() == "second"
+
+
+def test_a_server_that_never_answered_is_refused_within_seconds(settings: Settings) -> None:
+    away = settings.model_copy(update={"tracking_uri": f"http://127.0.0.1:{free_port()}"})
+    begun = time.monotonic()
+    with pytest.raises(ServiceError, match="nothing has been run") as refusal:
+        tracking.check_reachable(away)
+    assert time.monotonic() - begun < 4.0
+    assert "mlflow server --port" in refusal.value.fix
+    assert "unset MLFLOW_TRACKING_URI" in refusal.value.fix
+
+
+def test_the_ui_command_names_the_store(settings: Settings) -> None:
+    assert (
+        tracking.ui_command(settings)
+        == f"mlflow ui --backend-store-uri sqlite:///{settings.home}/mlflow.db"
+    )
+    server = settings.model_copy(update={"tracking_uri": "http://mlflow:5000"})
+    assert tracking.ui_command(server) == "open http://mlflow:5000"
+
+
+@pytest.mark.slow
+def test_a_server_killed_in_the_middle_gets_each_point_once_and_nobody_waits(
+    settings: Settings, name: str, server: MlflowServer
+) -> None:
+    away = settings.model_copy(update={"tracking_uri": server.uri})
+    box = filled(away, name)
+    notes: list[str] = []
+    uploader = tracking.Uploader(box, away, name, notes.append, interval_s=0.05)
+    uploader.start()
+    assert uploader.drain(60) == 0
+    server.kill()
+    slowest = 0.0
+    for step in range(10_000, 60_000, 1000):
+        begun = time.monotonic()
+        box.metrics(TRIALS[0], [("eval/fid", step, step, 0.5), ("train/loss", step, step, 0.1)])
+        slowest = max(slowest, time.monotonic() - begun)
+    wait_for(lambda: notes, "the note about the outage", 60)
+    assert slowest < 1.0, "storing a report does not wait for the server"
+    begun = time.monotonic()
+    assert uploader.drain(1.0) > 0, "and the end of a run waits no longer than it is told to"
+    assert time.monotonic() - begun < 4.0
+    server.start()
+    assert uploader.drain(60) == 0
+    uploader.close()
+    assert [note.split(":")[0] for note in notes] == [
+        "MLflow does not answer",
+        "MLflow answers again",
+    ]
+    one = next(run for run in runs(away, name) if run.data.tags["diffsweep.key"] == TRIALS[0])
+    points = history(away, one.info.run_id, "eval/fid")
+    assert max(Counter(step for step, _, _ in points).values()) == 1
+    assert len(points) == 53
+    assert len(runs(away, name)) == 4
+
+
+@pytest.mark.slow
+def test_images_and_files_go_through_the_server(
+    settings: Settings, name: str, server: MlflowServer
+) -> None:
+    away = settings.model_copy(update={"tracking_uri": server.uri})
+    filled(away, name)
+    deliver(away, name)
+    one = next(run for run in runs(away, name) if run.data.tags["diffsweep.key"] == TRIALS[0])
+    client = mlflow.MlflowClient(server.uri)
+    assert len(client.list_artifacts(one.info.run_id, "images")) == 6
+    assert [file.path for file in client.list_artifacts(one.info.run_id, "spec")] == [
+        "spec/trial.json"
+    ]
+
+
+def test_a_cell_shows_the_mean_only_where_every_seed_has_a_number(
+    settings: Settings, name: str
+) -> None:
+    box = filled(settings, name)
+    box.metrics(TRIALS[0], [("eval/fid", 4000, 1, 1.0), ("train/loss", 1000, 1, 1.0)])
+    box.metrics(TRIALS[1], [("eval/fid", 4000, 1, math.nan)])
+    points = {(name, step): (ms, value) for name, step, ms, value in average(box, TRIALS)}
+    assert points["eval/fid", 2000] == (7000, 2.5)
+    half = points["eval/fid.ci_high", 2000][1] - 2.5
+    assert half == pytest.approx(12.7062 * 0.5, rel=1e-5), (
+        "t(0.975, 1) times the standard error 0.5"
+    )
+    assert points["eval/fid.ci_low", 2000][1] == pytest.approx(2.5 - half)
+    assert not any(step == 4000 or name == "train/loss" for name, step in points)
+    assert {name for name, _ in points if "." not in name} == {"eval/fid", "rung/fid", "kimg"}
+
+
+@pytest.mark.parametrize("values", list(itertools.combinations([1.0, 2.0, 4.0], 2)))
+def test_the_interval_is_symmetric_and_a_single_value_has_none(values: tuple[float, ...]) -> None:
+    mean, half = mean_and_half_width(values)
+    assert mean == sum(values) / 2
+    assert half is not None
+    assert half > 0
+    assert mean_and_half_width(values[:1]) == (values[0], None)
+
+
+def test_params_are_flat_dotted_and_never_too_long() -> None:
+    flat = tracking.flat_params(
+        {"a": {"b": 1, "c": {"d": None}}, "e": [1, {"f": 2}], "g": "x" * 7000, "h": {}}
+    )
+    assert flat.pop("g") == "x" * 6000
+    assert flat == {"a.b": "1", "a.c.d": "None", "e": "[1, {'f': 2}]", "h": "{}"}
