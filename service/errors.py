@@ -77,4 +77,4 @@ def listing(names: Iterable[str]) -> str:
 
 
 def _fold(word: str) -> str:
-    return word.lower().replace("-", "_").replace(" ", "_").strip("_")
+    return word.lower().replace("-", "_").replace(" ", "_")

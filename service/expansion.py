@@ -151,7 +151,7 @@ def _zip(
     for path, values in columns.items():
         if len(values) != length:
             message = (
-                f"has {len(values)} entries, `{first_path}` {length}: zip pairs them one to one"
+                f"has {len(values)} entries, `{first_path}` has {length}: zip pairs them one to one"
             )
             complain(("zip", path), message, False)
             return []

@@ -88,7 +88,7 @@ class Experiment:
         cls, data: Mapping[str, Any], folder: Path | str = ".", overrides: Sequence[str] = ()
     ) -> Experiment:
         """The same for a mapping written in Python."""
-        text = json.dumps(dict(data), indent=1)  # JSON is YAML
+        text = json.dumps(dict(data), indent=1, ensure_ascii=False)  # JSON is YAML
         source = Source("experiment", dict(data), text)
         return cls._from_source(source, Path(folder).resolve(), overrides)
 

@@ -213,7 +213,7 @@ class Resolution:
         for keys, _, origin in for_trials:
             hit = next((s for s in varied if covers(split(s.path), keys)), None)
             if hit is not None:
-                owner = ".".join(str(key) for key in hit.keys[:2])
+                owner = ".".join(str(key) for key in hit.keys[: 3 if hit.keys[0] == "arms" else 2])
                 message = (
                     f"the experiment varies this itself: change it there, with -o '{owner}=...'"
                 )

@@ -102,7 +102,9 @@ def yaml_text(value: Any) -> str:
         return json.dumps(value)
     text = str(value)
     is_plain = _BARE.fullmatch(text) and isinstance(scalar(text), str)
-    return json.dumps(text) if isinstance(value, str) and not is_plain else text
+    if is_plain or not isinstance(value, str):
+        return text
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def translate(details: Iterable[Detail], root: Model, data: Any) -> list[tuple[Keys, str, bool]]:

@@ -175,7 +175,7 @@ class _Builder:
             )
         value: Any
         if isinstance(event, ScalarEvent):
-            value = scalar(event.value) if event.style is None else event.value
+            value = scalar(event.value) if event.style is None else _paired(event.value)
         elif isinstance(event, SequenceStartEvent):
             value = self._sequence(keys)
         else:
@@ -194,7 +194,7 @@ class _Builder:
     def _mapping(self, keys: Keys) -> dict[str, Any]:
         items: dict[str, Any] = {}
         while not isinstance(event := next(self._events), MappingEndEvent):
-            key = event.value if isinstance(event, ScalarEvent) else None
+            key = _paired(event.value) if isinstance(event, ScalarEvent) else None
             here = (*keys, key) if key is not None else keys
             if key is None:
                 self._complain(event, keys, "a key must be a single word, not a list or a mapping")
@@ -251,6 +251,14 @@ class _Builder:
         self._problems.append(Problem(self._file, _line(event), dotted(keys), message))
 
 
+def _paired(text: str) -> str:
+    """JSON writes rare characters as two escapes, `\\ud800\\udc00`; put them together."""
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        return text
+
+
 def _line(event: Event) -> int:
     return int(event.start_mark.line) + 1
 
@@ -260,7 +268,7 @@ def _bad_yaml(error: MarkedYAMLError, file: str) -> Problem:
     plain = next((plain for sign, plain in _PLAIN_WORDS if sign in said), said)
     opened = error.context_mark.line + 1 if error.context_mark is not None else None
     line = error.problem_mark.line + 1 if error.problem_mark is not None else opened
-    if opened is not None and "not closed" in plain:
+    if opened is not None and ("not closed" in plain or "no `key" in plain):
         line = opened
     return Problem(file, line, "", f"not valid YAML: {plain}")
 

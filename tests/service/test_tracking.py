@@ -22,7 +22,7 @@ from service.outbox import Outbox, RunHeader
 from service.settings import Settings
 from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
 
-SWEEP, CELL, TRIALS = "sweep:x", "cell:c", ("trial:1", "trial:2")
+CELL, TRIALS = "cell:c", ("trial:1", "trial:2")
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,11 @@ def png() -> bytes:
 def filled(settings: Settings, name: str) -> Outbox:
     """A sweep of one cell and two trials, each with three evaluations."""
     box = Outbox(settings.experiment(name) / "outbox.db")
-    box.open_run(RunHeader(SWEEP, "sweep", name), 1000)
-    box.open_run(RunHeader(CELL, "cell", "a", SWEEP, {"diffusion.timesteps.kind": "p2"}), 1000)
+    box.open_run(RunHeader(tracking.sweep_key(name), "sweep", name), 1000)
+    box.open_run(
+        RunHeader(CELL, "cell", "a", tracking.sweep_key(name), {"diffusion.timesteps.kind": "p2"}),
+        1000,
+    )
     for seed, run in enumerate(TRIALS):
         tags = {
             "cell": "a",
@@ -101,11 +104,12 @@ def test_three_levels_with_params_tags_status_images_and_files(
     box.status(TRIALS[1], "diverged", 9500)
     deliver(settings, name)
     by_key = {run.data.tags["diffsweep.key"]: run for run in runs(settings, name)}
-    assert set(by_key) == {SWEEP, CELL, *TRIALS}
+    sweep = tracking.sweep_key(name)
+    assert set(by_key) == {sweep, CELL, *TRIALS}
     one, two = (by_key[key] for key in TRIALS)
     parent = "mlflow.parentRunId"
     assert one.data.tags[parent] == two.data.tags[parent] == by_key[CELL].info.run_id
-    assert by_key[CELL].data.tags[parent] == by_key[SWEEP].info.run_id
+    assert by_key[CELL].data.tags[parent] == by_key[sweep].info.run_id
     assert one.data.params == {"model.channels": "[24, 48]", "model.kind": "unet", "seed": "0"}
     assert (one.info.status, one.info.end_time, one.info.start_time) == ("FINISHED", 9000, 1000)
     assert (two.info.status, two.data.tags["outcome"]) == ("FAILED", "diverged")
@@ -148,7 +152,7 @@ def test_a_store_that_does_not_know_us_gets_everything_again(settings: Settings,
     known = client.get_experiment_by_name(name)
     assert known is not None
     client.rename_experiment(known.experiment_id, f"{name}-moved")
-    box.tag(SWEEP, {"touched": "1"})
+    box.tag(CELL, {"touched": "1"})
     deliver(settings, name)
     assert len(runs(settings, name)) == 4
     one = next(r for r in runs(settings, name) if r.data.tags["diffsweep.key"] == TRIALS[0])

@@ -31,7 +31,9 @@ def tensor(values: Any) -> Tensor:
 class Mixture:
     """x0_hat of a Gaussian mixture with diagonal covariances, in the variance-preserving gauge; counts its calls."""
 
-    def __init__(self, weights: Any, means: Any, stds: Any, shift: float | list[float] = 0.0) -> None:
+    def __init__(
+        self, weights: Any, means: Any, stds: Any, shift: float | list[float] = 0.0
+    ) -> None:
         self.weights, self.stds = tensor(weights), tensor(stds)
         self.means = tensor(means)
         self.shift = shift

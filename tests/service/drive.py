@@ -1,0 +1,26 @@
+"""A driver to be killed: runs a sweep and prints its events, one line each, then the outcome."""
+
+import json
+import sys
+from pathlib import Path
+
+from service import launch
+from service.experiment import Experiment
+from service.progress import Event, describe
+from service.settings import Settings
+
+
+def main(home: str, yaml: str) -> int:
+    """Run the YAML's experiment in `home`; returns the outcome's exit code."""
+    experiment = Experiment.from_yaml(yaml)
+
+    def show(event: Event) -> None:
+        print(describe(event, experiment.shown_metrics), flush=True)
+
+    outcome = launch.run(experiment, Settings(home=Path(home), tracking_uri=None), show)
+    print(json.dumps(outcome.summary()), flush=True)
+    return outcome.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

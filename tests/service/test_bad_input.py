@@ -1,0 +1,526 @@
+"""Whatever is wrong in a YAML is told in a line or two: file, line, path, what, and the way out. Exit code 2."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.cli import invoke
+from service.errors import InputError
+from service.experiment import Experiment
+
+PRESET = """\
+data: {kind: gaussians, examples: 512}
+model:
+  kind: mlp
+  width: 32
+diffusion:
+  schedule: {kind: cosine, steps: 100}
+  timesteps: {kind: uniform}
+optimizer:
+  lr: 4e-3
+  betas: [0.9, 0.99]
+train: {kimg: 2.56, batch_size: 64}
+evaluation:
+  evaluations: 4
+  features: {kind: pixels}
+  rung: {images: 64, steps: 4}
+  full: {images: 256, steps: 8}
+"""
+HEAD = "name: x\nbase: preset.yaml\n"
+
+
+def arm(text: str) -> str:
+    """An experiment whose second arm, on line 5, holds `text`."""
+    return f"{HEAD}arms:\n  plain: {{}}\n  b: {{{text}}}\n"
+
+
+CASES: dict[str, tuple[str, str]] = {
+    # what the file itself can be
+    "empty": ("", "x.yaml: is empty: an experiment needs `name:` and `base:`"),
+    "only comments": ("# nothing\n", "x.yaml: is empty: an experiment needs `name:` and `base:`"),
+    "a list": (
+        "- a\n",
+        "x.yaml:1: an experiment is a mapping that begins with `name:`, this is `[a]`",
+    ),
+    "no colon": (
+        "name x\n",
+        "x.yaml:1: an experiment is a mapping that begins with `name:`, this is `name x`",
+    ),
+    "no name": (
+        "base: preset.yaml\n",
+        "x.yaml:1: name: is missing (Name of the experiment: its MLflow experiment and its directory "
+        "of results)",
+    ),
+    "no base": (
+        "name: x\n",
+        "x.yaml:1: base: is missing (The trial that all cells start from: a preset file (relative to "
+        "this one), or the trial itself)",
+    ),
+    "bad yaml": (
+        "name: x\nbase: [a, b\nseeds: 3\n",
+        "x.yaml:2: not valid YAML: a list opened with `[` is not closed",
+    ),
+    "tab": (
+        "name: x\nset:\n\ttrain.kimg: 3\n",
+        "x.yaml:3: not valid YAML: a tab: YAML is indented with spaces",
+    ),
+    "duplicate key": (
+        f"{HEAD}seeds: 3\nseeds: 4\n",
+        "x.yaml:4: seeds: is already given on line 3: rename or remove one",
+    ),
+    # keys and kinds
+    "misspelt key": (f"{HEAD}seedz: 3\n", "x.yaml:3: seedz: unknown key, did you mean `seeds`?"),
+    "misspelt inner key": (
+        f"{HEAD}compare:\n  metrik: eval/fid\n",
+        "x.yaml:4: compare.metrik: unknown key, did you mean `metric`?",
+    ),
+    "misspelt kind": (
+        arm("diffusion.schedule: {kind: cosin}"),
+        "x.yaml:5: arms.b.diffusion.schedule.kind: unknown kind `cosin`, did you mean `cosine`?",
+    ),
+    "misspelt kind on its own line": (
+        f"{HEAD}arms:\n  a: {{}}\n  b:\n    diffusion.schedule:\n      kind: cosin\n      steps: 9\n",
+        "x.yaml:7: arms.b.diffusion.schedule.kind: unknown kind `cosin`, did you mean `cosine`?",
+    ),
+    "kind without mapping": (
+        arm("diffusion.schedule: cosine"),
+        "x.yaml:5: arms.b.diffusion.schedule: must be a mapping such as {kind: cosine}, not `cosine`",
+    ),
+    "key of another kind": (
+        arm("diffusion.timesteps.gamma: 1"),
+        "x.yaml:5: arms.b.diffusion.timesteps.gamma: unknown key of `uniform`: it belongs to another "
+        "kind of `diffusion.timesteps`",
+    ),
+    "misspelt key of a member": (
+        arm("diffusion.timesteps: {kind: p2, gama: 1}"),
+        "x.yaml:5: arms.b.diffusion.timesteps.gama: unknown key of `p2`, did you mean `gamma`?",
+    ),
+    "only the kind replaced": (
+        arm("model.kind: unet"),
+        "x.yaml:5: arms.b.model.kind: `unet` does not take `width`, which the former kind had: "
+        "replace the whole value, `model: {kind: unet}`",
+    ),
+    # dotted paths
+    "misspelt path": (
+        arm("diffusion.shedule: {kind: cosine}"),
+        "x.yaml:5: arms.b.diffusion.shedule: unknown key, did you mean `diffusion.schedule`?",
+    ),
+    "misspelt parent": (
+        arm("optimiser.lr: 1e-3"),
+        "x.yaml:5: arms.b.optimiser.lr: there is no `optimiser`, did you mean `optimizer.lr`?",
+    ),
+    "path too short": (
+        arm("lr: 1e-3"),
+        "x.yaml:5: arms.b.lr: unknown key, did you mean `optimizer.lr`?",
+    ),
+    "path into a number": (
+        arm("optimizer.lr.x: 1"),
+        "x.yaml:5: arms.b.optimizer.lr.x: `optimizer.lr` is a single value, there is nothing inside it",
+    ),
+    "no such entry": (
+        arm("optimizer.betas.2: 0.9"),
+        "x.yaml:5: arms.b.optimizer.betas.2: `optimizer.betas` is a list of 2, there is no entry `2`",
+    ),
+    # types and ranges
+    "text for a number": (
+        arm("optimizer.lr: fast"),
+        "x.yaml:5: arms.b.optimizer.lr: must be a number, not `fast`",
+    ),
+    "quoted number": (
+        arm("optimizer.lr: '1e-3'"),
+        "x.yaml:5: arms.b.optimizer.lr: must be a number, not text: write 0.001 without quotes",
+    ),
+    "true for a number": (
+        arm("optimizer.lr: true"),
+        "x.yaml:5: arms.b.optimizer.lr: must be a number, not `true`",
+    ),
+    "fraction for a count": (
+        arm("train.batch_size: 1.5"),
+        "x.yaml:5: arms.b.train.batch_size: must be a whole number, not `1.5`",
+    ),
+    "negative": (
+        arm("optimizer.lr: -1"),
+        "x.yaml:5: arms.b.optimizer.lr: must be greater than 0, not `-1`",
+    ),
+    "too large in a list": (
+        arm("optimizer.betas: [0.9, 1.2]"),
+        "x.yaml:5: arms.b.optimizer.betas[1]: must be less than 1, not `1.2`",
+    ),
+    "infinite": (
+        arm("optimizer.lr: .inf"),
+        "x.yaml:5: arms.b.optimizer.lr: must be a finite number, not `inf`",
+    ),
+    "wrong choice": (
+        arm("train.precision: bf61"),
+        "x.yaml:5: arms.b.train.precision: must be `fp32` or `bf16`, not `bf61`, did you mean `bf16`?",
+    ),
+    "seconds thoughts of a validator": (
+        arm("train.kimg: 0.01"),
+        "x.yaml:5: arms.b.train.kimg: 0.01 is less than one batch of 64",
+    ),
+    "a network that does not fit": (
+        arm("model: {kind: unet}"),
+        "x.yaml:5: arms.b.model.kind: unet needs images, the data has shape (2,): use kind: mlp",
+    ),
+    # arms, axes, zip
+    "duplicate arm": (
+        f"{HEAD}arms:\n  a: {{}}\n  b: {{optimizer.lr: 1}}\n  b: {{optimizer.lr: 2}}\n",
+        "x.yaml:6: arms.b: is already given on line 5: rename or remove one",
+    ),
+    "arms of one trial": (
+        f"{HEAD}arms:\n  a: {{}}\n  b: {{optimizer.lr: 1e-3}}\n  c: {{optimizer.lr: 0.001}}\n",
+        "x.yaml:6: arms.c: gives the same trial as `b` (line 5): remove one of them",
+    ),
+    "idle arm": (
+        arm("optimizer.lr: 0.004"),
+        "x.yaml:5: arms.b: changes nothing: `optimizer.lr` is 0.004 already in the base; remove this arm",
+    ),
+    "second empty arm": (
+        f"{HEAD}arms:\n  a: {{}}\n  b: {{}}\n",
+        "x.yaml:5: arms.b: gives the same trial as `a` (line 4): remove one of them",
+    ),
+    "no arms": (
+        f"{HEAD}arms: {{}}\n",
+        "x.yaml:3: arms: is empty: name the cells to compare, or leave `arms` out",
+    ),
+    "arm is a number": (
+        f"{HEAD}arms:\n  a: 3\n",
+        "x.yaml:4: arms.a: must be a mapping `key: value`, not `3`",
+    ),
+    "arm name": (
+        f"{HEAD}arms:\n  a: {{}}\n  b c: {{optimizer.lr: 1}}\n",
+        "x.yaml:5: arms.b c: `b c` is not a name for an arm: use letters, digits, `-`, `_` and `.`",
+    ),
+    "seed in an arm": (
+        arm("seed: 3"),
+        "x.yaml:5: arms.b.seed: seeds are no override: list them in `seeds`",
+    ),
+    "axis repeats": (
+        f"{HEAD}axes:\n  optimizer.lr: [1e-3, 2e-3, 0.001]\n",
+        "x.yaml:4: axes.optimizer.lr[2]: repeats value 1, 0.001: remove one",
+    ),
+    "axis repeats a trial": (
+        f"{HEAD}axes:\n  diffusion.schedule:\n    - {{kind: cosine}}\n    - {{kind: cosine, offset: 0.008}}\n",
+        "x.yaml:6: axes.diffusion.schedule[1]: gives the same trial as `schedule=cosine` (line 5): "
+        "remove one of them",
+    ),
+    "axis is empty": (
+        f"{HEAD}axes:\n  optimizer.lr: []\n",
+        "x.yaml:4: axes.optimizer.lr: has no values: list them as [a, b], or leave the axis out",
+    ),
+    "axis is a number": (
+        f"{HEAD}axes:\n  optimizer.lr: 3\n",
+        "x.yaml:4: axes.optimizer.lr: must be a list such as [1, 2], not `3`",
+    ),
+    "axis value out of range": (
+        f"{HEAD}axes:\n  optimizer.lr:\n    - 1e-3\n    - -1\n",
+        "x.yaml:6: axes.optimizer.lr[1]: must be greater than 0, not `-1`",
+    ),
+    "axes explode": (
+        f"{HEAD}axes:\n  optimizer.lr: {list(range(1, 101))}\n  train.kimg: {list(range(1, 101))}\n",
+        "x.yaml:1: makes 10,000 cells, more than 5,000: shorten the axes",
+    ),
+    "zip of unequal lengths": (
+        f"{HEAD}zip:\n  optimizer.lr: [1e-3, 2e-3]\n  train.kimg: [3, 4, 5]\n",
+        "x.yaml:5: zip.train.kimg: has 3 entries, `optimizer.lr` has 2: zip pairs them one to one",
+    ),
+    "axis over an arm": (
+        arm("diffusion.timesteps.draw: stratified")
+        + "axes:\n  diffusion.timesteps: [{kind: uniform}, {kind: p2}]\n",
+        "x.yaml:7: axes.diffusion.timesteps: overwrites `arms.b.diffusion.timesteps.draw`: vary each "
+        "path in one place only",
+    ),
+    # comparison, seeds and the rest
+    "unknown metric": (
+        f"{HEAD}compare: {{metric: eval/fdi}}\n",
+        "x.yaml:3: compare.metric: unknown metric `eval/fdi`, did you mean `eval/fid`? Measured are "
+        "`eval/fid`, `rung/fid`",
+    ),
+    "metric without protocol": (
+        f"{HEAD}compare: {{metric: fid}}\n",
+        "x.yaml:3: compare.metric: unknown metric `fid`, did you mean `eval/fid`? Measured are "
+        "`eval/fid`, `rung/fid`",
+    ),
+    "metric not measured": (
+        f"{HEAD}compare: {{metric: eval/kid}}\n",
+        "x.yaml:3: compare.metric: `eval/kid` is not measured by cell `base`: add `kid` to "
+        "`evaluation.metrics`, or use `eval/fid`, `rung/fid`",
+    ),
+    "training loss as metric": (
+        f"{HEAD}compare: {{metric: train/loss}}\n",
+        "x.yaml:3: compare.metric: losses of different objectives have different scales: compare by "
+        "`eval/fid`, `rung/fid`",
+    ),
+    "baseline is no cell": (
+        arm("optimizer.lr: 1") + "compare: {baseline: plian}\n",
+        "x.yaml:6: compare.baseline: `plian` is no cell, did you mean `plain`?",
+    ),
+    "baseline is split by axes": (
+        arm("optimizer.lr: 1") + "axes: {train.kimg: [3, 4]}\ncompare: {baseline: plain}\n",
+        "x.yaml:7: compare.baseline: `plain` is an arm, which the axes split into cells: choose one of "
+        "`plain,kimg=3`, `plain,kimg=4`",
+    ),
+    "margin": (
+        f"{HEAD}compare: {{margin: 2}}\n",
+        "x.yaml:3: compare.margin: must be less than 1, not `2`",
+    ),
+    "no seeds": (
+        f"{HEAD}seeds: 0\n",
+        "x.yaml:3: seeds: must be a count from 1 to 1000, or a list of seeds, not 0",
+    ),
+    "seed twice": (
+        f"{HEAD}seeds: [1, 2, 1]\n",
+        "x.yaml:3: seeds: seed 1 is listed twice: remove one",
+    ),
+    "negative seed": (
+        f"{HEAD}seeds: [1, -2]\n",
+        "x.yaml:3: seeds: a seed is a whole number from 0 on, not -2",
+    ),
+    "seeds are text": (
+        f"{HEAD}seeds: many\n",
+        "x.yaml:3: seeds: must be a count such as 3, or a list such as [0, 1, 2]",
+    ),
+    "unknown control": (
+        f"{HEAD}controls: equal_objectiv\n",
+        "x.yaml:3: controls: must be `equal_objective`, not `equal_objectiv`, did you mean "
+        "`equal_objective`?",
+    ),
+    "control without a baseline": (
+        f"{HEAD}controls: equal_objective\n",
+        "x.yaml:3: controls: there is only one cell: a control needs a baseline",
+    ),
+    "unknown stopping": (
+        f"{HEAD}stopping: {{kind: asha}}\n",
+        "x.yaml:3: stopping.kind: must be `none`, not `asha`",
+    ),
+    "unknown launcher": (
+        f"{HEAD}launcher: inprocess\n",
+        "x.yaml:3: launcher: must be `train` or `inproc`, not `inprocess`, did you mean `inproc`?",
+    ),
+    "inproc with workers": (
+        f"{HEAD}launcher: inproc\nresources: {{workers: 2}}\n",
+        "x.yaml:3: launcher: inproc trains in one process, resources.workers is 2: use launcher: train",
+    ),
+    "workers do not divide the batch": (
+        f"{HEAD}resources:\n  workers: 3\n",
+        "x.yaml:4: resources.workers: 3 workers cannot share train.batch_size 64 (cell `base`): use a "
+        "divisor of 64",
+    ),
+    "negative resources": (
+        f"{HEAD}resources: {{gpus: -1}}\n",
+        "x.yaml:3: resources.gpus: must be 0 or more, not `-1`",
+    ),
+    "name": (
+        "name: a/b\nbase: preset.yaml\n",
+        "x.yaml:1: name: `a/b` is not a name: use letters, digits, `-`, `_` and `.`",
+    ),
+    "preset is not there": (
+        "name: x\nbase: preset.yml\n",
+        "x.yaml:2: base: preset.yml does not exist, did you mean preset.yaml?",
+    ),
+    "misspelt set": (
+        f"{HEAD}set:\n  train.kmig: 3\n",
+        "x.yaml:4: set.train.kmig: unknown key, did you mean `train.kimg`?",
+    ),
+    "set makes the base wrong": (
+        f"{HEAD}set:\n  train.batch_size: 8192\n",
+        "preset.yaml:11: train.kimg: 2.56 is less than one batch of 8192 (after what `set` and -o change)",
+    ),
+    "an arm makes the base wrong": (
+        arm("train.batch_size: 8192"),
+        "preset.yaml:11: train.kimg: 2.56 is less than one batch of 8192 (in cell `b`)",
+    ),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with a preset in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DIFFSWEEP_HOME", raising=False)
+    (tmp_path / "preset.yaml").write_text(PRESET)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("text", "message"), CASES.values(), ids=CASES)
+def test_the_message_and_the_exit_code(
+    folder: Path, text: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "x.yaml").write_text(text)
+
+    assert invoke(["validate", "x.yaml"]) == 2
+
+    printed = capsys.readouterr()
+    assert printed.err == message + "\n"
+    assert printed.out == ""
+
+
+def test_the_preset_of_these_cases_is_right(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "x.yaml").write_text(arm("optimizer.lr: 1e-3"))
+
+    assert invoke(["validate", "x.yaml"]) == 0
+    assert "2 cells x 3 seeds = 6 trials" in capsys.readouterr().out
+
+
+def test_several_errors_are_told_at_once_in_the_order_of_the_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "x.yaml").write_text(
+        f"{HEAD}seedz: 3\nseeds: -1\narms:\n  a: {{}}\n  b: {{optimizer.lr: -1}}\n"
+        "  c: {diffusion.schedule: {kind: cosin}}\ncompare: {metric: eval/fdi, baseline: d}\n"
+    )
+
+    assert invoke(["validate", "x.yaml"]) == 2
+
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[:2] for line in lines[:-1]] == [
+        ["x.yaml:3", "seedz"],
+        ["x.yaml:4", "seeds"],
+        ["x.yaml:7", "arms.b.optimizer.lr"],
+        ["x.yaml:8", "arms.c.diffusion.schedule.kind"],
+        ["x.yaml:9", "compare.baseline"],
+        ["x.yaml:9", "compare.metric"],
+    ]
+    assert lines[-1] == "6 problems; nothing has been run"
+
+
+def test_an_error_in_the_preset_is_told_once_and_where_it_is(folder: Path) -> None:
+    (folder / "preset.yaml").write_text(PRESET.replace("kind: cosine", "kind: cosin"))
+    (folder / "x.yaml").write_text(arm("optimizer.lr: 1e-3"))
+
+    with pytest.raises(InputError) as caught:
+        Experiment.from_yaml("x.yaml")
+
+    assert str(caught.value) == (
+        "preset.yaml:6: diffusion.schedule.kind: unknown kind `cosin`, did you mean `cosine`?"
+    )
+
+
+def test_a_preset_in_another_folder_is_named_by_its_path(folder: Path) -> None:
+    (folder / "presets").mkdir()
+    (folder / "presets" / "p.yaml").write_text(PRESET.replace("lr: 4e-3", "lr: zero"))
+    (folder / "x.yaml").write_text("name: x\nbase: presets/p.yaml\n")
+
+    with pytest.raises(InputError, match=r"^presets/p\.yaml:9: optimizer\.lr: must be a number"):
+        Experiment.from_yaml("x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "preset.yaml: is empty: a preset is a whole trial"),
+        ("- 1\n", "preset.yaml:1: must be a mapping `key: value`: a preset is a whole trial"),
+        ("a: [1\n", "preset.yaml:1: not valid YAML: a list opened with `[` is not closed"),
+    ],
+)
+def test_a_preset_that_is_no_mapping(folder: Path, content: str, said: str) -> None:
+    (folder / "preset.yaml").write_text(content)
+    (folder / "x.yaml").write_text(HEAD)
+
+    with pytest.raises(InputError) as caught:
+        Experiment.from_yaml("x.yaml")
+
+    assert str(caught.value) == said
+
+
+def test_a_seed_in_the_preset_is_refused(folder: Path) -> None:
+    (folder / "preset.yaml").write_text(PRESET + "seed: 7\n")
+    (folder / "x.yaml").write_text(HEAD)
+
+    with pytest.raises(
+        InputError, match=r"^preset\.yaml:17: seed: is set by the experiment's `seeds`"
+    ):
+        Experiment.from_yaml("x.yaml")
+
+
+def test_an_inline_base_is_told_with_its_path(folder: Path) -> None:
+    inline = "".join(f"  {line}\n" for line in PRESET.splitlines())
+    (folder / "x.yaml").write_text("name: x\nbase:\n" + inline.replace("width: 32", "widht: 32"))
+
+    with pytest.raises(InputError) as caught:
+        Experiment.from_yaml("x.yaml")
+
+    assert (
+        str(caught.value)
+        == "x.yaml:6: base.model.widht: unknown key of `mlp`, did you mean `width`?"
+    )
+
+
+OPTIONS = {
+    "train.kmig=3": "train.kmig: unknown key, did you mean `train.kimg`?",
+    "lr=1": "lr: there is no `lr`, did you mean `optimizer.lr`?",
+    "trian.kimg=3": "trian.kimg: there is no `trian`, did you mean `train.kimg`?",
+    "train.kimg=fast": "train.kimg: must be a number, not `fast`",
+    "train.kimg=[1": "train.kimg: not valid YAML: a list opened with `[` is not closed",
+    "train.kimg": "write an override as -o path=value, such as -o train.kimg=20",
+    "seeds=0": "seeds: must be a count from 1 to 1000, or a list of seeds, not 0",
+    "seed=3": "seed: seeds are an experiment's: -o 'seeds=[7]'",
+    "optimizer.lr=1e-2": (
+        "optimizer.lr: the experiment varies this itself: change it there, with -o "
+        "'arms.b.optimizer.lr=...'"
+    ),
+    "diffusion.schedule={kind: cosin}": (
+        "diffusion.schedule.kind: unknown kind `cosin`, did you mean `cosine`?"
+    ),
+}
+
+
+@pytest.mark.parametrize(("option", "message"), OPTIONS.items(), ids=OPTIONS)
+def test_an_error_in_an_option_names_the_option(
+    folder: Path, option: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "x.yaml").write_text(arm("optimizer.lr: 1e-3"))
+
+    assert invoke(["validate", "x.yaml", "-o", option]) == 2
+    assert capsys.readouterr().err == f"-o {option}: {message}\n"
+
+
+def test_an_unreadable_data_set_is_told_at_its_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "preset.yaml").write_text(
+        PRESET.replace(
+            "data: {kind: gaussians, examples: 512}", "data: {kind: image_folder, path: pictures}"
+        ).replace(
+            "model:\n  kind: mlp\n  width: 32\n",
+            "model: {kind: unet, channels: [8, 16], groups: 4}\n",
+        )
+    )
+    (folder / "x.yaml").write_text(HEAD)
+
+    assert invoke(["validate", "x.yaml"]) == 2
+    assert capsys.readouterr().err == (
+        f"preset.yaml:1: data.path: {folder}/pictures is not a folder on this machine\n"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["run", "plan", "show", "compare", "submit"])
+def test_every_verb_refuses_without_a_traceback(folder: Path, verb: str) -> None:
+    (folder / "x.yaml").write_text(f"{HEAD}seedz: 3\n")
+
+    done = subprocess.run(
+        [sys.executable, "-m", "service", verb, "x.yaml"],
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert done.stderr == "x.yaml:3: seedz: unknown key, did you mean `seeds`?\n"
+    assert done.stdout == ""
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    root = Path(__file__).parents[2]
+    return {**os.environ, "PYTHONPATH": str(root)}

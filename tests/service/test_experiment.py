@@ -1,0 +1,560 @@
+"""A YAML becomes the cells it says: every combination once, every path replaced, every digest stable."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.errors import InputError, Problem, closest, suggestion
+from service.expansion import short_names, value_label
+from service.experiment import Experiment
+from service.layers import Layered, Origin, split
+from service.shape import choose, kinds, members, paths
+from service.wording import yaml_text
+from service.yaml_source import Source, parse
+from trainer.diffusion.passport import total_variation
+from trainer.trial import TrialSpec
+
+ROOT = Path(__file__).parents[2]
+TOY: dict[str, Any] = {
+    "data": {"kind": "gaussians", "examples": 512},
+    "model": {"kind": "mlp", "width": 32, "depth": 1},
+    "train": {"kimg": 2.56, "batch_size": 64},
+    "evaluation": {
+        "evaluations": 4,
+        "features": {"kind": "pixels"},
+        "full": {"images": 256, "steps": 8},
+        "rung": {"images": 64, "steps": 4},
+    },
+}
+P2 = {"kind": "p2", "gamma": 0.5, "k": 1.0}
+
+
+def experiment(**parts: Any) -> Experiment:
+    return Experiment.from_mapping({"name": "x", "base": TOY, **parts})
+
+
+def tree(data: dict[str, Any] = TOY) -> Layered:
+    return Layered(data, Origin(Source("f", data), ()), TrialSpec)
+
+
+def put(on: Layered, path: str, value: Any) -> Problem | None:
+    return on.put(split(path), value, Origin(Source("o", value), ()))
+
+
+# --- what is combined ---------------------------------------------------------
+
+
+def test_arms_axes_and_zip_combine_in_order() -> None:
+    found = experiment(
+        arms={"uniform": {}, "under": {"diffusion.timesteps": P2}},
+        axes={"optimizer.lr": [1e-3, 2e-3]},
+        zip={"train.kimg": [2.56, 5.12], "train.batch_size": [64, 128]},
+    )
+
+    assert [cell.name for cell in found.cells] == [
+        f"{arm},lr={lr},kimg={kimg},batch_size={batch}"
+        for arm, lr, (kimg, batch) in itertools.product(
+            ("uniform", "under"), ("0.001", "0.002"), (("2.56", 64), ("5.12", 128))
+        )
+    ]
+    last = found.cells[-1].trial
+    assert (last.diffusion.timesteps.kind, last.optimizer.lr) == ("p2", 2e-3)
+    assert (last.train.kimg, last.train.batch_size) == (5.12, 128)
+    assert found.cells[-1].overrides == {
+        "diffusion.timesteps": P2,
+        "optimizer.lr": 2e-3,
+        "train.kimg": 5.12,
+        "train.batch_size": 128,
+    }
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    lr=st.lists(st.floats(1e-5, 1e-1), min_size=1, max_size=3, unique=True),
+    depth=st.lists(st.integers(1, 4), min_size=1, max_size=3, unique=True),
+    seeds=st.lists(st.integers(0, 2**31), min_size=1, max_size=3, unique=True),
+)
+def test_axes_expand_to_every_point_once(
+    lr: list[float], depth: list[int], seeds: list[int]
+) -> None:
+    found = experiment(axes={"optimizer.lr": lr, "model.depth": depth}, seeds=seeds)
+
+    points = [(cell.trial.optimizer.lr, cell.trial.model.depth) for cell in found.cells]  # type: ignore[union-attr]
+    assert points == list(itertools.product(lr, depth))
+    assert len({cell.name for cell in found.cells}) == len(found.cells)
+    assert sorted((t.cell, t.seed) for t in found.trials) == sorted(
+        (cell.name, seed) for cell in found.cells for seed in seeds
+    )
+    assert len({t.key for t in found.trials}) == len(found.trials)
+    assert all(t.spec.seed == t.seed for t in found.trials)
+
+
+def test_seeds_alternate_slowest_so_that_pairs_finish_together() -> None:
+    found = experiment(arms={"a": {}, "b": {"optimizer.lr": 1e-3}}, seeds=[5, 3])
+
+    assert [(t.cell, t.seed) for t in found.trials] == [("a", 5), ("b", 5), ("a", 3), ("b", 3)]
+
+
+def test_nothing_varied_is_one_cell() -> None:
+    found = experiment()
+
+    assert [cell.name for cell in found.cells] == ["base"]
+    assert found.baseline is None
+    assert found.seeds == [0, 1, 2]
+
+
+def test_an_arm_without_anything_after_it_is_the_base() -> None:
+    text = json.dumps({"name": "x", "base": TOY})[:-1] + ", arms: {a: , b: {optimizer.lr: 1e-3}}}"
+
+    found = Experiment.from_text(text)
+
+    assert found.cells[0].overrides == {}
+    assert found.cells[1].trial.optimizer.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("parts", "baseline"),
+    [
+        ({"arms": {"b": {"optimizer.lr": 1e-3}, "a": {}}}, "a"),
+        ({"axes": {"optimizer.lr": [1e-3, 2e-3]}}, "lr=0.001"),
+        ({"arms": {"a": {}, "b": {"optimizer.lr": 1e-3}}, "compare": {"baseline": "b"}}, "b"),
+    ],
+)
+def test_the_baseline_is_the_named_cell_else_the_base_else_the_first(
+    parts: dict[str, Any], baseline: str
+) -> None:
+    assert experiment(**parts).baseline == baseline
+
+
+def test_a_baseline_arm_may_say_what_the_base_says() -> None:
+    arms = {"plain": {"diffusion.timesteps": {"kind": "uniform"}}, "b": {"optimizer.lr": 1e-3}}
+
+    found = experiment(arms=arms, compare={"baseline": "plain"})
+
+    assert [cell.name for cell in found.cells] == ["plain", "b"]
+
+
+# --- what overrides do ----------------------------------------------------------
+
+
+def test_a_value_at_a_path_replaces_what_is_there() -> None:
+    base = {**TOY, "diffusion": {"timesteps": {"kind": "lognormal", "mean": -1.0, "std": 2.0}}}
+
+    found = Experiment.from_mapping(
+        {"name": "x", "base": base, "set": {"diffusion.timesteps": {"kind": "p2"}}}
+    )
+
+    assert found.cells[0].trial.diffusion.timesteps.kind == "p2"
+
+
+def test_setting_inside_a_union_member_keeps_the_rest_of_it() -> None:
+    base = {**TOY, "diffusion": {"timesteps": {"kind": "p2", "gamma": 2.0}}}
+
+    found = Experiment.from_mapping(
+        {"name": "x", "base": base, "set": {"diffusion.timesteps.k": 3.0}}
+    )
+
+    timesteps = found.cells[0].trial.diffusion.timesteps
+    assert timesteps.model_dump(include={"kind", "gamma", "k"}) == {
+        "kind": "p2",
+        "gamma": 2.0,
+        "k": 3.0,
+    }
+
+
+def test_a_path_reaches_into_what_is_left_to_the_default() -> None:
+    found = experiment(
+        set={"ema.decay": 0.5, "diffusion.schedule.steps": 50, "optimizer.betas.1": 0.5}
+    )
+
+    trial = found.cells[0].trial
+    assert trial.ema.decay == 0.5
+    assert trial.diffusion.schedule.kind == "cosine"
+    assert trial.diffusion.schedule.steps == 50
+    assert trial.optimizer.betas == (0.9, 0.5)
+
+
+LEAVES = [
+    ("optimizer.lr", st.floats(1e-6, 1.0)),
+    ("train.batch_size", st.integers(1, 2000)),
+    ("model.width", st.integers(1, 512)),
+    ("diffusion.schedule.offset", st.floats(0.0, 0.5)),
+    ("optimizer.betas.0", st.floats(0.0, 0.99)),
+    ("evaluation.full.images", st.integers(2, 5000)),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_an_override_changes_its_path_and_nothing_else(data: st.DataObject) -> None:
+    path, values = data.draw(st.sampled_from(LEAVES))
+    value = data.draw(values)
+    before = TrialSpec.model_validate(TOY).model_dump(mode="json")
+    changed = tree(before)
+
+    assert put(changed, path, value) is None
+
+    expected = json.loads(json.dumps(before))
+    *above, last = split(path)
+    holder = expected
+    for key in above:
+        holder = holder[key]
+    holder[last] = value
+    assert changed.data == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from([p for p, _ in LEAVES]), st.sampled_from([p for p, _ in LEAVES]))
+def test_overrides_of_different_paths_commute(first: str, second: str) -> None:
+    one, other = tree(), tree()
+    values = {path: 0.25 if "." in path and "lr" in path else 1 for path in (first, second)}
+
+    for path in (first, second):
+        assert put(one, path, values[path]) is None
+    for path in (second, first):
+        assert put(other, path, values[path]) is None
+
+    assert one.data == other.data
+
+
+def test_the_tree_that_was_given_is_not_touched() -> None:
+    before = json.dumps(TOY)
+
+    experiment(set={"model.width": 5}, axes={"model.depth": [1, 2]})
+
+    assert json.dumps(TOY) == before
+
+
+def test_a_complaint_points_at_the_latest_origin() -> None:
+    base = parse("optimizer: {lr: 1}\n", "base.yaml")
+    built = Layered(base.data, Origin(base, ()), TrialSpec)
+    arms = parse("arms:\n  b:\n    optimizer.betas: [0.9, 2]\n", "x.yaml")
+    built.put(("optimizer", "betas"), [0.9, 2], Origin(arms, ("arms", "b", "optimizer.betas")))
+
+    assert (
+        str(built.problem(("optimizer", "betas", 1), "no"))
+        == "x.yaml:3: arms.b.optimizer.betas[1]: no"
+    )
+    assert str(built.problem(("optimizer", "lr"), "no")) == "base.yaml:1: optimizer.lr: no"
+
+
+# --- the command line --------------------------------------------------------------
+
+
+def test_options_reach_the_trial_and_the_experiment() -> None:
+    data = {"name": "x", "base": TOY, "arms": {"a": {}, "b": {"optimizer.lr": 1e-3}}}
+
+    found = Experiment.from_mapping(
+        data,
+        overrides=[
+            "train.kimg=5.12",
+            "seeds=[7, 9]",
+            "compare.margin=0.1",
+            "diffusion.schedule={kind: cosine, steps: 20}",
+            "arms.b.optimizer.lr=2e-3",
+            "arms.c={model.depth: 3}",
+        ],
+    )
+
+    assert found.seeds == [7, 9]
+    assert found.spec.compare.margin == 0.1
+    assert [cell.name for cell in found.cells] == ["a", "b", "c"]
+    assert {cell.trial.train.kimg for cell in found.cells} == {5.12}
+    assert {cell.trial.diffusion.schedule.steps for cell in found.cells} == {20}
+    assert found.cells[1].trial.optimizer.lr == 2e-3
+
+
+def test_options_win_over_set() -> None:
+    found = Experiment.from_mapping(
+        {"name": "x", "base": TOY, "set": {"train.kimg": 5.12}}, overrides=["train.kimg=7.68"]
+    )
+
+    assert found.cells[0].trial.train.kimg == 7.68
+
+
+def test_an_axis_can_be_added_by_option() -> None:
+    found = Experiment.from_mapping(
+        {"name": "x", "base": TOY}, overrides=["axes.optimizer.lr=[1e-3, 2e-3]"]
+    )
+
+    assert [cell.trial.optimizer.lr for cell in found.cells] == [1e-3, 2e-3]
+
+
+# --- controls ------------------------------------------------------------------------
+
+
+def test_the_twin_has_the_same_objective_by_other_means() -> None:
+    found = experiment(
+        arms={"uniform": {}, "under": {"diffusion.timesteps": P2}, "lr": {"optimizer.lr": 1e-3}},
+        controls="equal_objective",
+    )
+
+    names = [cell.name for cell in found.cells]
+    assert names == ["uniform", "under", "under~equal", "lr"]
+    under, twin = found.cells[1].trial.diffusion, found.cells[2].trial.diffusion
+    assert twin.timesteps.kind == "uniform"
+    assert twin.weighting.kind == "p2"
+    assert total_variation(under, twin) < 1e-9
+    assert found.baseline == "uniform"
+
+
+def test_a_twin_that_is_an_arm_already_is_not_added() -> None:
+    data: dict[str, Any] = {
+        "arms": {"uniform": {}, "under": {"diffusion.timesteps": P2}},
+        "controls": "equal_objective",
+    }
+    twin = experiment(**data).cells[2]
+    data["arms"] = {**data["arms"], "mine": twin.overrides}
+
+    found = experiment(**data)
+
+    assert [cell.name for cell in found.cells] == ["uniform", "under", "mine"]
+    assert "`mine` is the equal-objective twin of `under` already" in found.notes
+
+
+def test_a_control_that_adds_nothing_says_so() -> None:
+    found = experiment(arms={"a": {}, "b": {"optimizer.lr": 1e-3}}, controls=["equal_objective"])
+
+    assert found.notes == ("controls: equal_objective adds nothing: no cell has such a twin",)
+
+
+# --- identity ------------------------------------------------------------------------
+
+
+def test_writing_the_same_differently_gives_the_same_keys(tmp_path: Path) -> None:
+    short = {"data": {"kind": "gaussians", "examples": 512}, **TOY}
+    long = TrialSpec.model_validate(TOY).model_dump(mode="json", exclude={"seed"})
+    (tmp_path / "p.yaml").write_text(json.dumps(long))
+
+    keys = [
+        [
+            t.key
+            for t in Experiment.from_mapping(
+                {"name": name, "base": base, "seeds": 2}, tmp_path
+            ).trials
+        ]
+        for name, base in (("a", TOY), ("b", short), ("c", long), ("d", "p.yaml"))
+    ]
+
+    assert keys[0] == keys[1] == keys[2] == keys[3]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.randoms(use_true_random=False), st.floats(1e-6, 1.0))
+def test_the_order_of_keys_changes_no_digest(random: Any, lr: float) -> None:
+    def shuffled(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        items = [(key, shuffled(item)) for key, item in value.items()]
+        random.shuffle(items)
+        return dict(items)
+
+    data = {**TOY, "optimizer": {"kind": "adamw", "lr": lr, "weight_decay": 0.1}}
+
+    assert (
+        TrialSpec.model_validate(shuffled(data)).digest() == TrialSpec.model_validate(data).digest()
+    )
+
+
+def test_a_digest_survives_the_round_trip_through_json() -> None:
+    for cell in experiment(axes={"optimizer.lr": [1e-3, 0.1, 1 / 3]}).cells:
+        again = TrialSpec.model_validate_json(cell.trial.model_dump_json())
+        assert again == cell.trial
+        assert again.digest() == cell.trial.digest()
+
+
+def test_resources_and_launcher_are_no_part_of_a_trial() -> None:
+    one = experiment(resources={"workers": 1}).trials
+    other = experiment(resources={"workers": 4, "gpus": 1}, launcher="train").trials
+
+    assert [t.key for t in one] == [t.key for t in other]
+
+
+def test_adding_a_seed_keeps_the_others() -> None:
+    two = {t.key for t in experiment(seeds=2).trials}
+    three = {t.key for t in experiment(seeds=3).trials}
+
+    assert two < three
+
+
+def test_what_is_saved_comes_back(tmp_path: Path) -> None:
+    found = experiment(
+        arms={"a": {}, "b": {"diffusion.timesteps": P2}}, seeds=[3, 1], controls="equal_objective"
+    )
+
+    found.save(tmp_path)
+    again = Experiment.from_resolved(json.loads((tmp_path / "experiment.json").read_text()))
+
+    assert again.trials == found.trials
+    assert [cell.name for cell in again.cells] == [cell.name for cell in found.cells]
+    assert (again.baseline, again.metric, again.seeds) == ("a", "eval/fid", [3, 1])
+    assert again.resolved() == found.resolved()
+
+
+# --- notes, names and words ------------------------------------------------------------
+
+
+def test_cells_that_cannot_be_compared_plainly_are_noted() -> None:
+    found = experiment(axes={"train.kimg": [2.56, 5.12], "evaluation.full.steps": [8, 9]})
+
+    assert len(found.notes) == 2
+    assert "different budgets" in found.notes[0]
+    assert "evaluated differently" in found.notes[1]
+
+
+def test_short_names_are_the_shortest_unique_endings() -> None:
+    assert short_names(["optimizer.lr", "a.b.kind", "c.b.kind", "lr.b"]) == {
+        "optimizer.lr": "lr",
+        "a.b.kind": "a.b.kind",
+        "c.b.kind": "c.b.kind",
+        "lr.b": "b",
+    }
+
+
+@given(
+    st.lists(
+        st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map(".".join),
+        min_size=1,
+        max_size=6,
+        unique=True,
+    )
+)
+def test_short_names_never_collide(given_paths: list[str]) -> None:
+    names = short_names(given_paths)
+
+    assert len(set(names.values())) == len(given_paths)
+    assert all(f".{path}".endswith(f".{name}") for path, name in names.items())
+
+
+def test_value_labels() -> None:
+    assert value_label({"kind": "p2", "gamma": 0.5, "k": 1.0}) == "p2(gamma=0.5,k=1)"
+    assert value_label({"kind": "cosine"}) == "cosine"
+    assert value_label([0.9, 0.99]) == "[0.9,0.99]"
+    assert value_label(True) == "true"
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.from_regex(r"[a-z][a-z_.]{0,8}", fullmatch=True), inner, max_size=3
+            )
+        ),
+        max_leaves=8,
+    )
+)
+def test_yaml_text_is_read_back_as_the_same_value(value: Any) -> None:
+    assert parse(f"a: {yaml_text(value)}", "f").data == {"a": value}
+
+
+def all_kinds() -> list[tuple[str, list[str]]]:
+    """Every union of the trial with its kinds."""
+    found = []
+    for path in paths(TrialSpec):
+        candidates: list[Any] = [TrialSpec]
+        for part in path.split("."):
+            candidates = [
+                member
+                for model in candidates
+                if part in model.model_fields
+                for member in members(model.model_fields[part].annotation)
+            ]
+        if len(known := kinds(candidates)) > 1:
+            found.append((path, known))
+    return found
+
+
+def test_every_slip_of_a_kind_is_understood() -> None:
+    seen = 0
+    for _, known in all_kinds():
+        for kind in known:
+            for at in range(len(kind)):
+                for slip in (kind[:at] + kind[at + 1 :], kind[:at] + "x" + kind[at + 1 :]):
+                    if len(kind) < 4 or slip in known:
+                        continue
+                    seen += 1
+                    meant = closest(slip, known)
+                    assert meant is not None
+                    assert meant == kind or _distance(slip, meant) <= _distance(slip, kind)
+    assert seen > 100
+
+
+def _distance(a: str, b: str) -> int:
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        row, last = [i], row
+        for j, y in enumerate(b, 1):
+            row.append(min(last[j] + 1, row[j - 1] + 1, last[j - 1] + (x != y)))
+    return row[-1]
+
+
+@given(st.text(max_size=12), st.lists(st.text(min_size=1, max_size=12), max_size=6))
+def test_a_suggestion_is_always_a_known_word(word: str, known: list[str]) -> None:
+    assert closest(word, known) in [None, *known]
+    assert not known or suggestion(word, known)
+
+
+def test_suggestions_look_past_case_and_dashes() -> None:
+    assert closest("Linear-Beta", ["cosine", "linear_beta"]) == "linear_beta"
+    assert closest("zzz", ["cosine"]) is None
+    assert suggestion("zzz", ["cosine", "p2"]) == "; known: `cosine`, `p2`"
+
+
+def test_choose_finds_the_member_of_a_kind() -> None:
+    found = members(TrialSpec.model_fields["data"].annotation)
+
+    assert choose(found, {"kind": "digits"}) is not None
+    assert choose(found, {"kind": "digit"}) is None
+    assert choose(found, {}) is None
+
+
+# --- the shipped experiments ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "file", sorted(path.name for path in (ROOT / "experiments").glob("*.yaml"))
+)
+def test_every_shipped_experiment_is_valid(file: str) -> None:
+    found = Experiment.from_yaml(ROOT / "experiments" / file)
+
+    assert found.name == Path(file).stem
+    assert found.trials
+
+
+@pytest.mark.parametrize(
+    "file", sorted(path.name for path in (ROOT / "experiments" / "presets").glob("*.yaml"))
+)
+def test_every_preset_is_a_whole_trial(file: str) -> None:
+    source = parse((ROOT / "experiments" / "presets" / file).read_text(), file)
+
+    TrialSpec.model_validate(source.data)
+
+
+def test_the_quickstart_asks_the_ancestors_question() -> None:
+    found = Experiment.from_yaml(ROOT / "experiments" / "quickstart.yaml")
+
+    assert [cell.name for cell in found.cells] == ["uniform", "under", "under~equal"]
+    assert len(found.trials) == 9
+    trial = found.cells[0].trial
+    assert (trial.steps(), trial.train.batch_size, len(trial.evaluation_points())) == (450, 128, 6)
+    assert found.spec.launcher == "train"
+
+
+def test_errors_of_an_experiment_are_one_exception() -> None:
+    with pytest.raises(InputError) as caught:
+        experiment(seeds=0, launcher="x")
+
+    assert len(caught.value.problems) == 2

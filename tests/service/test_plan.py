@@ -1,0 +1,214 @@
+"""The plan knows what is done, what continues and what is new, and prices what is left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import calibration, plan
+from service.calibration import Speed, shape
+from service.errors import InputError
+from service.experiment import Experiment, PlannedTrial
+from service.settings import Settings
+from trainer.loop import train
+from trainer.report import Report
+from trainer.trial import TrialSpec
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, concurrency=2)
+
+
+def experiment(toy: dict[str, Any], **parts: Any) -> Experiment:
+    arms = {"a": {}, "b": {"optimizer.lr": 1e-3}}
+    return Experiment.from_mapping(
+        {"name": "x", "base": toy, "arms": arms, "seeds": 2, "launcher": "inproc", **parts}
+    )
+
+
+def start(trial: PlannedTrial, settings: Settings) -> Iterator[Report]:
+    return train(trial.spec, settings.trial(trial.key), cache=settings.cache, device="cpu")
+
+
+def finish(trial: PlannedTrial, settings: Settings) -> None:
+    assert list(start(trial, settings))[-1].done
+
+
+def refuse(*_: object) -> Speed:
+    raise AssertionError("measured again")
+
+
+def test_everything_is_new_at_first(toy: dict[str, Any], settings: Settings) -> None:
+    found = plan.plan(experiment(toy), settings)
+
+    assert [(t.cell, t.seed, t.state) for t in found.trials] == [
+        ("a", 0, "new"),
+        ("b", 0, "new"),
+        ("a", 1, "new"),
+        ("b", 1, "new"),
+    ]
+    assert found.count("new") == 4
+    assert all(t.train_s > 0 and t.eval_s > 0 for t in found.trials)
+    assert found.cpu_hours == pytest.approx(sum(t.seconds for t in found.trials) / 3600)
+    assert found.gpu_hours == 0.0
+    assert 0 < found.evaluation_share < 1
+    assert found.disk_bytes > 0
+    assert found.at_once == 2
+    assert "calibrated" in found.basis
+
+
+def test_states_follow_the_directories(toy: dict[str, Any], settings: Settings) -> None:
+    trials = experiment(toy).trials
+    finish(trials[0], settings)
+    begun = start(trials[1], settings)
+    report = next(begun)
+    begun.close()
+
+    found = plan.plan(experiment(toy), settings)
+
+    assert [t.state for t in found.trials] == ["done", "continues", "new", "new"]
+    assert found.trials[0].seconds == 0.0
+    assert found.trials[1].done_kimg == pytest.approx(report.kimg)
+    assert 0 < found.trials[1].seconds < found.trials[3].seconds
+
+
+def test_finished_trials_of_the_same_shape_replace_the_calibration(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = {"arms": {"a": {}, "b": {"diffusion.timesteps": {"kind": "p2"}}}}
+    finish(experiment(toy, **parts).trials[0], settings)
+    monkeypatch.setattr(plan, "speed", refuse)
+
+    found = plan.plan(experiment(toy, **parts), settings)
+
+    assert found.basis == "measured in 1 finished trials of the same shape"
+    assert found.count("new") == 3
+    assert all(t.seconds > 0 for t in found.trials if t.state == "new")
+
+
+def test_a_finished_experiment_costs_nothing(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = experiment(toy, seeds=1)
+    for trial in done.trials:
+        finish(trial, settings)
+    monkeypatch.setattr(plan, "speed", refuse)
+
+    found = plan.plan(done, settings)
+
+    assert (found.wall_s, found.cpu_hours, found.disk_bytes) == (0.0, 0.0, 0)
+    assert found.basis == "everything is done"
+
+
+def test_the_calibration_is_kept(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = TrialSpec.model_validate(toy)
+    first = calibration.speed(trial, Path(), settings.cache, 1, 0)
+    monkeypatch.setattr(calibration, "_measure", refuse)
+
+    assert calibration.speed(trial, Path(), settings.cache, 1, 0) == first
+    other = trial.model_copy(update={"train": trial.train.model_copy(update={"batch_size": 32})})
+    with pytest.raises(AssertionError, match="measured again"):
+        calibration.speed(other, Path(), settings.cache, 1, 0)
+
+
+def test_a_damaged_calibration_is_measured_again(toy: dict[str, Any], settings: Settings) -> None:
+    trial = TrialSpec.model_validate(toy)
+    calibration.speed(trial, Path(), settings.cache, 1, 0)
+    (kept,) = settings.cache.glob("calibration-*.json")
+    kept.write_text('{"train_s')
+
+    assert calibration.speed(trial, Path(), settings.cache, 1, 0).train_s_per_image > 0
+
+
+def test_the_calibration_is_of_the_right_order(toy: dict[str, Any], settings: Settings) -> None:
+    trial = experiment(toy, seeds=1).trials[0]
+    pace = calibration.speed(trial.spec, Path(), settings.cache, 1, 0)
+    predicted, _ = pace.seconds(trial.spec, workers=1)
+
+    finish(trial, settings)
+
+    from trainer.report import read_result
+
+    result = read_result(settings.trial(trial.key))
+    assert result is not None
+    assert pace.parameters == result.parameters
+    # a busy machine may be several times slower or faster from one second to the next
+    assert abs(math.log(predicted / result.seconds)) < math.log(20)
+
+
+def test_seconds_of_a_speed(toy: dict[str, Any]) -> None:
+    trial = TrialSpec.model_validate(toy)
+    pace = Speed(train_s_per_image=0.01, full_s=5.0, rung_s=1.0, parameters=1, device="cpu")
+    points = trial.evaluation_points()
+
+    assert pace.seconds(trial, 1) == (pytest.approx(25.6), pytest.approx(len(points) + 5.0))
+    assert pace.seconds(trial, 2)[0] == pytest.approx(12.8)
+    half = points[-2]
+    assert pace.seconds(trial, 1, half) == (
+        pytest.approx(0.01 * (trial.total_images() - half)),
+        pytest.approx(6.0),
+    )
+    only_full = trial.model_copy(
+        update={"evaluation": trial.evaluation.model_copy(update={"rung": None})}
+    )
+    assert pace.seconds(only_full, 1)[1] == pytest.approx(5.0 * len(points))
+
+
+def test_diffusion_and_seed_do_not_change_a_trials_shape(toy: dict[str, Any]) -> None:
+    trial = TrialSpec.model_validate(toy)
+    other = TrialSpec.model_validate({**toy, "seed": 5, "diffusion": {"timesteps": {"kind": "p2"}}})
+    larger = TrialSpec.model_validate({**toy, "train": {"kimg": 5.12, "batch_size": 64}})
+
+    assert shape(trial) == shape(other)
+    assert shape(trial) != shape(larger)
+
+
+def test_wall_time_of_slots() -> None:
+    start_s, each = plan._FIRST_START_S["inproc"], plan._START_S["inproc"]
+
+    assert plan._wall([], 2, "inproc") == 0.0
+    assert plan._wall([10.0], 4, "inproc") == pytest.approx(start_s + each + 10.0)
+    assert plan._wall([10.0] * 4, 2, "inproc") == pytest.approx(start_s + 2 * (each + 10.0))
+    assert plan._wall([10.0, 1.0, 1.0], 2, "inproc") == pytest.approx(start_s + each + 10.0)
+
+
+def test_more_workers_take_more_slots(toy: dict[str, Any]) -> None:
+    one = plan.local_slots(experiment(toy))
+    wide = plan.local_slots(experiment(toy, resources={"cpus": 10_000}))
+
+    assert one >= 1
+    assert wide == 1
+
+
+def test_gpu_hours_count_every_worker(toy: dict[str, Any], settings: Settings) -> None:
+    found = plan.plan(
+        experiment(toy, launcher="train", resources={"workers": 2, "gpus": 0.5}), settings
+    )
+
+    assert found.gpu_hours == pytest.approx(0.5 * found.cpu_hours)
+    assert found.cpu_hours == pytest.approx(2 * sum(t.seconds for t in found.trials) / 3600)
+
+
+def test_an_unreadable_data_set_is_an_input_error(
+    toy: dict[str, Any], settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy["data"] = {"kind": "image_folder", "path": "nowhere", "size": 8}
+    toy["model"] = {"kind": "unet", "channels": [8, 8], "groups": 4}
+
+    with pytest.raises(InputError, match=r"base\.data\.path: .*nowhere is not a folder"):
+        plan.plan(experiment(toy), settings)
+
+
+def test_the_plan_as_data(toy: dict[str, Any], settings: Settings) -> None:
+    data = plan.plan(experiment(toy), settings).to_dict()
+
+    assert data["experiment"] == "x"
+    assert {t["state"] for t in data["trials"]} == {"new"}

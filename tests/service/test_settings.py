@@ -1,0 +1,136 @@
+"""The environment decides where results live and whom to talk to; a bad variable is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import InputError, ServiceError
+from service.settings import RAY_JOB_VARIABLE, Settings, inside_ray_job, load
+
+VARIABLES = (
+    "DIFFSWEEP_HOME",
+    "DIFFSWEEP_DATA",
+    "DIFFSWEEP_CONCURRENCY",
+    "DIFFSWEEP_TRACKING_URI",
+    "MLFLOW_TRACKING_URI",
+    "DIFFSWEEP_RAY_ADDRESS",
+    "RAY_ADDRESS",
+    RAY_JOB_VARIABLE,
+)
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """No variable set, in an empty working directory."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_by_default_results_live_in_runs_here(bare: Path) -> None:
+    settings = load()
+
+    assert settings.home == bare / "runs"
+    assert settings.trial("k") == bare / "runs" / "trials" / "k"
+    assert settings.experiment("n") == bare / "runs" / "experiments" / "n"
+    assert settings.cache == bare / "runs" / "cache"
+    assert settings.store_uri == f"sqlite:///{bare}/runs/mlflow.db"
+    assert not bare.joinpath("runs").exists()
+
+
+def test_inside_a_ray_job_results_live_in_the_home_directory(
+    monkeypatch: pytest.MonkeyPatch, bare: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(bare / "me"))
+    assert not inside_ray_job()
+
+    monkeypatch.setenv(RAY_JOB_VARIABLE, '{"job": 1}')
+
+    assert inside_ray_job()
+    assert load().home == bare / "me" / "diffsweep"
+
+
+def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, bare: Path) -> None:
+    monkeypatch.setenv("DIFFSWEEP_HOME", "there")
+    monkeypatch.setenv("DIFFSWEEP_DATA", "~/pictures")
+    monkeypatch.setenv("HOME", str(bare / "me"))
+    monkeypatch.setenv("DIFFSWEEP_CONCURRENCY", "3")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+
+    settings = load()
+
+    assert settings.home == bare / "there"
+    assert settings.data == bare / "me" / "pictures"
+    assert settings.concurrency == 3
+    assert settings.store_uri == "http://server:5000"
+    assert settings.ray_address == "auto"
+
+
+def test_our_own_variable_wins_over_mlflows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://everybody")
+    monkeypatch.setenv("DIFFSWEEP_TRACKING_URI", "http://mine")
+
+    assert load().tracking_uri == "http://mine"
+
+
+def test_an_empty_variable_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+
+    assert load().tracking_uri is None
+
+
+def test_what_is_given_wins_over_the_environment(
+    monkeypatch: pytest.MonkeyPatch, bare: Path
+) -> None:
+    monkeypatch.setenv("DIFFSWEEP_HOME", "there")
+
+    assert load(home=bare / "here").home == bare / "here"
+    assert load(home=None).home == bare / "there"
+    assert Settings(tracking_uri="http://x").tracking_uri == "http://x"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("many", "environment: DIFFSWEEP_CONCURRENCY: must be a whole number, not `many`"),
+        ("0", "environment: DIFFSWEEP_CONCURRENCY: must be greater than 0, not the text `0`"),
+    ],
+)
+def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, value: str, said: str) -> None:
+    monkeypatch.setenv("DIFFSWEEP_CONCURRENCY", value)
+
+    with pytest.raises(InputError) as caught:
+        load()
+
+    assert str(caught.value) == said.replace("the text ", "")
+
+
+def test_paths_are_absolute_at_once(monkeypatch: pytest.MonkeyPatch, bare: Path) -> None:
+    settings = load()
+    (bare / "elsewhere").mkdir()
+
+    monkeypatch.chdir(bare / "elsewhere")
+
+    assert settings.home == bare / "runs"
+
+
+def test_a_home_that_cannot_be_written_says_what_to_do(bare: Path) -> None:
+    (bare / "file").write_text("")
+
+    with pytest.raises(ServiceError) as caught:
+        Settings(home=bare / "file" / "home").prepare()
+
+    assert str(caught.value) == (
+        f"results cannot be written to {bare}/file/home: Not a directory\n"
+        "  to fix it: set DIFFSWEEP_HOME, or --home, to a folder of yours with room in it"
+    )
+
+
+def test_prepare_makes_the_home(bare: Path) -> None:
+    Settings(home=bare / "a" / "b").prepare()
+
+    assert list((bare / "a" / "b").iterdir()) == []

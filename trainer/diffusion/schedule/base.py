@@ -1,0 +1,121 @@
+"""What is a schedule? It maps t in [0, 1] (0 is data, 1 is noise) to log-SNR, and back.
+
+With `steps: N` a schedule is its published discrete table: training visits only the N table
+entries, table entry k standing at t = (k + 1) / N. With `steps: null` it is the continuous limit.
+"""
+
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from trainer.diffusion.numeric import interpolate
+from trainer.spec import Spec
+
+DISCRETE_MIN = 2
+LOG_SNR_LIMIT = 30.0
+"""Log-SNR is kept within +-30 (alpha or sigma 3e-7), so that both ends of every schedule are finite."""
+
+SLOPE_STEP = 1e-3
+"""Half-width in log-SNR of the central difference behind `Schedule.slowness`."""
+
+
+class Schedule(Spec):
+    """log_snr(t), strictly decreasing: the continuous curve and, if one was published, the table."""
+
+    finite_start: ClassVar[bool] = False
+    """Whether log_snr(0) is finite in the continuous limit, so that a grid may include t = 0."""
+
+    steps: Annotated[int, Field(ge=DISCRETE_MIN)] | None = None
+    """Number of discrete noise levels of the published table; null: the continuous limit."""
+
+    def continuous(self, t: Tensor) -> Tensor:
+        """log_snr at t in [0, 1] in the continuous limit; may be infinite at the ends."""
+        raise NotImplementedError
+
+    def continuous_time(self, log_snr: Tensor) -> Tensor:
+        """Inverse of `continuous`, within [0, 1]."""
+        raise NotImplementedError
+
+    def table(self, steps: int) -> Tensor:
+        """log_snr of the `steps` discrete levels, float64 [steps]; entry k stands at t = (k + 1) / steps."""
+        level = self.continuous(torch.arange(1, steps + 1, dtype=torch.float64) / steps)
+        return level.clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
+
+    def log_snr(self, t: Tensor) -> Tensor:
+        """log_snr at t in [0, 1], any shape. Discrete: the table, joined by straight lines in t."""
+        if self.steps is None:
+            return self.continuous(t).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
+        nodes, values = self._nodes(t)
+        return interpolate(t, nodes, values)
+
+    def time(self, log_snr: Tensor) -> Tensor:
+        """The t in [0, 1] at which the schedule has this log-SNR (clamped to its ends), any shape."""
+        if self.steps is None:
+            return self.continuous_time(log_snr).clamp(0.0, 1.0)
+        nodes, values = self._nodes(log_snr)
+        return interpolate(-log_snr, -values, nodes).clamp(0.0, 1.0)
+
+    def training_time(self, u: Tensor) -> Tensor:
+        """Times that training visits for uniform u in (0, 1): the next table entry, or u itself."""
+        if self.steps is None:
+            return u
+        return (torch.floor(u * self.steps) + 1.0).clamp(1.0, float(self.steps)) / self.steps
+
+    def snap(self, log_snr: Tensor) -> Tensor:
+        """The nearest table entry (in t); a continuous schedule returns `log_snr` as it is."""
+        if self.steps is None:
+            return log_snr
+        return self.log_snr((self.time(log_snr) * self.steps).round().clamp(min=1.0) / self.steps)
+
+    def slowness(self, log_snr: Tensor) -> Tensor:
+        """-dt/dlog_snr >= 0: the density over log-SNR of a time drawn uniformly from [0, 1]."""
+        ahead, behind = self.time(log_snr - SLOPE_STEP), self.time(log_snr + SLOPE_STEP)
+        return ((ahead - behind) / (2.0 * SLOPE_STEP)).clamp_min(0.0)
+
+    def grid(self, steps: int) -> Tensor:
+        """Noise levels for `steps` solver steps, float64 [steps], from t = 1 towards data.
+
+        The step after the last level goes to x0. Times are evenly spaced from 1 down to the first
+        table entry, to 0 where log_snr(0) is finite, else to 1/steps.
+        """
+        if self.steps is not None and steps > self.steps:
+            raise ValueError(
+                f"{steps} solver steps on a schedule of {self.steps} levels: use steps <= {self.steps}"
+            )
+        first = 1.0 / (self.steps or steps)
+        if self.steps is None and self.finite_start:
+            first = 0.0
+        t = (
+            torch.linspace(1.0, first, steps, dtype=torch.float64)
+            if steps > 1
+            else torch.ones(1, dtype=torch.float64)
+        )
+        if self.steps is not None:
+            t = (t * self.steps).round() / self.steps
+        return self.log_snr(t)
+
+    def ends(self) -> tuple[float, float]:
+        """log_snr at the cleanest and at the noisiest level that training visits."""
+        first = 0.0 if self.steps is None else 1.0 / self.steps
+        clean, noise = self.log_snr(torch.tensor([first, 1.0], dtype=torch.float64)).tolist()
+        return clean, noise
+
+    def _nodes(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Knots of the piecewise-linear curve through the table, prolonged to t = 0 on its first slope."""
+        assert self.steps is not None
+        values = self.table(self.steps)
+        values = torch.cat([2.0 * values[:1] - values[1:2], values])
+        nodes = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
+        return nodes.to(like), values.to(like)
+
+
+def logit_from_log(log_alpha_squared: Tensor) -> Tensor:
+    """log(a/(1-a)) from log a, accurate for a near 1: -log(expm1(-log a))."""
+    return -torch.log(torch.expm1(-log_alpha_squared))
+
+
+def decay_from(log_snr: Tensor) -> Tensor:
+    """-log alpha^2 >= 0, the inverse of `logit_from_log` with the sign turned."""
+    return torch.nn.functional.softplus(-log_snr)

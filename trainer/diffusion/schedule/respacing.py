@@ -1,0 +1,49 @@
+"""Which entries of a long table does a respacing rule keep? improved-diffusion's rules, as index lists."""
+
+
+def kept(total: int, rule: str) -> list[int]:
+    """Indices, rising, of the entries of a table of `total` levels that `rule` keeps.
+
+    "ddimN": N entries at the smallest integer stride from 0. "a,b,c": the table is cut into equal sections
+    of which a, b and c entries are kept, evenly and with both ends of each; "N" is one section.
+    Source: improved-diffusion, respace.py. Raises ValueError with the way out.
+    """
+    if rule.startswith("ddim"):
+        return _strided(total, _count(rule[4:], rule))
+    counts = [_count(part, rule) for part in rule.split(",")]
+    size, extra = divmod(total, len(counts))
+    steps: list[int] = []
+    start = 0
+    for i, count in enumerate(counts):
+        length = size + (1 if i < extra else 0)
+        if length < count:
+            raise ValueError(
+                f"rule {rule!r} asks for {count} of a section of {length} levels: use {length} or fewer"
+            )
+        stride = (length - 1) / (count - 1) if count > 1 else 1.0
+        place = 0.0
+        for _ in range(count):
+            steps.append(start + round(place))
+            place += stride
+        start += length
+    return steps
+
+
+def _strided(total: int, count: int) -> list[int]:
+    for stride in range(1, total):
+        steps = range(0, total, stride)
+        if len(steps) == count:
+            return list(steps)
+    near = sorted({len(range(0, total, i)) for i in range(1, total)}, key=lambda n: abs(n - count))
+    raise ValueError(
+        f"no integer stride keeps {count} of {total} levels: use ddim{near[0]}"
+        + (f" or ddim{near[1]}" if len(near) > 1 else "")
+    )
+
+
+def _count(text: str, rule: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise ValueError(
+            f'rule {rule!r} is not "N", "a,b,c" or "ddimN" with whole numbers above zero'
+        )
+    return int(text)
