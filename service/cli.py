@@ -84,26 +84,35 @@ def invoke(arguments: Sequence[str]) -> int:
     try:
         app(order, prog_name="diffsweep")
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else 0
+        return _ending(exit_)
     except (InputError, UserError) as error:
         return _fail(error, BAD_INPUT, debug)
     except (ServiceError, EnvironmentProblem) as error:
         return _fail(error, BAD_ENVIRONMENT, debug)
-    except KeyboardInterrupt:
-        print("interrupted: what was computed is kept, the same command continues", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         if error.errno not in _NOT_OURS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        said = ServiceError(
-            f"{where}{error.strerror}", "choose another place with --home, or make room"
-        )
-        return _fail(said, BAD_ENVIRONMENT, debug)
+        mend = "choose another place with --home, or make room"
+        return _fail(ServiceError(f"{where}{error.strerror}", mend), BAD_ENVIRONMENT, debug)
     return 0
+
+
+def _ending(exit_: SystemExit) -> int:
+    """The code of an ordinary end; Ctrl-C and a closed pipe (`| head`) reach here wrapped by typer."""
+    error: BaseException | None = exit_
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            print(
+                "interrupted: what was computed is kept; the same command continues",
+                file=sys.stderr,
+            )
+            return INTERRUPTED
+        if isinstance(error, BrokenPipeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        error = error.__cause__ or error.__context__
+    return exit_.code if isinstance(exit_.code, int) else 0
 
 
 def _fail(error: BaseException, code: int, debug: bool) -> int:

@@ -134,13 +134,14 @@ def _own_token() -> Iterator[None]:
 
     loader = AuthenticationTokenLoader.instance()
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    with _environment(own):
+    try:
+        with _environment(own):
+            Config.initialize("")  # Ray reads both once per process
+            loader.reset_cache()
+            yield
+    finally:
         Config.initialize("")
         loader.reset_cache()
-        try:
-            yield
-        finally:
-            loader.reset_cache()
 
 
 @contextlib.contextmanager
@@ -172,7 +173,8 @@ def _existing(address: str, need: Need) -> Iterator[None]:
 
 def use_token() -> None:
     """Ray's clients send the token they find only when told to."""
-    if TOKEN_FILE.exists() or os.environ.get("RAY_AUTH_TOKEN"):
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if given or TOKEN_FILE.exists():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 

@@ -198,7 +198,11 @@ class Experiment:
         """What the objective passports say of the cells, and the notes."""
         from trainer.diffusion.passport import findings
 
-        return [*findings({cell.name: cell.trial.diffusion for cell in self.cells}), *self.notes]
+        distinct: dict[str, Cell] = {}
+        for cell in self.cells:  # cells that differ in a learning rate share a passport
+            distinct.setdefault(cell.trial.diffusion.digest(), cell)
+        cards = {cell.name: cell.trial.diffusion for cell in distinct.values()}
+        return [*findings(cards), *self.notes]
 
     def resolved(self) -> dict[str, Any]:
         """Everything the experiment means, as JSON data: no preset file is needed to read it."""

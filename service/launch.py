@@ -24,6 +24,7 @@ from service.outcome import Outcome
 from service.settings import Settings
 from service.settings import load as load_settings
 from service.tracking import check_reachable, uploading
+from trainer.report import RESULT
 
 if TYPE_CHECKING:
     from service.cluster import Cluster, Need
@@ -56,36 +57,33 @@ def run(
         ):
             interrupted = False
             try:
-                waiting = ledger.open()
-                if waiting:
-                    _train(experiment, waiting, settings, ledger, stop)
+                _train(experiment, settings, ledger, stop)
                 interrupted = stop.is_set()
             except KeyboardInterrupt:
                 interrupted = True
             except BaseException:
-                ledger.close(interrupted=True)
+                if ledger.is_open:
+                    ledger.close(interrupted=True)
                 raise
             return ledger.close(interrupted)
 
 
 def _train(
-    experiment: Experiment,
-    waiting: Sequence[PlannedTrial],
-    settings: Settings,
-    ledger: Ledger,
-    stop: threading.Event,
+    experiment: Experiment, settings: Settings, ledger: Ledger, stop: threading.Event
 ) -> None:
+    if all((settings.trial(trial.key) / RESULT).exists() for trial in experiment.trials):
+        ledger.open()
+        return
     from service.cluster import Need, connected
 
     resources = experiment.spec.resources
     need = Need(resources.workers, resources.cpus, resources.gpus)
-    jobs = _jobs(waiting, settings, need)
     home = settings.experiment(experiment.name)
-    with connected(settings, need) as cluster:
+    with connected(settings, need) as cluster:  # refuses before anything is announced
+        jobs = _jobs(ledger.open(), settings, need)
+        hooks = _hooks(ledger, stop)
         try:
-            _tune(
-                experiment.spec.launcher, jobs, need, cluster, settings, home, _hooks(ledger, stop)
-            )
+            _tune(experiment.spec.launcher, jobs, need, cluster, settings, home, hooks)
         finally:
             if ledger.outcome.failed and cluster.logs is not None:
                 _keep_logs(cluster.logs, home / "ray-logs")

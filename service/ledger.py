@@ -60,6 +60,7 @@ class Ledger:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.outcome = Outcome(experiment.name)
+        self.is_open = False
         self._experiment, self._settings, self._outbox = experiment, settings, outbox
         self._emit, self._clock, self._begun = emit, clock, clock()
         self._held: list[float] = []
@@ -73,6 +74,7 @@ class Ledger:
 
     def open(self) -> list[PlannedTrial]:
         """Announce every run, take in what is finished already, and return the trials to train."""
+        self.is_open = True
         every = [(e.trial, e.run) for entries in self._entries.values() for e in entries]
         announce(self._outbox, self._experiment, every, self._cells)
         for key in (sweep_key(self._experiment.name), *self._cells.values()):

@@ -124,17 +124,20 @@ class Settings(BaseSettings):
 
 def load(**given: Any) -> Settings:
     """The settings of this process; a bad environment variable is an InputError that names it."""
-    from service.wording import plain_message
-
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        raise InputError(
-            [
-                Problem("environment", None, _variable(detail["loc"]), plain_message(detail))
-                for detail in error.errors(include_url=False)
-            ]
-        ) from None
+        details = error.errors(include_url=False)
+        raise InputError([_problem({**detail}) for detail in details]) from None
+
+
+def _problem(detail: dict[str, Any]) -> Problem:
+    from service.wording import plain_message
+    from service.yaml_source import scalar
+
+    if isinstance(detail["input"], str):  # every variable is text: show what it says
+        detail["input"] = scalar(detail["input"])
+    return Problem("environment", None, _variable(detail["loc"]), plain_message(detail))
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -121,3 +121,11 @@ def test_bad_folders_are_explained(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"not an image")
     with pytest.raises(DataError, match=r"bad\.png cannot be read as an image"):
         ImageFolder(path=str(tmp_path)).load(Path())
+
+
+def test_digits_equal_scikit_learns_own_loader() -> None:
+    from sklearn.datasets import load_digits
+
+    bunch, dataset = load_digits(), Digits().load(Path())
+    assert np.array_equal(dataset.examples[:, 0].numpy(), bunch.images)
+    assert np.array_equal(dataset.labels.numpy(), bunch.target)

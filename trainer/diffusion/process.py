@@ -1,24 +1,26 @@
 """What is one diffusion training objective? The six families put together over a network.
 
-The network is any callable (x [B, ...], condition [B]) -> [B, ...]; `condition` is the scalar that tells
-it the noise level.
+The network is any callable (x [B, C, ...], condition [B][, labels [B]]) -> [B, C', ...]; `condition` is the scalar
+that tells it the noise level, C' is `output_channels(C)`.
 """
 
 from collections.abc import Callable
 from typing import Literal
 
 import torch
-from torch import Tensor
+from pydantic import model_validator
+from torch import Tensor, nn
 
 from trainer.diffusion import log_snr as noise
 from trainer.diffusion.objective import MSE, AnyObjective, Terms
 from trainer.diffusion.prediction import AnyPrediction, Epsilon
+from trainer.diffusion.reverse import between, log_variances
 from trainer.diffusion.schedule import AnySchedule, Cosine
 from trainer.diffusion.timestep import AnyTimestepSampler, Uniform
 from trainer.diffusion.weighting import AnyWeighting, Simple
 from trainer.spec import Spec
 
-Network = Callable[[Tensor, Tensor], Tensor]
+Network = Callable[..., Tensor]
 
 
 class Diffusion(Spec):
@@ -38,6 +40,19 @@ class Diffusion(Spec):
     """What the network is told: `angle` (2/pi) atan(sigma/alpha), the same for every schedule;
     `time` t of this schedule, as DDPM does; `log_snr` -log_snr/8, EDM's ln(edm_sigma)/4."""
 
+    @model_validator(mode="after")
+    def _objective_fits(self) -> "Diffusion":
+        self.objective.check(self.schedule)
+        if self.objective.weighs_itself and not isinstance(self.weighting, Simple):
+            raise ValueError(
+                f"weighting: objective {self.objective.kind} weighs the noise levels itself; use weighting simple"
+            )
+        return self
+
+    def output_channels(self, channels: int) -> int:
+        """Output channels the network must have for data of `channels` channels."""
+        return channels + self.objective.extra_channels(channels)
+
     def condition(self, log_snr: Tensor) -> Tensor:
         """The network's noise-level input [B] for log_snr [B]."""
         if self.conditioning == "angle":
@@ -49,30 +64,123 @@ class Diffusion(Spec):
     def loss_weight(self, log_snr: Tensor) -> Tensor:
         """Factor on |F - F*|^2 [B]: weighting x importance x the prediction's change of space."""
         return (
-            self.weighting.weight(log_snr)
+            self.weighting.weight(log_snr, self.schedule)
             * self.timesteps.importance(log_snr, self.schedule)
             * self.prediction.residual_weight(log_snr)
         )
 
-    def loss(self, network: Network, x0: Tensor, eps: Tensor, log_snr: Tensor) -> Tensor:
-        """Loss of each example [B] for x0, eps [B, ...] at log_snr [B] (float64 for exact coefficients)."""
-        x_t = noise.noised(x0, eps, log_snr)
-        output = self.forward(network, x_t, log_snr)
-        target = self.prediction.target(x0, eps, log_snr)
-        return self.objective.loss(Terms(output, target, self.loss_weight(log_snr), log_snr))
+    def loss(
+        self,
+        network: Network,
+        x0: Tensor,
+        eps: Tensor,
+        log_snr: Tensor,
+        *,
+        labels: Tensor | None = None,
+        part: nn.Module | None = None,
+    ) -> Tensor:
+        """Loss of each example [B] for x0, eps [B, ...] at log_snr [B] (float64 for exact coefficients).
 
-    def forward(self, network: Network, x_t: Tensor, log_snr: Tensor) -> Tensor:
-        """F(inp x_t, condition) for x_t [B, ...] and log_snr [B]."""
+        `labels` go to the network as they are; `part` is what `objective.build()` gave.
+        """
+        log_snr = self.objective.levels(log_snr, self.schedule)
+        x_t = noise.noised(x0, eps, log_snr)
+        output, extra = self._split(self.forward(network, x_t, log_snr, labels), x0.shape[1])
+        importance = self.timesteps.importance(log_snr, self.schedule)
+        weight = self.weighting.weight(log_snr, self.schedule) * importance
+        terms = Terms(
+            output=output,
+            target=self.prediction.target(x0, eps, log_snr),
+            weight=weight * self.prediction.residual_weight(log_snr),
+            log_snr=log_snr,
+            importance=importance,
+            x0=x0,
+            x_t=x_t,
+            prediction=self.prediction,
+            schedule=self.schedule,
+            extra=extra,
+            log_variance=part(log_snr) if part is not None else None,
+        )
+        return self.objective.loss(terms)
+
+    def forward(
+        self, network: Network, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None
+    ) -> Tensor:
+        """F(inp x_t, condition[, labels]) for x_t [B, ...] and log_snr [B], with all its channels."""
         inp = self.prediction.coefficients(log_snr).inp
-        return network(noise.expand(inp, x_t) * x_t, self.condition(log_snr).to(x_t.dtype))
+        seen, condition = noise.expand(inp, x_t) * x_t, self.condition(log_snr).to(x_t.dtype)
+        return network(seen, condition) if labels is None else network(seen, condition, labels)
 
     def denoise(
-        self, network: Network, x_t: Tensor, log_snr: Tensor, *, clip: bool = False
+        self,
+        network: Network,
+        x_t: Tensor,
+        log_snr: Tensor,
+        *,
+        clip: bool = False,
+        labels: Tensor | None = None,
     ) -> Tensor:
         """x0_hat [B, ...] for x_t [B, ...] and one log_snr [] or one per example [B]; clip to [-1, 1] if asked."""
+        return self._estimate(network, x_t, log_snr, clip, labels)[0]
+
+    def denoiser(
+        self, network: Network, *, clip: bool = False, labels: Tensor | None = None
+    ) -> "NetworkDenoiser":
+        """The network as solvers want it: x0_hat, and the reverse step's variance if it was learned."""
+        return NetworkDenoiser(self, network, clip, labels)
+
+    def _estimate(
+        self, network: Network, x_t: Tensor, log_snr: Tensor, clip: bool, labels: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
         levels = log_snr.to(x_t.device).expand(len(x_t))
-        x0 = self.prediction.x0(self.forward(network, x_t, levels).to(x_t.dtype), x_t, levels)
-        return x0.clamp(-1.0, 1.0) if clip else x0
+        output, extra = self._split(self.forward(network, x_t, levels, labels), x_t.shape[1])
+        x0 = self.prediction.x0(output.to(x_t.dtype), x_t, levels)
+        return (x0.clamp(-1.0, 1.0) if clip else x0), extra
+
+    def _split(self, output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+        """The prediction's channels and the objective's, which stand last."""
+        extra = self.objective.extra_channels(channels)
+        if extra == 0:
+            return output, None
+        if output.shape[1] <= extra:
+            raise ValueError(
+                f"the network has {output.shape[1]} output channels, objective {self.objective.kind} "
+                f"needs {self.output_channels(channels)}"
+            )
+        return output[:, :-extra], output[:, -extra:]
+
+
+class NetworkDenoiser:
+    """(x_t [B, ...], log_snr []) -> x0_hat [B, ...], and with it the log variance of the reverse step."""
+
+    def __init__(
+        self, diffusion: Diffusion, network: Network, clip: bool, labels: Tensor | None
+    ) -> None:
+        self.diffusion, self.network, self.clip, self.labels = diffusion, network, clip, labels
+
+    def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """x0_hat."""
+        return self._estimate(x, log_snr)[0]
+
+    def with_log_variance(
+        self, x: Tensor, log_snr: Tensor, cleaner: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """x0_hat and log variance [B, ...] of the step to the level `cleaner`; raises ValueError if never learned."""
+        variance = getattr(self.diffusion.objective, "variance", None)
+        x0, extra = self._estimate(x, log_snr)
+        if extra is None or variance not in ("learned_range", "learned"):
+            raise ValueError(
+                f"solver.variance: learned needs an objective with a learned variance (hybrid, vlb), "
+                f"not {self.diffusion.objective.label()}"
+            )
+        extra = extra.to(x.dtype)
+        if variance == "learned":
+            return x0, extra
+        small, large = (value.expand(len(x)) for value in log_variances(log_snr, cleaner))
+        return x0, between(small, large, 0.5 * (extra + 1.0))
+
+    def _estimate(self, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self.diffusion._estimate(self.network, x, log_snr, self.clip, self.labels)
 
 
 def training_levels(diffusion: Diffusion, u: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ def test_unknown_keys_are_refused(union: Any, cls: type[Spec]) -> None:
 
 @EVERY_MEMBER
 def test_every_field_is_described(union: Any, cls: type[Spec]) -> None:
+    assert cls in members(union)
     missing = [n for n, f in cls.model_fields.items() if n != "kind" and not f.description]
     assert not missing
     assert cls.__doc__
@@ -197,17 +198,15 @@ def test_grid_rises_from_noise_to_data(curve: schedule.Schedule, steps: int) -> 
 
 @EVERY_SCHEDULE
 def test_slowness_is_the_density_of_uniform_time(curve: schedule.Schedule) -> None:
-    level = torch.linspace(-34.0, 34.0, 200_001, dtype=torch.float64)
+    level = torch.linspace(-34.0, 34.0, 68_001, dtype=torch.float64)
     slow = curve.slowness(level)
     assert (slow >= 0.0).all()
     # 2e-3: time left beyond +-30, and the trapezoid rule at the ends of bounded schedules.
     assert float(torch.trapezoid(slow, level)) == pytest.approx(1.0, abs=2e-3)
 
 
-@EVERY_SCHEDULE
+@pytest.mark.parametrize("curve", [c for c in SCHEDULES if c.steps], ids=_id)
 def test_training_visits_only_the_table(curve: schedule.Schedule) -> None:
-    if curve.steps is None:
-        pytest.skip("continuous")
     table = curve.table(curve.steps)
     assert table.dtype == torch.float64
     assert (table[1:] < table[:-1]).all()
@@ -262,7 +261,7 @@ def test_quantile_keeps_dtype_and_is_finite(
 def test_density_matches_the_quantile(
     sampler: timestep.TimestepSampler, curve: schedule.Schedule
 ) -> None:
-    level = torch.linspace(40.0, -40.0, 400_001, dtype=torch.float64)
+    level = torch.linspace(40.0, -40.0, 80_001, dtype=torch.float64)
     density = sampler.density(level, curve)
     rank = torch.cat([torch.zeros(1), torch.cumulative_trapezoid(density, -level)])
     u = midpoints(999)
@@ -275,24 +274,57 @@ def test_density_matches_the_quantile(
         assert float(rank[-1]) == pytest.approx(1.0, abs=1.5e-3)
 
 
-@EVERY_SAMPLER
-@EVERY_CURVE
-def test_unbiased_restores_the_uniform_mean(
-    sampler: timestep.TimestepSampler, curve: schedule.Schedule
+UNBIASABLE = [
+    type(s)(unbiased=True)
+    for s in SAMPLERS
+    if not isinstance(s, timestep.Uniform | timestep.Importance)
+]
+PROBES = (torch.ones_like, torch.sigmoid, lambda level: torch.cos(0.7 * level))
+BOUNDED = schedule.LogLinear(log_snr_max=6.0, log_snr_min=-5.0)
+"""A schedule that every truncated law covers."""
+
+
+@pytest.mark.parametrize("sampler", UNBIASABLE, ids=_id)
+def test_unbiased_restores_the_uniform_mean(sampler: timestep.TimestepSampler) -> None:
+    """E[a f] under the density is E[f] of uniform time, f = 1 included, by quadrature over log-SNR."""
+    level = torch.linspace(-12.0, 12.0, 40_001, dtype=torch.float64)
+    seen = sampler.density(level, BOUNDED) * sampler.importance(level, BOUNDED)
+    uniform = BOUNDED.slowness(level)
+    for probe in PROBES:
+        mean = float(torch.trapezoid(seen * probe(level), level))
+        # 1e-3: the trapezoid rule at the ends of the schedule.
+        expected = float(torch.trapezoid(uniform * probe(level), level))
+        assert mean == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("sampler", UNBIASABLE, ids=_id)
+@pytest.mark.parametrize("steps", [8, 40])
+def test_unbiased_is_exact_on_tables(sampler: timestep.TimestepSampler, steps: int) -> None:
+    """The importance of an entry is 1/(N x the share of u that draws it)."""
+    curve = schedule.LogLinear(log_snr_max=3.0, log_snr_min=-3.0, steps=steps)
+    level = sampler.log_snr(midpoints(100_000), curve)
+    entry = (curve.time(level) * steps).round().long() - 1
+    share = torch.bincount(entry, minlength=steps).double() / 100_000
+    expected = 1.0 / (steps * sampler.importance(curve.table(steps), curve))
+    # 1.5e-5: one u of the grid on either side of an entry.
+    torch.testing.assert_close(share, expected, rtol=0.0, atol=1.5e-5)
+
+
+@pytest.mark.parametrize("curve", [BOUNDED, schedule.Cosine(steps=50)], ids=_id)
+@pytest.mark.parametrize(
+    "law", [timestep.LogNormal(), timestep.LogitNormal(), timestep.P2()], ids=_id
+)
+def test_importance_estimates_the_target(
+    law: timestep.TimestepSampler, curve: schedule.Schedule
 ) -> None:
-    if "unbiased" not in type(sampler).model_fields or isinstance(sampler, timestep.Uniform):
-        pytest.skip("nothing to correct")
-    if not isinstance(curve, schedule.LogLinear) and not isinstance(sampler, timestep.P2):
-        pytest.skip("truncated laws do not cover this schedule")
-    correcting = type(sampler)(unbiased=True)
-    level = correcting.log_snr(midpoints(400_001), curve)
-    factor = correcting.importance(level, curve)
-    reference = timestep.Uniform().log_snr(midpoints(400_000), curve)
-    # 5e-3: midpoint rule over u where rare levels carry large factors.
-    assert float(factor.mean()) == pytest.approx(1.0, abs=5e-3)
-    for probe in (torch.sigmoid, lambda x: torch.cos(0.7 * x)):
-        mean, expected = float((factor * probe(level)).mean()), float(probe(reference).mean())
-        assert mean == pytest.approx(expected, abs=5e-3)
+    """Uniform draws with weights have the mean of the target's own draws."""
+    sampler = timestep.Importance(target=law)
+    u = midpoints(200_000)
+    level, wanted = sampler.log_snr(u, curve), law.log_snr(u, curve)
+    inside = (wanted <= curve.ends()[0]) & (wanted >= curve.ends()[1])
+    for probe in PROBES:
+        mean = float((sampler.importance(level, curve) * probe(level)).mean())
+        assert mean == pytest.approx(float((probe(wanted) * inside).mean()), abs=2e-3)
 
 
 @EVERY_SAMPLER
@@ -309,7 +341,7 @@ def test_sampler_compiles_in_one_graph(
 ) -> None:
     def both(u: Tensor) -> tuple[Tensor, Tensor]:
         level = sampler.log_snr(u, curve)
-        return level, sampler.importance(level, curve)
+        return level, sampler.relative(level, curve) if curve.steps is None else level
 
     _compiles(both, midpoints(17))
 
@@ -337,7 +369,7 @@ def test_spread_keeps_u_uniform_and_depends_on_the_index_alone(draw: str) -> Non
 @EVERY_DTYPE
 def test_weight_is_finite_and_keeps_dtype(weight: weighting.Weighting, dtype: torch.dtype) -> None:
     level = torch.linspace(-30.0, 30.0, 122, dtype=dtype).reshape(2, 61)
-    value = weight.weight(level)
+    value = weight.weight(level, schedule.Cosine())
     assert value.dtype == dtype
     assert value.shape == level.shape
     assert value.device == level.device
@@ -348,7 +380,12 @@ def test_weight_is_finite_and_keeps_dtype(weight: weighting.Weighting, dtype: to
 
 @EVERY_WEIGHTING
 def test_weight_compiles_in_one_graph(weight: weighting.Weighting) -> None:
-    _compiles(weight.weight, torch.linspace(-9.0, 9.0, 17, dtype=torch.float64))
+    curve, table = schedule.Cosine(), schedule.Cosine(steps=50)
+
+    def both(level: Tensor) -> tuple[Tensor, Tensor]:
+        return weight.weight(level, curve), weight.weight(level, table)
+
+    _compiles(both, torch.linspace(-9.0, 9.0, 17, dtype=torch.float64))
 
 
 @EVERY_PREDICTION
@@ -396,8 +433,9 @@ def test_same_x0_error_same_loss(
     c = meaning.coefficients(level)
     output = (estimate - noise.expand(c.skip, x0) * x_t) / noise.expand(c.out, x0)
     residual = (output - meaning.target(x0, eps, level)).square().mean(1)
-    loss = weight.weight(level) * meaning.residual_weight(level) * residual
-    expected = weight.weight(level) * torch.exp(level) * (x0 - estimate).square().mean(1)
+    factor = weight.weight(level, schedule.Cosine())
+    loss = factor * meaning.residual_weight(level) * residual
+    expected = factor * torch.exp(level) * (x0 - estimate).square().mean(1)
     torch.testing.assert_close(loss, expected, rtol=1e-8, atol=0.0)
 
 

@@ -2,12 +2,16 @@
 
 import json
 import time
+from typing import Literal
 
 import pytest
 import torch
 
+from tests.trainer.diffusion.families import ancestor_schedule, golden, members
 from trainer.diffusion import prediction, schedule, timestep, weighting
+from trainer.diffusion.objective import MSE
 from trainer.diffusion.passport import (
+    SAME_OBJECTIVE,
     equal_objective_twin,
     findings,
     passport,
@@ -42,7 +46,9 @@ def twin_of(cell: Diffusion, baseline: Diffusion) -> Diffusion:
 def expected_loss(cell: Diffusion, count: int = 200_000) -> float:
     """Mean loss over u of a network whose epsilon-error is a fixed function of log-SNR."""
     level = training_levels(cell, (torch.arange(count, dtype=torch.float64) + 0.5) / count)
-    weight = cell.weighting.weight(level) * cell.timesteps.importance(level, cell.schedule)
+    weight = cell.weighting.weight(level, cell.schedule) * cell.timesteps.importance(
+        level, cell.schedule
+    )
     return float((weight * torch.sigmoid(0.8 * level + 1.0)).mean())
 
 
@@ -75,15 +81,114 @@ def test_an_unchanged_objective_has_no_twin() -> None:
     assert equal_objective_twin(Diffusion(prediction=prediction.Data()), Diffusion()) is None
 
 
-def test_v_prediction_on_cosine_is_uniform_flow_matching() -> None:
-    """Kingma & Gao 2023: with the cosine path's densities both have the product sech(log_snr/2)-like shape."""
-    velocity = Diffusion(
-        schedule=schedule.Cosine(offset=0.0),
-        weighting=weighting.Velocity(),
-        prediction=prediction.Velocity(),
-    )
-    edm = velocity.model_copy(update={"weighting": weighting.EDM(sigma_data=1.0)})
-    assert total_variation(velocity, edm) < 1e-6
+EQUAL = {
+    "v-prediction on cosine and uniform flow matching": (
+        Diffusion(
+            schedule=schedule.GVP(),
+            weighting=weighting.Velocity(),
+            prediction=prediction.Velocity(),
+        ),
+        Diffusion(
+            schedule=schedule.Interpolant(),
+            weighting=weighting.SigmaSqrt(),
+            prediction=prediction.Flow(),
+        ),
+    ),
+    "preconditioned(1) and velocity": (
+        Diffusion(
+            schedule=schedule.Cosine(),
+            weighting=weighting.EDM(sigma_data=1.0),
+            prediction=prediction.Preconditioned(sigma_data=1.0),
+        ),
+        Diffusion(
+            schedule=schedule.Cosine(),
+            weighting=weighting.Velocity(),
+            prediction=prediction.Velocity(),
+        ),
+    ),
+    "logit-normal on the straight path and EDM's lognormal": (
+        Diffusion(
+            schedule=schedule.Interpolant(),
+            timesteps=timestep.LogitNormal(mean=-1.2, std=1.2),
+            weighting=weighting.EDM(),
+        ),
+        Diffusion(
+            schedule=schedule.Karras(), timesteps=timestep.LogNormal(), weighting=weighting.EDM()
+        ),
+    ),
+    "cosmap density and cosmap weight": (
+        Diffusion(
+            schedule=schedule.Interpolant(),
+            timesteps=timestep.CosMap(),
+            weighting=weighting.SigmaSqrt(),
+        ),
+        Diffusion(schedule=schedule.Interpolant(), weighting=weighting.CosMap()),
+    ),
+    "the bound on two schedules": (
+        Diffusion(schedule=schedule.Interpolant(), weighting=weighting.Elbo()),
+        Diffusion(schedule=schedule.GVP(), weighting=weighting.Elbo()),
+    ),
+    "laplace schedule and laplace sampler": (
+        Diffusion(schedule=schedule.Laplace()),
+        Diffusion(schedule=schedule.Cosine(), timesteps=timestep.Laplace()),
+    ),
+}
+
+
+@pytest.mark.parametrize("pair", EQUAL)
+def test_pairs_known_to_be_equal(pair: str) -> None:
+    one, other = EQUAL[pair]
+    # 5e-4 is what prints as 0.000; the rest is the central difference behind slowness.
+    assert total_variation(one, other) < 5e-4
+    assert "(TV 0.000)" in text(one=one, other=other)
+
+
+CHANGED = [
+    {"timesteps": timestep.LogNormal()},
+    {"timesteps": timestep.Speed()},
+    {"timesteps": timestep.P2(uniform_mix=0.1)},
+    {"timesteps": timestep.LogNormal(), "weighting": weighting.MinSNR()},
+    {"weighting": weighting.MinSNR()},
+    {"weighting": weighting.SoftMinSNR()},
+    {"weighting": weighting.Debias()},
+]
+
+
+@pytest.mark.parametrize("curve", [schedule.LinearBeta(steps=1000), schedule.Cosine()], ids=str)
+@pytest.mark.parametrize("change", CHANGED, ids=lambda c: "+".join(p.label() for p in c.values()))
+def test_general_twins_move_the_product(curve: schedule.Schedule, change: dict) -> None:
+    """The twin has the cell's objective; where density moved into weight, the baseline's sampler draws."""
+    baseline = Diffusion(schedule=curve)
+    cell = baseline.model_copy(update=change)
+    if equal_objective_twin(cell, baseline) is None:
+        # 1/sqrt(SNR) on a continuous cosine is not integrable enough to be drawn from.
+        assert change == {"weighting": weighting.Debias()}
+        assert curve.steps is None
+        return
+    twin = twin_of(cell, baseline)
+    assert twin != cell
+    assert total_variation(twin, cell) < SAME_OBJECTIVE
+    if "timesteps" in change:
+        u = (torch.arange(500, dtype=torch.float64) + 0.5) / 500
+        torch.testing.assert_close(training_levels(twin, u), training_levels(baseline, u))
+        # 5e-3: rare draws with large weights on a grid of 200,000 u.
+        assert expected_loss(twin) == pytest.approx(expected_loss(cell), rel=5e-3)
+    else:
+        assert twin.weighting == baseline.weighting
+    back = twin_of(twin, baseline)
+    assert total_variation(back, cell) < SAME_OBJECTIVE
+
+
+def test_a_cell_with_the_baselines_objective_needs_no_twin() -> None:
+    cell = Diffusion(timesteps=timestep.P2(unbiased=True, uniform_mix=0.1))
+    assert equal_objective_twin(cell, Diffusion()) is None
+
+
+def test_a_law_beyond_the_schedule_has_no_twin() -> None:
+    """Importance weights cannot restore levels that the baseline never visits."""
+    baseline = Diffusion(schedule=schedule.LogLinear(log_snr_max=2.0, log_snr_min=-2.0))
+    cell = baseline.model_copy(update={"timesteps": timestep.LogNormal()})
+    assert equal_objective_twin(cell, baseline) is None
 
 
 def test_different_objectives_are_told_apart() -> None:
@@ -106,9 +211,107 @@ def test_leaking_terminal_snr_is_found() -> None:
     assert not findings({"fine": Diffusion()})
 
 
+def test_epsilon_at_zero_terminal_snr_is_found() -> None:
+    curve = schedule.Modified(of=schedule.LinearBeta(), steps=1000, zero_terminal_snr=True)
+    assert "predicts epsilon at zero terminal SNR" in text(bad=Diffusion(schedule=curve))
+    velocity = Diffusion(
+        schedule=curve, prediction=prediction.Velocity(), weighting=weighting.Velocity()
+    )
+    assert "terminal SNR" not in text(good=velocity)
+
+
+def test_mismatched_sigma_data_is_found() -> None:
+    edm = Diffusion(
+        schedule=schedule.Karras(),
+        timesteps=timestep.LogNormal(),
+        weighting=weighting.EDM(sigma_data=0.5),
+        prediction=prediction.Preconditioned(sigma_data=1.0),
+    )
+    assert "different sigma_data (weighting 0.5, prediction 1)" in text(edm=edm)
+    right = edm.model_copy(update={"prediction": prediction.Preconditioned()})
+    assert "sigma_data" not in text(edm=right)
+    cosine = right.model_copy(update={"timesteps": timestep.VDiffusion(sigma_data=2.0)})
+    assert "timesteps 2" in text(edm=cosine)
+
+
+def test_a_weighting_of_another_space_is_found() -> None:
+    said = text(x=Diffusion(prediction=prediction.Data()))
+    assert "the plain MSE of `epsilon`, on a network that predicts `data`" in said
+    assert "its plain MSE is the weighting `data`" in said
+    plain = Diffusion(prediction=prediction.Data(), weighting=weighting.Data())
+    assert "plain MSE" not in text(x=plain)
+    assert "plain MSE" not in text(x=Diffusion(weighting=weighting.MinSNR()))
+
+
+class Hybrid(MSE):
+    """Stands for an objective with a term of the bound."""
+
+    kind: Literal["hybrid"] = "hybrid"  # type: ignore[assignment]
+
+
+def test_a_rescaled_bound_is_found() -> None:
+    """The published under-sampler rescales the VLB term 0.0124-1.24x on the ancestor's table."""
+    cell = Diffusion(schedule=schedule.LinearBeta(steps=1000), timesteps=timestep.P2())
+    assert "VLB" not in text(plain=cell)
+    hybrid = cell.model_copy(update={"objective": Hybrid()})
+    assert "rescales the VLB term 0.0124-1.24x" in text(hybrid=hybrid)
+    corrected = hybrid.model_copy(update={"timesteps": timestep.P2(unbiased=True)})
+    assert "VLB" not in text(hybrid=corrected)
+    (entry,) = golden("timestep", "under_sampler", schedule="linear", T=1000, respacing=None)[:1]
+    low, high = passport(cell).vlb_distortion
+    assert low == pytest.approx(1000.0 * min(entry["outputs"]["p"]), rel=1e-9)
+    assert high == pytest.approx(1.0 / entry["outputs"]["mean_w"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "steps", "share"),
+    [
+        (timestep.P2(gamma=0.5, unbiased=True), "linear", 0.57),
+        (timestep.P2(gamma=0.5, unbiased=True), "cosine", 0.45),
+        (timestep.P2(gamma=1.0, unbiased=True), "linear", 0.04),
+        (timestep.P2(gamma=0.5, unbiased=True, uniform_mix=0.1), "linear", 0.78),
+        (timestep.P2(gamma=1.0, unbiased=True, uniform_mix=0.1), "cosine", 0.45),
+    ],
+    ids=str,
+)
+def test_effective_sample_sizes_of_the_under_sampler(
+    sampler: timestep.P2, steps: str, share: float
+) -> None:
+    card = passport(Diffusion(schedule=ancestor_schedule(steps, 1000), timesteps=sampler))
+    # The published shares have two digits.
+    assert card.effective_sample_size == pytest.approx(share, abs=0.0051)
+
+
+def test_a_network_whose_output_is_weighed_evenly_counts_whole() -> None:
+    edm = Diffusion(
+        schedule=schedule.Karras(),
+        timesteps=timestep.LogNormal(),
+        weighting=weighting.EDM(),
+        prediction=prediction.Preconditioned(),
+    )
+    assert passport(edm).effective_sample_size == pytest.approx(1.0)
+
+
 def test_poor_effective_sample_size_is_found() -> None:
     rare = Diffusion(timesteps=timestep.P2(gamma=1.0, unbiased=True))
     assert "effective sample size" in text(rare=rare)
+
+
+EVERYTHING = (
+    [Diffusion(schedule=cls()) for cls in members(schedule.AnySchedule)]
+    + [Diffusion(timesteps=cls()) for cls in members(timestep.AnyTimestepSampler)]
+    + [Diffusion(weighting=cls()) for cls in members(weighting.AnyWeighting)]
+)
+
+
+@pytest.mark.parametrize("cell", EVERYTHING, ids=lambda c: c.label())
+def test_every_member_has_a_passport(cell: Diffusion) -> None:
+    card = passport(cell)
+    step = card.log_snr[1] - card.log_snr[0]
+    assert sum(card.product) * step == pytest.approx(1.0, abs=1e-9)
+    assert total_variation(cell, cell) == 0.0
+    json.dumps(card.to_dict(), allow_nan=False)
+    findings({"cell": cell})
 
 
 def test_curves_are_normalized_and_json() -> None:

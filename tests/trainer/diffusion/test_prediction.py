@@ -10,10 +10,15 @@ from torch import Tensor
 
 from tests.trainer.diffusion.families import golden, tensor
 from trainer.diffusion import log_snr as noise
-from trainer.diffusion import prediction, weighting
+from trainer.diffusion import prediction, schedule, weighting
 
 HEADS = {"x0": prediction.Data(), "eps": prediction.Epsilon(), "v": prediction.Velocity()}
-WEIGHTS = {"snr": weighting.Simple(), "snr_1plus": weighting.Velocity()}
+WEIGHTS = {
+    "constant": weighting.Data(),
+    "snr": weighting.Simple(),
+    "snr_trunc": weighting.TruncatedSNR(),
+    "snr_1plus": weighting.Velocity(),
+}
 
 
 def name(entry: dict) -> str:
@@ -21,12 +26,7 @@ def name(entry: dict) -> str:
 
 
 def _known(entries: list[dict]) -> list[dict]:
-    return [
-        entry
-        for entry in entries
-        if entry["inputs"]["model_out_type"] in HEADS
-        and entry["inputs"].get("reweight_type", "snr") in WEIGHTS
-    ]
+    return [entry for entry in entries if entry["inputs"]["model_out_type"] in HEADS]
 
 
 @pytest.mark.parametrize("entry", _known(golden("prediction", "convert")), ids=name)
@@ -44,7 +44,8 @@ def test_conversion_to_x0_eps_and_v(entry: dict) -> None:
 @pytest.mark.parametrize("entry", _known(golden("prediction", "train_loss")), ids=name)
 def test_every_pair_has_the_loss_of_its_converted_prediction(entry: dict) -> None:
     given = entry["inputs"]
-    level = -2.0 * torch.log(torch.tan(_cosine_angle(given)))
+    ends = {"log_snr_min": given["logsnr_min"], "log_snr_max": given["logsnr_max"]}
+    level = schedule.CosineEnds(**ends).log_snr(tensor(given["t"]))
     x0, eps, out = (tensor(given[key]) for key in ("x0", "noise", "model_out"))
     meaning = HEADS[given["model_out_type"]]
     residual = (out - meaning.target(x0, eps, level)).square().flatten(1).mean(1)
@@ -55,14 +56,6 @@ def test_every_pair_has_the_loss_of_its_converted_prediction(entry: dict) -> Non
         rtol=1e-8,
         atol=0.0,
     )
-
-
-def _cosine_angle(given: dict) -> Tensor:
-    low, high = (
-        torch.atan(torch.exp(torch.tensor(-0.5 * given[key], dtype=torch.float64)))
-        for key in ("logsnr_max", "logsnr_min")
-    )
-    return low + (high - low) * tensor(given["t"])
 
 
 @pytest.mark.parametrize("sigma_data", [0.5, 1.0])
@@ -87,6 +80,8 @@ def test_preconditioned_with_unit_data_is_velocity_turned() -> None:
 
 SCRIPTED = {
     "loss/karras/karras": (prediction.Preconditioned(), weighting.EDM()),
+    "loss/karras/soft-min-snr": (prediction.Preconditioned(), weighting.SoftMinSNR()),
+    "loss/karras/snr": (prediction.Preconditioned(), weighting.Simple()),
     "loss/simple": (prediction.Preconditioned(), weighting.Simple()),
     "loss/v": (prediction.Velocity(), weighting.Velocity()),
 }

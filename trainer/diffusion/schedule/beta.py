@@ -62,7 +62,7 @@ class LinearBeta(Schedule):
 class ScaledLinearBeta(Schedule):
     """sqrt(beta_k) linear in k, as latent diffusion was trained (Rombach et al. 2022; diffusers' scaled_linear).
 
-    Continuous limit: log alpha^2(t) = -1000 (a^2 t + a d t^2 + d^2 t^3/3), a = sqrt(beta_start), a + d = sqrt(beta_end).
+    Continuous limit: log alpha^2 = -1000 (a^2 t + a d t^2 + d^2 t^3/3), a = sqrt(beta_start), a + d = sqrt(beta_end).
     """
 
     kind: Literal["scaled_linear_beta"] = "scaled_linear_beta"

@@ -120,7 +120,7 @@ class CosineEnds(Schedule):
 
     def continuous(self, t: Tensor) -> Tensor:
         """-2 log tan(a + (b - a) t)."""
-        return _cosine(t, self.log_snr_max, self.log_snr_min)
+        return cosine_path(t, self.log_snr_max, self.log_snr_min)
 
     def continuous_time(self, log_snr: Tensor) -> Tensor:
         """(atan(exp(-log_snr/2)) - a)/(b - a)."""
@@ -147,7 +147,7 @@ class ShiftedCosine(Schedule):
 
     def continuous(self, t: Tensor) -> Tensor:
         """-2 log tan(a + (b - a) t) + 2 log(noise_size/image_size)."""
-        return _cosine(t, self.log_snr_max, self.log_snr_min) + self._shift()
+        return cosine_path(t, self.log_snr_max, self.log_snr_min) + self._shift()
 
     def continuous_time(self, log_snr: Tensor) -> Tensor:
         """The same, solved for t."""
@@ -183,7 +183,7 @@ class InterpolatedCosine(Schedule):
         """The cosine path plus the interpolated shift."""
         low = 2.0 * math.log(self.noise_size_low / self.image_size)
         high = 2.0 * math.log(self.noise_size_high / self.image_size)
-        return _cosine(t, self.log_snr_max, self.log_snr_min) + high + (low - high) * t
+        return cosine_path(t, self.log_snr_max, self.log_snr_min) + high + (low - high) * t
 
     def continuous_time(self, log_snr: Tensor) -> Tensor:
         """Solved by bisection: the sum has no closed inverse."""
@@ -196,7 +196,7 @@ def _checked(schedule: _Ended) -> _Ended:
     return schedule
 
 
-def _cosine(t: Tensor, high: float, low: float) -> Tensor:
+def cosine_path(t: Tensor, high: float, low: float) -> Tensor:
     """-2 log tan(a + (b - a) t); the cosine is taken as the sine of the angle that is left."""
     angle = math.atan(math.exp(-0.5 * high)) * (1.0 - t) + math.atan(math.exp(-0.5 * low)) * t
     left = math.atan(math.exp(0.5 * high)) * (1.0 - t) + math.atan(math.exp(0.5 * low)) * t

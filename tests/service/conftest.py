@@ -1,0 +1,35 @@
+"""A small trained experiment in the working directory, for the tests of the command."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from service.experiment import Experiment
+from service.settings import Settings
+from tests.service.toy_experiment import EXPERIMENT, TOY
+from trainer.loop import train
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the experiment and its trials, all trained."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "toy.yaml").write_text(TOY)
+    (folder / "x.yaml").write_text(EXPERIMENT)
+    settings = Settings(home=folder / "runs")
+    for trial in Experiment.from_yaml(folder / "x.yaml").trials:
+        list(train(trial.spec, settings.trial(trial.key), cache=settings.cache, device="cpu"))
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it as working directory."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    for name in ("DIFFSWEEP_HOME", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "DIFFSWEEP_CONCURRENCY"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path

@@ -1,0 +1,225 @@
+"""Readers print what a person asked for, as a table or as JSON; the cluster's verbs say what is missing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.cli import invoke
+from service.commands import common, results
+from service.commands.reading import to_yaml
+from service.experiment import Experiment
+from service.yaml_source import parse
+from tests.service.toy_experiment import TOY
+from trainer.trial import TrialSpec
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+# --- validate, plan, show, schema -----------------------------------------------------
+
+
+def test_validate_prints_cells_budget_and_findings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["validate", "x.yaml", "-o", "controls=equal_objective"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "toy: 3 cells x 2 seeds = 6 trials, eval/fid against `uniform`"
+    assert lines[2].split() == ["cell", "seeds", "budget", "evaluations", "changes"]
+    assert "1.28 kimg = 20 x 64" in lines[3]
+    assert "2 of 32 x 2, last also 64 x 4" in lines[3]
+    assert "(the base)" in lines[3]
+    assert "{kind: p2, gamma: 0.5, k: 1}" in lines[4]
+    assert lines[5].startswith("under~equal")
+    assert "diffusion.timesteps: uniform" in " ".join(lines)
+    assert any(line.startswith("note: ") and "same objective" in line for line in lines)
+    assert lines[-1] == "x.yaml is valid. What it costs here: diffsweep plan x.yaml"
+
+
+def test_validate_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["validate", "x.yaml", "--json"]) == 0
+
+    data = json.loads(capsys.readouterr().out)
+    assert list(data["cells"]) == ["uniform", "under"]
+    assert len(data["trials"]) == 4
+    assert data["compare"]["baseline"] == "uniform"
+
+
+def test_plan_prints_what_is_done_and_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["plan", "x.yaml", "-o", "seeds=3", "--at-once", "2"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].split() == ["cell", "seed", "0", "seed", "1", "seed", "2"]
+    assert lines[3].split()[:3] == ["uniform", "done", "done"]
+    assert "2 to train, 0 to continue, 4 done already" in lines
+    assert any("with 2 at a time (measured in" in line for line in lines)
+    assert any("CPU-hours" in line and "MB of disk" in line for line in lines)
+
+
+def test_plan_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["plan", "x.yaml", "--json"]) == 0
+
+    data = json.loads(capsys.readouterr().out)
+    assert [trial["state"] for trial in data["trials"]] == ["done"] * 4
+
+
+def test_show_prints_a_preset_with_nothing_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["show", "toy.yaml"]) == 0
+
+    text = capsys.readouterr().out.split("\ncell ")[0]
+    shown = TrialSpec.model_validate(parse(text, "shown").data)
+    assert shown == TrialSpec.model_validate(parse(TOY, "toy").data)
+
+
+def test_show_prints_the_passports_of_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["show", "x.yaml"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("cell")
+    assert lines[1].split()[0] == "uniform"
+    assert lines[1].split()[-1] == "0.000"
+    assert float(lines[2].split()[-1]) > 0.1
+
+
+def test_show_of_several_files_names_them_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["show", "toy.yaml", "x.yaml"]) == 0
+
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]]
+    assert names == ["toy:toy", "x:uniform", "x:under"]
+
+
+def test_show_of_one_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["show", "x.yaml", "--cell", "under"]) == 0
+    assert "gamma: 0.5" in capsys.readouterr().out
+
+    assert invoke(["show", "x.yaml", "--cell", "uder"]) == 2
+    assert capsys.readouterr().err == "x.yaml: there is no cell `uder`, did you mean `under`?\n"
+
+
+def test_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["show", "x.yaml", "--json"]) == 0
+
+    data = json.loads(capsys.readouterr().out)
+    assert data["under"]["trial"]["diffusion"]["timesteps"]["kind"] == "p2"
+    assert len(data["under"]["passport"]["log_snr"]) == len(data["under"]["passport"]["density"])
+
+
+def test_schemas_describe_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["schema"]) == 0
+    experiment = json.loads(capsys.readouterr().out)
+    assert invoke(["schema", "trial"]) == 0
+    trial = json.loads(capsys.readouterr().out)
+
+    assert all("description" in part for part in experiment["properties"].values())
+    assert set(trial["properties"]) == set(TrialSpec.model_fields)
+    assert "optimizer.lr" in experiment["properties"]["axes"]["properties"]
+    references = {text for text in json.dumps(experiment).split('"') if text.startswith("#/$defs/")}
+    assert all(text.removeprefix("#/$defs/") in experiment["$defs"] for text in references)
+
+
+def test_yaml_that_is_printed_can_be_read() -> None:
+    data = TrialSpec.model_validate(parse(TOY, "toy").data).model_dump(mode="json")
+
+    assert parse(to_yaml(data), "printed").data == data
+
+
+# --- compare and report -----------------------------------------------------------------
+
+
+def test_compare_prints_the_table_and_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["compare", "x.yaml"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:3] == ["cell", "seeds", "FID"]
+    assert lines[1].split()[0] == "uniform"
+    assert lines[1].rstrip().endswith("baseline")
+    assert lines[2].rstrip().endswith(("INCONCLUSIVE", "SAME", "BETTER", "WORSE"))
+    assert lines[-1].startswith("verdict: ")
+
+
+def test_compare_by_name_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Experiment.from_yaml("x.yaml").save(folder / "runs" / "experiments" / "toy")
+
+    assert invoke(["compare", "toy", "--json"]) == 0
+
+    data = json.loads(capsys.readouterr().out)
+    assert data["experiment"] == "toy"
+    assert data["verdicts"]["comparisons"][0]["cell"] == "under"
+    assert [row["status"] for row in data["trials"]] == ["finished"] * 4
+
+
+def test_compare_with_another_baseline_and_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["compare", "x.yaml", "--baseline", "under", "--metric", "rung/fid"]) == 0
+    assert "against `under`" in capsys.readouterr().out
+
+    assert invoke(["compare", "x.yaml", "--baseline", "nobody"]) == 2
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_compare_before_anything_ran(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["compare", "x.yaml", "--home", "empty"]) == 0
+    assert "no verdict: " in capsys.readouterr().out
+
+
+def test_report_is_written_where_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["report", "x.yaml", "--out", "page/r.html"]) == 0
+
+    path = Path(capsys.readouterr().out.strip())
+    assert path == Path("page/r.html")
+    page = path.read_text()
+    assert "diffsweep run x.yaml" in page
+    assert "under" in page
+
+
+def test_the_command_that_reproduces_an_experiment() -> None:
+    experiment = Experiment.from_yaml("x.yaml", ["train.kimg=1.28", "seeds=[1, 2]"])
+
+    assert results.command(experiment) == (
+        "diffsweep run x.yaml -o train.kimg=1.28 -o 'seeds=[1, 2]'"
+    )
+
+
+# --- the cluster's verbs ------------------------------------------------------------------
+
+
+def test_sync_of_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["sync", "--home", "empty"]) == 0
+    assert capsys.readouterr().out == f"{folder}/empty holds no experiments\n"
+
+
+def test_a_cluster_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (["status"], ["logs", "j"], ["stop", "j"], ["submit", "x.yaml"]):
+        assert invoke([*verb, "--address", "http://127.0.0.1:9"]) == 3
+        said = capsys.readouterr().err
+        assert said.startswith("no Ray cluster answers at http://127.0.0.1:9\n")
+        assert "ray start --head" in said
+
+
+def test_a_variable_for_the_job_needs_a_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["submit", "x.yaml", "--env", "NAME"]) == 2
+    assert capsys.readouterr().err == "--env NAME: write a variable as NAME=VALUE\n"
+
+
+def test_doctor_finds_this_machine_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["doctor", "--json"]) == 0
+
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)}
+    assert all(check["ok"] for check in checks.values())
+    assert {"python", "torch", "ray", "mlflow", "home", "disk", "mlflow store"} <= set(checks)
+
+
+def test_doctor_names_what_is_not_fit_and_its_cure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    assert invoke(["doctor"]) == 3
+
+    text = capsys.readouterr().out
+    assert "BAD  mlflow store: the tracking server http://127.0.0.1:9 does not answer" in text
+    assert "to fix it: start it with `mlflow server --port 9`" in text
+
+
+def test_numbers_that_json_lacks_become_null() -> None:
+    assert common.finite({"a": [float("nan"), 1.0, (float("inf"),)]}) == {"a": [None, 1.0, [None]]}

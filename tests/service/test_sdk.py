@@ -1,0 +1,100 @@
+"""The Python way in, on this machine: submit, wait, results; a single trial; stop and continue."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import Client, Experiment, TrialSpec
+from service.errors import ServiceError
+from service.settings import Settings
+from tests.service.sweeps import ROOT, free_port, sweep, wait_for
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", tracking_uri=None, ray_address=None)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_submit_wait_and_read_the_results_as_a_table(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    experiment = sweep(toy, launcher="inproc")
+    job = Client(settings=settings).submit(experiment)
+    assert job.status() == "RUNNING"
+    assert job.wait(timeout=120) == "SUCCEEDED"
+    table = job.results()
+    assert list(table["cell"]) == ["uniform", "uniform", "under", "under"]
+    assert list(table["seed"]) == [0, 1, 0, 1]
+    assert set(table["status"]) == {"finished"}
+    assert (table["kimg"] == 2.56).all()
+    assert table["eval/fid"].notna().all()
+    assert table["eval/fid"].nunique() == 4
+    assert set(table["trial_key"]) == {trial.key for trial in experiment.trials}
+    curves = job.curves()
+    assert len(curves[curves["metric"] == "rung/fid"]) == 16
+    assert "under seed 1: finished" in job.logs()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_single_trial_is_launched_and_a_stopped_one_continues(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    trial = TrialSpec.model_validate({**toy, "train": {"kimg": 256.0, "batch_size": 64}, "seed": 7})
+    client = Client(settings=settings)
+    job = client.launch(trial, name="single")
+    with pytest.raises(TimeoutError, match="single is still RUNNING"):
+        job.wait(timeout=0)
+    wait_for(
+        lambda: "64 of 256 kimg" in job.logs() or job.status() != "RUNNING", "the first report"
+    )
+    job.stop()
+    assert job.status() == "STOPPED"
+    assert list(job.results()["status"]) == ["stopped"]
+
+    again = client.launch(trial, name="single")
+    assert again.wait(timeout=120) == "SUCCEEDED"
+    assert "continues at" in again.logs()
+    table = again.results()
+    assert (len(table), table["seed"][0], table["status"][0]) == (1, 7, "finished")
+    assert table["trial_key"][0] == trial.key(trial.data.fingerprint(Path()))
+
+
+def test_an_unfit_environment_is_told_by_the_job(toy: dict[str, Any], settings: Settings) -> None:
+    away = settings.model_copy(update={"tracking_uri": f"http://127.0.0.1:{free_port()}"})
+    job = Client(settings=away).submit(sweep(toy))
+    with pytest.raises(ServiceError, match="does not answer"):
+        job.wait(timeout=30)
+    assert not (away.home / "trials").exists()
+
+
+def test_a_cluster_out_of_reach_is_refused_at_once(settings: Settings) -> None:
+    with pytest.raises(ServiceError, match="no Ray cluster answers"):
+        Client(f"http://127.0.0.1:{free_port()}", settings)
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, service; heavy = {'ray', 'mlflow', 'torch', 'pandas', 'plotly', 'pydantic'};"
+        "print(sorted(heavy & set(sys.modules))); print(sorted(service.__all__)); service.Client"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == ["[]", "['Client', 'Experiment', 'Job', 'TrialSpec']"]
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    import service
+
+    with pytest.raises(AttributeError, match="'Clint'"):
+        service.Clint  # noqa: B018
+    assert {"Client", "Experiment"} <= set(dir(service))
+    assert service.Experiment is Experiment

@@ -1,0 +1,134 @@
+"""What is sent to a cluster, and what a person is told when there is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.errors import ServiceError
+from service.experiment import Experiment
+from service.settings import Settings
+from service.submit import (
+    DEFAULT_ADDRESS,
+    Jobs,
+    Submission,
+    _entrypoint,
+    _staged,
+    _variables,
+    address_of,
+)
+from tests.service.sweeps import ROOT, free_port, sweep, write
+
+QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, tracking_uri=None, ray_address=None)
+
+
+def test_the_code_and_the_experiment_are_sent_and_nothing_else() -> None:
+    with _staged(Experiment.from_yaml(QUICKSTART)) as (folder, file):
+        assert file == "experiments/quickstart.yaml"
+        names = {path.name for path in folder.iterdir()}
+        assert names <= {"trainer", "service", "dashboards", "experiments", "pyproject.toml"}
+        assert names >= {"trainer", "service", "experiments"}
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        assert not [path for path in files if "__pycache__" in path.parts]
+        assert sum(path.stat().st_size for path in files) < 5_000_000
+    assert not folder.exists()
+
+
+def test_what_is_sent_validates_where_it_arrives_with_nothing_installed(tmp_path: Path) -> None:
+    """The folder alone is enough: another YAML with a preset of its own, and code from the folder."""
+    (tmp_path / "presets").mkdir()
+    preset = (ROOT / "experiments" / "presets" / "digits.yaml").read_text()
+    (tmp_path / "presets" / "mine.yaml").write_text(preset)
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(
+        "name: mine\nbase: presets/mine.yaml\narms: {a: {}, b: {optimizer.lr: 1e-3}}\nseeds: 2\n"
+    )
+    original = Experiment.from_yaml(mine)
+    with _staged(original) as (folder, file):
+        program = (
+            "import service, sys; from service import Experiment;"
+            f"print(service.__file__); print(*[t.key for t in Experiment.from_yaml({file!r}).trials])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+        )
+        code, keys = done.stdout.splitlines()
+        assert Path(code).is_relative_to(folder)
+        assert keys.split() == [trial.key for trial in original.trials], (
+            "and it means the same trials"
+        )
+
+
+def test_an_experiment_written_in_python_is_sent_whole(toy: dict[str, Any]) -> None:
+    original = sweep(toy)
+    with _staged(original) as (folder, file):
+        again = Experiment.from_yaml(folder / file)
+        assert [t.key for t in again.trials] == [t.key for t in original.trials]
+
+
+def test_the_entrypoint_is_safe_in_a_shell() -> None:
+    line = _entrypoint("my experiments/a.yaml", ("train.kimg=20", "name=$(rm -rf x)"))
+    assert (
+        line
+        == "python -m service run 'my experiments/a.yaml' -o train.kimg=20 -o 'name=$(rm -rf x)'"
+    )
+
+
+def test_only_a_server_address_travels_and_given_variables_win(settings: Settings) -> None:
+    assert _variables(settings, None) == {}
+    served = settings.model_copy(update={"tracking_uri": "http://mlflow:5000"})
+    assert _variables(served, None) == {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    assert _variables(served, {"MLFLOW_TRACKING_URI": "http://x"}) == {
+        "MLFLOW_TRACKING_URI": "http://x"
+    }
+    local = settings.model_copy(update={"tracking_uri": "sqlite:////home/me/mlflow.db"})
+    assert _variables(local, {"A": "1"}) == {"A": "1"}
+
+
+def test_where_the_cluster_is(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
+    assert address_of(settings) == DEFAULT_ADDRESS
+    driver = settings.model_copy(update={"ray_address": "10.0.0.1:6379"})
+    assert address_of(driver) == DEFAULT_ADDRESS, "the port of drivers is not the port of jobs"
+    assert (
+        address_of(settings.model_copy(update={"ray_address": "http://head:8265/"}))
+        == "http://head:8265"
+    )
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://other:8265")
+    assert address_of(settings) == "http://other:8265"
+    assert address_of(settings, "http://given:1") == "http://given:1"
+
+
+def test_no_cluster_is_one_line_with_the_way_out() -> None:
+    address = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ServiceError, match=f"no Ray cluster answers at {address}") as refusal:
+        Jobs(address)
+    assert "ray start --head" in refusal.value.fix
+
+
+@pytest.mark.parametrize(
+    ("status", "over"), [("PENDING", False), ("RUNNING", False), ("FAILED", True)]
+)
+def test_a_submission_is_over_when_it_neither_waits_nor_runs(status: str, over: bool) -> None:
+    assert Submission("x-1", "x", status).is_over is over
+
+
+def test_a_yaml_that_was_edited_after_it_was_read_is_sent_as_it_was_read(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    yaml = write(sweep(toy), tmp_path)
+    read = Experiment.from_yaml(yaml)
+    yaml.write_text("name: other\n")
+    with _staged(read) as (folder, file):
+        assert [t.key for t in Experiment.from_yaml(folder / file).trials] == [
+            t.key for t in read.trials
+        ]

@@ -1,0 +1,66 @@
+"""What may an objective look at, and what must it answer?"""
+
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from trainer.diffusion.prediction import Prediction
+from trainer.diffusion.schedule import Schedule
+from trainer.spec import Spec
+
+
+class Terms(NamedTuple):
+    """Everything an objective may look at; tensors [B, ...] in the network's space, scalars [B]."""
+
+    output: Tensor
+    target: Tensor
+    weight: Tensor
+    """Factor on |output - target|^2: weighting, importance and the prediction's change of space."""
+    log_snr: Tensor
+    importance: Tensor
+    """The share of `weight` that undoes the timestep sampler's density; 1 unless it is `unbiased`."""
+    x0: Tensor
+    x_t: Tensor
+    prediction: Prediction
+    schedule: Schedule
+    extra: Tensor | None = None
+    """The network's channels beyond the prediction's, as many as `extra_channels` asked for."""
+    log_variance: Tensor | None = None
+    """What the objective's built part says about this noise level [B]."""
+
+    def x0_hat(self, *, detached: bool = False) -> Tensor:
+        """The network's estimate of x0, if asked without its gradient."""
+        output = self.output.detach() if detached else self.output
+        return self.prediction.x0(output.to(self.x_t.dtype), self.x_t, self.log_snr)
+
+    def squared(self) -> Tensor:
+        """weight/importance |F - F*|^2 [B, ...]: the same for every prediction with the same x0_hat."""
+        error = self.output.to(self.target.dtype) - self.target
+        share = (self.weight / self.importance).to(error.dtype)
+        return share.reshape(-1, *([1] * (error.ndim - 1))) * error.square()
+
+
+class Objective(Spec):
+    """Per-example loss."""
+
+    weighs_itself: ClassVar[bool] = False
+    """Whether the formula fixes the weight of every noise level, so that only weighting `simple` fits."""
+
+    def loss(self, terms: Terms) -> Tensor:
+        """Loss of each example [B]; the batch loss is its mean."""
+        raise NotImplementedError
+
+    def extra_channels(self, channels: int) -> int:
+        """Output channels the network needs beyond the prediction's, for data of `channels` channels."""
+        return 0
+
+    def build(self) -> nn.Module | None:
+        """The trained part, log_snr [B] -> log variance [B], if there is one; it belongs to the optimizer."""
+        return None
+
+    def levels(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
+        """The noise levels actually trained [B]; a chain moves them to its own."""
+        return log_snr
+
+    def check(self, schedule: Schedule) -> None:
+        """Raise ValueError, naming the field, if this objective does not fit the schedule."""

@@ -1,0 +1,290 @@
+"""Which timestep samplers are distributions of the noise level itself?"""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from trainer.diffusion.numeric import invert
+from trainer.diffusion.schedule.cosine import cosine_path
+from trainer.diffusion.timestep.base import LevelLaw
+
+
+class LogNormal(LevelLaw):
+    """log(edm_sigma) normal with `mean` and `std` (Karras et al. 2022, table 1)."""
+
+    kind: Literal["lognormal"] = "lognormal"
+    mean: float = -1.2
+    """P_mean of EDM."""
+    std: PositiveFloat = 1.2
+    """P_std of EDM."""
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """-2 (mean + std Phi^-1(u))."""
+        return -2.0 * (self.mean + self.std * torch.special.ndtri(u))
+
+    def rank(self, log_snr: Tensor) -> Tensor:
+        """Phi((log edm_sigma - mean)/std)."""
+        return torch.special.ndtr((-0.5 * log_snr - self.mean) / self.std)
+
+    def law(self, log_snr: Tensor) -> Tensor:
+        """Normal in log-SNR with mean -2 mean and deviation 2 std."""
+        z = (log_snr + 2.0 * self.mean) / (2.0 * self.std)
+        return torch.exp(-0.5 * z * z) / (2.0 * self.std * (2.0 * torch.pi) ** 0.5)
+
+
+class SplitLogNormal(LevelLaw):
+    """log(edm_sigma) half normal on each side of `mean`, with the probabilities std_1 : std_2 (k-diffusion)."""
+
+    kind: Literal["split_lognormal"] = "split_lognormal"
+    mean: float = -1.2
+    """log(edm_sigma) where both halves meet."""
+    std_1: PositiveFloat = 1.2
+    """Deviation below the mean, the clean side."""
+    std_2: PositiveFloat = 1.2
+    """Deviation above the mean, the noisy side."""
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """Phi^-1 of u scaled to the half it falls in."""
+        below = self._below()
+        clean = self.std_1 * torch.special.ndtri((0.5 * u / below).clamp(max=0.5))
+        noisy = -self.std_2 * torch.special.ndtri((0.5 * (1.0 - u) / (1.0 - below)).clamp(max=0.5))
+        return -2.0 * (self.mean + torch.where(u < below, clean, noisy))
+
+    def rank(self, log_snr: Tensor) -> Tensor:
+        """The two halves of the distribution function."""
+        z, below = -0.5 * log_snr - self.mean, self._below()
+        clean = 2.0 * below * torch.special.ndtr(z / self.std_1)
+        noisy = 1.0 - 2.0 * (1.0 - below) * torch.special.ndtr(-z / self.std_2)
+        return torch.where(z < 0.0, clean, noisy)
+
+    def law(self, log_snr: Tensor) -> Tensor:
+        """sqrt(2/pi)/(std_1 + std_2) exp(-z^2/2), halved for log-SNR."""
+        z = -0.5 * log_snr - self.mean
+        z = torch.where(z < 0.0, z / self.std_1, z / self.std_2)
+        return torch.exp(-0.5 * z * z) / ((2.0 * torch.pi) ** 0.5 * (self.std_1 + self.std_2))
+
+    def _below(self) -> float:
+        return self.std_1 / (self.std_1 + self.std_2)
+
+
+class Laplace(LevelLaw):
+    """log-SNR Laplace-distributed around `mu` (Hang et al. 2024, whose best setting is the default)."""
+
+    kind: Literal["laplace"] = "laplace"
+    mu: float = 0.0
+    """log-SNR where training looks most."""
+    b: PositiveFloat = 0.5
+    """Width."""
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """mu - b log(2u) for u < 0.5, mu + b log(2(1 - u)) above."""
+        clean, noisy = torch.log(2.0 * u), torch.log(2.0 * (1.0 - u))
+        return self.mu + self.b * torch.where(u < 0.5, -clean, noisy)
+
+    def rank(self, log_snr: Tensor) -> Tensor:
+        """exp(-|log_snr - mu|/b)/2, or one minus it."""
+        tail = 0.5 * torch.exp(-(log_snr - self.mu).abs() / self.b)
+        return torch.where(log_snr > self.mu, tail, 1.0 - tail)
+
+    def law(self, log_snr: Tensor) -> Tensor:
+        """exp(-|log_snr - mu|/b)/(2b)."""
+        return torch.exp(-(log_snr - self.mu).abs() / self.b) / (2.0 * self.b)
+
+
+class _Truncated(LevelLaw):
+    """A law between two noise levels."""
+
+    sigma_min: NonNegativeFloat
+    """Smallest edm_sigma."""
+    sigma_max: PositiveFloat | None
+    """Largest edm_sigma; null: no bound."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "_Truncated":
+        if self.sigma_max is not None and self.sigma_min >= self.sigma_max:
+            raise ValueError("sigma_min must be smaller than sigma_max")
+        return self
+
+    def inside(self, log_snr: Tensor, density: Tensor) -> Tensor:
+        """The density, zero outside the bounds."""
+        low, high = self.bounds()
+        log_sigma = -0.5 * log_snr
+        return torch.where((log_sigma >= low) & (log_sigma <= high), density, 0.0)
+
+    def bounds(self) -> tuple[float, float]:
+        """log(edm_sigma) at both bounds."""
+        low = math.log(self.sigma_min) if self.sigma_min > 0.0 else -math.inf
+        return low, math.inf if self.sigma_max is None else math.log(self.sigma_max)
+
+
+class LogUniform(_Truncated):
+    """log(edm_sigma) uniform between the bounds (k-diffusion's "loguniform"; the bounds are EDM's)."""
+
+    kind: Literal["log_uniform"] = "log_uniform"
+    sigma_min: PositiveFloat = 0.002
+    """Smallest edm_sigma."""
+    sigma_max: PositiveFloat = 80.0
+    """Largest edm_sigma."""
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """A straight line."""
+        low, high = self.bounds()
+        return -2.0 * (low * (1.0 - u) + high * u)
+
+    def rank(self, log_snr: Tensor) -> Tensor:
+        """The same line, solved for u."""
+        low, high = self.bounds()
+        return ((-0.5 * log_snr - low) / (high - low)).clamp(0.0, 1.0)
+
+    def law(self, log_snr: Tensor) -> Tensor:
+        """Constant between the bounds."""
+        low, high = self.bounds()
+        return self.inside(log_snr, torch.full_like(log_snr, 0.5 / (high - low)))
+
+
+class LogLogistic(_Truncated):
+    """log(edm_sigma) logistic with `loc` and `scale`, truncated at the bounds (k-diffusion)."""
+
+    kind: Literal["loglogistic"] = "loglogistic"
+    loc: float = 0.0
+    """log of the median; k-diffusion's default is log(sigma_data)."""
+    scale: PositiveFloat = 0.5
+    """Width; 0.5 with loc = log(sigma_data) is v-diffusion's density but for the angle."""
+    sigma_min: NonNegativeFloat = 0.0
+    """Smallest edm_sigma."""
+    sigma_max: PositiveFloat | None = None
+    """Largest edm_sigma; null: no bound."""
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """-2 (loc + scale logit(u')), u' in the truncated range."""
+        low, high = self._range()
+        above = (1.0 - low) * (1.0 - u) + (1.0 - high) * u
+        spread = torch.log(low * (1.0 - u) + high * u) - torch.log(above)
+        return -2.0 * (self.loc + self.scale * spread)
+
+    def rank(self, log_snr: Tensor) -> Tensor:
+        """The truncated logistic function."""
+        low, high = self._range()
+        value = torch.sigmoid((-0.5 * log_snr - self.loc) / self.scale)
+        return ((value - low) / (high - low)).clamp(0.0, 1.0)
+
+    def law(self, log_snr: Tensor) -> Tensor:
+        """The logistic density."""
+        low, high = self._range()
+        z = (-0.5 * log_snr - self.loc) / self.scale
+        density = torch.sigmoid(z) * torch.sigmoid(-z) / (2.0 * self.scale * (high - low))
+        return self.inside(log_snr, density)
+
+    def _range(self) -> tuple[float, float]:
+        low, high = (_logistic((bound - self.loc) / self.scale) for bound in self.bounds())
+        return low, high
+
+
+class VDiffusion(_Truncated):
+    """The angle atan(edm_sigma/sigma_data) uniform: v-diffusion's cosine path (k-diffusion's "v-diffusion")."""
+
+    kind: Literal["v_diffusion"] = "v_diffusion"
+    sigma_data: PositiveFloat = 1.0
+    """Standard deviation of the data: the median."""
+    sigma_min: NonNegativeFloat = 1e-3
+    """Smallest edm_sigma."""
+    sigma_max: PositiveFloat | None = 1e3
+    """Largest edm_sigma; null: no bound."""
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """-2 log(sigma_data tan(angle)); the cosine is the sine of the angle that is left."""
+        low, high = self._angles()
+        angle = low * (1.0 - u) + high * u
+        left = (0.5 * math.pi - low) * (1.0 - u) + (0.5 * math.pi - high) * u
+        return 2.0 * (torch.log(torch.sin(left)) - torch.log(torch.sin(angle))) - self._shift()
+
+    def rank(self, log_snr: Tensor) -> Tensor:
+        """The share of the angle."""
+        low, high = self._angles()
+        angle = torch.atan(torch.exp(-0.5 * (log_snr + self._shift())))
+        return ((angle - low) / (high - low)).clamp(0.0, 1.0)
+
+    def law(self, log_snr: Tensor) -> Tensor:
+        """1/(4 cosh) of half the log-SNR against sigma_data, over the range of angles."""
+        low, high = self._angles()
+        half = 0.5 * (log_snr + self._shift())
+        return self.inside(log_snr, 0.25 / (torch.cosh(half) * (high - low)))
+
+    def _angles(self) -> tuple[float, float]:
+        low, high = self.bounds()
+        scale = math.log(self.sigma_data)
+        return math.atan(math.exp(low - scale)), (
+            0.5 * math.pi if high == math.inf else math.atan(math.exp(high - scale))
+        )
+
+    def _shift(self) -> float:
+        return 2.0 * math.log(self.sigma_data)
+
+
+class CosineInterpolated(_Truncated):
+    """Uniform time on simple diffusion's interpolated cosine path between fixed ends (k-diffusion)."""
+
+    kind: Literal["cosine_interpolated"] = "cosine_interpolated"
+    image_size: PositiveInt = 64
+    """Side of the images."""
+    noise_size_low: PositiveInt = 32
+    """Side whose shift holds at the noisy end."""
+    noise_size_high: PositiveInt = 64
+    """Side whose shift holds at the clean end; k-diffusion's default is the images' side."""
+    sigma_data: PositiveFloat = 1.0
+    """Standard deviation of the data."""
+    sigma_min: PositiveFloat = 1e-3
+    """Smallest edm_sigma."""
+    sigma_max: PositiveFloat = 1e3
+    """Largest edm_sigma."""
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "CosineInterpolated":
+        if self.noise_size_low > self.noise_size_high:
+            raise ValueError("noise_size_low must not exceed noise_size_high")
+        return self
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """u low(u) + (1 - u) high(u), against sigma_data."""
+        low, high = self._path(u, self.noise_size_low), self._path(u, self.noise_size_high)
+        return u * low + (1.0 - u) * high - 2.0 * math.log(self.sigma_data)
+
+    def rank(self, log_snr: Tensor) -> Tensor:
+        """Solved by bisection: the sum has no closed inverse."""
+        return invert(lambda u: -self.quantile(u), -log_snr)
+
+    def law(self, log_snr: Tensor) -> Tensor:
+        """1/|d quantile/du|."""
+        u = self.rank(log_snr)
+        low, high = self._path(u, self.noise_size_low), self._path(u, self.noise_size_high)
+        slope = u * self._slope(low, self.noise_size_low)
+        slope = slope + (1.0 - u) * self._slope(high, self.noise_size_high)
+        return self.inside(log_snr, 1.0 / (slope + high - low))
+
+    def _path(self, u: Tensor, noise_size: int) -> Tensor:
+        """The shifted cosine path between the two bounds."""
+        clean, noisy, shift = self._ends(noise_size)
+        return cosine_path(u, clean - shift, noisy - shift) + shift
+
+    def _slope(self, level: Tensor, noise_size: int) -> Tensor:
+        """-d path/du = 4 (b - a) cosh((path - shift)/2)."""
+        clean, noisy, shift = self._ends(noise_size)
+        turn = math.atan(math.exp(-0.5 * (noisy - shift))) - math.atan(
+            math.exp(-0.5 * (clean - shift))
+        )
+        return 4.0 * turn * torch.cosh(0.5 * (level - shift))
+
+    def _ends(self, noise_size: int) -> tuple[float, float, float]:
+        low, high = self.bounds()
+        scale = math.log(self.sigma_data)
+        shift = 2.0 * math.log(noise_size / self.image_size)
+        return -2.0 * (low - scale), -2.0 * (high - scale), shift
+
+
+def _logistic(x: float) -> float:
+    if x == -math.inf:
+        return 0.0
+    return 1.0 / (1.0 + math.exp(-x))
