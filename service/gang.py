@@ -14,11 +14,14 @@ import contextlib
 import inspect
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import ray
 
+HEALTHY = True
+"""What a worker's loop returns when its process is fit for another trial."""
 TESTED = ("2.60.",)
 """Ray versions in which these seams were tested; others use the stock trainer."""
 
@@ -38,7 +41,7 @@ def supported() -> bool:
     except ImportError:
         return False
     return (
-        hasattr(worker_group.WorkerGroup, "_create_placement_group")
+        all(hasattr(worker_group.WorkerGroup, name) for name in _SEAMS)
         and hasattr(worker_group, "SynchronizationActor")
         and hasattr(state, "_shutdown_sync_actor")
         and hasattr(TrainController, "worker_group_cls")
@@ -48,6 +51,7 @@ def supported() -> bool:
     )
 
 
+_SEAMS = ("_create_placement_group", "_create_workers", "_assign_worker_ranks", "_start_impl")
 _REQUESTS = ("after_controller_start", "before_controller_shutdown", "_maybe_send_resource_request")
 
 
@@ -133,7 +137,15 @@ def _controller_class() -> type[Any]:
         def shutdown(self) -> None:
             """Tune made the group and Tune frees it."""
 
+    kept: dict[Any, list[Any]] = {}
+
     class GangWorkerGroup(worker_group.WorkerGroup):  # type: ignore[misc]
+        """Borrows the placement group, and leaves its workers to the trial that comes next in it.
+
+        A process that has imported torch and trained to the end is as good as a new one, which costs
+        five CPU-seconds. After any error the next trial gets new processes.
+        """
+
         def _start_impl(self, builder: Any) -> None:
             alone = self._worker_group_context.num_workers == 1
             worker_group.SynchronizationActor = BarrierOfOne if alone else stock_barrier
@@ -145,10 +157,50 @@ def _controller_class() -> type[Any]:
             assert group.bundle_count == context.num_workers
             return Borrowed(group)
 
+        def _create_workers(
+            self, num_workers: int, placement_group: Any, *args: Any, **kw: Any
+        ) -> Any:
+            waiting = kept.pop(placement_group.id, [])
+            try:
+                ray.get([worker.actor.get_metadata.remote() for worker in waiting])
+            except ray.exceptions.RayActorError:
+                _kill(waiting)
+                waiting = []
+            if len(waiting) != num_workers:
+                return super()._create_workers(num_workers, placement_group, *args, **kw)
+            return self._assign_worker_ranks(waiting)
+
+        def shutdown(self) -> None:
+            status = self.get_latest_poll_status()
+            ends = [] if status is None else list(status.worker_statuses.values())
+            if ends and all(end.return_value is HEALTHY and not end.running for end in ends):
+                workers, state = self.get_workers(), self.get_worker_group_state()
+                ray.get([worker.execute_async(_leave_process_group) for worker in workers])
+                kept[state.placement_group_handle.placement_group.id] = workers
+                self._worker_group_state = replace(state, workers=[])
+            super().shutdown()
+
     class GangController(TrainController):  # type: ignore[misc]
         worker_group_cls = GangWorkerGroup
 
     return GangController
+
+
+def _leave_process_group() -> None:
+    import gc
+
+    import torch
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _kill(workers: list[Any]) -> None:
+    for worker in workers:
+        ray.kill(worker.actor)
 
 
 @contextlib.contextmanager

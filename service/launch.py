@@ -140,7 +140,7 @@ def _tune(
         param_space={"job": tune.grid_search([job.text() for job in jobs.values()])},
         tune_config=tune.TuneConfig(
             max_concurrent_trials=min((limit for limit in limits if limit), default=None),
-            reuse_actors=not stock,  # saves the imports; safe while no trial is stopped early
+            reuse_actors=not stock and not (launcher == "inproc" and need.gpus > 0),
             trial_name_creator=_name,
             trial_dirname_creator=_name,
         ),

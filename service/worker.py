@@ -135,8 +135,11 @@ def _fit(
         report(flat(_failed(job, lost, str(error))))
 
 
-def _worker_loop(config: dict[str, Any]) -> None:
-    """Runs in each Ray Train worker, with torch.distributed set up by Ray Train."""
+def _worker_loop(config: dict[str, Any]) -> bool:
+    """Runs in each Ray Train worker, with torch.distributed set up by Ray Train.
+
+    True says that the process may train another trial: an error may leave a GPU unusable.
+    """
     from ray import train
 
     context = train.get_context()
@@ -145,11 +148,13 @@ def _worker_loop(config: dict[str, Any]) -> None:
     def send(message: Message) -> None:
         train.report(flat(message) if rank == 0 else {})
 
-    run_trial(Job.of(config), send, rank, world)
+    return run_trial(Job.of(config), send, rank, world)
 
 
-def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> None:
+def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> bool:
     """Train one trial in its directory and tell `send` about it; every rank sends equally often.
+
+    Returns whether it went well.
 
     A trial's own error is told, not raised: trying again would only repeat it. What looks like the
     loss of another worker is raised, for Ray to replace the worker.
@@ -157,11 +162,12 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> None:
     directory = Path(job.directory)
     if (known := _known_failure(job)) is not None:
         send(known)
-        return
+        return False
     try:
         with _claim(directory, rank):
             _barrier(world)
             _train(job, send)
+            return True
     except Exception as error:
         if world > 1 and _lost_peer(error):
             raise
@@ -169,6 +175,7 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> None:
         if world > 1:  # ends the whole group; the next one finds the failure and tells it
             raise
         send(message)
+        return False
 
 
 def _train(job: Job, send: Send) -> None:

@@ -4,7 +4,7 @@ The regression target is the same relation solved for F with the true x0, given 
 F* = data x0 + noise eps whose coefficients stay finite at both ends.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -31,6 +31,13 @@ class Mixture(NamedTuple):
 
 class Prediction(Spec):
     """Meaning of the network's output, in the variance-preserving gauge."""
+
+    heads: ClassVar[int] = 1
+    """How many outputs of the data's channels the network has."""
+
+    def merged(self, output: Tensor, log_snr: Tensor) -> Tensor:
+        """F [B, C, ...] from the network's output [B, heads C, ...] at log_snr [B]."""
+        return output
 
     def coefficients(self, log_snr: Tensor) -> Coefficients:
         """skip, out and inp at log_snr [B]."""
@@ -100,6 +107,26 @@ class Velocity(Prediction):
         return Mixture(-noise.sigma(log_snr), noise.alpha(log_snr))
 
 
+class Both(Velocity):
+    """Two heads, x0 and eps, whose estimates are averaged by sigma^2 and alpha^2 (v-diffusion; Salimans & Ho 2022).
+
+    x0_hat = sigma^2 F_x0 + alpha^2 (x_t - sigma F_eps)/alpha: velocity prediction with F = alpha F_eps - sigma F_x0.
+    """
+
+    heads: ClassVar[int] = 2
+    kind: Literal["both"] = "both"  # type: ignore[assignment]
+
+    def merged(self, output: Tensor, log_snr: Tensor) -> Tensor:
+        """alpha F_eps - sigma F_x0, the x0 head standing first; raises ValueError for an odd number of channels."""
+        if output.shape[1] % 2:
+            raise ValueError(f"prediction both needs two heads, not {output.shape[1]} channels")
+        x0, eps = output.chunk(2, dim=1)
+        return (
+            noise.expand(noise.alpha(log_snr), eps) * eps
+            - noise.expand(noise.sigma(log_snr), x0) * x0
+        )
+
+
 class Preconditioned(Prediction):
     """EDM: D = c_skip x + c_out F(c_in x) with x = x_t / alpha (Karras et al. 2022, table 1)."""
 
@@ -145,6 +172,6 @@ class Flow(Prediction):
 
 
 AnyPrediction = Annotated[
-    Epsilon | Data | Velocity | Preconditioned | Flow, Field(discriminator="kind")
+    Epsilon | Data | Velocity | Both | Preconditioned | Flow, Field(discriminator="kind")
 ]
 """The members of the family. A new prediction is one class above and one name here."""

@@ -51,7 +51,7 @@ class Diffusion(Spec):
 
     def output_channels(self, channels: int) -> int:
         """Output channels the network must have for data of `channels` channels."""
-        return channels + self.objective.extra_channels(channels)
+        return channels * self.prediction.heads + self.objective.extra_channels(channels)
 
     def condition(self, log_snr: Tensor) -> Tensor:
         """The network's noise-level input [B] for log_snr [B]."""
@@ -89,7 +89,7 @@ class Diffusion(Spec):
         importance = self.timesteps.importance(log_snr, self.schedule)
         weight = self.weighting.weight(log_snr, self.schedule) * importance
         terms = Terms(
-            output=output,
+            output=self.prediction.merged(output, log_snr),
             target=self.prediction.target(x0, eps, log_snr),
             weight=weight * self.prediction.residual_weight(log_snr),
             log_snr=log_snr,
@@ -134,7 +134,8 @@ class Diffusion(Spec):
     ) -> tuple[Tensor, Tensor | None]:
         levels = log_snr.to(x_t.device).expand(len(x_t))
         output, extra = self._split(self.forward(network, x_t, levels, labels), x_t.shape[1])
-        x0 = self.prediction.x0(output.to(x_t.dtype), x_t, levels)
+        merged = self.prediction.merged(output.to(x_t.dtype), levels)
+        x0 = self.prediction.x0(merged, x_t, levels)
         return (x0.clamp(-1.0, 1.0) if clip else x0), extra
 
     def _split(self, output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:

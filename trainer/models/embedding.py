@@ -1,4 +1,4 @@
-"""How does a network read its noise level? Sinusoids of a scalar, then two linear layers."""
+"""How does a network read its noise level and its label? Sinusoids of a scalar, two linear layers, a table."""
 
 import math
 
@@ -9,24 +9,40 @@ SCALE = 1000.0
 """The scalar in [0, 1] is read as a timestep of a thousand, as in DDPM."""
 
 
-def sinusoidal(value: Tensor, width: int) -> Tensor:
-    """[B] -> [B, width]: cos and sin of SCALE * value at frequencies from 1 down to 1e-4."""
+def sinusoidal(value: Tensor, width: int, *, last: bool = True, period: float = 1e4) -> Tensor:
+    """[B] -> [B, width]: cos and sin of SCALE * value at frequencies from 1 down to 1/period; an odd width ends in 0.
+
+    `last`: the slowest frequency is 1/period itself (Ho et al. 2020; v-diffusion), else the one before it on a ramp
+    that would reach it (improved-diffusion, DiT).
+    """
     half = width // 2
-    ramp = torch.arange(half, device=value.device, dtype=torch.float32) / max(half - 1, 1)
-    phase = (SCALE * value.float())[:, None] * torch.exp(-math.log(1e4) * ramp)
-    return torch.cat([phase.cos(), phase.sin()], 1)
+    value = value if value.dtype == torch.float64 else value.float()
+    ramp = torch.arange(half, device=value.device, dtype=value.dtype) / max(half - last, 1)
+    phase = (SCALE * value)[:, None] * torch.exp(-math.log(period) * ramp)
+    return nn.functional.pad(torch.cat([phase.cos(), phase.sin()], 1), (0, width % 2))
 
 
 class NoiseLevelEmbedding(nn.Module):
-    """[B] -> [B, out]: sinusoids, linear, SiLU, linear, SiLU."""
+    """[B] and labels [B] -> [B, out]: sinusoids, linear, SiLU, linear, plus the label's row, SiLU."""
 
-    def __init__(self, width: int, out: int) -> None:
+    def __init__(
+        self, width: int, out: int, *, classes: int | None = None, last: bool = True
+    ) -> None:
         super().__init__()
         self.width = width
-        self.layers = nn.Sequential(
-            nn.Linear(width, out), nn.SiLU(), nn.Linear(out, out), nn.SiLU()
-        )
+        self.last = last
+        self.layers = nn.Sequential(nn.Linear(width, out), nn.SiLU(), nn.Linear(out, out))
+        self.labels = None if classes is None else nn.Embedding(classes + 1, out)
+        """The row after the last class stands for "no label"."""
 
-    def forward(self, condition: Tensor) -> Tensor:
-        """Embed the scalar noise level of each example."""
-        return self.layers(sinusoidal(condition, self.width))
+    def forward(self, condition: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Embed the scalar noise level of each example and its label; without labels, "no label" for all.
+
+        A network without classes does not look at labels.
+        """
+        embedded = self.layers(sinusoidal(condition, self.width, last=self.last))
+        if self.labels is not None:
+            if labels is None:
+                labels = torch.full_like(condition, len(self.labels.weight) - 1, dtype=torch.int64)
+            embedded = embedded + self.labels(labels)
+        return nn.functional.silu(embedded)

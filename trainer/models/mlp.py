@@ -19,24 +19,30 @@ class MLP(Spec):
     """Hidden units."""
     depth: PositiveInt = 2
     """Residual layers."""
+    classes: PositiveInt | None = None
+    """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""
 
-    def build(self, shape: tuple[int, ...]) -> nn.Module:
-        """The module for examples of `shape`, initialized from torch's current generator."""
-        return _MLP(self, math.prod(shape))
+    def build(self, shape: tuple[int, ...], output_channels: int | None = None) -> nn.Module:
+        """The module for examples of `shape`, initialized from torch's current generator.
+
+        Its output has `output_channels` in place of shape[0].
+        """
+        return _MLP(self, shape, (output_channels or shape[0], *shape[1:]))
 
 
 class _MLP(nn.Module):
-    def __init__(self, spec: MLP, size: int) -> None:
+    def __init__(self, spec: MLP, shape: tuple[int, ...], output: tuple[int, ...]) -> None:
         super().__init__()
-        self.embed = NoiseLevelEmbedding(32, spec.width)
-        self.inward = nn.Linear(size, spec.width)
+        self.output = output
+        self.embed = NoiseLevelEmbedding(32, spec.width, classes=spec.classes)
+        self.inward = nn.Linear(math.prod(shape), spec.width)
         self.layers = nn.ModuleList(nn.Linear(spec.width, spec.width) for _ in range(spec.depth))
-        self.outward = nn.Linear(spec.width, size)
+        self.outward = nn.Linear(spec.width, math.prod(output))
         nn.init.zeros_(self.outward.weight)
         nn.init.zeros_(self.outward.bias)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        h = self.inward(x.flatten(1)) + self.embed(condition)
+    def forward(self, x: Tensor, condition: Tensor, labels: Tensor | None = None) -> Tensor:
+        h = self.inward(x.flatten(1)) + self.embed(condition, labels)
         for layer in self.layers:
             h = h + torch.nn.functional.silu(layer(torch.nn.functional.silu(h)))
-        return self.outward(torch.nn.functional.silu(h)).reshape(x.shape)
+        return self.outward(torch.nn.functional.silu(h)).reshape(len(x), *self.output)

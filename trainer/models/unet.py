@@ -1,4 +1,4 @@
-"""Which network for images? A U-Net of residual blocks with additive noise-level embedding."""
+"""Which network for images? A U-Net of residual blocks that read the noise level."""
 
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -9,48 +9,70 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.models.embedding import NoiseLevelEmbedding
+from trainer.models.layers import Block, Direction, Resample, Style, zero
 from trainer.spec import Spec
 
 
 class UNet(Spec):
-    """Residual U-Net in the manner of DDPM: strided down, nearest up, optional self-attention per level."""
+    """Residual U-Net; with layout `ddpm` the network of DDPM, improved-diffusion, ADM, P2 and v-diffusion."""
 
     kind: Literal["unet"] = "unet"
+    layout: Literal["compact", "ddpm"] = "compact"
+    """`compact`: the up path reads the outputs of the blocks, one middle block. `ddpm`: it reads those of the input
+    and of each halving too, with one block more per level; block, attention, block in the middle; blocks start as
+    the identity."""
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 128)
     """Width of each resolution level, finest first."""
     blocks: PositiveInt = 2
     """Residual blocks per level."""
     attention: tuple[int, ...] = ()
     """Levels (0 is the finest) that have self-attention."""
+    heads: PositiveInt | None = None
+    """Attention heads; null: as many as `head_width` gives."""
     head_width: PositiveInt = 64
     """Channels per attention head."""
     groups: PositiveInt = 8
     """Groups of every GroupNorm."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout inside residual blocks."""
+    scale_shift: bool = False
+    """The noise level scales and shifts the second norm of a block (FiLM); false: it is added before it."""
+    resample: Literal["conv", "residual"] = "conv"
+    """How resolution changes: a convolution, or a residual block (BigGAN)."""
+    attention_after_resample: bool = False
+    """Levels of `attention` also attend after their residual block that changes resolution (v-diffusion)."""
     embedding: PositiveInt = 64
-    """Sinusoids of the noise level; the embedding is twice as wide."""
+    """Sinusoids of the noise level."""
+    embedding_multiplier: PositiveInt = 2
+    """Width of the embedding / sinusoids; 4 in publications."""
+    classes: PositiveInt | None = None
+    """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""
 
     @model_validator(mode="after")
     def _divisible(self) -> "UNet":
         for width in self.channels:
             if width % self.groups:
                 raise ValueError(f"channels: {width} is not a multiple of groups: {self.groups}")
-        for level in self.attention:
+        middle = [len(self.channels) - 1] if self.layout == "ddpm" else []
+        for level in [*self.attention, *middle]:
             if not 0 <= level < len(self.channels):
                 raise ValueError(
                     f"attention: level {level} does not exist; there are {len(self.channels)}"
                 )
-            if self.channels[level] % min(self.head_width, self.channels[level]):
-                raise ValueError(
-                    f"head_width: {self.head_width} does not divide {self.channels[level]} channels"
-                )
+            width = self.channels[level]
+            if self.heads is not None and width % self.heads:
+                raise ValueError(f"heads: {self.heads} does not divide {width} channels")
+            if self.heads is None and width % min(self.head_width, width):
+                raise ValueError(f"head_width: {self.head_width} does not divide {width} channels")
+        if self.attention_after_resample and self.resample == "conv":
+            raise ValueError("attention_after_resample: needs resample: residual")
         return self
 
-    def build(self, shape: tuple[int, ...]) -> nn.Module:
+    def build(self, shape: tuple[int, ...], output_channels: int | None = None) -> nn.Module:
         """The module for images of shape (C, H, W), initialized from torch's current generator.
 
-        Raises ValueError when the image cannot be halved once per level.
+        Its output has `output_channels` in place of C. Raises ValueError when the image cannot be halved once
+        per level.
         """
         if len(shape) != 3:
             raise ValueError(
@@ -62,82 +84,73 @@ class UNet(Spec):
                 f"model.channels: {len(self.channels)} levels need sides divisible by {factor}, "
                 f"the images are {shape[1]} x {shape[2]}"
             )
-        return _UNet(self, shape[0])
+        network = _Compact if self.layout == "compact" else _DDPM
+        return network(self, shape[0], output_channels or shape[0])
+
+    def embedded(self) -> int:
+        """Width of the embedded noise level."""
+        return self.embedding_multiplier * self.embedding
+
+    def style(self) -> Style:
+        """What all blocks share."""
+        return Style(
+            embedded=self.embedded(),
+            groups=self.groups,
+            dropout=self.dropout,
+            scale_shift=self.scale_shift,
+            heads=self.heads,
+            head_width=self.head_width,
+            zero_blocks=self.layout == "ddpm",
+        )
+
+    def resampling(self, level: int, inward: int, out: int, direction: Direction) -> nn.Module:
+        """The module that leaves `level` for the next coarser or finer one."""
+        if self.resample == "conv":
+            return Resample(inward, out, direction)
+        attention = self.attention_after_resample and level in self.attention
+        return Block(self.style(), inward, out, attention=attention, resample=direction)
 
 
-class _Block(nn.Module):
-    def __init__(self, spec: UNet, inward: int, out: int, *, attention: bool) -> None:
-        super().__init__()
-        self.norm1 = nn.GroupNorm(spec.groups, inward)
-        self.conv1 = nn.Conv2d(inward, out, 3, padding=1)
-        self.embed = nn.Linear(2 * spec.embedding, out)
-        self.norm2 = nn.GroupNorm(spec.groups, out)
-        self.dropout = nn.Dropout(spec.dropout)
-        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
-        self.skip = nn.Conv2d(inward, out, 1) if inward != out else nn.Identity()
-        self.attention = _Attention(spec, out) if attention else nn.Identity()
-
-    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
-        h = self.conv1(functional.silu(self.norm1(x))) + self.embed(embedded)[:, :, None, None]
-        h = self.conv2(self.dropout(functional.silu(self.norm2(h))))
-        return self.attention(self.skip(x) + h)
-
-
-class _Attention(nn.Module):
-    def __init__(self, spec: UNet, width: int) -> None:
-        super().__init__()
-        self.heads = max(1, width // spec.head_width)
-        self.norm = nn.GroupNorm(spec.groups, width)
-        self.qkv = nn.Conv2d(width, 3 * width, 1)
-        self.out = nn.Conv2d(width, width, 1)
-        _zero(self.out)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
-        q, k, v = qkv.transpose(-1, -2).unbind(1)
-        attended = functional.scaled_dot_product_attention(q, k, v)
-        return x + self.out(attended.transpose(-1, -2).reshape(b, c, h, w))
-
-
-class _UNet(nn.Module):
+class _Compact(nn.Module):
     """Down path, one middle block, and an up path that reads every down block's output again."""
 
-    def __init__(self, spec: UNet, image_channels: int) -> None:
+    def __init__(self, spec: UNet, inward: int, out: int) -> None:
         super().__init__()
-        widths = spec.channels
-        self.embed = NoiseLevelEmbedding(spec.embedding, 2 * spec.embedding)
-        self.inward = nn.Conv2d(image_channels, widths[0], 3, padding=1)
+        widths, style = spec.channels, spec.style()
+        self.embed = NoiseLevelEmbedding(spec.embedding, spec.embedded(), classes=spec.classes)
+        self.inward = nn.Conv2d(inward, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
             nn.ModuleList(
-                _Block(spec, w, w, attention=i in spec.attention) for _ in range(spec.blocks)
+                Block(style, w, w, attention=i in spec.attention) for _ in range(spec.blocks)
             )
             for i, w in enumerate(widths)
         )
         self.shrink = nn.ModuleList(
-            nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(widths)
+            spec.resampling(i, a, b, "down") for i, (a, b) in enumerate(pairwise(widths))
         )
-        self.middle = _Block(
-            spec, widths[-1], widths[-1], attention=len(widths) - 1 in spec.attention
+        self.middle = Block(
+            style, widths[-1], widths[-1], attention=len(widths) - 1 in spec.attention
         )
         self.up = nn.ModuleList(
             nn.ModuleList(
-                _Block(spec, 2 * w, w, attention=i in spec.attention) for _ in range(spec.blocks)
+                Block(style, 2 * w, w, attention=i in spec.attention) for _ in range(spec.blocks)
             )
             for i, w in enumerate(widths)
         )
-        self.grow = nn.ModuleList(nn.Conv2d(b, a, 3, padding=1) for a, b in pairwise(widths))
+        self.grow = nn.ModuleList(
+            spec.resampling(i + 1, b, a, "up") for i, (a, b) in enumerate(pairwise(widths))
+        )
         self.norm = nn.GroupNorm(spec.groups, widths[0])
-        self.outward = nn.Conv2d(widths[0], image_channels, 3, padding=1)
-        _zero(self.outward)
+        self.outward = nn.Conv2d(widths[0], out, 3, padding=1)
+        zero(self.outward)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        embedded = self.embed(condition)
+    def forward(self, x: Tensor, condition: Tensor, labels: Tensor | None = None) -> Tensor:
+        embedded = self.embed(condition, labels)
         h = self.inward(x)
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             if level > 0:
-                h = self.shrink[level - 1](h)
+                h = self.shrink[level - 1](h, embedded)
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, embedded)
                 skips.append(h)
@@ -146,12 +159,57 @@ class _UNet(nn.Module):
             for block in self.up[level]:  # type: ignore[attr-defined]
                 h = block(torch.cat([h, skips.pop()], 1), embedded)
             if level > 0:
-                h = self.grow[level - 1](
-                    functional.interpolate(h, scale_factor=2.0, mode="nearest")
-                )
+                h = self.grow[level - 1](h, embedded)
         return self.outward(functional.silu(self.norm(h)))
 
 
-def _zero(layer: nn.Conv2d) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
+class _DDPM(nn.Module):
+    """Down path whose every output, also that of the input and of the halvings, is read by the up path."""
+
+    def __init__(self, spec: UNet, inward: int, out: int) -> None:
+        super().__init__()
+        style, coarsest, width = spec.style(), len(spec.channels) - 1, spec.channels[0]
+        self.embed = NoiseLevelEmbedding(
+            spec.embedding, spec.embedded(), classes=spec.classes, last=False
+        )
+        self.inward = nn.Conv2d(inward, width, 3, padding=1)
+        self.down, kept = nn.ModuleList(), [width]
+        for level, wide in enumerate(spec.channels):
+            for _ in range(spec.blocks):
+                self.down.append(Block(style, width, wide, attention=level in spec.attention))
+                width = wide
+                kept.append(width)
+            if level < coarsest:
+                self.down.append(spec.resampling(level, width, width, "down"))
+                kept.append(width)
+        self.middle = nn.ModuleList(
+            [Block(style, width, width, attention=True), Block(style, width, width)]
+        )
+        self.up = nn.ModuleList()
+        self.reads: list[bool] = []
+        """Whether each module of the up path reads an output of the down path."""
+        for level in range(coarsest, -1, -1):
+            wide, attends = spec.channels[level], level in spec.attention
+            for _ in range(spec.blocks + 1):
+                self.up.append(Block(style, width + kept.pop(), wide, attention=attends))
+                width = wide
+                self.reads.append(True)
+            if level > 0:
+                self.up.append(spec.resampling(level, width, width, "up"))
+                self.reads.append(False)
+        self.norm = nn.GroupNorm(spec.groups, width)
+        self.outward = nn.Conv2d(width, out, 3, padding=1)
+        zero(self.outward)
+
+    def forward(self, x: Tensor, condition: Tensor, labels: Tensor | None = None) -> Tensor:
+        embedded = self.embed(condition, labels)
+        h = self.inward(x)
+        kept = [h]
+        for module in self.down:
+            h = module(h, embedded)
+            kept.append(h)
+        for module in self.middle:
+            h = module(h, embedded)
+        for module, reads in zip(self.up, self.reads, strict=True):
+            h = module(torch.cat([h, kept.pop()], 1) if reads else h, embedded)
+        return self.outward(functional.silu(self.norm(h)))

@@ -27,6 +27,7 @@ from trainer.diffusion.objective import (
 from trainer.diffusion.objective.residual import cosine_basis
 from trainer.diffusion.prediction import (
     AnyPrediction,
+    Both,
     Data,
     Epsilon,
     Preconditioned,
@@ -208,7 +209,7 @@ def test_bits_per_dimension_of_the_whole_chain() -> None:
     torch.testing.assert_close(total + prior, tensor(wanted["total_bpd"]), rtol=1e-6, atol=0)
 
 
-VDPM: dict[str, Prediction] = {"x0": Data(), "eps": Epsilon(), "v": Velocity()}
+VDPM: dict[str, Prediction] = {"x0": Data(), "eps": Epsilon(), "v": Velocity(), "both": Both()}
 
 
 @pytest.mark.parametrize("name", [n for n in entries("objective_vdpm") if n.startswith("train")])
@@ -303,8 +304,19 @@ LEVELS = CHAIN.table(100)[[0, 1, 10, 40, 70, 99]]
 def guessing(diffusion: Diffusion, levels: Tensor) -> Tensor:
     """The output that means x0_hat = GUESS, with the objective's further channels."""
     x_t = noise.noised(X0, EPS, levels)
-    c = diffusion.prediction.coefficients(levels)
-    output = (GUESS - noise.expand(c.skip, x_t) * x_t) / noise.expand(c.out, x_t)
+    if diffusion.prediction.heads == 2:
+        alpha, sigma = (
+            noise.expand(noise.alpha(levels), x_t),
+            noise.expand(noise.sigma(levels), x_t),
+        )
+        output = torch.cat([GUESS, (x_t - alpha * GUESS) / sigma], 1)
+    else:
+        c = diffusion.prediction.coefficients(levels)
+        output = (GUESS - noise.expand(c.skip, x_t) * x_t) / noise.expand(c.out, x_t)
+    if diffusion.prediction.heads == 2:
+        alpha, sigma = noise.alpha(levels), noise.sigma(levels)
+        eps = (x_t - noise.expand(alpha, x_t) * GUESS) / noise.expand(sigma, x_t)
+        output = torch.cat([GUESS, eps], 1)
     extra = diffusion.objective.extra_channels(2)
     return torch.cat([output, SPREAD[:, :extra]], 1)
 

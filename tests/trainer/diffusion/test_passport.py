@@ -2,14 +2,13 @@
 
 import json
 import time
-from typing import Literal
 
 import pytest
 import torch
 
 from tests.trainer.diffusion.families import ancestor_schedule, golden, members
 from trainer.diffusion import prediction, schedule, timestep, weighting
-from trainer.diffusion.objective import MSE
+from trainer.diffusion.objective import Hybrid
 from trainer.diffusion.passport import (
     SAME_OBJECTIVE,
     equal_objective_twin,
@@ -241,12 +240,6 @@ def test_a_weighting_of_another_space_is_found() -> None:
     plain = Diffusion(prediction=prediction.Data(), weighting=weighting.Data())
     assert "plain MSE" not in text(x=plain)
     assert "plain MSE" not in text(x=Diffusion(weighting=weighting.MinSNR()))
-
-
-class Hybrid(MSE):
-    """Stands for an objective with a term of the bound."""
-
-    kind: Literal["hybrid"] = "hybrid"  # type: ignore[assignment]
 
 
 def test_a_rescaled_bound_is_found() -> None:

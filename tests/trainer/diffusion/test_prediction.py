@@ -11,8 +11,14 @@ from torch import Tensor
 from tests.trainer.diffusion.families import golden, tensor
 from trainer.diffusion import log_snr as noise
 from trainer.diffusion import prediction, schedule, weighting
+from trainer.diffusion.process import Diffusion
 
-HEADS = {"x0": prediction.Data(), "eps": prediction.Epsilon(), "v": prediction.Velocity()}
+HEADS = {
+    "x0": prediction.Data(),
+    "eps": prediction.Epsilon(),
+    "v": prediction.Velocity(),
+    "both": prediction.Both(),
+}
 WEIGHTS = {
     "constant": weighting.Data(),
     "snr": weighting.Simple(),
@@ -25,15 +31,12 @@ def name(entry: dict) -> str:
     return entry["name"].replace("/public", "")
 
 
-def _known(entries: list[dict]) -> list[dict]:
-    return [entry for entry in entries if entry["inputs"]["model_out_type"] in HEADS]
-
-
-@pytest.mark.parametrize("entry", _known(golden("prediction", "convert")), ids=name)
+@pytest.mark.parametrize("entry", golden("prediction", "convert"), ids=name)
 def test_conversion_to_x0_eps_and_v(entry: dict) -> None:
     given, out = entry["inputs"], entry["outputs"]
     level, x_t = tensor(given["logsnr"]), tensor(given["x_t"])
-    x0 = HEADS[given["model_out_type"]].x0(tensor(given["model_out"]), x_t, level)
+    meaning = HEADS[given["model_out_type"]]
+    x0 = meaning.x0(meaning.merged(tensor(given["model_out"]), level), x_t, level)
     torch.testing.assert_close(x0, tensor(out["x0"]), rtol=1e-9, atol=1e-9)
     alpha, sigma = noise.expand(noise.alpha(level), x0), noise.expand(noise.sigma(level), x0)
     eps = (x_t - alpha * x0) / sigma
@@ -41,14 +44,15 @@ def test_conversion_to_x0_eps_and_v(entry: dict) -> None:
     torch.testing.assert_close(alpha * eps - sigma * x0, tensor(out["v"]), rtol=1e-7, atol=1e-7)
 
 
-@pytest.mark.parametrize("entry", _known(golden("prediction", "train_loss")), ids=name)
+@pytest.mark.parametrize("entry", golden("prediction", "train_loss"), ids=name)
 def test_every_pair_has_the_loss_of_its_converted_prediction(entry: dict) -> None:
     given = entry["inputs"]
     ends = {"log_snr_min": given["logsnr_min"], "log_snr_max": given["logsnr_max"]}
     level = schedule.CosineEnds(**ends).log_snr(tensor(given["t"]))
     x0, eps, out = (tensor(given[key]) for key in ("x0", "noise", "model_out"))
     meaning = HEADS[given["model_out_type"]]
-    residual = (out - meaning.target(x0, eps, level)).square().flatten(1).mean(1)
+    residual = meaning.merged(out, level) - meaning.target(x0, eps, level)
+    residual = residual.square().flatten(1).mean(1)
     weight = WEIGHTS[given["reweight_type"]].weight(level)
     torch.testing.assert_close(
         weight * meaning.residual_weight(level) * residual,
@@ -121,3 +125,23 @@ def _scripted(meaning: prediction.Prediction, x_t: Tensor, level: Tensor) -> Ten
     velocity = isinstance(meaning, prediction.Velocity)
     told = noise.angle(level) if velocity else noise.edm_sigma(level)
     return 0.7 * torch.tanh(inp * x_t) + 0.05 * noise.expand(torch.log(told), x_t)
+
+
+def test_both_needs_two_heads() -> None:
+    assert Diffusion(prediction=prediction.Both()).output_channels(3) == 6
+    with pytest.raises(ValueError, match="two heads"):
+        prediction.Both().merged(torch.zeros(2, 3, 4), torch.zeros(2))
+
+
+def test_both_denoises_with_a_network_of_two_heads() -> None:
+    """A network that knows x0 and eps gives x0 back and has no loss."""
+    generator = torch.Generator().manual_seed(2)
+    x0, eps = torch.randn(2, 5, 3, 4, generator=generator, dtype=torch.float64)
+    level = torch.linspace(-4.0, 4.0, 5, dtype=torch.float64)
+    cell = Diffusion(prediction=prediction.Both(), weighting=weighting.TruncatedSNR())
+
+    def network(*_: Tensor) -> Tensor:
+        return torch.cat([x0, eps], 1)
+
+    torch.testing.assert_close(cell.denoise(network, noise.noised(x0, eps, level), level), x0)
+    assert float(cell.loss(network, x0, eps, level).abs().max()) < 1e-20

@@ -324,6 +324,39 @@ def test_member_contract(member: type[Solver]) -> None:
     torch.testing.assert_close(answer, once(x, levels[0]))
 
 
+ONE_STEP_FROM_NOISE = ["cosine", "gvp", "interpolant", "linear_signal", "sigmoid"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["euler", "heun", "dpm_2", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpm_fast"]
+)
+@pytest.mark.parametrize("grid", ONE_STEP_FROM_NOISE)
+def test_schedules_that_begin_at_pure_noise_serve_as_grids(kind: str, grid: str) -> None:
+    """Their first step divides edm_sigma by up to 1e6; the data's deviation comes out right all the same."""
+    levels = SCHEDULE.validate_python({"kind": grid}).grid(40)
+    assert float(levels[0]) <= -20.0
+    x = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    draws = torch.randn(50, 500, 1, generator=torch.Generator().manual_seed(1))
+    found = make(kind).sample(Gaussian(0.3, 0.6), levels, x, lambda i: draws[i])
+    # three standard errors of 500 draws are 0.08 for the mean and 0.06 for the deviation; 40 steps add their own
+    assert abs(float(found.mean()) - 0.3) < 0.1
+    assert abs(float(found.std()) - 0.6) < 0.1
+
+
+@pytest.mark.parametrize("schedule", get_args(get_args(AnySchedule)[0]))
+@pytest.mark.parametrize("steps", [1, 2, 5, 40])
+def test_every_schedule_is_a_grid_for_every_solver(schedule: type[Any], steps: int) -> None:
+    """Finite float32 samples for any number of steps."""
+    levels, x = (
+        schedule().grid(steps),
+        torch.randn(20, 1, generator=torch.Generator().manual_seed(0)),
+    )
+    draws = torch.randn(100, 20, 1, generator=torch.Generator().manual_seed(1))
+    for kind in KINDS:
+        found = make(kind).sample(Gaussian(0.3, 0.6), levels, x, lambda i: draws[i])
+        assert bool(torch.isfinite(found).all()), kind
+
+
 @pytest.mark.parametrize("member", MEMBERS)
 def test_pure_noise_start_is_finite(member: type[Solver]) -> None:
     """A grid from log-SNR -30 (no signal) to 30 (no noise) gives finite float32 samples of the right mean."""

@@ -100,7 +100,9 @@ class DPMAdaptive(NoisySolver):
     """DPM-Solver-12/23 with step sizes chosen by a PID controller from the error of a lower order.
 
     Only the grid's ends count. The error is taken over the whole batch, as published, so a sample depends
-    on its batch within the tolerance. Raises ValueError when the tolerance cannot be met.
+    on its batch within the tolerance; and it is taken relative to x before the step, so from high noise a
+    long step may pass with an error that is large beside the data: `max_step` 1 is the cautious choice.
+    Raises ValueError when the tolerance cannot be met.
     """
 
     adaptive: ClassVar[bool] = True
@@ -114,8 +116,7 @@ class DPMAdaptive(NoisySolver):
     first_step: PositiveFloat = 0.05
     """First step size in ln(edm_sigma)."""
     max_step: PositiveFloat = 4.0
-    """Largest step in ln(edm_sigma). The error is relative to x before the step too, so over a longer step the
-    tolerance would no longer say anything about x after it."""
+    """Largest step in ln(edm_sigma); keeps the tolerance meaningful on grids that begin at pure noise."""
     proportional: float = 0.0
     """P coefficient of the controller."""
     integral: float = 1.0

@@ -1,0 +1,309 @@
+"""Proves that networks have the published sizes and functions, start at zero, read labels, and compile."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from trainer.models import MLP, AnyModel, DiT, UNet
+from trainer.models.embedding import sinusoidal
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "models.json").read_text())["entries"]
+
+PUBLISHED = {"layout": "ddpm", "groups": 32, "embedding_multiplier": 4, "scale_shift": True}
+"""What improved-diffusion, guided-diffusion, P2 and v-diffusion share."""
+MULTIPLIERS = {32: (1, 2, 2, 2), 64: (1, 2, 3, 4), 256: (1, 1, 2, 2, 4, 4)}
+"""improved-diffusion's widths by image size."""
+
+SMALL: dict[str, Any] = {
+    "compact": UNet(channels=(8, 16), blocks=1, groups=4),
+    "compact-residual": UNet(
+        channels=(8, 16), groups=4, attention=(0, 1), resample="residual", scale_shift=True
+    ),
+    "ddpm": UNet(layout="ddpm", channels=(8, 16), blocks=1, groups=4, attention=(1,)),
+    "ddpm-residual": UNet(
+        layout="ddpm", channels=(8, 12), groups=4, attention=(1,), heads=2, scale_shift=True,
+        resample="residual", attention_after_resample=True,
+    ),
+    "dit": DiT(width=16, depth=2, heads=2),
+    "mlp": MLP(width=16),
+}  # fmt: skip
+
+
+def golden(feature: str) -> list[Any]:
+    return [
+        pytest.param(entry, id=f"{entry['system']}-{entry['name']}")
+        for entry in GOLDEN
+        if entry["feature"] == feature
+    ]
+
+
+def count(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def on_meta(spec: UNet | DiT | MLP, shape: tuple[int, ...], out: int | None = None) -> nn.Module:
+    with torch.device("meta"):
+        return spec.build(shape, out)
+
+
+def awake(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every parameter that starts at zero a value, so that the output depends on everything."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        if not parameter.any():
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "parameters", "total", "absolute", "output"),
+    [
+        (
+            UNet(channels=(24, 48), blocks=1),
+            (1, 8, 8),
+            249_113,
+            453.1390043634038,
+            7772.85061631071,
+            [-0.25330379605293274, -0.46767744421958923, -0.27731144428253174],
+        ),
+        (
+            UNet(channels=(16, 32), attention=(0, 1), head_width=8, dropout=0.1, embedding=16),
+            (3, 8, 8),
+            185_475,
+            749.6025589027196,
+            7927.179576731368,
+            [0.4376365542411804, -0.24628885090351105, -0.06280436366796494],
+        ),
+        (
+            MLP(),
+            (2,),
+            14_914,
+            0.5755128237942699,
+            1030.6424062835576,
+            [0.2362830936908722, -0.11572860181331635, -0.029662780463695526],
+        ),
+    ],
+    ids=["digits", "unet", "mlp"],
+)
+def test_networks_keep_their_initial_weights_and_outputs(
+    spec: UNet | MLP,
+    shape: tuple[int, ...],
+    parameters: int,
+    total: float,
+    absolute: float,
+    output: list[float],
+) -> None:
+    """Finished trials would no longer be comparable if a new option moved the old networks."""
+    torch.manual_seed(3)
+    network = spec.build(shape)
+    assert count(network) == parameters
+    weights = torch.cat([p.detach().double().flatten() for p in network.parameters()])
+    # sums of float64 copies in another order: far above rounding, far below one changed weight
+    assert float(weights.sum()) == pytest.approx(total, rel=1e-9)
+    assert float(weights.abs().sum()) == pytest.approx(absolute, rel=1e-9)
+    generator = torch.Generator().manual_seed(5)
+    for parameter in network.parameters():
+        if not parameter.any():
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+    x = torch.randn(2, *shape, generator=generator)
+    y = network.eval()(x, torch.tensor([0.2, 0.9]))
+    # float32 convolutions sum in an order that depends on the machine
+    assert y.flatten()[:3].tolist() == pytest.approx(output, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("classes", [None, 3])
+def test_shapes_zero_start_and_gradients(name: str, classes: int | None) -> None:
+    spec = SMALL[name].model_copy(update={"classes": classes})
+    shape = (5,) if name == "mlp" else (3, 8, 8)
+    network = spec.build(shape, 7)
+    x, condition = torch.randn(4, *shape), torch.rand(4)
+    labels = None if classes is None else torch.tensor([0, 1, 2, 3])
+    y = network(x, condition, labels)
+    assert y.shape == (4, 7, *shape[1:])
+    assert not y.any()
+    awake(network)(x, condition, labels).square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_output_depends_on_noise_level_and_label(name: str) -> None:
+    spec = SMALL[name].model_copy(update={"classes": 3})
+    shape = (5,) if name == "mlp" else (3, 8, 8)
+    network = awake(spec.build(shape))
+    x, condition = torch.randn(1, *shape).expand(4, *shape), torch.full((4,), 0.3)
+    y = network(x, condition, torch.tensor([0, 1, 2, 3]))
+    assert all(not torch.allclose(y[i], y[j]) for i in range(4) for j in range(i))
+    assert not torch.allclose(network(x, condition + 0.2), network(x, condition))
+    hidden = network(x, condition)  # no labels: the row after the last class for everybody
+    torch.testing.assert_close(hidden, y[3:].expand_as(hidden))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_without_classes_labels_are_not_read(name: str) -> None:
+    shape = (5,) if name == "mlp" else (3, 8, 8)
+    network = awake(SMALL[name].build(shape))
+    x, condition = torch.randn(2, *shape), torch.rand(2)
+    assert torch.equal(network(x, condition, torch.tensor([0, 9])), network(x, condition))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_compiles_in_one_graph(name: str) -> None:
+    spec = SMALL[name].model_copy(update={"classes": 3})
+    shape = (5,) if name == "mlp" else (3, 8, 8)
+    network = awake(spec.build(shape))
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    x, condition, labels = torch.randn(2, *shape), torch.rand(2), torch.tensor([1, 3])
+    torch.testing.assert_close(compiled(x, condition, labels), network(x, condition, labels))
+
+
+def test_image_networks_serve_sides_of_any_ratio() -> None:
+    for name in ("compact-residual", "ddpm-residual", "dit"):
+        network = SMALL[name].build((1, 4, 8))
+        assert network(torch.randn(2, 1, 4, 8), torch.rand(2)).shape == (2, 1, 4, 8)
+
+
+def improved(size: int, flags: dict[str, Any]) -> tuple[UNet, int]:
+    """improved-diffusion's flags as a spec, and its output channels."""
+    width = flags.get("num_channels", 128)
+    levels = {size // (size >> i): i for i in range(len(MULTIPLIERS[size]))}
+    resolutions = [int(r) for r in flags.get("attention_resolutions", "16,8").split(",")]
+    heads = None if "num_head_channels" in flags else flags.get("num_heads", 4)
+    spec = UNet(
+        **{**PUBLISHED, "scale_shift": flags.get("use_scale_shift_norm", True)},
+        channels=tuple(width * m for m in MULTIPLIERS[size]),
+        blocks=flags.get("num_res_blocks", 2),
+        attention=tuple(levels[size // r] for r in resolutions),
+        heads=heads,
+        head_width=flags.get("num_head_channels", 64),
+        dropout=flags.get("dropout", 0.0),
+        resample="residual" if flags.get("resblock_updown") else "conv",
+        embedding=width,
+        classes=1000 if flags.get("class_cond") else None,
+    )
+    return spec, 6 if flags.get("learn_sigma") else 3
+
+
+LSUN = {
+    "image_size": 256, "num_heads": 1, "learn_sigma": True, "use_scale_shift_norm": False,
+    "attention_resolutions": "16",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *golden("unet_params"),
+        pytest.param({"inputs": {"flags": LSUN}, "outputs": {"n_params": 113_676_678}}, id="lsun"),
+        pytest.param(
+            {
+                "inputs": {"flags": {"image_size": 64, "num_res_blocks": 3, "learn_sigma": True}},
+                "outputs": {"n_params": 121_063_942},
+            },
+            id="imagenet64",
+        ),
+    ],
+)
+def test_improved_diffusion_and_p2_sizes(entry: dict[str, Any]) -> None:
+    flags = entry["inputs"]["flags"]
+    spec, out = improved(flags["image_size"], flags)
+    size = flags["image_size"]
+    null_row = 0 if spec.classes is None else spec.embedded()  # theirs has no row for "no label"
+    assert count(on_meta(spec, (3, size, size), out)) == entry["outputs"]["n_params"] + null_row
+
+
+def test_v_diffusion_and_dit_sizes() -> None:
+    cifar = UNet(
+        **PUBLISHED, channels=(256, 256, 256), blocks=3, attention=(1, 2), heads=1, embedding=256,
+        resample="residual", attention_after_resample=True, dropout=0.2, classes=10,
+    )  # fmt: skip
+    # v-diffusion's one-hot linear layer has a bias where our table has the row of "no label"
+    assert count(on_meta(cifar, (3, 32, 32))) == pytest.approx(60.8e6, rel=1e-3)
+    xl = DiT(width=1152, depth=28, heads=16, classes=1000)
+    # DiT-XL/2 logs 675,129,632, which counts its fixed table of 256 positions
+    assert count(on_meta(xl, (4, 32, 32), 8)) == 675_129_632 - 256 * 1152
+
+
+@pytest.mark.parametrize("entry", golden("unet_forward"))
+def test_ddpm_layout_computes_what_the_published_network_computes(entry: dict[str, Any]) -> None:
+    flags = entry["inputs"]["config"]
+    spec = UNet(
+        **PUBLISHED,
+        channels=tuple(flags["model_channels"] * m for m in flags["channel_mult"]),
+        blocks=flags["num_res_blocks"],
+        attention=tuple({1: 0, 2: 1}[factor] for factor in flags["attention_resolutions"]),
+        heads=flags.get("num_heads"),
+        head_width=flags.get("num_head_channels", 64),
+        resample="residual" if flags.get("resblock_updown") else "conv",
+        embedding=flags["model_channels"],
+    )
+    x = torch.tensor(entry["inputs"]["x"], dtype=torch.float64)
+    network = spec.build(tuple(x.shape[1:]), flags["out_channels"]).double()
+    assert count(network) == entry["outputs"]["n_params"]
+    for k, (name, p) in enumerate(network.named_parameters()):
+        value = 0.05 * torch.sin(1.0 + 0.37 * torch.arange(p.numel()).double() + 0.11 * k)
+        value = value.reshape(p.shape) + ("norm" in name and name.endswith("weight"))
+        if ".qkv." in name and not flags.get("use_new_attention_order"):
+            value = by_kind_then_head(value, spec.style().head_count(len(p) // 3))
+        p.data = value
+    timesteps = torch.tensor(entry["inputs"]["timesteps"], dtype=torch.float64)
+    expected = torch.tensor(entry["outputs"]["output"], dtype=torch.float64)
+    # their sinusoids are computed in float32, whose phase of 700 is rounded at 3e-5
+    torch.testing.assert_close(network(x, timesteps / 1000.0), expected, rtol=1e-4, atol=1e-6)
+
+
+def by_kind_then_head(rows: Tensor, heads: int) -> Tensor:
+    """Rows ordered head, then q k v, as the older releases have them, in our order q k v, then head."""
+    return rows.reshape(heads, 3, -1, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
+
+
+@pytest.mark.parametrize("entry", golden("timestep_embedding"))
+def test_sinusoids_are_the_published_ones(entry: dict[str, Any]) -> None:
+    given, expected = entry["inputs"], torch.tensor(entry["outputs"]["embedding"])
+    if entry["system"] == "vdpm":
+        actual = sinusoidal(torch.tensor(given["t"]).double(), given["embed_dim"])
+        expected = expected.roll(given["embed_dim"] // 2, 1)  # sines first: a permutation of inputs
+    else:
+        t = torch.tensor(given["timesteps"]).double() / 1000.0
+        actual = sinusoidal(t, given["dim"], last=False, period=given["max_period"])
+    # phases up to 1000 of the float32 original are rounded at 6e-5
+    torch.testing.assert_close(actual, expected.double(), rtol=0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"kind": "unet", "channels": [12], "groups": 8}, "channels: 12 is not a multiple"),
+        ({"kind": "unet", "attention": [3]}, "attention: level 3 does not exist"),
+        ({"kind": "unet", "attention": [0], "heads": 3}, "heads: 3 does not divide 64"),
+        ({"kind": "unet", "layout": "ddpm", "head_width": 48}, "head_width: 48 does not divide"),
+        ({"kind": "unet", "attention_after_resample": True}, "needs resample: residual"),
+        ({"kind": "dit", "width": 10, "heads": 3}, "heads: 3 does not divide width: 10"),
+        ({"kind": "dit", "width": 6, "heads": 3}, "multiple of 4"),
+        ({"kind": "mlp", "classes": 0}, "greater than 0"),
+    ],
+)
+def test_specs_refuse_what_cannot_be_built(model: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(AnyModel).validate_python(model)
+
+
+@pytest.mark.parametrize(
+    ("spec", "shape", "message"),
+    [
+        (UNet(), (2,), "unet needs images"),
+        (UNet(), (3, 30, 30), "divisible by 4"),
+        (DiT(), (2,), "dit needs images"),
+        (DiT(patch=4), (3, 30, 30), "does not divide images of 30 x 30"),
+    ],
+)
+def test_build_refuses_data_that_does_not_fit(
+    spec: UNet | DiT, shape: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        spec.build(shape)

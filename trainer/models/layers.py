@@ -1,0 +1,119 @@
+"""Of which parts is a U-Net made? Residual blocks that read the noise level, self-attention, changes of resolution."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+Direction = Literal["down", "up"]
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all blocks of one network share."""
+
+    embedded: int
+    """Width of the embedded noise level."""
+    groups: int
+    dropout: float
+    scale_shift: bool
+    heads: int | None
+    head_width: int
+    zero_blocks: bool
+    """Whether residual blocks start as the identity."""
+
+    def head_count(self, width: int) -> int:
+        """Attention heads at this width."""
+        return self.heads or max(1, width // self.head_width)
+
+
+class Block(nn.Module):
+    """norm, SiLU, [resample], conv, noise level, norm, SiLU, dropout, conv; plus the input; then attention.
+
+    The noise level is added after the first convolution or, with `scale_shift`, modulates the second norm (FiLM).
+    With `resample` both branches change resolution before they are convolved (BigGAN).
+    """
+
+    def __init__(
+        self,
+        style: Style,
+        inward: int,
+        out: int,
+        *,
+        attention: bool = False,
+        resample: Direction | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale_shift = style.scale_shift
+        self.direction = resample
+        self.norm1 = nn.GroupNorm(style.groups, inward)
+        self.conv1 = nn.Conv2d(inward, out, 3, padding=1)
+        self.embed = nn.Linear(style.embedded, 2 * out if style.scale_shift else out)
+        self.norm2 = nn.GroupNorm(style.groups, out)
+        self.dropout = nn.Dropout(style.dropout)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1)
+        if style.zero_blocks:
+            zero(self.conv2)
+        self.skip = nn.Conv2d(inward, out, 1) if inward != out else nn.Identity()
+        self.attention = Attention(style, out) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """x [B, inward, H, W], embedded [B, E] -> [B, out, H', W']."""
+        h = functional.silu(self.norm1(x))
+        if self.direction is not None:
+            h, x = resampled(h, self.direction), resampled(x, self.direction)
+        h, level = self.conv1(h), self.embed(embedded)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = level.chunk(2, 1)
+            h = self.norm2(h) * (1.0 + scale) + shift
+        else:
+            h = self.norm2(h + level)
+        h = self.conv2(self.dropout(functional.silu(h)))
+        return self.attention(self.skip(x) + h)
+
+
+class Attention(nn.Module):
+    """Every pixel attends to all of its image; starts as the identity."""
+
+    def __init__(self, style: Style, width: int) -> None:
+        super().__init__()
+        self.heads = style.head_count(width)
+        self.norm = nn.GroupNorm(style.groups, width)
+        self.qkv = nn.Conv2d(width, 3 * width, 1)
+        self.out = nn.Conv2d(width, width, 1)
+        zero(self.out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> the same."""
+        b, c, h, w = x.shape
+        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
+        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        attended = functional.scaled_dot_product_attention(q, k, v)
+        return x + self.out(attended.transpose(-1, -2).reshape(b, c, h, w))
+
+
+class Resample(nn.Module):
+    """Strided convolution down, or nearest neighbour and convolution up."""
+
+    def __init__(self, inward: int, out: int, direction: Direction) -> None:
+        super().__init__()
+        self.direction = direction
+        self.conv = nn.Conv2d(inward, out, 3, stride=2 if direction == "down" else 1, padding=1)
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """The noise level is not read."""
+        return self.conv(resampled(x, "up") if self.direction == "up" else x)
+
+
+def resampled(x: Tensor, direction: Direction) -> Tensor:
+    """Half the resolution by averaging, or twice by repeating."""
+    if direction == "down":
+        return functional.avg_pool2d(x, 2)
+    return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def zero(layer: nn.Conv2d | nn.Linear) -> None:
+    """Set weights and bias to zero, after they were drawn: other layers keep their initial weights."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
