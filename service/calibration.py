@@ -19,10 +19,9 @@ import torch
 from torch import nn
 
 from trainer.data import Batches, Dataset
-from trainer.diffusion.process import training_levels
 from trainer.evaluation.evaluator import generate
 from trainer.evaluation.protocol import Generation
-from trainer.loop import build_network
+from trainer.learner import Learner
 from trainer.trial import TrialSpec
 
 _TRAIN_S, _GENERATE_S = 1.2, 0.6
@@ -88,30 +87,28 @@ def _identity(trial: TrialSpec, device: str, threads: int) -> str:
 def _measure(trial: TrialSpec, dataset: Dataset, device: str, threads: int) -> Speed:
     with _threads(threads):
         on_device = dataset.to(torch.device(device))
-        network = build_network(trial, dataset.shape).to(torch.device(device))
-        per_image = _train_cost(trial, on_device, network)
+        learner = Learner(trial, dataset).to(torch.device(device))
+        network = learner.network
+        per_image = _train_cost(trial, on_device, learner)
         full = _generation_cost(trial, on_device, network, trial.evaluation.full)
         rung = trial.evaluation.rung
         cheap = _generation_cost(trial, on_device, network, rung) if rung is not None else 0.0
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    parameters = sum(parameter.numel() for parameter in learner.parameters())
     return Speed(per_image, full, cheap, parameters, device)
 
 
-def _train_cost(trial: TrialSpec, dataset: Dataset, network: nn.Module) -> float:
+def _train_cost(trial: TrialSpec, dataset: Dataset, learner: Learner) -> float:
     """Seconds per image of real steps: batch, noise, loss, backward, optimizer."""
     size = min(trial.train.microbatch or trial.train.batch_size, trial.train.batch_size)
-    batches, optimizer = Batches(dataset, 0), trial.optimizer.build(network)
+    batches, optimizer = Batches(dataset, 0), trial.optimizer.build(learner)
     device = dataset.examples.device
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=trial.train.precision == "bf16")
-    generator = torch.Generator().manual_seed(0)
 
     def step(number: int) -> None:
-        x0 = batches.get(number * size, size)
-        u = torch.rand(size, generator=generator, dtype=torch.float64).to(device)
-        eps = torch.randn(x0.shape, generator=generator).to(device)
+        first = number * size
+        index = torch.arange(first, first + size, device=device)
         with autocast:
-            levels = training_levels(trial.diffusion, u)
-            loss = trial.diffusion.loss(network, x0, eps, levels).mean()
+            loss = learner(batches.get(first, size), index, batches.labels(first, size)).mean()
         torch.autograd.backward(loss)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -128,7 +125,9 @@ def _generation_cost(
     short = generation.model_copy(update={"steps": steps, "images": count})
 
     def once(number: int) -> None:  # noqa: ARG001
-        generate(network.eval(), trial.diffusion, dataset, short, range(count), 0)
+        generate(
+            network.eval(), trial.diffusion, dataset, short, range(count), 0, trial.model.classes
+        )
 
     each = _seconds(once, _GENERATE_S, dataset.examples.device.type) / (count * steps)
     return each * generation.images * generation.steps

@@ -18,7 +18,7 @@ from service.shape import child, elsewhere
 from service.wording import leading_path, shown
 from service.yaml_source import Keys, Source, missing_file, parse, read
 from trainer.errors import UserError
-from trainer.loop import build_network
+from trainer.learner import build_network
 from trainer.trial import TrialSpec
 
 _SINGLE_KEYED = ("set", "arms", "axes", "zip")

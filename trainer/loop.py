@@ -19,14 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer import state as checkpoint
 from trainer.data import Batches
-from trainer.diffusion.process import training_levels
-from trainer.diffusion.timestep import spread
 from trainer.distributed import World, best_device
 from trainer.ema import Average
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.picture import save_samples
-from trainer.randomness import Stream, derive
+from trainer.learner import Learner
+from trainer.randomness import derive
 from trainer.report import Report, Result, append_report, rewind_reports, write_result
 from trainer.trial import TrialSpec
 
@@ -66,23 +65,23 @@ def train(
     share, slices = _slices(trial, world)
     torch.backends.cudnn.deterministic = True  # resuming is exact to the last bit, on any device
     dataset = trial.data.load(data_root).to(on)
-    network = build_network(trial, dataset.shape).to(on)
-    average = Average(trial.ema, network, copy.deepcopy(network))
-    optimizer = trial.optimizer.build(network)
-    evaluator = Evaluator(trial.evaluation, trial.diffusion, dataset, cache)
+    learner = Learner(trial, dataset).to(on)
+    average = Average(trial.ema, learner.network, copy.deepcopy(learner.network))
+    optimizer = trial.optimizer.build(learner)
+    evaluator = Evaluator(trial.evaluation, trial.diffusion, dataset, cache, trial.model.classes)
     directory.mkdir(parents=True, exist_ok=True)
 
     saved, notes = checkpoint.load_newest(directory, on)
     world.barrier()
-    progress = _restore(saved, network, average, optimizer) if saved else _Progress()
+    progress = _restore(saved, learner, average, optimizer) if saved else _Progress()
     if world.first:
         rewind_reports(directory, progress.images)
 
     batches = Batches(dataset, trial.seed)
-    eps_stream, time_stream = Stream(trial.seed, "train/eps"), Stream(trial.seed, "train/time")
-    forward: nn.Module = torch.compile(network) if trial.train.compile else network  # type: ignore[assignment]
-    if world.size > 1:
-        forward = DistributedDataParallel(forward)
+    if trial.train.compile:
+        learner.network.compile()
+    shared = DistributedDataParallel(learner) if world.size > 1 else None
+    forward = shared or learner
     autocast = torch.autocast(on.type, torch.bfloat16, enabled=trial.train.precision == "bf16")
     batch_size, total = trial.train.batch_size, trial.total_images()
     points = [point for point in trial.evaluation_points() if point > progress.images]
@@ -96,7 +95,7 @@ def train(
     while points:
         step = progress.images // batch_size
         first = progress.images + world.rank * share
-        if _has_dropout(network):
+        if _has_dropout(learner):
             torch.manual_seed(derive(trial.seed, f"train/dropout/{first}"))
         rate = trial.optimizer.lr * trial.optimizer.lr_schedule.factor(
             progress.images + batch_size, total
@@ -106,17 +105,15 @@ def train(
         batch_loss = torch.zeros((), device=on)
         for i, (start, count) in enumerate(slices):
             index = torch.arange(first + start, first + start + count, device=on)
-            x0 = batches.get(first + start, count)
-            eps = eps_stream.normal(index, dataset.shape)
-            levels = training_levels(trial.diffusion, _times(trial, time_stream, index))
-            last = i == len(slices) - 1
-            with contextlib.nullcontext() if last or world.size == 1 else forward.no_sync():  # type: ignore[operator]
+            x0, labels = batches.get(first + start, count), batches.labels(first + start, count)
+            partial = shared is not None and i < len(slices) - 1
+            with shared.no_sync() if shared and partial else contextlib.nullcontext():
                 with autocast:
-                    loss = trial.diffusion.loss(forward, x0, eps, levels).sum() / share
-                loss.backward()  # type: ignore[no-untyped-call]
+                    loss = forward(x0, index, labels).sum() / share
+                loss.backward()
             batch_loss += loss.detach()
         if trial.optimizer.grad_clip is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), trial.optimizer.grad_clip, foreach=True)
+            nn.utils.clip_grad_norm_(learner.parameters(), trial.optimizer.grad_clip, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update()
@@ -138,7 +135,7 @@ def train(
         if failure is None and progress.images != points[0]:
             if world.first and (began := time.perf_counter()) > save_due:
                 checkpoint.save(
-                    directory, progress.images, _state(progress, network, average, optimizer)
+                    directory, progress.images, _state(progress, learner, average, optimizer)
                 )
                 written = time.perf_counter()
                 save_due = written + max(checkpoint_every_s, 50.0 * (written - began))
@@ -173,10 +170,10 @@ def train(
         if world.first:
             append_report(directory, report)
             checkpoint.save(
-                directory, progress.images, _state(progress, network, average, optimizer)
+                directory, progress.images, _state(progress, learner, average, optimizer)
             )
             if done:
-                write_result(directory, _result(report, progress, evaluator, network))
+                write_result(directory, _result(report, progress, evaluator, learner))
         world.barrier()
         yield report
         points = [] if done else points[1:]
@@ -184,19 +181,6 @@ def train(
         mark = time.perf_counter()
         save_due = max(save_due, mark + checkpoint_every_s)
         mark_images = progress.images
-
-
-def build_network(trial: TrialSpec, shape: tuple[int, ...]) -> nn.Module:
-    """The trial's network with its initial weights: the same for every trial of equal seed and model.
-
-    Raises UserError when the model does not fit data of this shape.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(trial.seed, "init"))
-        try:
-            return trial.model.build(shape)
-        except ValueError as error:
-            raise UserError(str(error)) from None
 
 
 def _slices(trial: TrialSpec, world: World) -> tuple[int, list[tuple[int, int]]]:
@@ -209,13 +193,6 @@ def _slices(trial: TrialSpec, world: World) -> tuple[int, list[tuple[int, int]]]
     share = batch // world.size
     micro = min(trial.train.microbatch or share, share)
     return share, [(start, min(micro, share - start)) for start in range(0, share, micro)]
-
-
-def _times(trial: TrialSpec, stream: Stream, index: Tensor) -> Tensor:
-    """The uniform u behind each example's noise level, float64 in (0, 1)."""
-    draw = trial.diffusion.timesteps.draw
-    source = index - index % 2 if draw == "antithetic" else index
-    return spread(stream.uniform(source), index, trial.train.batch_size, draw)
 
 
 def _due(trial: TrialSpec, progress: _Progress) -> list[Literal["full", "rung"]]:
@@ -253,11 +230,11 @@ def _has_dropout(network: nn.Module) -> bool:
 
 
 def _state(
-    progress: _Progress, network: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+    progress: _Progress, learner: Learner, average: Average, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     return {
         "progress": vars(progress),
-        "network": network.state_dict(),
+        "learner": learner.state_dict(),
         "average": average.network.state_dict(),
         "updates": average.updates,
         "optimizer": optimizer.state_dict(),
@@ -265,18 +242,16 @@ def _state(
 
 
 def _restore(
-    saved: dict[str, Any], network: nn.Module, average: Average, optimizer: torch.optim.Optimizer
+    saved: dict[str, Any], learner: Learner, average: Average, optimizer: torch.optim.Optimizer
 ) -> _Progress:
-    network.load_state_dict(saved["network"])
+    learner.load_state_dict(saved["learner"])
     average.network.load_state_dict(saved["average"])
     average.updates = saved["updates"]
     optimizer.load_state_dict(saved["optimizer"])
     return _Progress(**saved["progress"])
 
 
-def _result(
-    report: Report, progress: _Progress, evaluator: Evaluator, network: nn.Module
-) -> Result:
+def _result(report: Report, progress: _Progress, evaluator: Evaluator, learner: Learner) -> Result:
     return Result(
         status="finished" if report.failure is None else "diverged",
         reason=report.failure,
@@ -286,5 +261,5 @@ def _result(
         seconds=progress.seconds,
         eval_seconds=progress.eval_seconds,
         protocol=evaluator.protocols(),
-        parameters=sum(p.numel() for p in network.parameters()),
+        parameters=sum(p.numel() for p in learner.parameters()),
     )

@@ -28,6 +28,8 @@ class Train(Spec):
     """bf16: automatic mixed precision of forward and backward; weights and optimizer stay fp32."""
     compile: bool = False
     """torch.compile the network: pays off from some thousand steps on."""
+    label_dropout: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of labels hidden from a network with `classes`, as classifier-free guidance needs (0.1 is usual)."""
     log_every_kimg: PositiveFloat | None = None
     """Spacing of the points of `train/loss`; null: a hundred over the budget."""
 
@@ -58,7 +60,14 @@ class TrialSpec(Spec):
             raise ValueError(
                 f"train.kimg: {self.train.kimg:g} is less than one batch of {self.train.batch_size}"
             )
+        if self.train.label_dropout and self.model.classes is None:
+            raise ValueError("train.label_dropout: the network has no labels; set model.classes")
         for name, generation in (("full", self.evaluation.full), ("rung", self.evaluation.rung)):
+            if generation and generation.guidance and self.train.label_dropout == 0.0:
+                raise ValueError(
+                    f"evaluation.{name}.guidance: compares with the network without label, which is never "
+                    "trained at train.label_dropout: 0; set it to 0.1"
+                )
             own = self.diffusion.schedule.steps
             if generation and generation.grid is None and own and generation.steps > own:
                 raise ValueError(

@@ -18,7 +18,8 @@ from diffusers.training_utils import EMAModel
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from trainer.loop import build_network, train
+from trainer.learner import build_network
+from trainer.loop import train
 from trainer.trial import TrialSpec
 
 ROUNDS = 6

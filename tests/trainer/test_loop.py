@@ -13,7 +13,11 @@ import pytest
 import torch
 
 from trainer.errors import UserError
-from trainer.loop import build_network, train
+from trainer.evaluation.evaluator import generate
+from trainer.evaluation.protocol import Generation
+from trainer.learner import build_network
+from trainer.loop import train
+from trainer.randomness import Stream
 from trainer.report import Report, read_reports, read_result
 from trainer.trial import TrialSpec
 
@@ -47,7 +51,7 @@ def numbers(reports: list[Report]) -> list[Any]:
 def weights(directory: Path) -> dict[str, torch.Tensor]:
     newest = sorted(directory.glob("checkpoint-*"))[-1]
     state = torch.load(newest / "state.pt", weights_only=True)
-    return {**state["network"], **{f"ema.{k}": v for k, v in state["average"].items()}}
+    return {**state["learner"], **{f"ema.{k}": v for k, v in state["average"].items()}}
 
 
 def test_curves_fall_and_the_result_is_written(toy: dict[str, Any], tmp_path: Path) -> None:
@@ -117,6 +121,7 @@ from pathlib import Path
 from trainer.trial import TrialSpec
 from trainer import state
 from trainer.loop import train
+from trainer.randomness import Stream
 keep, count = state.save, 0
 def save(*arguments):
     global count
@@ -216,3 +221,73 @@ def test_torchrun_sees_the_same_examples(toy: dict[str, Any], tmp_path: Path, wo
     for a, b in zip(alone, together, strict=True):
         assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-4)
         assert a.metrics["rung/fid"] == pytest.approx(b.metrics["rung/fid"], rel=2e-3)
+
+
+def test_labels_condition_and_guide(toy: dict[str, Any], tmp_path: Path) -> None:
+    """Label dropout is really applied, and guidance moves samples towards their class's mode."""
+    labelled = trial(
+        toy,
+        model={"kind": "mlp", "width": 64, "depth": 2, "classes": 8},
+        train={"kimg": 64.0, "batch_size": 64, "label_dropout": 0.2},
+        evaluation__evaluations=1,
+    )
+    run(labelled, tmp_path / "a")
+    dataset = labelled.data.load(Path())
+    network = build_network(labelled, dataset.shape)
+    initial = {name: value.clone() for name, value in network.state_dict().items()}
+    newest = sorted((tmp_path / "a").glob("checkpoint-*"))[-1]
+    network.load_state_dict(torch.load(newest / "state.pt", weights_only=True)["average"])
+    embedded = next(name for name in initial if "labels" in name)
+    moved = (network.state_dict()[embedded] != initial[embedded]).any(1)
+    assert moved.all(), "every label, and the hidden one, was trained"
+    x = {
+        scale: generate(
+            network,
+            labelled.diffusion,
+            dataset,
+            Generation.model_validate({"images": 256, "steps": 12, "guidance": {"scale": scale}}),
+            range(256),
+            0,
+            classes=8,
+        )
+        for scale in (0.0, 2.0)
+    }
+    rows = (Stream(0, "generate/label").uniform(torch.arange(256)) * len(dataset)).long()
+    assert dataset.labels is not None
+    means = torch.stack([dataset.examples[dataset.labels == c].mean(0) for c in range(8)])
+    hits = {
+        scale: (torch.cdist(v, means).argmin(1) == dataset.labels[rows]) for scale, v in x.items()
+    }
+    # eight modes: chance is 1/8
+    assert float(hits[0.0].float().mean()) > 0.9
+    assert not torch.equal(x[0.0], x[2.0])
+
+
+def test_label_options_that_cannot_work_are_refused(toy: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"set model\.classes"):
+        trial(toy, train__label_dropout=0.1)
+    with pytest.raises(ValueError, match=r"evaluation\.full\.guidance: .*set it to 0\.1"):
+        trial(toy, model__classes=8, evaluation__full__guidance={"scale": 1.0})
+    with pytest.raises(UserError, match="3 is too few, the data has 8 classes"):
+        run(trial(toy, model__classes=3), tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "diffusion",
+    [
+        {"objective": {"kind": "hybrid"}},
+        {"objective": {"kind": "learned_uncertainty"}},
+        {"prediction": {"kind": "both"}},
+        {"timesteps": {"kind": "uniform", "draw": "antithetic"}},
+    ],
+)
+def test_members_with_more_outputs_or_weights_train_and_resume(
+    toy: dict[str, Any], tmp_path: Path, diffusion: dict[str, Any]
+) -> None:
+    spec = trial(toy, diffusion=diffusion)
+    whole = run(spec, tmp_path / "whole")
+    loop = train(spec, tmp_path / "cut", cache=tmp_path / "cache", device="cpu")
+    next(loop)
+    loop.close()
+    run(spec, tmp_path / "cut")
+    assert numbers(read_reports(tmp_path / "cut")) == numbers(whole)

@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     ),
     "ddpm": UNet(layout="ddpm", channels=(8, 16), blocks=1, groups=4, attention=(1,)),
     "ddpm-residual": UNet(
-        layout="ddpm", channels=(8, 12), groups=4, attention=(1,), heads=2, scale_shift=True,
+        layout="ddpm", channels=(8, 12), blocks=(1, 2), groups=4, attention=(1,), heads=2, scale_shift=True,
         resample="residual", attention_after_resample=True,
     ),
     "dit": DiT(width=16, depth=2, heads=2),
@@ -217,7 +217,12 @@ def test_improved_diffusion_and_p2_sizes(entry: dict[str, Any]) -> None:
     assert count(on_meta(spec, (3, size, size), out)) == entry["outputs"]["n_params"] + null_row
 
 
-def test_v_diffusion_and_dit_sizes() -> None:
+def test_other_published_sizes() -> None:
+    diffsched = UNet(
+        **{**PUBLISHED, "scale_shift": False}, channels=(128, 128, 256, 256, 512, 512),
+        attention=(4,), head_width=8, embedding=128,
+    )  # fmt: skip
+    assert count(on_meta(diffsched, (3, 64, 64))) == 113_673_219  # diffusers' UNet2DModel
     cifar = UNet(
         **PUBLISHED, channels=(256, 256, 256), blocks=3, attention=(1, 2), heads=1, embedding=256,
         resample="residual", attention_after_resample=True, dropout=0.2, classes=10,
@@ -254,7 +259,7 @@ def test_ddpm_layout_computes_what_the_published_network_computes(entry: dict[st
     timesteps = torch.tensor(entry["inputs"]["timesteps"], dtype=torch.float64)
     expected = torch.tensor(entry["outputs"]["output"], dtype=torch.float64)
     # their sinusoids are computed in float32, whose phase of 700 is rounded at 3e-5
-    torch.testing.assert_close(network(x, timesteps / 1000.0), expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(network(x, timesteps / 1000.0), expected, rtol=1e-9, atol=1e-12)
 
 
 def by_kind_then_head(rows: Tensor, heads: int) -> Tensor:
@@ -279,6 +284,7 @@ def test_sinusoids_are_the_published_ones(entry: dict[str, Any]) -> None:
     ("model", "message"),
     [
         ({"kind": "unet", "channels": [12], "groups": 8}, "channels: 12 is not a multiple"),
+        ({"kind": "unet", "blocks": [1, 2]}, "blocks: 2 numbers for 3 levels"),
         ({"kind": "unet", "attention": [3]}, "attention: level 3 does not exist"),
         ({"kind": "unet", "attention": [0], "heads": 3}, "heads: 3 does not divide 64"),
         ({"kind": "unet", "layout": "ddpm", "head_width": 48}, "head_width: 48 does not divide"),

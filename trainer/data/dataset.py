@@ -76,6 +76,12 @@ class Batches:
             x0 = torch.where(mirrored, x0.flip(-1), x0)
         return x0
 
+    def labels(self, first: int, count: int) -> Tensor | None:
+        """Labels [count] of the same examples, if the data has any."""
+        if self.dataset.labels is None:
+            return None
+        return self.dataset.labels[self.rows(first, count)]
+
     def rows(self, first: int, count: int) -> Tensor:
         """Rows of the data set that those examples read [count]; every epoch visits each row once."""
         size, stop = len(self.dataset), first + count

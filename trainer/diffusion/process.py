@@ -141,14 +141,12 @@ class Diffusion(Spec):
     def _split(self, output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
         """The prediction's channels and the objective's, which stand last."""
         extra = self.objective.extra_channels(channels)
-        if extra == 0:
-            return output, None
-        if output.shape[1] <= extra:
+        if output.shape[1] != self.output_channels(channels):
             raise ValueError(
                 f"the network has {output.shape[1]} output channels, objective {self.objective.kind} "
-                f"needs {self.output_channels(channels)}"
+                f"needs {self.output_channels(channels)} with prediction {self.prediction.kind}"
             )
-        return output[:, :-extra], output[:, -extra:]
+        return (output, None) if extra == 0 else (output[:, :-extra], output[:, -extra:])
 
 
 class NetworkDenoiser:

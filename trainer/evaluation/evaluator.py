@@ -11,6 +11,7 @@ from torch import Tensor
 
 from trainer.data import Dataset
 from trainer.diffusion.process import Diffusion, Network
+from trainer.diffusion.solver import Denoiser
 from trainer.distributed import World
 from trainer.evaluation.metric import Moments, Reference, frechet_distance, kernel_distance
 from trainer.evaluation.protocol import Evaluation, Generation
@@ -34,9 +35,15 @@ class Evaluator:
     """The extractor and the reference of one trial, ready to measure."""
 
     def __init__(
-        self, spec: Evaluation, diffusion: Diffusion, dataset: Dataset, cache: Path
+        self,
+        spec: Evaluation,
+        diffusion: Diffusion,
+        dataset: Dataset,
+        cache: Path,
+        classes: int | None = None,
     ) -> None:
         self.spec = spec
+        self.classes = classes
         self.diffusion = diffusion
         self.dataset = dataset
         self.extract, weights = spec.features.build(dataset, cache)
@@ -103,8 +110,9 @@ class Evaluator:
         mine = world.share(generation.images)
         for first in range(mine.start, mine.stop, self.spec.batch_size):
             index = range(first, min(first + self.spec.batch_size, mine.stop))
+            seed = self.spec.noise_seed
             yield generate(
-                network, self.diffusion, self.dataset, generation, index, self.spec.noise_seed
+                network, self.diffusion, self.dataset, generation, index, seed, self.classes
             )
 
 
@@ -116,19 +124,34 @@ def generate(
     generation: Generation,
     index: range,
     noise_seed: int,
+    classes: int | None = None,
 ) -> Tensor:
     """Samples number `index`, rounded to the data's values.
 
-    Sample i starts from the same noise in every trial of an experiment.
+    Sample i starts from the same noise, and has the same label, in every trial of an experiment. A network
+    with `classes` gets labels drawn as often as the data has them.
     """
     device = dataset.examples.device
     numbers = torch.arange(index.start, index.stop, device=device)
     start = Stream(noise_seed, "generate/start").normal(numbers, dataset.shape)
     grid = (generation.grid or diffusion.schedule).grid(generation.steps).to(device)
+    labels = None if classes is None else _labels(dataset, numbers, noise_seed)
+    denoiser: Denoiser = diffusion.denoiser(network, clip=generation.clip, labels=labels)
+    if generation.guidance is not None and classes is not None:
+        hidden = torch.full_like(numbers, classes)
+        without = diffusion.denoiser(network, clip=generation.clip, labels=hidden)
+        denoiser = generation.guidance.denoiser(denoiser, without)
     x0 = generation.solver.sample(
-        lambda x_t, level: diffusion.denoise(network, x_t, level, clip=generation.clip),
+        denoiser,
         grid,
         start,
         lambda step: Stream(noise_seed, f"generate/step/{step}").normal(numbers, dataset.shape),
     )
     return dataset.quantized(x0)
+
+
+def _labels(dataset: Dataset, numbers: Tensor, noise_seed: int) -> Tensor:
+    """The label of each sample, that of a row of the data drawn for its number."""
+    assert dataset.labels is not None
+    u = Stream(noise_seed, "generate/label").uniform(numbers)
+    return dataset.labels[(u * len(dataset)).long()]

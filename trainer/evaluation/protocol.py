@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.schedule import AnySchedule, LogLinear
 from trainer.diffusion.solver import AnySolver, DPMpp2M
 from trainer.evaluation.features import AnyFeatures, Classifier
@@ -31,6 +32,8 @@ class Generation(Spec):
     grid: AnySchedule | None = LogLinear(log_snr_max=9.0, log_snr_min=-9.0)
     """Any schedule serves as grid; null: the trial's own schedule. The default is uniform in log-SNR, as the
     multistep solver needs, within what every published schedule trains, and equal for all cells."""
+    guidance: Guidance | None = None
+    """Classifier-free guidance of a network with labels; null: the labels alone."""
     clip: bool = True
     """Clip x0_hat to [-1, 1] at every step."""
 

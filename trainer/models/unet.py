@@ -23,8 +23,8 @@ class UNet(Spec):
     the identity."""
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 128)
     """Width of each resolution level, finest first."""
-    blocks: PositiveInt = 2
-    """Residual blocks per level."""
+    blocks: PositiveInt | tuple[PositiveInt, ...] = 2
+    """Residual blocks per level: one number for all, or one for each."""
     attention: tuple[int, ...] = ()
     """Levels (0 is the finest) that have self-attention."""
     heads: PositiveInt | None = None
@@ -53,6 +53,10 @@ class UNet(Spec):
         for width in self.channels:
             if width % self.groups:
                 raise ValueError(f"channels: {width} is not a multiple of groups: {self.groups}")
+        if len(self.depths()) != len(self.channels):
+            raise ValueError(
+                f"blocks: {len(self.depths())} numbers for {len(self.channels)} levels"
+            )
         middle = [len(self.channels) - 1] if self.layout == "ddpm" else []
         for level in [*self.attention, *middle]:
             if not 0 <= level < len(self.channels):
@@ -87,6 +91,12 @@ class UNet(Spec):
         network = _Compact if self.layout == "compact" else _DDPM
         return network(self, shape[0], output_channels or shape[0])
 
+    def depths(self) -> tuple[int, ...]:
+        """Residual blocks of each level."""
+        return (
+            self.blocks if isinstance(self.blocks, tuple) else (self.blocks,) * len(self.channels)
+        )
+
     def embedded(self) -> int:
         """Width of the embedded noise level."""
         return self.embedding_multiplier * self.embedding
@@ -116,12 +126,12 @@ class _Compact(nn.Module):
 
     def __init__(self, spec: UNet, inward: int, out: int) -> None:
         super().__init__()
-        widths, style = spec.channels, spec.style()
+        widths, depths, style = spec.channels, spec.depths(), spec.style()
         self.embed = NoiseLevelEmbedding(spec.embedding, spec.embedded(), classes=spec.classes)
         self.inward = nn.Conv2d(inward, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
             nn.ModuleList(
-                Block(style, w, w, attention=i in spec.attention) for _ in range(spec.blocks)
+                Block(style, w, w, attention=i in spec.attention) for _ in range(depths[i])
             )
             for i, w in enumerate(widths)
         )
@@ -133,7 +143,7 @@ class _Compact(nn.Module):
         )
         self.up = nn.ModuleList(
             nn.ModuleList(
-                Block(style, 2 * w, w, attention=i in spec.attention) for _ in range(spec.blocks)
+                Block(style, 2 * w, w, attention=i in spec.attention) for _ in range(depths[i])
             )
             for i, w in enumerate(widths)
         )
@@ -168,14 +178,15 @@ class _DDPM(nn.Module):
 
     def __init__(self, spec: UNet, inward: int, out: int) -> None:
         super().__init__()
-        style, coarsest, width = spec.style(), len(spec.channels) - 1, spec.channels[0]
+        style, depths = spec.style(), spec.depths()
+        coarsest, width = len(depths) - 1, spec.channels[0]
         self.embed = NoiseLevelEmbedding(
             spec.embedding, spec.embedded(), classes=spec.classes, last=False
         )
         self.inward = nn.Conv2d(inward, width, 3, padding=1)
         self.down, kept = nn.ModuleList(), [width]
         for level, wide in enumerate(spec.channels):
-            for _ in range(spec.blocks):
+            for _ in range(depths[level]):
                 self.down.append(Block(style, width, wide, attention=level in spec.attention))
                 width = wide
                 kept.append(width)
@@ -190,7 +201,7 @@ class _DDPM(nn.Module):
         """Whether each module of the up path reads an output of the down path."""
         for level in range(coarsest, -1, -1):
             wide, attends = spec.channels[level], level in spec.attention
-            for _ in range(spec.blocks + 1):
+            for _ in range(depths[level] + 1):
                 self.up.append(Block(style, width + kept.pop(), wide, attention=attends))
                 width = wide
                 self.reads.append(True)

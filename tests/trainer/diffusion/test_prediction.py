@@ -131,6 +131,11 @@ def test_both_needs_two_heads() -> None:
     assert Diffusion(prediction=prediction.Both()).output_channels(3) == 6
     with pytest.raises(ValueError, match="two heads"):
         prediction.Both().merged(torch.zeros(2, 3, 4), torch.zeros(2))
+    cell, x = Diffusion(prediction=prediction.Both()), torch.zeros(5, 2)
+    with pytest.raises(
+        ValueError, match="2 output channels, objective mse needs 4 with prediction both"
+    ):
+        cell.denoise(lambda x, _: x, x, torch.zeros(5))
 
 
 def test_both_denoises_with_a_network_of_two_heads() -> None:

@@ -1,0 +1,78 @@
+"""What learns in a trial? The network, and whatever the objective trains beside it; called, it gives the losses."""
+
+import torch
+from torch import Tensor, nn
+
+from trainer.data import Dataset
+from trainer.diffusion.guidance import LabelDropout
+from trainer.diffusion.process import training_levels
+from trainer.diffusion.timestep import spread
+from trainer.errors import UserError
+from trainer.randomness import Stream, derive
+from trainer.trial import TrialSpec
+
+
+class Learner(nn.Module):
+    """Network and objective of one trial: x0 and the examples' global indices in, their losses out.
+
+    All randomness is drawn here, from the trial's streams, as a function of the global index.
+    """
+
+    def __init__(self, trial: TrialSpec, dataset: Dataset) -> None:
+        super().__init__()
+        self.trial = trial
+        self.network = build_network(trial, dataset.shape)
+        self.part = trial.diffusion.objective.build()
+        _check_labels(trial, dataset)
+        self._eps = Stream(trial.seed, "train/eps")
+        self._time = Stream(trial.seed, "train/time")
+        self._hide = Stream(trial.seed, "train/label_dropout")
+
+    def forward(self, x0: Tensor, index: Tensor, labels: Tensor | None) -> Tensor:
+        """Loss of each example [B] for x0 [B, ...], global index [B] and labels [B] if the data has any."""
+        diffusion = self.trial.diffusion
+        eps = self._eps.normal(index, tuple(x0.shape[1:]))
+        log_snr = training_levels(diffusion, self._u(index))
+        return diffusion.loss(
+            self.network, x0, eps, log_snr, labels=self._shown(labels, index), part=self.part
+        )
+
+    def _u(self, index: Tensor) -> Tensor:
+        """The uniform number behind each example's noise level, float64 in (0, 1)."""
+        draw = self.trial.diffusion.timesteps.draw
+        source = index - index % 2 if draw == "antithetic" else index
+        return spread(self._time.uniform(source), index, self.trial.train.batch_size, draw)
+
+    def _shown(self, labels: Tensor | None, index: Tensor) -> Tensor | None:
+        """Labels as the network sees them: hidden at random for classifier-free guidance."""
+        classes, rate = self.trial.model.classes, self.trial.train.label_dropout
+        if classes is None or labels is None:
+            return None
+        return LabelDropout(rate=rate).apply(labels, self._hide.uniform(index), classes)
+
+
+def build_network(trial: TrialSpec, shape: tuple[int, ...]) -> nn.Module:
+    """The trial's network with its initial weights: the same for every trial of equal seed and model.
+
+    Raises UserError when the model does not fit data of this shape.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(trial.seed, "init"))
+        try:
+            return trial.model.build(shape, trial.diffusion.output_channels(shape[0]))
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+
+def _check_labels(trial: TrialSpec, dataset: Dataset) -> None:
+    classes = trial.model.classes
+    if classes is None:
+        return
+    if dataset.labels is None:
+        raise UserError(
+            "model.classes: the data has no labels: put images into one sub-folder per class, or leave "
+            "classes out"
+        )
+    found = int(dataset.labels.max()) + 1
+    if found > classes:
+        raise UserError(f"model.classes: {classes} is too few, the data has {found} classes")
