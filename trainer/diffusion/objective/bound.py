@@ -148,3 +148,7 @@ class Hybrid(_Chained):
             raise ValueError(
                 "objective.steps: hybrid needs a chain; give objective.steps or schedule.steps"
             )
+
+
+BoundObjectives = Hybrid | VLB
+"""The members in this file. A new objective is one class above and one name here."""

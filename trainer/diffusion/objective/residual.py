@@ -133,3 +133,7 @@ def cosine_basis(n: int) -> Tensor:
     basis = torch.cos(math.pi * k * (2.0 * i + 1.0) / (2.0 * n)) * math.sqrt(2.0 / n)
     basis[0] /= math.sqrt(2.0)
     return basis
+
+
+ResidualObjectives = MSE | Huber | Multiscale | Gaussian | LearnedUncertainty
+"""The members in this file. A new objective is one class above and one name here."""

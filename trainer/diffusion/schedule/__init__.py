@@ -1,6 +1,6 @@
 """How noisy is time t? A schedule maps t in [0, 1] (0 is data, 1 is noise) to log-SNR, and back.
 
-The union at the bottom is the only list of the members. The two members that stand here wrap another one.
+Each file lists its members at its bottom; here the lists are joined. The two members that stand here wrap another one.
 """
 
 import math
@@ -11,73 +11,20 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from trainer.diffusion.log_snr import alpha, sigma
-from trainer.diffusion.schedule.base import (
-    LOG_SNR_LIMIT as LOG_SNR_LIMIT,
-)
-from trainer.diffusion.schedule.base import (
-    Schedule as Schedule,
-)
-from trainer.diffusion.schedule.beta import (
-    ConstantBeta,
-    Hyperbolic,
-    Legacy,
-    LinearBeta,
-    ScaledLinearBeta,
-)
-from trainer.diffusion.schedule.cosine import (
-    GVP,
-    CosineEnds,
-    CosSquared,
-    InterpolatedCosine,
-    ShiftedCosine,
-)
-from trainer.diffusion.schedule.cosine import (
-    Cosine as Cosine,
-)
-from trainer.diffusion.schedule.level import (
-    Interpolant,
-    Laplace,
-    LinearSignal,
-    Sigmoid,
-)
-from trainer.diffusion.schedule.level import (
-    LogLinear as LogLinear,
-)
+from trainer.diffusion.schedule.base import LOG_SNR_LIMIT as LOG_SNR_LIMIT
+from trainer.diffusion.schedule.base import Schedule as Schedule
+from trainer.diffusion.schedule.beta import *  # noqa: F403
+from trainer.diffusion.schedule.beta import BetaSchedules, LinearBeta
+from trainer.diffusion.schedule.cosine import *  # noqa: F403
+from trainer.diffusion.schedule.cosine import CircleSchedules, Cosine
+from trainer.diffusion.schedule.level import *  # noqa: F403
+from trainer.diffusion.schedule.level import LevelSchedules
 from trainer.diffusion.schedule.respacing import kept
-from trainer.diffusion.schedule.sde import (
-    VESDE,
-    VP,
-    VPSDE,
-    Exponential,
-    Karras,
-    Polyexponential,
-)
+from trainer.diffusion.schedule.sde import *  # noqa: F403
+from trainer.diffusion.schedule.sde import SDESchedules
 
-Curve = (
-    LinearBeta
-    | ScaledLinearBeta
-    | ConstantBeta
-    | Hyperbolic
-    | Legacy
-    | Cosine
-    | CosSquared
-    | CosineEnds
-    | ShiftedCosine
-    | InterpolatedCosine
-    | GVP
-    | Sigmoid
-    | LinearSignal
-    | LogLinear
-    | Laplace
-    | Interpolant
-    | VPSDE
-    | VESDE
-    | VP
-    | Karras
-    | Exponential
-    | Polyexponential
-)
-"""The members of the family. A new schedule is one class and one name here."""
+Curve = BetaSchedules | CircleSchedules | LevelSchedules | SDESchedules
+"""The members of the family, each listed once, at the bottom of the file where it is written."""
 
 
 class Modified(Schedule):

@@ -203,3 +203,7 @@ class Legacy(Schedule):
         for n in range(30, 1, -1):
             series = series * z + 1.0 / (n * (n - 1))
         return 1000.0 * (start / rise * series * z * z - t * math.log(start))
+
+
+BetaSchedules = LinearBeta | ScaledLinearBeta | ConstantBeta | Hyperbolic | Legacy
+"""The members in this file. A new schedule is one class above and one name here."""

@@ -206,3 +206,7 @@ def cosine_path(t: Tensor, high: float, low: float) -> Tensor:
 def _cosine_time(log_snr: Tensor, high: float, low: float) -> Tensor:
     start, end = math.atan(math.exp(-0.5 * high)), math.atan(math.exp(-0.5 * low))
     return (torch.atan(torch.exp(-0.5 * log_snr)) - start) / (end - start)
+
+
+CircleSchedules = Cosine | CosSquared | CosineEnds | ShiftedCosine | InterpolatedCosine | GVP
+"""The members in this file. A new schedule is one class above and one name here."""

@@ -153,3 +153,7 @@ def _log_sinh(x: Tensor) -> Tensor:
 
 def _log_cosh(x: float) -> float:
     return abs(x) + math.log1p(math.exp(-2.0 * abs(x))) - math.log(2.0)
+
+
+LevelSchedules = Sigmoid | LinearSignal | LogLinear | Laplace | Interpolant
+"""The members in this file. A new schedule is one class above and one name here."""

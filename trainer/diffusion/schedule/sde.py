@@ -167,3 +167,7 @@ class Karras(_Exploding):
 
     def _roots(self) -> tuple[float, float]:
         return self.sigma_min ** (1.0 / self.rho), self.sigma_max ** (1.0 / self.rho)
+
+
+SDESchedules = VPSDE | VESDE | VP | Karras | Exponential | Polyexponential
+"""The members in this file. A new schedule is one class above and one name here."""

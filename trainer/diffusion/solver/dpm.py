@@ -237,3 +237,7 @@ def _excess(h: float) -> float:
     if abs(h) < 1e-3:
         return h / 2.0 + h * h / 6.0 + h**3 / 24.0
     return math.expm1(h) / h - 1.0
+
+
+DPMSolvers = DPMFast | DPMAdaptive
+"""The members in this file. A new solver is one class above and one name here."""

@@ -197,3 +197,7 @@ def phi_3(h: float) -> float:
     if abs(h) < 1e-2:
         return -h / 6 + h**2 / 24 - h**3 / 120 + h**4 / 720
     return phi_2(h) / h - 0.5
+
+
+ExponentialSolvers = DPMpp2SAncestral | DPMppSDE | DPMpp2M | DPMpp2MSDE | DPMpp3MSDE
+"""The members in this file. A new solver is one class above and one name here."""

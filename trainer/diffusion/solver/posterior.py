@@ -94,3 +94,7 @@ def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
 
 def _scalar(value: Tensor | float, like: Tensor) -> Tensor | float:
     return value.to(like) if isinstance(value, Tensor) else value
+
+
+PosteriorSolvers = DDPM | DDIM
+"""The members in this file. A new solver is one class above and one name here."""

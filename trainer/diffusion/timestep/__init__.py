@@ -1,6 +1,6 @@
 """Where does training look? A timestep sampler is a quantile: uniform u in (0, 1) to log-SNR.
 
-The union at the bottom is the only list of the members. The two members that stand here combine others.
+Each file lists its members at its bottom; here the lists are joined. Two members that stand here combine others.
 """
 
 from typing import Annotated, Literal
@@ -16,17 +16,10 @@ from trainer.diffusion.timestep.base import LevelLaw as LevelLaw
 from trainer.diffusion.timestep.base import TimeLaw as TimeLaw
 from trainer.diffusion.timestep.base import TimestepSampler as TimestepSampler
 from trainer.diffusion.timestep.base import spread as spread
-from trainer.diffusion.timestep.level import (
-    CosineInterpolated,
-    Laplace,
-    LogLogistic,
-    LogNormal,
-    LogUniform,
-    SplitLogNormal,
-    VDiffusion,
-)
-from trainer.diffusion.timestep.time import Beta, CosMap, LogitNormal, Mode, Speed
-from trainer.diffusion.timestep.time import Uniform as Uniform
+from trainer.diffusion.timestep.level import *  # noqa: F403
+from trainer.diffusion.timestep.level import LevelLaws, LogNormal
+from trainer.diffusion.timestep.time import *  # noqa: F403
+from trainer.diffusion.timestep.time import TimeLaws, Uniform
 
 
 class P2(TimestepSampler):
@@ -70,23 +63,8 @@ class P2(TimestepSampler):
         return self._weight(cell_levels(schedule)).mean()
 
 
-Law = (
-    Uniform
-    | P2
-    | LogNormal
-    | SplitLogNormal
-    | LogLogistic
-    | LogUniform
-    | VDiffusion
-    | CosineInterpolated
-    | Laplace
-    | LogitNormal
-    | Mode
-    | CosMap
-    | Beta
-    | Speed
-)
-"""The members of the family. A new timestep sampler is one class and one name here."""
+Law = P2 | TimeLaws | LevelLaws
+"""The members of the family, each listed once, at the bottom of the file where it is written."""
 
 
 class Tilted(TimestepSampler):

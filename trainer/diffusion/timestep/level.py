@@ -288,3 +288,15 @@ def _logistic(x: float) -> float:
     if x == -math.inf:
         return 0.0
     return 1.0 / (1.0 + math.exp(-x))
+
+
+LevelLaws = (
+    LogNormal
+    | SplitLogNormal
+    | LogLogistic
+    | LogUniform
+    | VDiffusion
+    | CosineInterpolated
+    | Laplace
+)
+"""The members in this file. A new timestep sampler is one class above and one name here."""

@@ -189,3 +189,7 @@ class Beta(TimeLaw):
         return (
             math.lgamma(self.alpha) + math.lgamma(self.beta) - math.lgamma(self.alpha + self.beta)
         )
+
+
+TimeLaws = Uniform | LogitNormal | Mode | CosMap | Beta | Speed
+"""The members in this file. A new timestep sampler is one class above and one name here."""
