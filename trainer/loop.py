@@ -26,7 +26,7 @@ from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.picture import save_samples
 from trainer.learner import Learner
 from trainer.randomness import derive
-from trainer.report import Report, Result, append_report, rewind_reports, write_result
+from trainer.report import TRIAL, Report, Result, append_report, rewind_reports, write_result
 from trainer.trial import TrialSpec
 
 
@@ -76,6 +76,7 @@ def train(
     progress = _restore(saved, learner, average, optimizer) if saved else _Progress()
     if world.first:
         rewind_reports(directory, progress.images)
+        (directory / TRIAL).write_text(trial.model_dump_json(indent=1))
 
     batches = Batches(dataset, trial.seed)
     if trial.train.compile:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 REPORTS = "reports.jsonl"
 RESULT = "result.json"
+TRIAL = "trial.json"
 
 
 @dataclass(frozen=True)

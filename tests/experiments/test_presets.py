@@ -1,0 +1,164 @@
+"""Proves that every preset is a valid trial that builds at full size and trains at a reduced one.
+
+A new preset is tested by being in the folder.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from service.experiment import Experiment
+from service.yaml_source import read
+from trainer.data import ImageFolder
+from trainer.diffusion.passport import passport
+from trainer.loop import train
+from trainer.models import UNet
+from trainer.trial import TrialSpec
+
+FOLDER = Path(__file__).parents[2] / "experiments" / "presets"
+PRESETS = [pytest.param(file, id=file.stem) for file in sorted(FOLDER.glob("*.yaml"))]
+
+
+def load(file: Path) -> TrialSpec:
+    return TrialSpec.model_validate(read(file).data)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight noisy images of 8 x 8 in two classes."""
+    folder = tmp_path_factory.mktemp("images")
+    generator = torch.Generator().manual_seed(0)
+    for i in range(8):
+        file = folder / f"class{i % 2}" / f"{i}.png"
+        file.parent.mkdir(exist_ok=True)
+        pixels = torch.randint(0, 256, (8, 8, 3), generator=generator, dtype=torch.uint8)
+        Image.fromarray(pixels.numpy()).save(file)
+    return folder
+
+
+def reduced(trial: TrialSpec, images: Path) -> TrialSpec:
+    """Two steps of four tiny images through a tiny network; all that is diffusion stays as it is."""
+    values = trial.model_dump(mode="json")
+    if values["data"]["kind"] == "image_folder":
+        values["data"] |= {"path": str(images), "size": 8}
+    values["model"] |= small(values["model"])
+    values["train"] |= {"kimg": 0.008, "batch_size": 4, "microbatch": 2}
+    values["evaluation"] |= {"evaluations": 1, "features": {"kind": "pixels"}, "batch_size": 4}
+    for name in ("full", "rung"):
+        if values["evaluation"][name]:
+            values["evaluation"][name] |= {"images": 4, "steps": 2}
+    return TrialSpec.model_validate(values)
+
+
+def small(model: dict[str, Any]) -> dict[str, Any]:
+    """What makes a network of this kind small, keeping its options."""
+    if model["kind"] == "unet":
+        levels = min(len(model["channels"]), 3)
+        return {
+            "channels": [8] * levels,
+            "blocks": 1,
+            "attention": sorted({min(level, levels - 1) for level in model["attention"]}),
+            "heads": model["heads"] and min(model["heads"], 2),
+            "head_width": 4,
+            "groups": 4,
+            "embedding": 8,
+        }
+    return {"width": 16, "depth": 1, "heads": 2} if model["kind"] == "dit" else {}
+
+
+@pytest.mark.parametrize("file", PRESETS)
+def test_says_where_it_comes_from(file: Path) -> None:
+    header = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert len(header) >= 3
+    assert not any(len(line) > 120 for line in file.read_text().splitlines())
+    if isinstance(load(file).data, ImageFolder):
+        assert any(line.startswith("# Data: ") for line in header)
+        assert any("arXiv" in line for line in header)
+        assert any(line.startswith("# Deviations: ") for line in header)
+
+
+@pytest.mark.parametrize("file", PRESETS)
+def test_is_the_base_of_an_experiment(file: Path) -> None:
+    experiment = Experiment.from_mapping(
+        {"name": "one", "base": str(file), "seeds": 1, "arms": {"published": {}}}
+    )
+    (cell,) = experiment.cells
+    assert cell.trial == load(file)
+
+
+@pytest.mark.parametrize("file", PRESETS)
+def test_builds_at_full_size(file: Path) -> None:
+    trial = load(file)
+    shape = trial.data.shape
+    out = trial.diffusion.output_channels(shape[0])
+    with torch.device("meta"):
+        network = trial.model.build(shape, out)
+        y = network(torch.empty(1, *shape), torch.empty(1), torch.zeros(1, dtype=torch.int64))
+    assert y.shape == (1, out, *shape[1:])
+
+
+@pytest.mark.parametrize("file", PRESETS)
+def test_objective_is_known_without_training(file: Path) -> None:
+    card = passport(load(file).diffusion)
+    assert math.isfinite(card.effective_sample_size)
+    assert card.effective_sample_size > 0.0
+
+
+@pytest.mark.parametrize("file", PRESETS)
+def test_trains_two_steps_at_reduced_size(file: Path, images: Path, tmp_path: Path) -> None:
+    trial = reduced(load(file), images)
+    reports = list(train(trial, tmp_path / "trial", cache=tmp_path / "cache", device="cpu"))
+    last = reports[-1]
+    assert last.done
+    assert last.failure is None
+    assert last.images == 8
+    assert math.isfinite(last.metrics["train/loss"])
+    assert math.isfinite(last.metrics["eval/fid"])
+
+
+def test_the_forks_curves_differ_in_where_the_p2_weight_stands() -> None:
+    """README: both sides, so P2 at gamma 1; the two curves: one side each."""
+    diffusion = {
+        name: load(FOLDER / f"p2_fork_ffhq128_{name}.yaml").diffusion
+        for name in ("readme", "uni05", "under05")
+    }
+    sides = {
+        name: (spec.timesteps.kind == "p2", spec.weighting.kind == "p2")
+        for name, spec in diffusion.items()
+    }
+    assert sides == {"readme": (True, True), "uni05": (False, True), "under05": (True, False)}
+    level = torch.linspace(-8.0, 8.0, 33, dtype=torch.float64)
+    product = {
+        name: spec.timesteps.relative(level, spec.schedule) * spec.loss_weight(level)
+        for name, spec in diffusion.items()
+    }
+    ratio = product["uni05"] / product["under05"]
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))  # one objective, estimated twice
+    gamma = (
+        torch.log(product["readme"] / product["uni05"]).diff() / torch.log(product["uni05"]).diff()
+    )
+    torch.testing.assert_close(gamma, torch.ones_like(gamma), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("improved_diffusion_cifar10", 52_546_438),
+        ("improved_diffusion_imagenet64", 121_063_942),
+        ("improved_diffusion_imagenet64_cond", 273_049_350 + 768),  # and a row for "no label"
+        ("improved_diffusion_lsun_bedroom_lr1e-4", 113_676_678),
+        ("improved_diffusion_lsun_bedroom_lr2e-5", 113_676_678),
+        ("v_diffusion_cifar10_cond", 60_806_403),
+        ("diffsched_oxford_flowers", 113_673_219),
+    ],
+)
+def test_networks_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
+    trial = load(FOLDER / f"{name}.yaml")
+    assert isinstance(trial.model, UNet)
+    with torch.device("meta"):
+        network = trial.model.build(trial.data.shape, trial.diffusion.output_channels(3))
+    assert sum(p.numel() for p in network.parameters()) == parameters
