@@ -3,7 +3,7 @@
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor, nn
 
 from trainer.spec import Spec
@@ -34,7 +34,7 @@ class Constant(Spec):
 
 
 class InversePower(Spec):
-    """decay_n = 1 - (1 + (n - 1)/inv_gamma)^-power, at most `decay` (k-diffusion's EMAWarmup)."""
+    """decay_n = 1 - (1 + (n - 1 - start)/inv_gamma)^-power, from `least` to `decay` (k-diffusion's EMAWarmup)."""
 
     kind: Literal["inverse_power"] = "inverse_power"
     power: PositiveFloat = 2.0 / 3.0
@@ -43,11 +43,22 @@ class InversePower(Spec):
     """Updates after which the warm-up sets in."""
     decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9999
     """Largest decay."""
+    least: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Smallest decay; 0 lets the first update copy the weights."""
+    start: NonNegativeInt = 0
+    """Further updates with the smallest decay before the warm-up begins."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "InversePower":
+        if self.least > self.decay:
+            raise ValueError("least must not exceed decay")
+        return self
 
     def at(self, update: int) -> float:
-        """Decay of update 1, 2, ...; the first copies the weights."""
-        value = 1.0 - (1.0 + (update - 1) / self.inv_gamma) ** -self.power
-        return min(self.decay, value)
+        """Decay of update 1, 2, ..."""
+        age = max(0, update - 1 - self.start)
+        value = 1.0 - (1.0 + age / self.inv_gamma) ** -self.power
+        return min(self.decay, max(self.least, value))
 
 
 AnyEMA = Annotated[Ramp | Constant | InversePower, Field(discriminator="kind")]

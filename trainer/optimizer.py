@@ -4,7 +4,7 @@ import math
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 from trainer.spec import Spec
@@ -14,12 +14,24 @@ class LearningRate(Spec):
     """Factor on the learning rate after `images` of `total`, with a linear warm-up."""
 
     warmup_kimg: NonNegativeFloat = 0.0
-    """Thousands of images over which the factor rises linearly from 0."""
+    """Thousands of images over which the factor rises linearly from 0, or its time constant if exponential."""
+    warmup: Literal["linear", "exponential"] = "linear"
+    """`linear`: images/warmup; `exponential`: 1 - exp(-images/warmup), k-diffusion's 1 - w^updates."""
 
     def factor(self, images: float, total: float) -> float:
         """Warm-up times decay; `images` counts those seen when the update is made."""
-        warm = min(1.0, images / (1000.0 * self.warmup_kimg)) if self.warmup_kimg else 1.0
-        return warm * self.decay(min(1.0, images / total))
+        return self.warm(images) * self.decayed(images, total)
+
+    def warm(self, images: float) -> float:
+        """The warm-up alone, from 0 to 1."""
+        if self.warmup_kimg == 0.0:
+            return 1.0
+        progress = images / (1000.0 * self.warmup_kimg)
+        return min(1.0, progress) if self.warmup == "linear" else -math.expm1(-progress)
+
+    def decayed(self, images: float, total: float) -> float:
+        """The decay alone, after `images` of `total`."""
+        return self.decay(min(1.0, images / total))
 
     def decay(self, progress: float) -> float:
         """Factor at progress in [0, 1] of the budget, before warm-up."""
@@ -36,31 +48,100 @@ class ConstantRate(LearningRate):
         return 1.0
 
 
-class CosineRate(LearningRate):
+class _Ending(LearningRate):
+    """A decay from 1 to `final` over the budget."""
+
+    final: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Factor at the end of the budget."""
+    decay_from: Literal["start", "warmup"] = "start"
+    """Where the decay begins: with the training, or where a linear warm-up ends (diffusers)."""
+
+    def decayed(self, images: float, total: float) -> float:
+        """The decay over the budget, or over what the warm-up leaves of it."""
+        before = 1000.0 * self.warmup_kimg if self.decay_from == "warmup" else 0.0
+        return self.decay(min(1.0, max(0.0, images - before) / max(total - before, 1.0)))
+
+
+class CosineRate(_Ending):
     """Half a cosine from 1 down to `final` (Loshchilov & Hutter 2017)."""
 
     kind: Literal["cosine"] = "cosine"
-    final: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Factor at the end of the budget."""
+    cycles: PositiveInt = 1
+    """How many such half waves, each starting again from 1 ("warm restarts")."""
 
     def decay(self, progress: float) -> float:
         """final + (1 - final)(1 + cos(pi progress))/2."""
-        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
+        place = 1.0 if progress >= 1.0 else self.cycles * progress % 1.0
+        return self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * place))
 
 
-class LinearRate(LearningRate):
+class LinearRate(_Ending):
     """A straight line from 1 down to `final` (improved-diffusion's annealing)."""
 
     kind: Literal["linear"] = "linear"
-    final: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """Factor at the end of the budget."""
 
     def decay(self, progress: float) -> float:
         """1 - (1 - final) progress."""
         return 1.0 - (1.0 - self.final) * progress
 
 
-AnyLearningRate = Annotated[ConstantRate | CosineRate | LinearRate, Field(discriminator="kind")]
+class PolynomialRate(_Ending):
+    """A power of what is left of the budget, from 1 down to `final` (diffusers' "polynomial")."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    power: PositiveFloat = 2.0
+    """1 is `linear`."""
+
+    def decay(self, progress: float) -> float:
+        """final + (1 - final)(1 - progress)^power."""
+        return self.final + (1.0 - self.final) * (1.0 - progress) ** self.power
+
+
+class _Endless(LearningRate):
+    """A decay that does not know the budget, down to `least`."""
+
+    least: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Factor below which the decay never falls (k-diffusion's min_lr / lr)."""
+
+    def decayed(self, images: float, total: float) -> float:
+        """max(least, multiplier); the budget plays no part."""
+        return max(self.least, self.multiplier(images / 1000.0))
+
+    def multiplier(self, kimg: float) -> float:
+        """The published multiplier after kimg thousands of images."""
+        raise NotImplementedError
+
+
+class InverseRate(_Endless):
+    """(1 + kimg/inv_gamma_kimg)^-power (k-diffusion's InverseLR)."""
+
+    kind: Literal["inverse"] = "inverse"
+    inv_gamma_kimg: PositiveFloat = 1000.0
+    """Thousands of images after which the factor is 2^-power."""
+    power: PositiveFloat = 1.0
+    """1/2 is the Transformer's and EDM2's inverse square root."""
+
+    def multiplier(self, kimg: float) -> float:
+        """Falls forever, ever more slowly."""
+        return (1.0 + kimg / self.inv_gamma_kimg) ** -self.power
+
+
+class ExponentialRate(_Endless):
+    """2^(-kimg/half_life_kimg) (k-diffusion's ExponentialLR, whose decay^(step/num_steps) it restates)."""
+
+    kind: Literal["exponential"] = "exponential"
+    half_life_kimg: PositiveFloat = 1000.0
+    """Thousands of images that halve the factor."""
+
+    def multiplier(self, kimg: float) -> float:
+        """Halves and halves again."""
+        return float(0.5 ** (kimg / self.half_life_kimg))
+
+
+AnyLearningRate = Annotated[
+    ConstantRate | CosineRate | LinearRate | PolynomialRate | InverseRate | ExponentialRate,
+    Field(discriminator="kind"),
+]
 """The members of the family."""
 
 _Beta = Annotated[float, Field(ge=0.0, lt=1.0)]

@@ -14,7 +14,7 @@ from PIL import Image
 from service.experiment import Experiment
 from service.yaml_source import read
 from trainer.data import ImageFolder
-from trainer.diffusion.passport import passport
+from trainer.diffusion.passport import findings, passport
 from trainer.loop import train
 from trainer.models import UNet
 from trainer.trial import TrialSpec
@@ -118,6 +118,16 @@ def test_trains_two_steps_at_reduced_size(file: Path, images: Path, tmp_path: Pa
     assert last.images == 8
     assert math.isfinite(last.metrics["train/loss"])
     assert math.isfinite(last.metrics["eval/fid"])
+
+
+def test_only_published_oddities_are_found_in_the_objectives() -> None:
+    """A preset with another finding is most likely mistyped."""
+    odd = {file.stem for file in FOLDER.glob("*.yaml") if findings({"it": load(file).diffusion})}
+    assert odd == {
+        "p2_fork_ffhq128_readme",  # P2 twice
+        "p2_fork_ffhq128_under05",  # the under-sampler rescales the VLB term
+        "v_diffusion_cifar10_uncond",  # truncated SNR, up to exp(20), on the x0 error
+    }
 
 
 def test_the_forks_curves_differ_in_where_the_p2_weight_stands() -> None:

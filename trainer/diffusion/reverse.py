@@ -74,6 +74,25 @@ def log_variances(t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     return shrink + functional.logsigmoid(-s), shrink + functional.logsigmoid(-t)
 
 
+class Posterior(NamedTuple):
+    """x_s given x_t and x0 is normal with mean x_t x_t + x0 x0 and this log variance; scalars of any one shape."""
+
+    x_t: Tensor
+    x0: Tensor
+    log_variance: Tensor
+
+
+def posterior(t: Tensor, s: Tensor, variance: float = 0.0) -> Posterior:
+    """q(x_s | x_t, x0) for log-SNR t and the cleaner s, of one shape (Ho et al. 2020, eq. 7; Kingma et al. 2021).
+
+    variance: 0 the posterior's own, 1 beta, between them in the logarithm.
+    """
+    small, large = log_variances(t, s)
+    scale = torch.exp(0.5 * (functional.logsigmoid(s) - functional.logsigmoid(t)))
+    log_variance = small + variance * (large - small)
+    return Posterior(torch.exp(t - s) * scale, -torch.expm1(t - s) * alpha(s), log_variance)
+
+
 def between(small: Tensor, large: Tensor, fraction: Tensor) -> Tensor:
     """fraction log large + (1 - fraction) log small, for scalars [B] and a fraction [B, ...]."""
     low, high = expand(small, fraction), expand(large, fraction)

@@ -1,5 +1,6 @@
 """How good are the samples now? Generates on all workers, streams features, returns metrics."""
 
+import functools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +14,20 @@ from trainer.data import Dataset
 from trainer.diffusion.process import Diffusion, Network
 from trainer.diffusion.solver import Denoiser
 from trainer.distributed import World
-from trainer.evaluation.metric import Moments, Reference, frechet_distance, kernel_distance
+from trainer.evaluation.metric import (
+    Manifold,
+    Moments,
+    Reference,
+    frechet_distance,
+    kernel_distance,
+    precision,
+    recall,
+)
 from trainer.evaluation.protocol import Evaluation, Generation
 from trainer.randomness import Stream
 
+PER_IMAGE = frozenset({"kid", "precision", "recall"})
+"""Metrics that need the features of every image, not only their moments."""
 SHOWN = {"full": 64, "rung": 16}
 """Samples kept for the picture of each protocol."""
 
@@ -76,7 +87,7 @@ class Evaluator:
         for x in self._generate(network, generation, world):
             features = self.extract(x)
             moments.add(features)
-            if "kid" in self.spec.metrics:
+            if not PER_IMAGE.isdisjoint(self.spec.metrics):
                 kept.append(features)
             if sum(map(len, shown)) < SHOWN[name]:
                 shown.append(x)
@@ -100,9 +111,20 @@ class Evaluator:
         values: dict[str, float] = {}
         if "fid" in self.spec.metrics:
             values["fid"] = frechet_distance(moments, self.reference)
-        if features is not None:
+        if features is None:
+            return values
+        if "kid" in self.spec.metrics:
             values["kid"] = kernel_distance(features, self.reference.features)
+        if "precision" in self.spec.metrics:
+            values["precision"] = precision(features, self.manifold)
+        if "recall" in self.spec.metrics:
+            values["recall"] = recall(features, self.manifold)
         return values
+
+    @functools.cached_property
+    def manifold(self) -> Manifold:
+        """The balls around the reference, measured once."""
+        return Manifold.of(self.reference.features)
 
     @torch.inference_mode()
     def _generate(self, network: Network, generation: Generation, world: World) -> Iterator[Tensor]:

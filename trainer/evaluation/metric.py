@@ -3,16 +3,22 @@
 Float64 throughout. Moments are streamed and summed over workers; the reference's root is computed once.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-MetricName = Literal["fid", "kid"]
+MetricName = Literal["fid", "kid", "precision", "recall"]
 """Names that `evaluation.metrics` accepts; each becomes `eval/<name>` and `rung/<name>`."""
 
-LOWER_IS_BETTER: dict[str, bool] = {"fid": True, "kid": True}
+LOWER_IS_BETTER: dict[str, bool] = {"fid": True, "kid": True, "precision": False, "recall": False}
+
+NEIGHBOURS = 3
+"""k of precision and recall, as published."""
+BLOCK = 2**22
+"""Distances held at once; bounds the memory of precision and recall."""
 
 
 @dataclass
@@ -93,3 +99,44 @@ def kernel_distance(features: Tensor, reference: Tensor) -> float:
     xx, yy = kernel(x, x), kernel(y, y)
     within = (xx.sum() - xx.trace()) / (m * (m - 1)) + (yy.sum() - yy.trace()) / (n * (n - 1))
     return float(within - 2.0 * kernel(x, y).mean())
+
+
+@dataclass(frozen=True)
+class Manifold:
+    """Features [N, D] with the distance [N] of each to its k-th neighbour: balls whose union estimates a support."""
+
+    features: Tensor
+    radius: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor, k: int = NEIGHBOURS) -> "Manifold":
+        """Balls that reach each point's k-th nearest other point; needs more than k points, else ValueError."""
+        x = features.double()
+        if len(x) <= k:
+            raise ValueError(f"precision and recall need more than {k} images, not {len(x)}")
+        radii = [distances.kthvalue(k + 1, dim=1).values for distances in _distances(x, x)]
+        return cls(x, torch.cat(radii))
+
+    def holds(self, points: Tensor) -> Tensor:
+        """Whether each of the points [M, D] lies in at least one ball (bool [M])."""
+        parts = [
+            (distances <= self.radius).any(1)
+            for distances in _distances(points.double(), self.features)
+        ]
+        return torch.cat(parts)
+
+
+def precision(features: Tensor, real: Manifold) -> float:
+    """Share of the generated features [M, D] within the real manifold (Kynkaanniemi et al. 2019, eq. 2)."""
+    return float(real.holds(features).double().mean())
+
+
+def recall(features: Tensor, real: Manifold, k: int = NEIGHBOURS) -> float:
+    """Share of the real features within the manifold of the generated features [M, D] (the same, turned around)."""
+    return float(Manifold.of(features, k).holds(real.features).double().mean())
+
+
+def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
+    """Euclidean distances [m, N] of the rows of x to all of y, some rows at a time."""
+    for rows in torch.split(x, max(1, BLOCK // len(y))):
+        yield torch.cdist(rows, y)

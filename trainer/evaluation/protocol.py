@@ -13,7 +13,7 @@ from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.schedule import AnySchedule, LogLinear
 from trainer.diffusion.solver import AnySolver, DPMpp2M
 from trainer.evaluation.features import AnyFeatures, Classifier
-from trainer.evaluation.metric import MetricName
+from trainer.evaluation.metric import NEIGHBOURS, MetricName
 from trainer.spec import Spec
 
 METRIC_VERSION = "1"
@@ -65,6 +65,16 @@ class Evaluation(Spec):
     """Seed of the starting noise, the same for every trial of an experiment."""
     batch_size: PositiveInt = 500
     """Images generated together on one worker; no part of any result."""
+
+    @model_validator(mode="after")
+    def _enough_images(self) -> "Evaluation":
+        for name, generation in (("full", self.full), ("rung", self.rung)):
+            near = {"precision", "recall"} & set(self.metrics)
+            if generation is not None and near and generation.images <= NEIGHBOURS:
+                raise ValueError(
+                    f"{name}.images: {generation.images} is too few, {min(near)} needs more than {NEIGHBOURS}"
+                )
+        return self
 
     def points(self, total: int, batch_size: int) -> list[int]:
         """Images seen at each evaluation, rising, the last being `total`; multiples of the training batch."""
