@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from service.errors import ServiceError
 from service.ledger import Ledger
 from service.lock import FileLock, HeldError
-from service.outbox import Outbox
 from service.outcome import Outcome
 from service.settings import Settings
 from service.settings import load as load_settings
 from service.tracking import check_reachable, uploading
+from service.tracking.outbox import Outbox
 from trainer.report import RESULT
 
 if TYPE_CHECKING:
-    from service.cluster import Cluster, Need
+    from service.cluster.connect import Cluster, Need
     from service.experiment import Experiment, PlannedTrial
     from service.progress import Event
     from service.worker import Job
@@ -48,6 +48,7 @@ def run(
     check_reachable(settings)
     home = settings.experiment(experiment.name)
     with _sole_driver(home, experiment.name):
+        experiment.save(home)
         outbox = Outbox(home / "outbox.db")
         ledger = Ledger(experiment, settings, outbox, on_event)
         with (
@@ -74,7 +75,7 @@ def _train(
     if all((settings.trial(trial.key) / RESULT).exists() for trial in experiment.trials):
         ledger.open()
         return
-    from service.cluster import Need, connected
+    from service.cluster.connect import Need, connected
 
     resources = experiment.spec.resources
     need = Need(resources.workers, resources.cpus, resources.gpus)
@@ -120,7 +121,8 @@ def _tune(
 ) -> None:
     from ray import tune
 
-    from service import gang, worker
+    from service import worker
+    from service.cluster import gang
 
     shutil.rmtree(home / "tune", ignore_errors=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)

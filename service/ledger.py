@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service import progress
-from service.announce import announce, cell_runs, trial_runs
-from service.cells import average
-from service.outbox import Outbox
 from service.outcome import Failure, Outcome
 from service.tracking import sweep_key
+from service.tracking.announce import announce, cell_runs, trial_runs
+from service.tracking.cells import average
+from service.tracking.outbox import Outbox
 from service.worker import LOCK
 from trainer.report import (
     RESULT,

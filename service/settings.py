@@ -132,8 +132,8 @@ def load(**given: Any) -> Settings:
 
 
 def _problem(detail: dict[str, Any]) -> Problem:
-    from service.wording import plain_message
-    from service.yaml_source import scalar
+    from service.yaml.source import scalar
+    from service.yaml.wording import plain_message
 
     if isinstance(detail["input"], str):  # every variable is text: show what it says
         detail["input"] = scalar(detail["input"])

@@ -165,7 +165,7 @@ class Jobs:
 
 
 def _client(address: str) -> JobSubmissionClient:
-    from service.cluster import use_token
+    from service.cluster.connect import use_token
 
     use_token()
     from ray.job_submission import JobSubmissionClient

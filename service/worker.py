@@ -80,7 +80,7 @@ def trial_in_gang(config: dict[str, Any]) -> None:
     from ray import tune
     from ray.train import UserCallback
 
-    from service import gang
+    from service.cluster import gang
 
     class Relay(UserCallback):  # type: ignore[misc]
         def after_report(

@@ -116,7 +116,7 @@ def show(
 def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, TrialSpec]:
     """The cells of an experiment, or the one trial of a preset."""
     from service.experiment import Experiment
-    from service.yaml_source import read
+    from service.yaml.source import read
 
     if Path(file).is_file():
         data = read(file).data
@@ -163,7 +163,7 @@ def to_yaml(data: Any) -> str:
 
 
 def _yaml_lines(data: dict[str, Any], indent: str) -> list[str]:
-    from service.wording import yaml_text
+    from service.yaml.wording import yaml_text
 
     lines = []
     for key, value in data.items():
@@ -189,7 +189,7 @@ def schema(
 ) -> None:
     """Print the JSON schema, for editors: every key, its meaning, its default and its range."""
     from service.experiment import ExperimentSpec
-    from service.shape import paths
+    from service.yaml.shape import paths
     from trainer.trial import TrialSpec
 
     if which is Which.TRIAL:

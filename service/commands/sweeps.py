@@ -54,7 +54,6 @@ def run(
     if not as_json:
         say(headline(experiment))
         print_findings(experiment.findings())
-    experiment.save(settings.experiment(experiment.name))
     stream = sys.stderr if as_json else sys.stdout
     with progress.renderer(trials, experiment.shown_metrics, stream) as show:
         outcome = launch.run(experiment, settings, show)
@@ -141,8 +140,8 @@ def _changes(cell: Cell) -> str:
 
 
 def _written(cell: Cell, path: str, value: Any) -> str:
-    from service.experiment_spec import TWIN
-    from service.wording import yaml_text
+    from service.experiment.spec import TWIN
+    from service.yaml.wording import yaml_text
     from trainer.spec import Spec
 
     found: Any = cell.trial

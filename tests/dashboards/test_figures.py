@@ -7,12 +7,12 @@ import json
 
 import numpy as np
 import pytest
-from tests.dashboards.synthetic import KIMG, ended, sweep
 
 from dashboards import figures
 from dashboards.design import PALETTE, colours, round_ticks
 from dashboards.runs import IncomparableError
 from dashboards.verdict import judge
+from tests.dashboards.synthetic import KIMG, ended, sweep
 
 CELLS = {"uniform": 0.0, "under": 0.1, "twin": 0.0}
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.dashboards.synthetic import ended, grids, sweep
 
 from dashboards.page import render
 from dashboards.runs import IncomparableError, Sweep
 from dashboards.verdict import judge
+from tests.dashboards.synthetic import ended, grids, sweep
 
 CELLS = {"uniform": 0.0, "under": 0.1, "under~equal": 0.0}
 SECTIONS = {

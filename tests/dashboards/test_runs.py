@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.dashboards.synthetic import ended, sweep
 
 from dashboards.rows import CURVE_COLUMNS, TRIAL_COLUMNS
 from dashboards.runs import IncomparableError, Sweep
+from tests.dashboards.synthetic import ended, sweep
 from trainer.report import Report, Result, append_report, write_result
 from trainer.spec import Spec
 
@@ -57,7 +57,8 @@ def written(home: Path) -> Path:
     append_report(home / "wide0", late)
     ids = {"eval": "full-id", "rung": "rung-id"}
     write_result(
-        home / "wide0", Result("finished", None, 2000, late.metrics, 0.0, 10.0, 2.0, ids, parameters=7)
+        home / "wide0",
+        Result("finished", None, 2000, late.metrics, 0.0, 10.0, 2.0, ids, parameters=7),
     )
     reason = "diverged: loss is nan at 1.5 kimg"
     lost = {"rung/fid": 30.0}

@@ -9,11 +9,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from tests.dashboards.synthetic import KIMG, ended, fid, sweep
 
 from dashboards.pairing import LOWER_IS_BETTER, lower_is_better
 from dashboards.runs import IncomparableError, Sweep
 from dashboards.verdict import Comparison, judge
+from tests.dashboards.synthetic import KIMG, ended, fid, sweep
 
 
 def only(found: Sweep, **options: object) -> Comparison:

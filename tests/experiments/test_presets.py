@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from service.experiment import Experiment
-from service.yaml_source import read
+from service.yaml.source import read
 from trainer.data import ImageFolder
 from trainer.diffusion.passport import findings, passport
 from trainer.loop import train

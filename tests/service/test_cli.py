@@ -276,7 +276,6 @@ def test_run_ends_with_table_verdict_report_and_the_mlflow_command(
     assert f"{folder}/runs/mlflow.db" in lines[-1]
     assert report.stat().st_size > 10_000
     assert delivered == [{"report.html": report}]
-    assert (report.parent / "experiment.json").exists()
 
 
 def test_failed_trials_end_with_exit_code_1_and_their_reasons(

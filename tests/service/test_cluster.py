@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from service import tracking
-from service.janitor import clean
+from service.cluster.janitor import clean
 from service.settings import Settings
 from tests.service.sweeps import (
     ROOT,

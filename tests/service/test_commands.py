@@ -11,7 +11,7 @@ from service.cli import invoke
 from service.commands import common, results
 from service.commands.reading import to_yaml
 from service.experiment import Experiment
-from service.yaml_source import parse
+from service.yaml.source import parse
 from tests.service.toy_experiment import TOY
 from trainer.trial import TrialSpec
 

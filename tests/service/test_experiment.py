@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from service.errors import InputError, Problem
 from service.experiment import Experiment
-from service.layers import Layered, Origin, split
-from service.yaml_source import Source, parse
+from service.yaml.layers import Layered, Origin, split
+from service.yaml.source import Source, parse
 from trainer.diffusion.passport import total_variation
 from trainer.trial import TrialSpec
 

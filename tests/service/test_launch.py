@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from service import launch, progress, tracking
-from service.cluster import Need
+from service.cluster.connect import Need
 from service.errors import ServiceError
 from service.lock import FileLock
 from service.outcome import Outcome

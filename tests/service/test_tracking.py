@@ -16,10 +16,10 @@ import PIL.Image
 import pytest
 
 from service import tracking
-from service.cells import average, mean_and_half_width
 from service.errors import ServiceError
-from service.outbox import Outbox, RunHeader
 from service.settings import Settings
+from service.tracking.cells import average, mean_and_half_width
+from service.tracking.outbox import Outbox, RunHeader
 from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
 
 CELL, TRIALS = "cell:c", ("trial:1", "trial:2")

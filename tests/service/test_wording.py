@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import closest, suggestion
-from service.expansion import short_names, value_label
-from service.shape import choose, kinds, members, paths
-from service.wording import yaml_text
-from service.yaml_source import parse
+from service.experiment.expansion import short_names, value_label
+from service.yaml.shape import choose, kinds, members, paths
+from service.yaml.source import parse
+from service.yaml.wording import yaml_text
 from trainer.trial import TrialSpec
 
 

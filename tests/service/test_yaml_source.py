@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import InputError
-from service.yaml_source import dotted, parse, read, scalar
+from service.yaml.source import dotted, parse, read, scalar
 
 SCALARS: dict[str, Any] = {
     "1e-3": 1e-3,

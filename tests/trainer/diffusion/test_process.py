@@ -15,7 +15,7 @@ from torch import Tensor
 from tests.trainer.diffusion.solver_cases import entries, no_noise, tensor
 from trainer.diffusion import log_snr as noise
 from trainer.diffusion.guidance import Guidance
-from trainer.diffusion.prediction import Data, Epsilon, Prediction, Velocity
+from trainer.diffusion.prediction import Both, Data, Epsilon, Prediction, Velocity
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.schedule import Cosine, LinearBeta
 from trainer.diffusion.solver import DDIM, DDPM, Denoiser, Solver, SpreadDenoiser
@@ -94,7 +94,7 @@ def test_improved_diffusion_loops(name: str) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-9)
 
 
-VDPM: dict[str, Prediction] = {"x0": Data(), "eps": Epsilon(), "v": Velocity()}
+VDPM: dict[str, Prediction] = {"x0": Data(), "eps": Epsilon(), "v": Velocity(), "both": Both()}
 FIXED = {"fixed_small": 0.0, "fixed_large": 1.0}
 
 

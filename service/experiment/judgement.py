@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.errors import Problem, closest, listing, suggestion
-from service.expansion import Combination
-from service.experiment_spec import TWIN, ExperimentSpec
-from service.layers import Layered, covers, split
-from service.wording import shown, yaml_text
-from service.yaml_source import Keys
+from service.experiment.expansion import Combination
+from service.experiment.spec import TWIN, ExperimentSpec
+from service.yaml.layers import Layered, covers, split
+from service.yaml.source import Keys
+from service.yaml.wording import shown, yaml_text
 from trainer.evaluation.metric import LOWER_IS_BETTER
 from trainer.trial import TrialSpec
 

@@ -10,13 +10,13 @@ from typing import Any, cast
 import torch
 
 from service.errors import InputError, Problem, closest, listing
-from service.expansion import Choice, Combination, combine, dimensions
-from service.experiment_spec import NAME, ExperimentSpec
-from service.judgement import Cell, Judgement
-from service.layers import Fault, Layered, Origin, covers, split
-from service.shape import child, elsewhere
-from service.wording import leading_path, shown
-from service.yaml_source import Keys, Source, missing_file, parse, read
+from service.experiment.expansion import Choice, Combination, combine, dimensions
+from service.experiment.judgement import Cell, Judgement
+from service.experiment.spec import NAME, ExperimentSpec
+from service.yaml.layers import Fault, Layered, Origin, covers, split
+from service.yaml.shape import child, elsewhere
+from service.yaml.source import Keys, Source, missing_file, parse, read
+from service.yaml.wording import leading_path, shown
 from trainer.errors import UserError
 from trainer.learner import build_network
 from trainer.trial import TrialSpec

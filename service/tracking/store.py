@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.lock import FileLock
-from service.outbox import Item, RunHeader
+from service.tracking.outbox import Item, RunHeader
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -60,7 +60,11 @@ class Store:
         elif found is None:
             place = (settings.artifacts / experiment).as_uri()
             self._client.create_experiment(
-                experiment, artifact_location=None if settings.tracking_uri else place
+                experiment,
+                artifact_location=None if settings.tracking_uri else place,
+                tags={
+                    "mlflow.experimentKind": "custom_model_development"
+                },  # the UI opens its training view
             )
         return self._client.get_experiment_by_name(experiment)
 

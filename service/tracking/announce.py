@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.cells import cell_key
-from service.outbox import Outbox, RunHeader
 from service.tracking import flat_params, sweep_key, trial_run_key
+from service.tracking.cells import cell_key
+from service.tracking.outbox import Outbox, RunHeader
 
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from service.errors import closest, listing, suggestion
-from service.shape import (
+from service.yaml.shape import (
     Model,
     child,
     child_at,
@@ -20,7 +20,7 @@ from service.shape import (
     model_at,
     purpose,
 )
-from service.yaml_source import Keys, scalar
+from service.yaml.source import Keys, scalar
 
 Detail = Mapping[str, Any]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import InputError, Problem
-from service.experiment_spec import Compare, ExperimentSpec, NoStopping, Resources
-from service.judgement import Cell, metrics
-from service.layers import Layered
-from service.resolution import Resolution
+from service.experiment.judgement import Cell, metrics
+from service.experiment.resolution import Resolution
+from service.experiment.spec import Compare, ExperimentSpec, NoStopping, Resources
 from service.settings import load as load_settings
-from service.wording import leading_path
-from service.yaml_source import Source, parse, read
+from service.yaml.layers import Layered
+from service.yaml.source import Source, parse, read
+from service.yaml.wording import leading_path
 from trainer.errors import UserError
 from trainer.trial import TrialSpec
 

@@ -9,9 +9,18 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from service.errors import Problem, closest, listing, suggestion
-from service.shape import Model, child, child_at, elsewhere, field_of, is_mapping, members, model_at
-from service.wording import shown, translate, unknown_key, yaml_text
-from service.yaml_source import Keys, Source, dotted
+from service.yaml.shape import (
+    Model,
+    child,
+    child_at,
+    elsewhere,
+    field_of,
+    is_mapping,
+    members,
+    model_at,
+)
+from service.yaml.source import Keys, Source, dotted
+from service.yaml.wording import shown, translate, unknown_key, yaml_text
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Which Ray runs the trials, is it large enough, and how is it left behind?
 
 Inside a Ray job, or with RAY_ADDRESS set, that cluster. Otherwise a private one on this machine, which
-ends with the driver however the driver ends (see `service.janitor`).
+ends with the driver however the driver ends (see `service.cluster.janitor`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.cluster.janitor import Janitor
 from service.errors import ServiceError
-from service.janitor import Janitor
 from service.settings import Settings, inside_ray_job
 from service.worker import TRAIN_ENVIRONMENT
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 """Where the packages live: the checkout, or site-packages."""
 EXCLUDES = [
     ".git",

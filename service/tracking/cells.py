@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from service.outbox import Outbox
+from service.tracking.outbox import Outbox
 
 AVERAGED = ("eval/", "rung/")
 """Beginnings of the metrics that are worth a mean."""

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import ServiceError
 from service.lock import FileLock, HeldError
-from service.outbox import Kind, Outbox, StoredRun
+from service.tracking.outbox import Kind, Outbox, StoredRun
 
 if TYPE_CHECKING:
-    from service.mlflow_store import Store
     from service.settings import Settings
+    from service.tracking.store import Store
 
 FIRST_S = 10.0
 """A run's first delivery waits until Ray has started: importing mlflow would slow that down."""
@@ -147,7 +147,7 @@ class Uploader(threading.Thread):
         """One round: all that waits now, parents first. Raises when the server is out of reach."""
         with FileLock(self._outbox.path.with_suffix(".lock")):
             if self._store is None:
-                from service.mlflow_store import Store
+                from service.tracking.store import Store
 
                 store = Store(self._settings, self._experiment)
                 self._outbox.addressed_to(store.identity)
@@ -172,7 +172,7 @@ class Uploader(threading.Thread):
             self._outbox.status_delivered(header.key, run.status)
 
     def _deliver_items(self, store: Store, key: str, run_id: str) -> None:
-        from service.mlflow_store import refused
+        from service.tracking.store import refused
 
         for kind, most in _BATCHES:
             size = most
@@ -281,7 +281,7 @@ def read_sweep(
     settings: Settings, name: str, trial_keys: Collection[str] | None = None
 ) -> SweepRows:
     """Read an experiment back, or only the given trials of it; raises `ServiceError`."""
-    from service.mlflow_store import Store
+    from service.tracking.store import Store
 
     check_reachable(settings)
     try:

@@ -1,0 +1,1 @@
+"""YAML in, positions kept, pydantic's complaints in plain words out."""
