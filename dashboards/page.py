@@ -83,6 +83,41 @@ def render(
     )
 
 
+def render_passports(
+    passports: Mapping[str, Mapping[str, Any]],
+    distances: Mapping[str, Sequence[float]],
+    findings: Sequence[str] = (),
+) -> str:
+    """Objective passports as one self-contained HTML text.
+
+    `passports` is {cell: trainer.diffusion.passport.Passport.to_dict()}; `distances` has for every cell
+    its total-variation distance to each cell, in the same order.
+    """
+    drawn = figures.passports(passports)
+    environment = _environment(colours(list(passports)))
+    rows = [
+        {
+            "cell": cell,
+            "initial": f"{card['initial_snr']:.3g}",
+            "terminal": f"{card['terminal_snr']:.3g}",
+            "sample_size": f"{card['effective_sample_size']:.0%}",
+            "distances": [f"{value:.3f}" for value in distances[cell]],
+        }
+        for cell, card in passports.items()
+    ]
+    return environment.get_template("passports.html").render(
+        cells=list(passports),
+        rows=rows,
+        findings=findings,
+        chart_names=[f"passport_{name}" for name in drawn],
+        charts={f"passport_{name}": _script_json(f.to_json()) for name, f in drawn.items()},
+        chart=lambda name: Markup('<div class="chart" data-figure="{}"></div>').format(name),
+        plotly=Markup(figures.plotly_javascript()),
+        css=Markup(_asset(environment, "report.css")),
+        js=Markup(_asset(environment, "report.js")),
+    )
+
+
 def _environment(shade: Mapping[str, str]) -> Environment:
     environment = Environment(
         loader=PackageLoader("dashboards"),

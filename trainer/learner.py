@@ -1,4 +1,4 @@
-"""What learns in a trial? The network, and whatever the objective trains beside it; called, it gives the losses."""
+"""What learns in a trial? The network, and whatever else has weights or statistics; called, it gives the losses."""
 
 import torch
 from torch import Tensor, nn
@@ -6,7 +6,8 @@ from torch import Tensor, nn
 from trainer.data import Dataset
 from trainer.diffusion.guidance import LabelDropout
 from trainer.diffusion.process import training_levels
-from trainer.diffusion.timestep import spread
+from trainer.diffusion.timestep import LossHistory, entry_index, spread
+from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.randomness import Stream, derive
 from trainer.trial import TrialSpec
@@ -15,7 +16,8 @@ from trainer.trial import TrialSpec
 class Learner(nn.Module):
     """Network and objective of one trial: x0 and the examples' global indices in, their losses out.
 
-    All randomness is drawn here, from the trial's streams, as a function of the global index.
+    All randomness is drawn here, from the trial's streams, as a function of the global index. `diffusion` is the
+    trial's, on the modules that its stateful members built: what they have learned so far.
     """
 
     def __init__(self, trial: TrialSpec, dataset: Dataset) -> None:
@@ -23,6 +25,9 @@ class Learner(nn.Module):
         self.trial = trial
         self.network = build_network(trial, dataset.shape)
         self.part = trial.diffusion.objective.build()
+        self.timesteps = trial.diffusion.timesteps.build(trial.diffusion.schedule)
+        self.diffusion = trial.diffusion.live(timesteps=self.timesteps)
+        self._unseen: list[Tensor] = []
         _check_labels(trial, dataset)
         self._eps = Stream(trial.seed, "train/eps")
         self._time = Stream(trial.seed, "train/time")
@@ -30,12 +35,31 @@ class Learner(nn.Module):
 
     def forward(self, x0: Tensor, index: Tensor, labels: Tensor | None) -> Tensor:
         """Loss of each example [B] for x0 [B, ...], global index [B] and labels [B] if the data has any."""
-        diffusion = self.trial.diffusion
+        diffusion = self.diffusion
         eps = self._eps.normal(index, tuple(x0.shape[1:]))
         log_snr = training_levels(diffusion, self._u(index))
-        return diffusion.loss(
+        terms = diffusion.terms(
             self.network, x0, eps, log_snr, labels=self._shown(labels, index), part=self.part
         )
+        losses = diffusion.objective.loss(terms)
+        if self.timesteps is not None:
+            entry = entry_index(terms.log_snr, diffusion.schedule)
+            unweighted = losses.detach() / terms.importance
+            self._unseen.append(torch.stack([entry.double(), unweighted.double()], 1))
+        return losses
+
+    def observe(self, world: World) -> None:
+        """After a batch: what has a memory sees all workers' losses, in the order of the global index."""
+        if isinstance(self.timesteps, LossHistory):
+            rows = world.gather(torch.cat(self._unseen))
+            self.timesteps.observe(rows[:, 0].long(), rows[:, 1])
+        self._unseen.clear()
+
+    def metrics(self) -> dict[str, float]:
+        """How far what learns beside the network has come: `train/warmup`, the filled share of the memory."""
+        if isinstance(self.timesteps, LossHistory):
+            return {"train/warmup": float(self.timesteps.warmup())}
+        return {}
 
     def _u(self, index: Tensor) -> Tensor:
         """The uniform number behind each example's noise level, float64 in (0, 1)."""

@@ -68,7 +68,7 @@ def train(
     learner = Learner(trial, dataset).to(on)
     average = Average(trial.ema, learner.network, copy.deepcopy(learner.network))
     optimizer = trial.optimizer.build(learner)
-    evaluator = Evaluator(trial.evaluation, trial.diffusion, dataset, cache, trial.model.classes)
+    evaluator = Evaluator(trial.evaluation, learner.diffusion, dataset, cache, trial.model.classes)
     directory.mkdir(parents=True, exist_ok=True)
 
     saved, notes = checkpoint.load_newest(directory, on)
@@ -117,6 +117,7 @@ def train(
             nn.utils.clip_grad_norm_(learner.parameters(), trial.optimizer.grad_clip, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        learner.observe(world)
         average.update()
         pending.append(batch_loss)
         progress.images = (step + 1) * batch_size
@@ -128,7 +129,7 @@ def train(
         if progress.images % log_every == 0 or progress.images == total:
             mean = sum(progress.window) / len(progress.window)
             progress.window.clear()
-            progress.series.append((progress.images, {"train/loss": mean}))
+            progress.series.append((progress.images, {"train/loss": mean} | learner.metrics()))
             if not math.isfinite(mean):
                 failure = (
                     f"diverged: the training loss is {mean} at {progress.images / 1000:g} kimg"

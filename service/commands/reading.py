@@ -88,6 +88,9 @@ def show(
     cell: Annotated[
         str | None, typer.Option("--cell", help="Print this cell's whole trial.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Draw the passports on a page.")
+    ] = None,
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:
@@ -98,7 +101,8 @@ def show(
     trials: dict[str, TrialSpec] = {}
     for file in files:
         for name, trial in _trials(file, override or [], home).items():
-            trials[name if len(files) == 1 else f"{Path(file).stem}:{name}"] = trial
+            stem = Path(file).stem
+            trials[name if len(files) == 1 or name == stem else f"{stem}:{name}"] = trial
     if cell is not None:
         if cell not in trials:
             message = f"there is no cell `{cell}`{suggestion(cell, trials)}"
@@ -106,6 +110,10 @@ def show(
         trials = {cell: trials[cell]}
     if as_json:
         print_json({name: _as_data(trial) for name, trial in trials.items()})
+        return
+    if html is not None:
+        _write_passports(html, trials)
+        say(f"passports: {html.resolve()}")
         return
     if len(trials) == 1:
         say(to_yaml(next(iter(trials.values())).model_dump(mode="json")))
@@ -130,6 +138,21 @@ def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, Tri
             )
             return {Path(file).stem: found.cells[0].trial}
     return {c.name: c.trial for c in find(file, overrides, settings_of(home)).cells}
+
+
+def _write_passports(file: Path, trials: dict[str, TrialSpec]) -> None:
+    from dashboards.page import render_passports
+    from trainer.diffusion.passport import findings, passport, total_variation
+
+    cells = {name: trial.diffusion for name, trial in trials.items()}
+    cards = {name: passport(cell).to_dict() for name, cell in cells.items()}
+    distances = {
+        name: [total_variation(cell, other) for other in cells.values()]
+        for name, cell in cells.items()
+    }
+    page = render_passports(cards, distances, findings(cells))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page, encoding="utf-8")
 
 
 def _as_data(trial: TrialSpec) -> dict[str, Any]:

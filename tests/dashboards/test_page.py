@@ -237,3 +237,29 @@ def test_a_browser_draws_every_chart(html: str, tmp_path: Path, dark: bool) -> N
     assert "CONSOLE" not in run.stderr  # no script error, nothing refused by the page's own policy
     ink = "rgb(228, 231, 235)" if dark else "rgb(28, 33, 40)"
     assert ink in run.stdout
+
+
+def test_passports_page_is_self_contained_and_names_equal_objectives() -> None:
+    from dashboards.page import render_passports
+    from trainer.diffusion import timestep, weighting
+    from trainer.diffusion.passport import findings, passport, total_variation
+    from trainer.diffusion.process import Diffusion
+
+    cells = {
+        "under": Diffusion(timesteps=timestep.P2()),
+        "weighted": Diffusion(weighting=weighting.P2()),
+        "plain": Diffusion(),
+    }
+    page = render_passports(
+        {name: passport(cell).to_dict() for name, cell in cells.items()},
+        {n: [total_variation(c, other) for other in cells.values()] for n, c in cells.items()},
+        findings(cells),
+    )
+    body = page.split("<script>")[0]
+    assert 'src="http' not in body
+    assert 'href="http' not in body
+    for name in cells:
+        assert name in body
+    assert body.count("are the same objective") == 1
+    for chart in ("density", "product", "schedule"):
+        assert f'id="figure-passport_{chart}"' in page

@@ -12,15 +12,21 @@ from typing import Any
 import pytest
 import torch
 
+from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import generate
 from trainer.evaluation.protocol import Generation
-from trainer.learner import build_network
+from trainer.learner import Learner, build_network
 from trainer.loop import train
 from trainer.randomness import Stream
 from trainer.report import Report, read_reports, read_result
 from trainer.trial import TrialSpec
 
+REMEMBERING = {
+    "schedule": {"kind": "cosine", "steps": 20},
+    "timesteps": {"kind": "loss_second_moment", "history_per_term": 4},
+}
+"""Warm after some 300 images: the toy trial trains on its memory."""
 TIMINGS = ("sys/img_per_s", "sys/eval_s")
 
 
@@ -201,10 +207,13 @@ def test_model_that_does_not_fit_the_data_is_explained(toy: dict[str, Any], tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("diffusion", [{}, REMEMBERING], ids=["plain", "loss_second_moment"])
 @pytest.mark.parametrize("workers", [2])
-def test_torchrun_sees_the_same_examples(toy: dict[str, Any], tmp_path: Path, workers: int) -> None:
+def test_torchrun_sees_the_same_examples(
+    toy: dict[str, Any], tmp_path: Path, workers: int, diffusion: dict[str, Any]
+) -> None:
     """`torchrun -m trainer` on two gloo workers agrees with one process to float32 reduction order."""
-    spec = trial(toy, train__kimg=0.64)
+    spec = trial(toy, train__kimg=0.64, diffusion=diffusion)
     file = tmp_path / "trial.yaml"
     file.write_text(json.dumps(spec.model_dump(mode="json")))
     alone = run(spec, tmp_path / "alone")
@@ -279,6 +288,7 @@ def test_label_options_that_cannot_work_are_refused(toy: dict[str, Any], tmp_pat
         {"objective": {"kind": "learned_uncertainty"}},
         {"prediction": {"kind": "both"}},
         {"timesteps": {"kind": "uniform", "draw": "antithetic"}},
+        REMEMBERING,
     ],
 )
 def test_members_with_more_outputs_or_weights_train_and_resume(
@@ -291,3 +301,41 @@ def test_members_with_more_outputs_or_weights_train_and_resume(
     loop.close()
     run(spec, tmp_path / "cut")
     assert numbers(read_reports(tmp_path / "cut")) == numbers(whole)
+
+
+def test_loss_second_moment_is_uniform_until_warm(toy: dict[str, Any], tmp_path: Path) -> None:
+    """Then it leaves; its memory grows by every image, and the metrics show the warm-up."""
+    every = {"train__log_every_kimg": 0.064}
+    learning = run(trial(toy, diffusion=REMEMBERING, **every), tmp_path / "a")
+    plain = run(
+        trial(toy, diffusion={"schedule": REMEMBERING["schedule"]}, **every), tmp_path / "b"
+    )
+    curve = [point for r in learning for point in r.series]
+    uniform = [point for r in plain for point in r.series]
+    warm = next(i for i, (_, values) in enumerate(curve) if values["train/warmup"] == 1.0)
+    assert 0 < warm < 15
+    assert [v["train/loss"] for _, v in curve[: warm + 1]] == [
+        v["train/loss"] for _, v in uniform[: warm + 1]
+    ]
+    assert curve[warm + 1][1]["train/loss"] != uniform[warm + 1][1]["train/loss"]
+    assert "train/warmup" in learning[-1].metrics
+    assert int(weights(tmp_path / "a")["timesteps.seen"].sum()) == 2560
+
+
+def test_the_memory_does_not_know_how_the_batch_was_divided(toy: dict[str, Any]) -> None:
+    """Passes over parts of a batch, on this worker or another, leave the memory of one pass over all of it."""
+    spec = trial(toy, diffusion=REMEMBERING)
+    dataset = spec.data.load(Path())
+    whole, parts = Learner(spec, dataset), Learner(spec, dataset)
+    for first in range(0, 640, 64):
+        index = torch.arange(first, first + 64)
+        x0 = dataset.scaled(dataset.examples[index % len(dataset)])
+        whole(x0, index, None)
+        whole.observe(World(0, 1))
+        for share in (slice(0, 24), slice(24, 48), slice(48, 64)):
+            parts(x0[share], index[share], None)
+        parts.observe(World(0, 1))
+    assert bool(whole.timesteps.warm())
+    assert torch.equal(whole.timesteps.seen, parts.timesteps.seen)
+    # float32 sums over batches of other sizes
+    torch.testing.assert_close(whole.timesteps.losses, parts.timesteps.losses, rtol=1e-5, atol=0.0)

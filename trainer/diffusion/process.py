@@ -43,11 +43,18 @@ class Diffusion(Spec):
     @model_validator(mode="after")
     def _objective_fits(self) -> "Diffusion":
         self.objective.check(self.schedule)
+        self.timesteps.check(self.schedule)
         if self.objective.weighs_itself and not isinstance(self.weighting, Simple):
             raise ValueError(
                 f"weighting: objective {self.objective.kind} weighs the noise levels itself; use weighting simple"
             )
         return self
+
+    def live(self, *, timesteps: nn.Module | None = None) -> "Diffusion":
+        """This diffusion on the modules that its stateful members built, as they stand at every call."""
+        if timesteps is None:
+            return self
+        return self.model_copy(update={"timesteps": self.timesteps.live(timesteps)})
 
     def output_channels(self, channels: int) -> int:
         """Output channels the network must have for data of `channels` channels."""
@@ -83,12 +90,25 @@ class Diffusion(Spec):
 
         `labels` go to the network as they are; `part` is what `objective.build()` gave.
         """
+        return self.objective.loss(self.terms(network, x0, eps, log_snr, labels=labels, part=part))
+
+    def terms(
+        self,
+        network: Network,
+        x0: Tensor,
+        eps: Tensor,
+        log_snr: Tensor,
+        *,
+        labels: Tensor | None = None,
+        part: nn.Module | None = None,
+    ) -> Terms:
+        """Everything the objective may look at, from one pass of the network; arguments as of `loss`."""
         log_snr = self.objective.levels(log_snr, self.schedule)
         x_t = noise.noised(x0, eps, log_snr)
         output, extra = self._split(self.forward(network, x_t, log_snr, labels), x0.shape[1])
         importance = self.timesteps.importance(log_snr, self.schedule)
         weight = self.weighting.weight(log_snr, self.schedule) * importance
-        terms = Terms(
+        return Terms(
             output=self.prediction.merged(output, log_snr),
             target=self.prediction.target(x0, eps, log_snr),
             weight=weight * self.prediction.residual_weight(log_snr),
@@ -101,7 +121,6 @@ class Diffusion(Spec):
             extra=extra,
             log_variance=part(log_snr) if part is not None else None,
         )
-        return self.objective.loss(terms)
 
     def forward(
         self, network: Network, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None

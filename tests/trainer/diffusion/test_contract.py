@@ -346,6 +346,32 @@ def test_sampler_compiles_in_one_graph(
     _compiles(both, midpoints(17))
 
 
+LEARNING = [s for s in SAMPLERS if s.learns]
+
+
+def test_learning_samplers_are_known() -> None:
+    """Whoever builds a memory says so, and nobody else."""
+    table = schedule.Cosine(steps=50)
+    assert [s for s in SAMPLERS if s.build(table) is not None] == LEARNING
+
+
+@pytest.mark.parametrize("sampler", LEARNING, ids=_id)
+def test_an_empty_memory_is_the_start(sampler: timestep.TimestepSampler) -> None:
+    """A live sampler on a new memory draws and weighs as its spec; the memory is in the state dict, without weights."""
+    table = schedule.Cosine(steps=50)
+    memory = sampler.build(table)
+    assert memory is not None
+    assert memory.state_dict()
+    assert not list(memory.parameters())
+    live, u = sampler.live(memory), midpoints(500)
+    assert live.draw == sampler.draw
+    level = sampler.log_snr(u, table)
+    assert torch.equal(live.log_snr(u, table), level)
+    for method in ("importance", "relative", "density"):
+        ours, expected = (getattr(s, method)(level, table) for s in (live, sampler))
+        assert torch.equal(ours, expected)
+
+
 @pytest.mark.parametrize("draw", ["independent", "stratified", "antithetic"])
 def test_spread_keeps_u_uniform_and_depends_on_the_index_alone(draw: str) -> None:
     index = torch.arange(64, 192)

@@ -35,8 +35,8 @@ from trainer.diffusion.reverse import (
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.solver import DDIM, DDPM, DPMpp2M, Solver
 from trainer.diffusion.timestep import spread
-from trainer.diffusion.weighting import DiffschedWeighted, Simple, Weighting
 from trainer.diffusion.weighting import Data as DataWeighting
+from trainer.diffusion.weighting import DiffschedWeighted, Simple, Weighting
 
 
 def golden(feature: str, system: str | None = None) -> list[Any]:
@@ -345,7 +345,7 @@ def test_diffsched_steps(entry: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("entry", golden("logsnr_rescale"))
 def test_v_diffusion_rescaled_times(entry: dict[str, Any]) -> None:
-    """What its networks hear with `--allow-rescale`: for cosine our `angle`, for sigmoid the time, for linear alpha^2."""
+    """What its networks hear with `--allow-rescale`: our `angle` for cosine, the time for sigmoid, alpha^2 for linear."""
     given, out = entry["inputs"], entry["outputs"]
     ends = {"log_snr_min": given["logsnr_min"], "log_snr_max": given["logsnr_max"]}
     t, kind = tensor(given["t"]), given["schedule"]

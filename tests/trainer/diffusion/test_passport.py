@@ -290,6 +290,13 @@ def test_poor_effective_sample_size_is_found() -> None:
     assert "effective sample size" in text(rare=rare)
 
 
+def test_what_learns_has_the_passport_of_its_start() -> None:
+    learning = Diffusion(timesteps=timestep.LossSecondMoment())
+    assert passport(learning) == passport(Diffusion())
+    assert "`it` learns its timesteps loss_second_moment in training" in text(it=learning)
+    assert "learns its" not in text(it=Diffusion())
+
+
 EVERYTHING = (
     [Diffusion(schedule=cls()) for cls in members(schedule.AnySchedule)]
     + [Diffusion(timesteps=cls()) for cls in members(timestep.AnyTimestepSampler)]

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tests.trainer.diffusion.families import ancestor_schedule, golden, members, midpoints, tensor
 from trainer.diffusion import schedule, timestep, weighting
 from trainer.diffusion.log_snr import edm_sigma
+from trainer.diffusion.process import Diffusion
 
 
 def name(entry: dict) -> str:
@@ -272,3 +273,74 @@ def test_stratified_draws_are_one_per_slice(entry: dict) -> None:
     place = torch.arange(8) * entry["inputs"]["groups"] + entry["inputs"]["group"]
     ours = timestep.spread(u, place, count, "stratified")
     torch.testing.assert_close(ours, tensor(entry["outputs"]["u"]), rtol=1e-12, atol=0.0)
+
+
+def remembered(steps: int, **fields: float) -> tuple[timestep.LossHistory, schedule.Schedule]:
+    curve = schedule.Cosine(steps=steps)
+    return timestep.LossSecondMoment(**fields).build(curve), curve
+
+
+@pytest.mark.parametrize("entry", golden("timestep", "loss_second_moment"), ids=name)
+def test_loss_second_moment_is_the_ancestors(entry: dict) -> None:
+    """Warm-up, counts, probabilities and importance weights after the ancestor's own updates."""
+    given = entry["inputs"]
+    history, uniform = given["history_per_term"], given["uniform_prob"]
+    memory, curve = remembered(given["T"], history_per_term=history, uniform_prob=uniform)
+    sampler = timestep.LossSecondMoment().live(memory)
+    phases = {phase["label"]: phase for phase in entry["outputs"]["phases"]}
+
+    def check(phase: dict) -> None:
+        assert bool(memory.warm()) == phase["warmed_up"]
+        assert memory.seen.clamp(max=history).tolist() == phase["counts"]
+        filled = sum(phase["counts"]) / (history * given["T"])
+        assert float(memory.warmup()) == pytest.approx(filled)
+        torch.testing.assert_close(memory.probability(), tensor(phase["p"]), rtol=1e-9, atol=0.0)
+        factor = sampler.importance(curve.table(given["T"]), curve)
+        torch.testing.assert_close(factor, tensor(phase["loss_weights"]), rtol=1e-9, atol=0.0)
+
+    check(phases["initial"])
+    for step in given["script"]:
+        if "snapshot" in step:
+            check(phases[step["snapshot"]])
+        else:
+            memory.observe(torch.tensor(step["ts"]), tensor(step["losses"]))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 200])
+def test_the_memory_keeps_the_last_losses_in_order(batch: int) -> None:
+    """Batches of any size, even with more losses of one entry than it remembers, leave what one by one leaves."""
+    generator = torch.Generator().manual_seed(0)
+    entry = torch.randint(0, 5, (200,), generator=generator)
+    loss = torch.rand(200, generator=generator, dtype=torch.float64)
+    memory, _ = remembered(5, history_per_term=4)
+    for part, values in zip(entry.split(batch), loss.split(batch), strict=True):
+        memory.observe(part, values)
+    for k in range(5):
+        assert memory.losses[k].sort().values.tolist() == sorted(loss[entry == k][-4:].tolist())
+    assert memory.seen.tolist() == torch.bincount(entry, minlength=5).tolist()
+
+
+def test_loss_second_moment_draws_by_its_memory_and_stays_unbiased() -> None:
+    memory, curve = remembered(20, history_per_term=2)
+    sampler = timestep.LossSecondMoment().live(memory)
+    u, uniform = midpoints(100_000), timestep.Uniform()
+    assert torch.equal(sampler.log_snr(u, curve), uniform.log_snr(u, curve))
+    size = torch.linspace(1.0, 5.0, 20, dtype=torch.float64)
+    for _ in range(2):
+        memory.observe(torch.arange(20), size)
+    level = sampler.log_snr(u, curve)
+    entry = timestep.entry_index(level, curve)
+    share = torch.bincount(entry, minlength=20).double() / len(u)
+    expected = 0.999 * size / size.sum() + 0.001 / 20
+    # 2e-5: two boundaries of the u-grid.
+    torch.testing.assert_close(share, expected, rtol=0.0, atol=2e-5)
+    weighted = sampler.importance(level, curve) * size[entry]
+    assert float(weighted.mean()) == pytest.approx(float(size.mean()), rel=1e-4)
+    assert float(weighted.std()) < 0.01 * float(size.std())
+
+
+def test_loss_second_moment_needs_a_table_and_its_weights() -> None:
+    with pytest.raises(ValidationError, match=r"timesteps: .*give schedule\.steps"):
+        Diffusion(schedule=schedule.Cosine(), timesteps=timestep.LossSecondMoment())
+    with pytest.raises(ValidationError, match="unbiased: must be true"):
+        timestep.LossSecondMoment(unbiased=False)

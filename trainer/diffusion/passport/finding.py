@@ -41,6 +41,7 @@ def _own_findings(name: str, cell: Diffusion) -> list[str]:
         _other_sigma_data(cell),
         _terminal(cell, card.terminal_snr),
         _rescaled_bound(cell, card.vlb_distortion),
+        _start_only(cell),
         f"weighs its examples so unevenly that {card.effective_sample_size:.0%} of a batch counts "
         "(effective sample size)"
         if card.effective_sample_size < POOR_SAMPLE_SIZE
@@ -114,6 +115,14 @@ def _terminal(cell: Diffusion, snr: float) -> str | None:
             "x0 = (x - sigma eps)/alpha divides by zero at the first step; predict velocity or data"
         )
     return None
+
+
+def _start_only(cell: Diffusion) -> str | None:
+    parts = {"timesteps": cell.timesteps}
+    learning = [f"{n} {part.kind}" for n, part in parts.items() if part.learns]
+    if not learning:
+        return None
+    return f"learns its {' and '.join(learning)} in training: its passport is that of its start"
 
 
 def _rescaled_bound(cell: Diffusion, distortion: tuple[float, float]) -> str | None:

@@ -64,7 +64,7 @@ def _general_twin(cell: Diffusion, baseline: Diffusion) -> dict[str, Spec] | Non
     sampler, reference = cell.timesteps, baseline.timesteps
     if total_variation(cell, baseline) < SAME_OBJECTIVE:
         return None
-    composed = (timestep.Tilted, timestep.Importance)
+    composed = (timestep.Tilted, timestep.Importance, timestep.LossSecondMoment)
     if isinstance(sampler, composed) or isinstance(reference, composed):
         return None
     if sampler == reference:

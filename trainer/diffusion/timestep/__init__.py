@@ -11,6 +11,9 @@ from torch import Tensor
 
 from trainer.diffusion import weighting
 from trainer.diffusion.schedule import Schedule
+from trainer.diffusion.timestep.adaptive import LossHistory as LossHistory
+from trainer.diffusion.timestep.adaptive import LossSecondMoment as LossSecondMoment
+from trainer.diffusion.timestep.adaptive import entry_index as entry_index
 from trainer.diffusion.timestep.base import RARE, cell_levels, cell_quantile
 from trainer.diffusion.timestep.base import LevelLaw as LevelLaw
 from trainer.diffusion.timestep.base import TimeLaw as TimeLaw
@@ -141,5 +144,7 @@ class Importance(TimestepSampler):
         return torch.where(looks, wanted / drawn.clamp_min(RARE), 0.0)
 
 
-AnyTimestepSampler = Annotated[Law | Tilted | Importance, Field(discriminator="kind")]
-"""Everything a YAML may call a timestep sampler."""
+AnyTimestepSampler = Annotated[
+    Law | Tilted | Importance | LossSecondMoment, Field(discriminator="kind")
+]
+"""Everything a YAML may call a timestep sampler; the last one has a memory and stands for itself alone."""

@@ -4,10 +4,10 @@ u = 0 is the clean end and u = 1 the noisy end for every member, so that trials 
 look at comparable noise. Density and importance weight are stated over log-SNR.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.diffusion.schedule import LOG_SNR_LIMIT, Schedule
 from trainer.spec import Spec
@@ -20,6 +20,9 @@ RARE = 1e-30
 
 class TimestepSampler(Spec):
     """Distribution of the training noise levels, relative to the schedule."""
+
+    learns: ClassVar[bool] = False
+    """Whether it changes while it trains: its own methods are its start, those of `live` its present."""
 
     draw: Literal["independent", "stratified", "antithetic"] = "independent"
     """How u is drawn in a global batch: independently, one per equal slice of (0, 1), or in pairs u, 1 - u."""
@@ -43,6 +46,17 @@ class TimestepSampler(Spec):
         if not self.unbiased:
             return torch.ones_like(log_snr)
         return 1.0 / self.relative(log_snr, schedule).clamp_min(RARE)
+
+    def check(self, schedule: Schedule) -> None:
+        """Raise ValueError, naming the field, if this sampler does not fit the schedule."""
+
+    def build(self, schedule: Schedule) -> nn.Module | None:
+        """What a sampler that learns remembers; it belongs to the checkpoint."""
+        return None
+
+    def live(self, memory: nn.Module) -> "TimestepSampler":
+        """This sampler on the module that `build` gave, as it stands at every call."""
+        raise NotImplementedError
 
 
 class LevelLaw(TimestepSampler):
