@@ -5,7 +5,9 @@ from torch import Tensor, nn
 
 from trainer.data import Dataset
 from trainer.diffusion.guidance import LabelDropout
+from trainer.diffusion.learning import schedule_loss
 from trainer.diffusion.process import training_levels
+from trainer.diffusion.schedule import LearnedCurve
 from trainer.diffusion.timestep import LossHistory, entry_index, spread
 from trainer.distributed import World
 from trainer.errors import UserError
@@ -26,27 +28,40 @@ class Learner(nn.Module):
         self.network = build_network(trial, dataset.shape)
         self.part = trial.diffusion.objective.build()
         self.timesteps = trial.diffusion.timesteps.build(trial.diffusion.schedule)
-        self.diffusion = trial.diffusion.live(timesteps=self.timesteps)
+        self.schedule = trial.diffusion.schedule.build()
+        self.diffusion = trial.diffusion.live(schedule=self.schedule, timesteps=self.timesteps)
         self._unseen: list[Tensor] = []
         _check_labels(trial, dataset)
         self._eps = Stream(trial.seed, "train/eps")
         self._time = Stream(trial.seed, "train/time")
         self._hide = Stream(trial.seed, "train/label_dropout")
+        self._ends = Stream(trial.seed, "train/schedule_ends")
 
     def forward(self, x0: Tensor, index: Tensor, labels: Tensor | None) -> Tensor:
         """Loss of each example [B] for x0 [B, ...], global index [B] and labels [B] if the data has any."""
         diffusion = self.diffusion
         eps = self._eps.normal(index, tuple(x0.shape[1:]))
         log_snr = training_levels(diffusion, self._u(index))
-        terms = diffusion.terms(
-            self.network, x0, eps, log_snr, labels=self._shown(labels, index), part=self.part
-        )
+        shown = self._shown(labels, index)
+        terms = diffusion.terms(self.network, x0, eps, log_snr, labels=shown, part=self.part)
         losses = diffusion.objective.loss(terms)
         if self.timesteps is not None:
             entry = entry_index(terms.log_snr, diffusion.schedule)
             unweighted = losses.detach() / terms.importance
             self._unseen.append(torch.stack([entry.double(), unweighted.double()], 1))
+        if isinstance(self.schedule, LearnedCurve):
+            fresh, at_clean = self._ends.normal(index, tuple(x0.shape[1:])), index % 2 == 0
+            learning = schedule_loss(
+                self.schedule, diffusion, self.network, terms, fresh, at_clean, shown
+            )
+            losses = losses + learning.to(losses.dtype)
         return losses
+
+    def clipped(self) -> list[list[nn.Parameter]]:
+        """The parameters whose gradients are clipped together: the model's, and the schedule's on their own."""
+        apart = [] if self.schedule is None else list(self.schedule.parameters())
+        model = [p for p in self.parameters() if p not in set(apart)]
+        return [model, apart] if apart else [model]
 
     def observe(self, world: World) -> None:
         """After a batch: what has a memory sees all workers' losses, in the order of the global index."""
@@ -56,10 +71,14 @@ class Learner(nn.Module):
         self._unseen.clear()
 
     def metrics(self) -> dict[str, float]:
-        """How far what learns beside the network has come: `train/warmup`, the filled share of the memory."""
+        """What learns beside the network: `train/warmup`, the filled share of the memory; the schedule's ends."""
+        shown: dict[str, float] = {}
         if isinstance(self.timesteps, LossHistory):
-            return {"train/warmup": float(self.timesteps.warmup())}
-        return {}
+            shown["train/warmup"] = float(self.timesteps.warmup())
+        if isinstance(self.schedule, LearnedCurve):
+            shown["train/log_snr_max"] = float(self.schedule.clean.detach())
+            shown["train/log_snr_min"] = float(self.schedule.noisy.detach())
+        return shown
 
     def _u(self, index: Tensor) -> Tensor:
         """The uniform number behind each example's noise level, float64 in (0, 1)."""

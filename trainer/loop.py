@@ -67,7 +67,8 @@ def train(
     dataset = trial.data.load(data_root).to(on)
     learner = Learner(trial, dataset).to(on)
     average = Average(trial.ema, learner.network, copy.deepcopy(learner.network))
-    optimizer = trial.optimizer.build(learner)
+    optimizer = trial.optimizer.build(learner, undecayed=learner.schedule)
+    clipped = learner.clipped()
     evaluator = Evaluator(trial.evaluation, learner.diffusion, dataset, cache, trial.model.classes)
     directory.mkdir(parents=True, exist_ok=True)
 
@@ -114,7 +115,8 @@ def train(
                 loss.backward()
             batch_loss += loss.detach()
         if trial.optimizer.grad_clip is not None:
-            nn.utils.clip_grad_norm_(learner.parameters(), trial.optimizer.grad_clip, foreach=True)
+            for together in clipped:
+                nn.utils.clip_grad_norm_(together, trial.optimizer.grad_clip, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         learner.observe(world)

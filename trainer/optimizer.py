@@ -1,7 +1,7 @@
 """How are the weights moved? AdamW and the learning-rate schedules, all in images seen."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -164,10 +164,16 @@ class AdamW(Spec):
     lr_schedule: AnyLearningRate = ConstantRate()
     """How the learning rate changes over the budget."""
 
-    def build(self, network: nn.Module) -> torch.optim.AdamW:
-        """The optimizer over the network's parameters."""
+    def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.AdamW:
+        """The optimizer over the network's parameters; those of its part `undecayed` are not pulled to zero."""
+        apart = set() if undecayed is None else set(undecayed.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in network.parameters() if p not in apart]}
+        ]
+        if undecayed is not None:
+            groups.append({"params": list(undecayed.parameters()), "weight_decay": 0.0})
         return torch.optim.AdamW(
-            network.parameters(),
+            groups,
             lr=torch.tensor(self.lr) if next(network.parameters()).is_cuda else self.lr,
             betas=self.betas,
             eps=self.eps,

@@ -68,6 +68,13 @@ class TrialSpec(Spec):
                     f"evaluation.{name}.guidance: compares with the network without label, which is never "
                     "trained at train.label_dropout: 0; set it to 0.1"
                 )
+            learned = getattr(self.diffusion.objective, "variance", None)
+            wanted = generation and getattr(generation.solver, "variance", None)
+            if wanted == "learned" and learned not in ("learned", "learned_range"):
+                raise ValueError(
+                    f"evaluation.{name}.solver.variance: learned needs an objective that learns one (hybrid, vlb), "
+                    f"not {self.diffusion.objective.kind}; use a number from 0 (small) to 1 (large)"
+                )
             own = self.diffusion.schedule.steps
             if generation and generation.grid is None and own and generation.steps > own:
                 raise ValueError(

@@ -6,18 +6,22 @@ Prints seconds and ratios of this run; the machine's noise is in the spread that
 import argparse
 import sys
 
-from tests.benchmarks import loop, overhead
+from tests.benchmarks import loop, objective, overhead
+
+BENCHMARKS = {"loop": loop.main, "objective": objective.main, "overhead": overhead.main}
 
 
 def main() -> int:
     """Run the benchmarks named on the command line, or all."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=["loop", "overhead", []], default=[])
-    names = parser.parse_args().names or ["loop", "overhead"]
-    if "loop" in names:
-        loop.main()
-    if "overhead" in names:
-        overhead.main()
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(
+            f"unknown benchmark {', '.join(sorted(unknown))}: choose from {', '.join(BENCHMARKS)}"
+        )
+    for name in names:
+        BENCHMARKS[name]()
     return 0
 
 

@@ -17,6 +17,10 @@ def test_published_decays() -> None:
     assert InversePower(power=1.0).at(1) == 0.0
     assert InversePower(power=1.0).at(4) == pytest.approx(0.75)
     assert InversePower(decay=0.5).at(10**6) == 0.5
+    late = InversePower(power=1.0, least=0.25, start=3)
+    assert [late.at(n) for n in (1, 4, 5, 7)] == [0.25, 0.25, 0.5, 0.75]
+    with pytest.raises(ValueError, match="least must not exceed decay"):
+        InversePower(least=0.9, decay=0.5)
 
 
 def test_average_is_the_weighted_sum_of_the_past() -> None:

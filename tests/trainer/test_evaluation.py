@@ -65,6 +65,14 @@ def test_trial_refuses_more_solver_steps_than_levels(toy: dict[str, Any]) -> Non
         TrialSpec.model_validate(toy)
 
 
+def test_trial_refuses_a_learned_variance_that_nobody_learns(toy: dict[str, Any]) -> None:
+    toy["evaluation"]["full"]["solver"] = {"kind": "ddpm", "variance": "learned"}
+    with pytest.raises(ValueError, match=r"evaluation\.full\.solver\.variance: .*not mse"):
+        TrialSpec.model_validate(toy)
+    toy["diffusion"] = {"objective": {"kind": "hybrid"}}
+    TrialSpec.model_validate(toy)
+
+
 def test_classifier_learns_the_digits_and_is_cached(tmp_path: Path) -> None:
     dataset = Digits().load(Path())
     extract, weights = Classifier(steps=300).build(dataset, tmp_path)
@@ -140,7 +148,7 @@ def test_workers_share_generation_without_changing_it() -> None:
 
 def test_measuring_does_not_depend_on_the_global_generator(tmp_path: Path) -> None:
     dataset = Gaussians(examples=256).load(Path())
-    spec = evaluation(features=Pixels(), metrics=["fid", "kid"])
+    spec = evaluation(features=Pixels(), metrics=["fid", "kid", "precision", "recall"])
     evaluator = Evaluator(spec, Diffusion(), dataset, tmp_path)
     network = MLP(width=16).build((2,))
     first = evaluator.measure(network, "full", World(0, 1))
@@ -149,7 +157,13 @@ def test_measuring_does_not_depend_on_the_global_generator(tmp_path: Path) -> No
     second = evaluator.measure(network, "full", World(0, 1))
     assert torch.equal(torch.get_rng_state(), state)
     assert first.metrics == second.metrics
-    assert set(first.metrics) == {"eval/fid", "eval/kid"}
+    assert set(first.metrics) == {"eval/fid", "eval/kid", "eval/precision", "eval/recall"}
+    assert 0.0 <= first.metrics["eval/recall"] <= 1.0
+
+
+def test_precision_and_recall_need_some_images() -> None:
+    with pytest.raises(ValueError, match=r"full\.images: 3 is too few, recall needs more than 3"):
+        evaluation(full={"images": 3, "steps": 4}, metrics=["recall"])
 
 
 def test_broken_network_measures_as_not_finite(tmp_path: Path) -> None:

@@ -472,7 +472,7 @@ def test_log_likelihood_says_when_it_stalls() -> None:
     x = torch.ones(1, 2, dtype=torch.float64)
     with pytest.raises(ValueError, match="smaller than edm_sigma_max"):
         log_likelihood(mixture(), x, x, edm_sigma_min=1.0, edm_sigma_max=0.5)
-    with pytest.raises(ValueError, match="stalled at edm_sigma 0.1"):
+    with pytest.raises(ValueError, match=r"stalled at edm_sigma 0\.1"):
         log_likelihood(lambda x, _: x * math.nan, x, x, edm_sigma_min=0.1, edm_sigma_max=1.0)
     with pytest.raises(ValueError, match="more than 5 evaluations"):
         log_likelihood(

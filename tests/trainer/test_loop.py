@@ -14,7 +14,7 @@ import torch
 
 from trainer.distributed import World
 from trainer.errors import UserError
-from trainer.evaluation.evaluator import generate
+from trainer.evaluation.evaluator import Evaluator, generate
 from trainer.evaluation.protocol import Generation
 from trainer.learner import Learner, build_network
 from trainer.loop import train
@@ -27,6 +27,7 @@ REMEMBERING = {
     "timesteps": {"kind": "loss_second_moment", "history_per_term": 4},
 }
 """Warm after some 300 images: the toy trial trains on its memory."""
+LEARNED = {"schedule": {"kind": "learned"}, "objective": {"kind": "vlb"}}
 TIMINGS = ("sys/img_per_s", "sys/eval_s")
 
 
@@ -207,7 +208,9 @@ def test_model_that_does_not_fit_the_data_is_explained(toy: dict[str, Any], tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("diffusion", [{}, REMEMBERING], ids=["plain", "loss_second_moment"])
+@pytest.mark.parametrize(
+    "diffusion", [{}, REMEMBERING, LEARNED], ids=["plain", "loss_second_moment", "learned"]
+)
 @pytest.mark.parametrize("workers", [2])
 def test_torchrun_sees_the_same_examples(
     toy: dict[str, Any], tmp_path: Path, workers: int, diffusion: dict[str, Any]
@@ -289,6 +292,8 @@ def test_label_options_that_cannot_work_are_refused(toy: dict[str, Any], tmp_pat
         {"prediction": {"kind": "both"}},
         {"timesteps": {"kind": "uniform", "draw": "antithetic"}},
         REMEMBERING,
+        LEARNED,
+        {**LEARNED, "conditioning": "time"},
     ],
 )
 def test_members_with_more_outputs_or_weights_train_and_resume(
@@ -339,3 +344,29 @@ def test_the_memory_does_not_know_how_the_batch_was_divided(toy: dict[str, Any])
     assert torch.equal(whole.timesteps.seen, parts.timesteps.seen)
     # float32 sums over batches of other sizes
     torch.testing.assert_close(whole.timesteps.losses, parts.timesteps.losses, rtol=1e-5, atol=0.0)
+
+
+def test_a_learned_schedule_generates_on_what_it_has_learned(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """`grid: null` follows the current network; weight decay does not pull it; the metrics show its ends."""
+    toy["evaluation"]["full"]["grid"] = None
+    decay = {"lr": 3e-3, "weight_decay": 0.1}
+    spec = trial(toy, diffusion=LEARNED, train__kimg=6.4, optimizer=decay)
+    reports = run(spec, tmp_path / "a")
+    final = weights(tmp_path / "a")
+    assert reports[-1].metrics["train/log_snr_max"] == float(final["schedule.clean"])
+    assert final["schedule.network.b1"] == 0.0
+    assert final["schedule.network.w1"] != 1.0
+    dataset = spec.data.load(Path())
+    learner = Learner(spec, dataset)
+    start = learner.diffusion.schedule.grid(8)
+    learner.load_state_dict({k: v for k, v in final.items() if not k.startswith("ema.")})
+    moved = learner.diffusion.schedule.grid(8)
+    assert float(moved[0]) == pytest.approx(float(final["schedule.noisy"]), abs=1e-5)
+    assert float((moved - start).abs().max()) > 0.1
+    evaluator = Evaluator(spec.evaluation, learner.diffusion, dataset, tmp_path / "cache")
+    network = copy.deepcopy(learner.network)
+    network.load_state_dict({k[4:]: v for k, v in final.items() if k.startswith("ema.")})
+    again = evaluator.measure(network.eval(), "full", World(0, 1))
+    assert again.metrics["eval/fid"] == reports[-1].metrics["eval/fid"]

@@ -1,11 +1,20 @@
-"""Proves the Frechet distance and KID against closed forms, other algorithms and their definitions."""
+"""Proves the Frechet distance, KID, precision and recall against closed forms, algorithms and definitions."""
 
 import numpy as np
 import pytest
 import torch
 from scipy import linalg
 
-from trainer.evaluation.metric import Moments, Reference, frechet_distance, kernel_distance
+from trainer.evaluation import metric
+from trainer.evaluation.metric import (
+    Manifold,
+    Moments,
+    Reference,
+    frechet_distance,
+    kernel_distance,
+    precision,
+    recall,
+)
 
 
 def moments_of(features: torch.Tensor, batch: int = 100) -> Moments:
@@ -87,3 +96,35 @@ def test_kernel_distance_is_unbiased() -> None:
         x = torch.randn(200, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         values.append(kernel_distance(x[:100], x[100:]))
     assert abs(np.mean(values)) < 4 * np.std(values) / len(values) ** 0.5
+
+
+def line(*places: float) -> torch.Tensor:
+    return torch.tensor(places, dtype=torch.float64)[:, None]
+
+
+def test_balls_reach_the_kth_other_point() -> None:
+    assert Manifold.of(line(0.0, 1.0, 3.0, 7.0), k=1).radius.tolist() == [1.0, 1.0, 2.0, 4.0]
+    assert Manifold.of(line(0.0, 1.0, 3.0, 7.0), k=2).radius.tolist() == [3.0, 2.0, 3.0, 6.0]
+    with pytest.raises(ValueError, match="more than 3 images, not 3"):
+        Manifold.of(line(0.0, 1.0, 2.0))
+
+
+def test_precision_sees_bad_samples_and_recall_missing_modes() -> None:
+    """Two modes: samples of one of them and nowhere; a mode apart costs recall, a stray sample precision."""
+    real = torch.cat([features(60, 3, 0, 0.1), features(60, 3, 1, 0.1) + 100.0])
+    manifold, one_mode = Manifold.of(real), real[:60]
+    assert precision(one_mode, manifold) == 1.0
+    assert recall(one_mode, manifold) == 0.5
+    strays = torch.cat([real, features(40, 3, 2, 0.1) - 500.0])
+    assert precision(strays, manifold) == pytest.approx(120 / 160)
+    assert recall(strays, manifold) == 1.0
+
+
+def test_precision_and_recall_by_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, real = features(50, 3, 3, 0.3), features(40, 3, 4, 0.3)
+    radius = [sorted(float((x - y).norm()) for y in real)[3] for x in real]
+    inside = [
+        any(float((x - y).norm()) <= r for y, r in zip(real, radius, strict=True)) for x in fake
+    ]
+    monkeypatch.setattr(metric, "BLOCK", 100)  # a few rows at a time
+    assert precision(fake, Manifold.of(real)) == pytest.approx(np.mean(inside))

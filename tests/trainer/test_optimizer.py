@@ -1,8 +1,39 @@
-"""Proves the learning-rate schedules at their ends and in the middle."""
+"""Proves the learning-rate schedules at their ends and in the middle; the ancestors' in test_golden_training."""
+
+import math
+from typing import get_args
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from trainer.optimizer import ConstantRate, CosineRate, LinearRate
+from trainer.optimizer import (
+    AnyLearningRate,
+    ConstantRate,
+    CosineRate,
+    ExponentialRate,
+    InverseRate,
+    LearningRate,
+    LinearRate,
+    PolynomialRate,
+)
+
+RATE: TypeAdapter[LearningRate] = TypeAdapter(AnyLearningRate)
+MEMBERS: list[type[LearningRate]] = list(get_args(get_args(AnyLearningRate)[0]))
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_member_falls_from_one(member: type[LearningRate]) -> None:
+    """Round trip, 1 at the start, never rising, never negative; the warm-up multiplies it."""
+    rate = member()
+    assert RATE.validate_json(rate.model_dump_json()) == rate
+    values = [rate.factor(images, 1e6) for images in range(0, 2_000_000, 50_000)]
+    assert values[0] == 1.0
+    assert values == sorted(values, reverse=True)
+    assert values[-1] >= 0.0
+    for shape in ("linear", "exponential"):
+        warmed = member(warmup_kimg=10.0, warmup=shape)
+        assert warmed.factor(0, 1e6) == 0.0
+        assert 0.0 < warmed.factor(5_000, 1e6) < rate.factor(5_000, 1e6)
 
 
 def test_warmup_rises_linearly_then_stays() -> None:
@@ -25,3 +56,56 @@ def test_cosine_ends_at_final() -> None:
 
 def test_linear_is_linear() -> None:
     assert [LinearRate().factor(x, 100) for x in (0, 25, 100)] == [1.0, 0.75, 0.0]
+
+
+def test_exponential_warmup_has_its_time_constant() -> None:
+    rate = ConstantRate(warmup_kimg=10.0, warmup="exponential")
+    assert rate.factor(10_000, 1e6) == pytest.approx(1.0 - math.exp(-1.0))
+    assert rate.factor(1_000_000, 1e6) == 1.0
+
+
+def test_restarts_begin_again_at_one() -> None:
+    rate = CosineRate(cycles=2)
+    assert rate.factor(0, 100) == 1.0
+    assert rate.factor(25, 100) == pytest.approx(0.5)
+    assert rate.factor(50, 100) == 1.0
+    assert rate.factor(100, 100) == 0.0
+
+
+def test_polynomial_of_power_one_is_linear() -> None:
+    for images in (0, 25, 80, 100):
+        ours = PolynomialRate(power=1.0, final=0.2).factor(images, 100)
+        assert ours == pytest.approx(LinearRate(final=0.2).factor(images, 100))
+    assert PolynomialRate().factor(50, 100) == pytest.approx(0.25)
+
+
+def test_decay_may_wait_for_the_warmup() -> None:
+    rate = LinearRate(warmup_kimg=20.0, decay_from="warmup")
+    factors = [rate.factor(images, 100_000) for images in (10_000, 20_000, 60_000, 100_000)]
+    assert factors == pytest.approx([0.5, 1.0, 0.5, 0.0])
+
+
+def test_endless_decays_know_no_budget_but_a_floor() -> None:
+    inverse, halving = InverseRate(inv_gamma_kimg=2.0), ExponentialRate(half_life_kimg=2.0)
+    for total in (10.0, 1e9):
+        assert inverse.factor(2_000, total) == pytest.approx(0.5)
+        assert inverse.factor(6_000, total) == pytest.approx(0.25)
+        assert halving.factor(2_000, total) == pytest.approx(0.5)
+        assert halving.factor(6_000, total) == pytest.approx(0.125)
+    assert InverseRate(inv_gamma_kimg=2.0, least=0.3).factor(6_000, 1.0) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"kind": "cosine", "cycles": 0}, "cycles"),
+        ({"kind": "polynomial", "power": 0.0}, "power"),
+        ({"kind": "inverse", "inv_gamma_kimg": -1.0}, "inv_gamma_kimg"),
+        ({"kind": "exponential", "half_life_kimg": 0.0}, "half_life_kimg"),
+        ({"kind": "exponential", "least": 1.5}, "least"),
+        ({"kind": "constant", "warmup": "cosine"}, "warmup"),
+    ],
+)
+def test_refused_settings_name_the_field(settings: dict[str, object], field: str) -> None:
+    with pytest.raises(ValidationError, match=field):
+        RATE.validate_python(settings)

@@ -44,17 +44,26 @@ class Diffusion(Spec):
     def _objective_fits(self) -> "Diffusion":
         self.objective.check(self.schedule)
         self.timesteps.check(self.schedule)
+        if self.schedule.learns and not isinstance(self.timesteps, Uniform):
+            raise ValueError(
+                "timesteps: a learned schedule itself says where training looks; use timesteps uniform"
+            )
         if self.objective.weighs_itself and not isinstance(self.weighting, Simple):
             raise ValueError(
                 f"weighting: objective {self.objective.kind} weighs the noise levels itself; use weighting simple"
             )
         return self
 
-    def live(self, *, timesteps: nn.Module | None = None) -> "Diffusion":
-        """This diffusion on the modules that its stateful members built, as they stand at every call."""
-        if timesteps is None:
-            return self
-        return self.model_copy(update={"timesteps": self.timesteps.live(timesteps)})
+    def live(
+        self, *, schedule: nn.Module | None = None, timesteps: nn.Module | None = None
+    ) -> "Diffusion":
+        """This diffusion on the modules that its members built, if any, as they stand at every call."""
+        parts: dict[str, Spec] = {}
+        if schedule is not None:
+            parts["schedule"] = self.schedule.live(schedule)
+        if timesteps is not None:
+            parts["timesteps"] = self.timesteps.live(timesteps)
+        return self.model_copy(update=parts) if parts else self
 
     def output_channels(self, channels: int) -> int:
         """Output channels the network must have for data of `channels` channels."""

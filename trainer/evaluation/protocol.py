@@ -40,6 +40,10 @@ class Generation(Spec):
     @model_validator(mode="after")
     def _grid_has_levels(self) -> "Generation":
         if self.grid is not None:
+            if self.grid.learns:
+                raise ValueError(
+                    "grid: null is the trained schedule; here it would stay at its start"
+                )
             self.grid.grid(self.steps)
         return self
 

@@ -215,6 +215,47 @@ def test_training_visits_only_the_table(curve: schedule.Schedule) -> None:
     torch.testing.assert_close(curve.snap(table), table, rtol=1e-12, atol=1e-12)
 
 
+LEARNING_CURVES = [c for c in SCHEDULES if c.learns]
+EVERY_LEARNING = pytest.mark.parametrize("curve", LEARNING_CURVES, ids=_id)
+
+
+def test_learning_schedules_are_known() -> None:
+    """Whoever builds a network says so, and nobody else."""
+    assert [c for c in SCHEDULES if c.build() is not None] == LEARNING_CURVES
+
+
+def _moved(curve: schedule.Schedule) -> schedule.Schedule:
+    """The schedule on a network whose weights have changed at random."""
+    network = curve.build()
+    assert network is not None
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += 0.5 * torch.randn(weight.shape, generator=generator)
+    assert set(network.state_dict()) > {name for name, _ in network.named_buffers()}
+    return curve.live(network)
+
+
+@EVERY_LEARNING
+def test_a_schedule_that_has_learned_is_a_schedule(curve: schedule.Schedule) -> None:
+    """The contract of every schedule, on weights that have moved."""
+    moved = _moved(curve)
+    assert moved.steps == curve.steps
+    assert moved.finite_start == curve.finite_start
+    t = torch.linspace(0.0, 1.0, 41, dtype=torch.float64)
+    assert float((moved.log_snr(t) - curve.log_snr(t)).abs().max()) > 0.1
+    test_schedule_falls_strictly(moved)
+    test_time_inverts_log_snr(moved)
+    test_time_outside_the_ends_is_clamped(moved)
+    test_slowness_is_the_density_of_uniform_time(moved)
+    for dtype in (torch.float32, torch.float64):
+        test_schedule_keeps_dtype_shape_and_is_finite_at_both_ends(moved, dtype)
+    for steps in (1, 2, 7):
+        test_grid_rises_from_noise_to_data(moved, steps)
+    if moved.steps:
+        test_training_visits_only_the_table(moved)
+
+
 # Timestep samplers
 
 CURVES = [

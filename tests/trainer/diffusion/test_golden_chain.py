@@ -345,7 +345,7 @@ def test_diffsched_steps(entry: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("entry", golden("logsnr_rescale"))
 def test_v_diffusion_rescaled_times(entry: dict[str, Any]) -> None:
-    """What its networks hear with `--allow-rescale`: our `angle` for cosine, the time for sigmoid, alpha^2 for linear."""
+    """What networks hear with `--allow-rescale`: `angle` for cosine, the time for sigmoid, alpha^2 for linear."""
     given, out = entry["inputs"], entry["outputs"]
     ends = {"log_snr_min": given["logsnr_min"], "log_snr_max": given["logsnr_max"]}
     t, kind = tensor(given["t"]), given["schedule"]

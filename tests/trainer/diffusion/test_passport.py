@@ -293,8 +293,13 @@ def test_poor_effective_sample_size_is_found() -> None:
 def test_what_learns_has_the_passport_of_its_start() -> None:
     learning = Diffusion(timesteps=timestep.LossSecondMoment())
     assert passport(learning) == passport(Diffusion())
-    assert "`it` learns its timesteps loss_second_moment in training" in text(it=learning)
-    assert "learns its" not in text(it=Diffusion())
+    assert "`it` changes while it trains (timesteps loss_second_moment): " in text(it=learning)
+    assert "changes while" not in text(it=Diffusion())
+    curve = {"log_snr_max": 9.0, "log_snr_min": -9.0}
+    learned = Diffusion(schedule=schedule.Learned(**curve))
+    line = Diffusion(schedule=schedule.LogLinear(**curve))
+    assert passport(learned) == passport(line)
+    assert "same objective" not in text(learned=learned, line=line)
 
 
 EVERYTHING = (

@@ -25,7 +25,7 @@ def findings(cells: dict[str, Diffusion]) -> list[str]:
     lines = [line for name, cell in cells.items() for line in _own_findings(name, cell)]
     for (name, cell), (other, twin) in combinations(cells.items(), 2):
         distance = total_variation(cell, twin)
-        if distance < SAME_OBJECTIVE:
+        if distance < SAME_OBJECTIVE and not (cell.schedule.learns or twin.schedule.learns):
             lines.append(
                 f"`{name}` and `{other}` are the same objective (TV {distance:.3f}): the expected loss has one "
                 "minimum, only the variance of its estimate differs"
@@ -118,11 +118,11 @@ def _terminal(cell: Diffusion, snr: float) -> str | None:
 
 
 def _start_only(cell: Diffusion) -> str | None:
-    parts = {"timesteps": cell.timesteps}
-    learning = [f"{n} {part.kind}" for n, part in parts.items() if part.learns]
+    named = (("schedule", cell.schedule), ("timesteps", cell.timesteps))
+    learning = [f"{name} {part.kind}" for name, part in named if part.learns]
     if not learning:
         return None
-    return f"learns its {' and '.join(learning)} in training: its passport is that of its start"
+    return f"changes while it trains ({', '.join(learning)}): its passport is that of its start"
 
 
 def _rescaled_bound(cell: Diffusion, distortion: tuple[float, float]) -> str | None:

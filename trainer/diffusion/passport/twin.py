@@ -19,6 +19,8 @@ def equal_objective_twin(cell: Diffusion, baseline: Diffusion) -> dict[str, Any]
     """
     if cell.timesteps == baseline.timesteps and cell.weighting == baseline.weighting:
         return None
+    if cell.schedule.learns or baseline.schedule.learns:
+        return None
     twin = _p2_twin(cell) or _undone_twin(cell) or _general_twin(cell, baseline)
     if twin is None:
         return None

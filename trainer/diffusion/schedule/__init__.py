@@ -17,6 +17,9 @@ from trainer.diffusion.schedule.beta import *  # noqa: F403
 from trainer.diffusion.schedule.beta import BetaSchedules, LinearBeta
 from trainer.diffusion.schedule.cosine import *  # noqa: F403
 from trainer.diffusion.schedule.cosine import CircleSchedules, Cosine
+from trainer.diffusion.schedule.learned import Learned as Learned
+from trainer.diffusion.schedule.learned import LearnedCurve as LearnedCurve
+from trainer.diffusion.schedule.learned import MonotoneNetwork as MonotoneNetwork
 from trainer.diffusion.schedule.level import *  # noqa: F403
 from trainer.diffusion.schedule.level import LevelSchedules
 from trainer.diffusion.schedule.respacing import kept
@@ -155,5 +158,5 @@ def _one_minus_alpha(level: Tensor) -> Tensor:
     return sigma(level) ** 2 / (1.0 + alpha(level))
 
 
-AnySchedule = Annotated[Curve | Modified | Respaced, Field(discriminator="kind")]
-"""Everything a YAML may call a schedule or a grid."""
+AnySchedule = Annotated[Curve | Modified | Respaced | Learned, Field(discriminator="kind")]
+"""Everything a YAML may call a schedule; all but the last one, which must be trained, are grids too."""

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainer.diffusion.numeric import interpolate
 from trainer.spec import Spec
@@ -26,6 +26,8 @@ class Schedule(Spec):
 
     finite_start: ClassVar[bool] = False
     """Whether log_snr(0) is finite in the continuous limit, so that a grid may include t = 0."""
+    learns: ClassVar[bool] = False
+    """Whether it changes while it trains: its own methods are its start, those of `live` its present."""
 
     steps: Annotated[int, Field(ge=DISCRETE_MIN)] | None = None
     """Number of discrete noise levels of the published table; null: the continuous limit."""
@@ -101,6 +103,14 @@ class Schedule(Spec):
         first = 0.0 if self.steps is None else 1.0 / self.steps
         clean, noise = self.log_snr(torch.tensor([first, 1.0], dtype=torch.float64)).tolist()
         return clean, noise
+
+    def build(self) -> nn.Module | None:
+        """The weights of a schedule that learns; they belong to optimizer and checkpoint."""
+        return None
+
+    def live(self, curve: nn.Module) -> "Schedule":
+        """This schedule on the module that `build` gave, as it stands at every call."""
+        raise NotImplementedError
 
     def _nodes(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Knots of the piecewise-linear curve through the table, prolonged to t = 0 on its first slope."""

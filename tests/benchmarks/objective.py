@@ -1,0 +1,77 @@
+"""What a timestep sampler and a weighting add to a training step, over uniform times and weight one.
+
+Times the part of the quickstart's step that they decide (noise levels and loss weights of a batch of
+128) for every member, and states it relative to the whole step, measured in the same process.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import torch
+
+from tests.benchmarks.loop import NETWORKS, trial
+from trainer.data import Batches
+from trainer.diffusion.process import Diffusion, training_levels
+from trainer.diffusion.timestep import Law, Uniform
+from trainer.diffusion.weighting import AnyWeighting, Simple
+from trainer.learner import Learner
+
+BATCH = 128
+REPEATS = 60
+
+
+def median_s(work: Callable[[], object], repeats: int) -> float:
+    """Median seconds of one call after a warm-up."""
+    times = []
+    for i in range(repeats + 3):
+        began = time.perf_counter()
+        work()
+        if i >= 3:
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def step_s() -> float:
+    """Seconds of one forward, backward and update of the quickstart's network."""
+    spec = trial(next(iter(NETWORKS.values())))
+    dataset = spec.data.load(Path())
+    learner = Learner(spec, dataset)
+    optimizer, batches = spec.optimizer.build(learner), Batches(dataset, 0)
+    index = torch.arange(BATCH)
+
+    def step() -> None:
+        learner(batches.get(0, BATCH), index, None).mean().backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return median_s(step, 25)
+
+
+def levels_s(diffusion: Diffusion) -> float:
+    """Seconds to draw a batch's noise levels and weigh them."""
+    u = (torch.arange(BATCH, dtype=torch.float64) + 0.5) / BATCH
+    return median_s(lambda: diffusion.loss_weight(training_levels(diffusion, u)), REPEATS)
+
+
+def main(report: Callable[[str], None] = print) -> float:
+    """Print the most expensive members; returns the largest share of a step that one adds."""
+    torch.set_num_threads(1)
+    whole, plain = step_s(), levels_s(Diffusion())
+    samplers = [member() for member in get_args(Law) if member is not Uniform]
+    weightings = [
+        member() for member in get_args(get_args(AnyWeighting)[0]) if member is not Simple
+    ]
+    added = {
+        **{f"timesteps {s.kind}": levels_s(Diffusion(timesteps=s)) - plain for s in samplers},
+        **{f"weighting {w.kind}": levels_s(Diffusion(weighting=w)) - plain for w in weightings},
+    }
+    shares = sorted(((seconds / whole, name) for name, seconds in added.items()), reverse=True)
+    report(
+        f"objective: of a training step of {1e3 * whole:.1f} ms, uniform times and weight one take "
+        f"{1e3 * plain:.2f} ms; a member adds at most {shares[0][0]:.2%} ({shares[0][1]}), "
+        f"in the median {statistics.median(share for share, _ in shares):.2%}"
+    )
+    return shares[0][0]
