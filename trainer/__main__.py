@@ -32,6 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (UserError, EnvironmentProblem) as error:
         print(f"{options.trial}: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 3
+    except OSError as error:
+        print(
+            f"{error.filename or options.out}: {error.strerror}; choose another --out",
+            file=sys.stderr,
+        )
+        return 3
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -62,12 +68,17 @@ def _read(path: Path) -> TrialSpec:
     try:
         content = YAML(typ="safe").load(path)
         if not isinstance(content, dict):
-            raise UserError("is empty: a trial needs data, model, train and evaluation")
+            what = (
+                "is empty" if content is None else f"is a {type(content).__name__}, not a mapping"
+            )
+            raise UserError(f"{what}: a trial needs data, model, train and evaluation")
         return TrialSpec.model_validate(content)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})") from None
     except YAMLError as error:
-        raise UserError(f"is not YAML: {error}") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        raise UserError(f"is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
     except ValidationError as error:
         lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise UserError("; ".join(lines)) from None

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from trainer.errors import EnvironmentProblem
+
 
 @dataclass(frozen=True)
 class World:
@@ -58,6 +60,10 @@ class World:
 def best_device(name: str = "auto") -> torch.device:
     """`auto`: the current CUDA device if there is one, else the processor."""
     if name != "auto":
+        if name.startswith("cuda") and not torch.cuda.is_available():
+            raise EnvironmentProblem(
+                f"device {name}: this machine has no CUDA device; use cpu or auto"
+            )
         return torch.device(name)
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())

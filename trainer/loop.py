@@ -21,12 +21,20 @@ from trainer import state as checkpoint
 from trainer.data import Batches
 from trainer.distributed import World, best_device
 from trainer.ema import Average
-from trainer.errors import UserError
+from trainer.errors import CheckpointError, UserError
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.picture import save_samples
 from trainer.learner import Learner
 from trainer.randomness import derive
-from trainer.report import TRIAL, Report, Result, append_report, rewind_reports, write_result
+from trainer.report import (
+    TRIAL,
+    Report,
+    Result,
+    append_report,
+    read_reports,
+    rewind_reports,
+    write_result,
+)
 from trainer.trial import TrialSpec
 
 
@@ -63,7 +71,9 @@ def train(
     """
     world, on = World.current(), best_device(device)
     share, slices = _slices(trial, world)
-    torch.backends.cudnn.deterministic = True  # resuming is exact to the last bit, on any device
+    torch.backends.cudnn.deterministic = (
+        True  # a kernel chosen by the clock would break exact resuming
+    )
     dataset = trial.data.load(data_root).to(on)
     learner = Learner(trial, dataset).to(on)
     average = Average(trial.ema, learner.network, copy.deepcopy(learner.network))
@@ -71,13 +81,15 @@ def train(
     clipped = learner.clipped()
     evaluator = Evaluator(trial.evaluation, learner.diffusion, dataset, cache, trial.model.classes)
     directory.mkdir(parents=True, exist_ok=True)
+    _refuse_another_trial(trial, directory)
 
     saved, notes = checkpoint.load_newest(directory, on)
-    world.barrier()
     progress = _restore(saved, learner, average, optimizer) if saved else _Progress()
+    _agree(world, progress.images, on)
     if world.first:
         rewind_reports(directory, progress.images)
         (directory / TRIAL).write_text(trial.model_dump_json(indent=1))
+    world.barrier()
 
     batches = Batches(dataset, trial.seed)
     if trial.train.compile:
@@ -90,9 +102,15 @@ def train(
     log_every = _log_every(trial)
     pending: list[Tensor] = []
     failure: str | None = None
+    if not points:  # killed after the last checkpoint, before the result
+        report = _last_report(directory)
+        if world.first:
+            write_result(directory, _result(report, progress, evaluator, learner))
+        world.barrier()
+        yield report
     mark = time.perf_counter()
     save_due = mark + checkpoint_every_s
-    mark_images = progress.images
+    mark_images, spent = progress.images, 0.0
 
     while points:
         step = progress.images // batch_size
@@ -138,6 +156,9 @@ def train(
                 )
         if failure is None and progress.images != points[0]:
             if world.first and (began := time.perf_counter()) > save_due:
+                spent += began - mark
+                progress.seconds += began - mark
+                mark = began
                 checkpoint.save(
                     directory, progress.images, _state(progress, learner, average, optimizer)
                 )
@@ -147,7 +168,7 @@ def train(
 
         elapsed = time.perf_counter() - mark
         progress.seconds += elapsed
-        metrics = {"sys/img_per_s": (progress.images - mark_images) / elapsed}
+        metrics = {"sys/img_per_s": (progress.images - mark_images) / (spent + elapsed)}
         metrics |= progress.series[-1][1] if progress.series else {}
         picture = None
         if failure is None:
@@ -173,9 +194,9 @@ def train(
         progress.series = []
         if world.first:
             append_report(directory, report)
-            checkpoint.save(
-                directory, progress.images, _state(progress, learner, average, optimizer)
-            )
+            if failure is None:  # what diverged must not be continued from
+                state = _state(progress, learner, average, optimizer)
+                checkpoint.save(directory, progress.images, state, keep=1 if done else 2)
             if done:
                 write_result(directory, _result(report, progress, evaluator, learner))
         world.barrier()
@@ -184,7 +205,37 @@ def train(
         notes = []
         mark = time.perf_counter()
         save_due = max(save_due, mark + checkpoint_every_s)
-        mark_images = progress.images
+        mark_images, spent = progress.images, 0.0
+
+
+def _refuse_another_trial(trial: TrialSpec, directory: Path) -> None:
+    """Raise UserError if the directory holds another trial's training."""
+    try:
+        there = TrialSpec.model_validate_json((directory / TRIAL).read_bytes())
+    except (OSError, ValueError):
+        return
+    if there.key("") != trial.key(""):
+        raise UserError(f"{directory} holds another trial ({TRIAL}): choose another directory")
+
+
+def _agree(world: World, images: int, device: torch.device) -> None:
+    """Raise CheckpointError unless every worker continues from the same checkpoint."""
+    found = world.gather(torch.tensor([images], device=device)).tolist()
+    if len(set(found)) > 1:
+        raise CheckpointError(
+            f"the workers found different checkpoints (at {found} images): the trial's directory must be on "
+            "storage that every node sees; set DIFFSWEEP_HOME to such a folder"
+        )
+
+
+def _last_report(directory: Path) -> Report:
+    reports = read_reports(directory)
+    if not reports or not reports[-1].done:
+        raise CheckpointError(
+            f"{directory} has its last checkpoint but not its last report: remove the newest checkpoint-* there, "
+            "and the same command repeats the end"
+        )
+    return reports[-1]
 
 
 def _slices(trial: TrialSpec, world: World) -> tuple[int, list[tuple[int, int]]]:

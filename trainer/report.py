@@ -101,11 +101,16 @@ def rewind_reports(directory: Path, images: int) -> None:
 def write_result(directory: Path, result: Result) -> None:
     """Write `result.json` whole or not at all."""
     partial = directory / f"{RESULT}.partial"
-    partial.write_text(json.dumps(asdict(result), indent=1))
+    with open(partial, "w") as file:
+        file.write(json.dumps(asdict(result), indent=1))
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(directory / RESULT)
 
 
 def read_result(directory: Path) -> Result | None:
-    """The result, or None while the trial is not done."""
-    path = directory / RESULT
-    return Result(**json.loads(path.read_text())) if path.exists() else None
+    """The result, or None while the trial is not done; a file that cannot be read is no result."""
+    try:
+        return Result(**json.loads((directory / RESULT).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

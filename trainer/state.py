@@ -15,11 +15,10 @@ import torch
 PREFIX = "checkpoint-"
 MANIFEST = "manifest.json"
 STATE = "state.pt"
-KEEP = 2
 
 
-def save(directory: Path, images: int, state: dict[str, Any]) -> Path:
-    """Write `checkpoint-<images>` under `directory` and drop all but the newest two.
+def save(directory: Path, images: int, state: dict[str, Any], keep: int = 2) -> Path:
+    """Write `checkpoint-<images>` under `directory` and drop all but the newest `keep`.
 
     `state` holds tensors and plain Python values only.
     """
@@ -32,7 +31,7 @@ def save(directory: Path, images: int, state: dict[str, Any]) -> Path:
     (partial / MANIFEST).write_text(json.dumps(manifest))
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    for old in _checkpoints(directory)[:-KEEP]:
+    for old in _checkpoints(directory)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -53,12 +52,6 @@ def load_newest(directory: Path, device: torch.device) -> tuple[dict[str, Any] |
     if notes:
         notes[-1] += "; started again from the beginning"
     return None, notes
-
-
-def clear(directory: Path) -> None:
-    """Remove all checkpoints of a trial that is done."""
-    for checkpoint in _checkpoints(directory):
-        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _checkpoints(directory: Path) -> list[Path]:

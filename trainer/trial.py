@@ -1,6 +1,7 @@
 """What is one training, completely? A TrialSpec: nothing else decides the numbers it gives."""
 
 import hashlib
+import json
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -9,7 +10,7 @@ from trainer import CORE_VERSION
 from trainer.data import AnyData
 from trainer.diffusion.process import Diffusion
 from trainer.ema import AnyEMA, Ramp
-from trainer.evaluation.protocol import Evaluation
+from trainer.evaluation.protocol import METRIC_VERSION, Evaluation
 from trainer.models import AnyModel
 from trainer.optimizer import AdamW
 from trainer.spec import Spec
@@ -95,6 +96,15 @@ class TrialSpec(Spec):
         return self.evaluation.points(self.total_images(), self.train.batch_size)
 
     def key(self, fingerprint: str) -> str:
-        """20 hex digits naming this trial: resolved spec, data fingerprint and core version."""
-        text = f"{self.canonical()}|{fingerprint}|{CORE_VERSION}"
+        """20 hex digits naming this trial: resolved spec, data fingerprint, versions of core and metrics.
+
+        Fields that change no number are left out: the spacing of the loss curve and, unless a solver adapts
+        its steps to the batch, how many samples are generated together.
+        """
+        neutral: dict[str, set[str]] = {"train": {"log_every_kimg"}}
+        generations = (self.evaluation.full, self.evaluation.rung)
+        if not any(generation.solver.adaptive for generation in generations if generation):
+            neutral["evaluation"] = {"batch_size"}
+        spec = json.dumps(self.model_dump(mode="json", exclude=neutral), sort_keys=True)
+        text = f"{spec}|{fingerprint}|{CORE_VERSION}|{METRIC_VERSION}"
         return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -56,6 +56,26 @@ def test_protocol_id_changes_with_everything_that_changes_numbers() -> None:
     assert evaluation().protocol_id("rung", "data/cnn") is None
 
 
+def test_the_key_follows_what_changes_numbers_and_nothing_else(
+    toy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainer import trial
+
+    def key(section: str = "seed", **values: Any) -> str:
+        changed = {**toy, section: {**toy[section], **values}} if values else toy
+        return TrialSpec.model_validate(changed).key("data")
+
+    plain = key()
+    assert key("evaluation", batch_size=7) == plain
+    assert key("train", log_every_kimg=0.5) == plain
+    assert key("train", kimg=5.12) != plain
+    adaptive = {"images": 64, "steps": 4, "solver": {"kind": "dpm_adaptive"}}
+    assert key("evaluation", full=adaptive, batch_size=7) != key("evaluation", full=adaptive)
+    assert TrialSpec.model_validate(toy).key("other data") != plain
+    monkeypatch.setattr(trial, "METRIC_VERSION", "next")
+    assert key() != plain
+
+
 def test_trial_refuses_more_solver_steps_than_levels(toy: dict[str, Any]) -> None:
     toy["diffusion"] = {"schedule": {"kind": "cosine", "steps": 10}}
     toy["evaluation"]["full"] = {"images": 64, "steps": 11, "grid": None}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from trainer import state
 from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import Evaluator, generate
@@ -57,8 +58,8 @@ def numbers(reports: list[Report]) -> list[Any]:
 
 def weights(directory: Path) -> dict[str, torch.Tensor]:
     newest = sorted(directory.glob("checkpoint-*"))[-1]
-    state = torch.load(newest / "state.pt", weights_only=True)
-    return {**state["learner"], **{f"ema.{k}": v for k, v in state["average"].items()}}
+    tensors = torch.load(newest / "state.pt", weights_only=True)
+    return {**tensors["learner"], **{f"ema.{k}": v for k, v in tensors["average"].items()}}
 
 
 def test_curves_fall_and_the_result_is_written(toy: dict[str, Any], tmp_path: Path) -> None:
@@ -104,59 +105,115 @@ def test_resume_is_exact(toy: dict[str, Any], tmp_path: Path, stop_after: int) -
         assert torch.equal(value, weights(tmp_path / "cut")[name]), name
 
 
-def test_resume_between_reports_is_exact(toy: dict[str, Any], tmp_path: Path) -> None:
+def test_resume_between_reports_is_exact(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A checkpoint in the middle of an interval carries the open part of the loss curve."""
     spec = trial(toy, train__log_every_kimg=0.192, evaluation__evaluations=1)
     whole = run(spec, tmp_path / "whole")
-    stopping = train(
-        spec, tmp_path / "cut", cache=tmp_path / "cache", device="cpu", checkpoint_every_s=0.0
-    )
-    next(stopping)
-    stopping.close()
-    for checkpoint in sorted((tmp_path / "cut").glob("checkpoint-*"))[-1:]:
-        assert checkpoint.name.endswith("2560")
-        (checkpoint / "manifest.json").unlink()
-    (tmp_path / "cut" / "result.json").unlink()
-    again = run(spec, tmp_path / "cut")
-    assert "was passed over" in again[0].notes[0]
-    assert numbers(again) == numbers(whole)
+    keep, saved = state.save, []
+
+    def save(directory: Path, images: int, *rest: Any, **options: Any) -> Path:
+        if saved:
+            raise KeyboardInterrupt
+        saved.append(images)
+        return keep(directory, images, *rest, **options)
+
+    monkeypatch.setattr(state, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        run(spec, tmp_path / "cut", checkpoint_every_s=0.0)
+    monkeypatch.undo()
+    assert saved[0] < 2560
+    assert numbers(run(spec, tmp_path / "cut")) == numbers(whole)
 
 
 KILLED = """
-import json, os, signal, sys
+import os, signal, sys
 from pathlib import Path
+from trainer import loop
 from trainer.trial import TrialSpec
-from trainer import state
-from trainer.loop import train
-from trainer.randomness import Stream
-keep, count = state.save, 0
-def save(*arguments):
+module, name, when = loop if sys.argv[3] == "write_result" else loop.checkpoint, sys.argv[3], int(sys.argv[4])
+keep, count = getattr(module, name), 0
+def counted(*arguments, **options):
     global count
     count += 1
-    if count == int(sys.argv[3]):
+    if count == when:
         os.kill(os.getpid(), signal.SIGKILL)
-    return keep(*arguments)
-state.save = save
-trial = TrialSpec.model_validate(json.loads(sys.argv[1]))
-for report in train(trial, Path(sys.argv[2]), cache=Path(sys.argv[2]).parent / "cache", device="cpu"):
+    return keep(*arguments, **options)
+setattr(module, name, counted)
+trial = TrialSpec.model_validate_json(sys.argv[1])
+for report in loop.train(trial, Path(sys.argv[2]), cache=Path(sys.argv[2]).parent / "cache", device="cpu"):
     pass
 """
 
 
 @pytest.mark.slow
-def test_kill_minus_nine_loses_nothing(toy: dict[str, Any], tmp_path: Path) -> None:
-    """SIGKILL just before the third checkpoint, when its report is on disk already."""
+@pytest.mark.parametrize(
+    ("before", "when", "left"),
+    [("save", 3, 2), ("save", 4, 1), ("write_result", 1, 1)],
+    ids=["third checkpoint", "last checkpoint", "result"],
+)
+def test_kill_minus_nine_loses_nothing(
+    toy: dict[str, Any], tmp_path: Path, before: str, when: int, left: int
+) -> None:
+    """SIGKILL just before a file is written, when the report it belongs to is on disk already."""
     spec = trial(toy)
     whole = run(spec, tmp_path / "whole")
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, spec.canonical(), str(tmp_path / "cut"), "3"],
+        [sys.executable, "-c", KILLED, spec.canonical(), str(tmp_path / "cut"), before, str(when)],
         check=False, timeout=120,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL
-    assert len(read_reports(tmp_path / "cut")) == 3
+    assert read_result(tmp_path / "cut") is None
     rest = run(spec, tmp_path / "cut")
-    assert [r.images for r in rest] == spec.evaluation_points()[2:]
+    assert [r.images for r in rest] == spec.evaluation_points()[-left:]
+    assert rest[-1].done
     assert numbers(read_reports(tmp_path / "cut")) == numbers(whole)
+    result, expected = read_result(tmp_path / "cut"), read_result(tmp_path / "whole")
+    assert result is not None
+    assert expected is not None
+    assert (result.status, result.images, result.protocol) == ("finished", 2560, expected.protocol)
+    assert result.metrics["eval/fid"] == expected.metrics["eval/fid"]
+
+
+def test_a_damaged_result_is_made_again(toy: dict[str, Any], tmp_path: Path) -> None:
+    spec = trial(toy)
+    whole = run(spec, tmp_path / "a")
+    (tmp_path / "a" / "result.json").write_text("{")
+    assert read_result(tmp_path / "a") is None
+    assert numbers(run(spec, tmp_path / "a")) == numbers(whole)[-1:]
+    assert read_result(tmp_path / "a") is not None
+    assert len(list((tmp_path / "a").glob("checkpoint-*"))) == 1
+
+
+def test_a_diverged_trial_diverges_again_after_a_kill(toy: dict[str, Any], tmp_path: Path) -> None:
+    """No checkpoint holds the broken weights, so what is repeated ends the same way."""
+    spec = trial(toy, optimizer={"lr": 1e30, "grad_clip": None})
+    first = run(spec, tmp_path / "a")
+    (tmp_path / "a" / "result.json").unlink()
+    again = run(spec, tmp_path / "a")
+    assert (again[-1].images, again[-1].failure) == (first[-1].images, first[-1].failure)
+    assert not list((tmp_path / "a").glob("checkpoint-*"))
+
+
+def test_a_directory_keeps_its_trial(toy: dict[str, Any], tmp_path: Path) -> None:
+    run(trial(toy), tmp_path / "a")
+    with pytest.raises(UserError, match="holds another trial"):
+        run(trial(toy, seed=1), tmp_path / "a")
+
+
+def test_time_is_counted_over_all_attempts(toy: dict[str, Any], tmp_path: Path) -> None:
+    """A checkpoint between reports carries the seconds since the last report."""
+    spec = trial(toy, train__log_every_kimg=0.192, evaluation__evaluations=1)
+    run(spec, tmp_path / "a", checkpoint_every_s=0.0)
+    saved = sorted((tmp_path / "a").glob("checkpoint-*"))
+    progress = torch.load(saved[-1] / "state.pt", weights_only=True)["progress"]
+    result = read_result(tmp_path / "a")
+    assert result is not None
+    rate = read_reports(tmp_path / "a")[-1].metrics["sys/img_per_s"]
+    assert progress["seconds"] == result.seconds
+    # writing checkpoints is not training, so the rate's seconds and the total are the same
+    assert result.seconds == pytest.approx(2560 / rate, rel=0.5)
 
 
 def test_cells_of_one_seed_share_their_randomness(toy: dict[str, Any], tmp_path: Path) -> None:

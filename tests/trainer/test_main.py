@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trainer.__main__ import main
 from trainer.report import read_result
@@ -36,7 +37,8 @@ def test_divergence_is_exit_code_one(toy: dict[str, Any], tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("data: [", "is not YAML"),
+        ("seed: 1\ndata: [", "is not YAML in line"),
+        ("- a", "is a list, not a mapping"),
         ("data: {kind: digitz}", "data"),
         ("", "is empty: a trial needs data, model, train and evaluation"),
     ],
@@ -53,3 +55,15 @@ def test_bad_files_are_exit_code_two(
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none.yaml")]) == 2
     assert "cannot be read (No such file or directory)" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_there_and_a_folder_that_cannot_be(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "t.yaml", toy)
+    (tmp_path / "file").write_text("")
+    assert main([file, "--out", str(tmp_path / "file" / "out"), "--cache", str(tmp_path)]) == 3
+    assert "choose another --out" in capsys.readouterr().err
+    if not torch.cuda.is_available():
+        assert main([file, "--out", str(tmp_path / "o"), "--device", "cuda"]) == 3
+        assert "no CUDA device; use cpu or auto" in capsys.readouterr().err
