@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -28,23 +29,29 @@ def plotly_javascript() -> str:
     return str(get_plotlyjs())
 
 
-def convergence(sweep: Sweep, metric: str | None = None) -> go.Figure:
+def convergence(
+    sweep: Sweep, metric: str | None = None, *, cells: Sequence[str] | None = None
+) -> go.Figure:
     """Metric over kimg: mean per cell with a 95 % bootstrap band, one thin line per seed.
 
-    Means are over finished trials only; the others are dotted up to where they ended. Raises
-    `IncomparableError` when the cells were measured under different protocols.
+    Means are over finished trials only; the others are dotted up to where they ended. Only `cells`
+    are drawn where given. The kimg axis is logarithmic when evaluations come at doublings. Raises
+    `IncomparableError` when the drawn cells were measured under different protocols.
     """
     metric = sweep.curve_metric if metric is None else metric
-    sweep.protocol(metric)
+    sweep.protocol(metric, cells)
     figure = go.Figure()
     done = set(sweep.trials.loc[sweep.trials["status"] == "finished", "trial_key"])
     rows = sweep.curve(metric)
-    rows = rows[np.isfinite(rows["value"])]
+    rows = rows[np.isfinite(rows["value"]) & rows["cell"].isin(cells or sweep.cells)]
     for cell, colour in colours(sweep.cells).items():
         own = rows[rows["cell"] == cell]
         _seed_lines(figure, own, colour, done)
         _mean_with_band(figure, own[own["trial_key"].isin(done)], cell, colour)
     figure.update_xaxes(title_text="thousand training images (kimg)", rangemode="tozero")
+    kimg = sorted({float(k) for k in rows["kimg"] if k > 0})
+    if _doublings(kimg):
+        figure.update_xaxes(type="log", rangemode="normal", **round_ticks(kimg))
     figure.update_yaxes(title_text=title(metric))
     values = rows["value"].tolist()
     if values:
@@ -53,6 +60,15 @@ def convergence(sweep: Sweep, metric: str | None = None) -> go.Figure:
         at_top = metric.startswith("train/") or lower_is_better(metric)
         figure.update_layout(updatemenus=design.axis_buttons(kinds, at_top=at_top))
     return _finish(figure, hovermode="x unified")
+
+
+def _doublings(points: Sequence[float]) -> bool:
+    """Whether ascending points grow by about the same factor; the last may end the budget early."""
+    ratios = [after / before for before, after in pairwise(points)][:-1]
+    if len(ratios) < 2:
+        return False
+    middle = float(np.median(ratios))
+    return middle >= 1.5 and all(abs(ratio / middle - 1) <= 0.1 for ratio in ratios)
 
 
 def _seed_lines(figure: go.Figure, rows: pd.DataFrame, colour: str, done: set[str]) -> None:

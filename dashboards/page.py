@@ -56,10 +56,11 @@ def render(
         lower=lower_is_better(sweep.metric),
         metric_title=wording.title(sweep.metric),
         curve_title=wording.title(sweep.curve_metric),
-        curve_protocol=sweep.protocol(sweep.curve_metric) if "convergence" in charts else None,
+        curve_protocol=_curve_protocol(sweep, verdicts) if "convergence" in charts else None,
         margin=wording.percent(verdicts.margin if verdicts else sweep.margin, signed=False),
         verdict_rows=_verdict_rows(sweep, verdicts) if verdicts else [],
         sentences=[wording.judgement(c) for c in verdicts.comparisons] if verdicts else [],
+        not_compared=verdicts.refused if verdicts else (),
         secondary=_secondary(verdicts) if verdicts else [],
         speed_sentences=[s for c in verdicts.comparisons if (s := wording.speed(c.speed, c))]
         if verdicts
@@ -170,7 +171,7 @@ def _script_json(text: str | None) -> Markup:
 
 
 def _charts(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], str]:
-    """The figures for which there is data, and why the convergence chart is refused."""
+    """The figures for which there is data, and why the convergence chart lacks cells."""
     charts: dict[str, Any] = {}
     refused = ""
     if len(sweep.curve(sweep.curve_metric)):
@@ -178,6 +179,9 @@ def _charts(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], st
             charts["convergence"] = figures.convergence(sweep)
         except IncomparableError as error:
             refused = str(error)
+            if verdicts is not None:
+                compared = [verdicts.baseline, *(c.cell for c in verdicts.comparisons)]
+                charts["convergence"] = figures.convergence(sweep, cells=compared)
     if verdicts is not None and any(c.speed is not None for c in verdicts.comparisons):
         charts["speed_up"] = figures.speed_up(sweep, verdicts)
     if verdicts is not None and any(c.final is not None for c in verdicts.comparisons):
@@ -185,6 +189,10 @@ def _charts(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], st
     if len(sweep.curve("train/loss")):
         charts["training_loss"] = figures.training_loss(sweep)
     return charts, refused
+
+
+def _curve_protocol(sweep: Sweep, verdicts: Verdicts | None) -> str | None:
+    return verdicts.protocol_curve if verdicts else sweep.protocol(sweep.curve_metric)
 
 
 def _facts(sweep: Sweep, verdicts: Verdicts | None, created: datetime) -> list[str]:
@@ -199,8 +207,7 @@ def _facts(sweep: Sweep, verdicts: Verdicts | None, created: datetime) -> list[s
     facts.append(f"{done} of {len(sweep.trials)} trials finished")
     seconds = float(sweep.trials["seconds"].sum())
     if seconds > 0:
-        unit = "GPU" if sweep.gpus > 0 else "CPU"
-        facts.append(wording.hours(seconds * max(1.0, sweep.gpus) / 3600, unit))
+        facts.append(wording.hours(seconds * sweep.devices / 3600, sweep.cost_unit))
     return [*facts, created.strftime("%-d %B %Y, %H:%M")]
 
 
@@ -216,13 +223,15 @@ def _verdict_rows(sweep: Sweep, verdicts: Verdicts) -> list[dict[str, str]]:
 def _final(sweep: Sweep, verdicts: Verdicts, cell: str) -> dict[str, str]:
     own = sweep.trials[(sweep.trials["cell"] == cell) & (sweep.trials["status"] == "finished")]
     values = own[verdicts.metric].dropna().to_numpy(dtype=np.float64)
+    found = {"cell": cell, "sd": "", "word": ""}
+    found["seeds"] = wording.share(values.size, len(sweep.seeds))
     if not values.size:
-        return {"cell": cell, "final": "none", "sd": "", "word": ""}
+        return found | {"final": "none"}
     mean = float(values.mean())
     if values.size == 1:
-        return {"cell": cell, "final": wording.number(mean), "sd": "", "word": ""}
+        return found | {"final": wording.number(mean)}
     text, sd = wording.with_spread(mean, float(values.std(ddof=1)))
-    return {"cell": cell, "final": text, "sd": sd, "word": ""}
+    return found | {"final": text, "sd": sd}
 
 
 def _effect(found: Measure | None) -> dict[str, str]:

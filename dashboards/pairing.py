@@ -1,8 +1,9 @@
-"""Which numbers of a sweep may be compared? Directions, equal budgets, seeds without a pair."""
+"""Which numbers of a sweep may be compared? Directions, equal budgets, seeds without a pair, costs."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,18 +11,10 @@ import numpy as np
 
 from dashboards.runs import IncomparableError
 from dashboards.speed import Curve
+from trainer.evaluation.metric import LOWER_IS_BETTER
 
 if TYPE_CHECKING:
     from dashboards.runs import Sweep
-
-LOWER_IS_BETTER = {
-    "fid": True,
-    "kid": True,
-    "bpd": True,
-    "is": False,
-    "precision": False,
-    "recall": False,
-}
 
 
 def lower_is_better(metric: str) -> bool:
@@ -83,20 +76,87 @@ def curves(sweep: Sweep) -> dict[tuple[str, int], Curve]:
     }
 
 
-def common_budget(sweep: Sweep, metric: str) -> float | None:
-    """The kimg all finished trials share; `IncomparableError` when they differ."""
+@dataclass(frozen=True)
+class Refused:
+    """A cell that is not compared with the baseline: its numbers mean something else."""
+
+    cell: str
+    why: str
+    """In a few words, for the headline."""
+    reason: str
+    """In full, with the way out."""
+
+
+def budget(sweep: Sweep, metric: str, cell: str) -> list[int]:
+    """Images on which the cell's finished trials were trained: one number if all is well."""
     rows = sweep.trials
-    rows = rows[(rows["status"] == "finished") & rows[metric].notna()]
-    budgets: dict[float, list[str]] = {}
-    for cell, kimg in zip(rows["cell"], rows["kimg"], strict=True):
-        budgets.setdefault(round(float(kimg), 6), []).append(str(cell))
-    if len(budgets) > 1:
-        said = "; ".join(f"{k:g} kimg in {', '.join(sorted(set(c)))}" for k, c in budgets.items())
+    rows = rows[(rows["cell"] == cell) & (rows["status"] == "finished") & rows[metric].notna()]
+    return sorted({round(1000 * float(kimg)) for kimg in rows["kimg"] if math.isfinite(kimg)})
+
+
+def refusals(sweep: Sweep, metrics: Sequence[str], baseline: str) -> tuple[Refused, ...]:
+    """Cells measured under another protocol, or trained on other images, than the baseline.
+
+    `metrics` are the final one and the curve's. Raises `IncomparableError` when the trials of the
+    baseline differ among themselves, or when no cell is left to compare.
+    """
+    for metric in metrics:
+        sweep.protocol(metric, [baseline])
+    images = budget(sweep, metrics[0], baseline)
+    if len(images) > 1:
         raise IncomparableError(
-            f"the trials were trained on different budgets ({said}): only equal images compare."
-            f" Give all cells the same train.kimg."
+            f"the trials of the baseline `{baseline}` were trained on {_images(images)}:"
+            f" {_same_budget(sweep, [baseline])}"
         )
-    return next(iter(budgets), None)
+    others = [cell for cell in sweep.cells if cell != baseline]
+    found = tuple(r for cell in others if (r := _refusal(sweep, metrics, baseline, cell)))
+    if len(found) == len(others):
+        raise IncomparableError(" ".join(dict.fromkeys(r.reason for r in found)))
+    return found
+
+
+def _refusal(sweep: Sweep, metrics: Sequence[str], baseline: str, cell: str) -> Refused | None:
+    for metric in metrics:
+        try:
+            sweep.protocol(metric, [baseline, cell])
+        except IncomparableError as error:
+            return Refused(cell, f"{metric} under another protocol", f"{error}")
+    base, own = (budget(sweep, metrics[0], name) for name in (baseline, cell))
+    if not base or not own or base == own:
+        return None
+    reason = (
+        f"`{cell}` was trained on {_images(own)}, the baseline `{baseline}` on {_images(base)}:"
+        f" {_same_budget(sweep, [baseline, cell])}"
+    )
+    return Refused(cell, f"{_images(own)}, not {base[0]:,}", reason)
+
+
+def _images(counts: Sequence[int]) -> str:
+    return f"{' and '.join(f'{count:,}' for count in counts)} images"
+
+
+def _same_budget(sweep: Sweep, cells: Sequence[str]) -> str:
+    """The way out: a budget that every batch size divides, by number where the specs are known."""
+    trains = [sweep.specs.get(cell, {}).get("train", {}) for cell in cells]
+    sizes = sorted({int(train["batch_size"]) for train in trains if "batch_size" in train})
+    advice = "only equal images compare. Give every cell the same train.kimg"
+    if not sizes:
+        return f"{advice}, one that every train.batch_size divides."
+    listed = " and ".join(str(size) for size in sizes)
+    whole = f"a multiple of {math.lcm(*sizes) / 1000:g} kimg"
+    return f"{advice}, {whole}, which train.batch_size {listed} divide{'s' * (len(sizes) == 1)}."
+
+
+def one_sided(
+    sweep: Sweep, values: Mapping[str, Mapping[int, float]], baseline: str, cell: str
+) -> tuple[int, int]:
+    """Seeds on which only the baseline diverged, and only the cell; the other has its value."""
+    rows = sweep.trials[sweep.trials["status"] == "diverged"]
+    lost = {(str(c), int(s)) for c, s in zip(rows["cell"], rows["seed"], strict=True)}
+    return (
+        sum((baseline, seed) in lost for seed in values[cell]),
+        sum((cell, seed) in lost for seed in values[baseline]),
+    )
 
 
 def dropped_seeds(sweep: Sweep, baseline: str, cell: str) -> tuple[Dropped, ...]:
@@ -119,9 +179,9 @@ def dropped_seeds(sweep: Sweep, baseline: str, cell: str) -> tuple[Dropped, ...]
 
 
 def hours_per_seed(sweep: Sweep) -> float | None:
-    """What one more seed of every cell costs, from the mean of the trials that finished."""
+    """CPU- or GPU-hours of one more seed of every cell, from the mean of the finished trials."""
     done = sweep.trials[sweep.trials["status"] == "finished"]
     means = done.groupby("cell")["seconds"].mean().dropna()
     if means.empty:
         return None
-    return float(means.mean()) * len(sweep.cells) * max(sweep.gpus, 1.0) / 3600
+    return float(means.mean()) * len(sweep.cells) * sweep.devices / 3600

@@ -48,7 +48,9 @@ class Sweep:
     """(cell, seed) to its last sample grid."""
     experiment_yaml: str = ""
     gpus: float = 0.0
-    """GPUs one trial occupies; 0: it ran on the CPU. Only for saying what more seeds would cost."""
+    """GPUs one trial occupies, all its workers'; 0: it ran on the CPU. Only for saying costs."""
+    cpus: float = 1.0
+    """CPUs one trial occupies, all its workers'. Only for saying costs."""
 
     def __post_init__(self) -> None:
         for frame, columns, what in (
@@ -60,6 +62,16 @@ class Sweep:
         unknown = set(self.trials["cell"]) - set(self.cells)
         assert not unknown, f"trials of unknown cells {sorted(unknown)}"
         assert not self.trials.duplicated(["cell", "seed"]).any(), "two trials share cell and seed"
+
+    @property
+    def devices(self) -> float:
+        """How many `cost_unit`s a trial occupies at once."""
+        return self.gpus if self.gpus > 0 else self.cpus
+
+    @property
+    def cost_unit(self) -> str:
+        """What a trial's hours are hours of: `GPU`, or `CPU` where it has none."""
+        return "GPU" if self.gpus > 0 else "CPU"
 
     @property
     def seeds(self) -> list[int]:
@@ -110,7 +122,10 @@ class Sweep:
             if isinstance(identifier, str) and identifier:
                 found.setdefault(identifier, []).append(str(cell))
         if len(found) > 1:
-            said = "; ".join(f"{i} in {', '.join(sorted(set(c)))}" for i, c in found.items())
+            said = "; ".join(
+                f"{i} in {', '.join(f'`{name}`' for name in dict.fromkeys(c))}"
+                for i, c in found.items()
+            )
             raise IncomparableError(
                 f"{metric} was measured under {len(found)} protocols ({said}): such numbers cannot"
                 f" be compared. Give all cells the same `evaluation`, or compare fewer cells."
@@ -181,6 +196,7 @@ class Sweep:
         margin: float = 0.02,
         experiment_yaml: str = "",
         gpus: float = 0.0,
+        cpus: float = 1.0,
     ) -> Sweep:
         """Read `trials_home/<trial key>/` of every planned trial; no server is asked.
 
@@ -206,6 +222,7 @@ class Sweep:
             },
             experiment_yaml=experiment_yaml,
             gpus=gpus,
+            cpus=cpus,
         )
 
     @classmethod
@@ -221,6 +238,7 @@ class Sweep:
         margin: float = 0.02,
         experiment_yaml: str = "",
         gpus: float = 0.0,
+        cpus: float = 1.0,
     ) -> Sweep:
         """From the rows of `service.tracking.read_sweep`, which asks MLflow.
 
@@ -244,6 +262,7 @@ class Sweep:
             specs=_specs(planned),
             experiment_yaml=experiment_yaml,
             gpus=gpus,
+            cpus=cpus,
         )
 
 

@@ -2,6 +2,12 @@
 
 Three measures are judged: the final metric (it alone gives the headline), the area under the curve
 and kimg-to-target. Training loss is never one of them: it is another quantity in every cell.
+
+A trial that diverged is an outcome, the worst there is: a seed on which only one of the two diverged
+enters the sign-flip test against the one that diverged, as large as the largest difference seen.
+That keeps the test exact, since exchanging the two exchanges this too. Such seeds have no number,
+so mean and intervals are over the surviving pairs, and SAME is not said while there are any. A seed
+on which both diverged tells nothing; one that failed or is missing is no outcome: both give no pair.
 """
 
 from __future__ import annotations
@@ -72,6 +78,14 @@ class Measure:
     censored_baseline: int = 0
     """Pairs in which the baseline never reached the target: its time counts as the whole budget."""
     censored_cell: int = 0
+    diverged_baseline: int = 0
+    """Seeds on which only the baseline diverged: in `p`, in none of the values."""
+    diverged_cell: int = 0
+
+    @property
+    def tested(self) -> int:
+        """Seeds that the test counts: pairs, and those on which one of the two diverged."""
+        return len(self.seeds) + self.diverged_baseline + self.diverged_cell
 
     @property
     def scale(self) -> float | None:
@@ -122,6 +136,8 @@ class Verdicts:
     kimg: float | None
     """The budget all compared trials share."""
     comparisons: tuple[Comparison, ...]
+    refused: tuple[pairing.Refused, ...] = ()
+    """Cells that are not compared, each with the reason."""
 
     def sentence(self) -> str:
         """The overall verdict."""
@@ -146,11 +162,11 @@ def judge(
     margin: float | None = None,
     target: float | None = None,
 ) -> Verdicts:
-    """Compare every cell of a sweep with its baseline.
+    """Compare every cell of a sweep with its baseline; those of other budget or protocol are refused.
 
     `target` is the curve metric's value for kimg-to-target; without it each comparison takes the
     hardest value which all its trials reach: nothing is censored and neither cell is favoured.
-    Raises `IncomparableError` for an unknown baseline or metric, different protocol ids or budgets.
+    Raises `IncomparableError` for an unknown baseline or metric, and when every cell is refused.
     """
     metric = sweep.metric if metric is None else metric
     lower = pairing.lower_is_better(metric)
@@ -168,20 +184,22 @@ def judge(
         curves=pairing.curves(sweep),
         target=target,
     )
-    protocol = sweep.protocol(metric)
-    protocol_curve = sweep.protocol(sweep.curve_metric)
-    kimg = pairing.common_budget(sweep, metric)
-    others = [cell for cell in sweep.cells if cell != base]
+    refused = pairing.refusals(sweep, (metric, sweep.curve_metric), base)
+    odd = {refusal.cell for refusal in refused}
+    others = [cell for cell in sweep.cells if cell != base and cell not in odd]
+    compared = [base, *others]
+    images = [i for cell in compared for i in pairing.budget(sweep, metric, cell)]
     drafts = {cell: found.samples(cell) for cell in others}
     return Verdicts(
         metric=metric,
         curve_metric=sweep.curve_metric,
         baseline=base,
         margin=found.margin,
-        protocol=protocol,
-        protocol_curve=protocol_curve,
-        kimg=kimg,
+        protocol=sweep.protocol(metric, [base]),
+        protocol_curve=sweep.protocol(sweep.curve_metric, [base]),
+        kimg=images[0] / 1000 if images else None,
         comparisons=tuple(found.comparison(cell, drafts) for cell in others),
+        refused=refused,
     )
 
 
@@ -196,8 +214,19 @@ class _Sample:
     censored: tuple[int, int] = (0, 0)
     """Baseline's, cell's."""
 
+    diverged: tuple[int, int] = (0, 0)
+    """Seeds on which only the baseline diverged, and only the cell."""
+
     def differences(self) -> list[float]:
         return [self.cell[seed] - self.baseline[seed] for seed in sorted(self.cell)]
+
+    def tested(self, *, lower: bool) -> list[float]:
+        """The differences, and the worst one seen for every seed on which one of the two diverged."""
+        seen = self.differences()
+        worst = max(map(abs, seen)) or 1.0
+        worst = worst if lower else -worst
+        base, cell = self.diverged
+        return [*seen, *[-worst] * base, *[worst] * cell]
 
 
 @dataclass(frozen=True)
@@ -224,7 +253,8 @@ class _Judge:
         if pairs:
             found["area"] = self._area(pairs)
             found["target"] = self._to_target(pairs)
-        return found
+        lost = pairing.one_sided(self.sweep, self.values, self.baseline, cell)
+        return {n: dataclasses.replace(sample, diverged=lost) for n, sample in found.items()}
 
     def pairs(self, cell: str) -> dict[int, Pair]:
         """Curves of both cells by seed, where both have at least two points in common range."""
@@ -276,19 +306,21 @@ class _Judge:
 
     def _measure(self, cell: str, name: Name, drafts: Mapping[str, dict[Name, _Sample]]) -> Measure:
         rivals = [c for c, samples in drafts.items() if name in samples]
-        raw = [sign_flip_p(drafts[c][name].differences()) for c in rivals]
+        lower = self.lower if name != "target" else True
+        raw = [sign_flip_p(drafts[c][name].tested(lower=lower)) for c in rivals]
         place = rivals.index(cell)
         sample = drafts[cell][name]
         seeds = sorted(sample.cell)
-        differences = sample.differences()
+        differences, tested = sample.differences(), sample.tested(lower=lower)
         mean = float(np.mean(differences))
         scale = abs(float(np.mean(list(sample.baseline.values()))))
         limit = self.margin * scale
         interval, student = bootstrap_interval(differences), student_interval(differences)
         p_holm = holm(raw)[place]
-        lower = self.lower if name != "target" else True
-        word = _word(mean, interval, student, p_holm, limit, lower=lower)
-        plan = more_seeds(differences, margin=limit, comparisons=len(rivals))
+        same = interval.within(limit) and student.within(limit) and not any(sample.diverged)
+        word = _word(tested, p_holm, same=same, lower=lower)
+        margin = None if any(sample.diverged) else limit
+        plan = more_seeds(tested, margin=margin, comparisons=len(rivals))
         seed_hours = pairing.hours_per_seed(self.sweep)
         settled = plan.more is None or word != "INCONCLUSIVE"
         return Measure(
@@ -312,20 +344,20 @@ class _Judge:
             word=word,
             more=plan if word == "INCONCLUSIVE" else None,
             cost_hours=None if settled or seed_hours is None else (plan.more or 0) * seed_hours,
-            cost_unit="GPU" if self.sweep.gpus > 0 else "CPU",
+            cost_unit=self.sweep.cost_unit,
             target=sample.target,
             censored_baseline=sample.censored[0],
             censored_cell=sample.censored[1],
+            diverged_baseline=sample.diverged[0],
+            diverged_cell=sample.diverged[1],
         )
 
 
-def _word(
-    mean: float, interval: Interval, student: Interval, p: float, limit: float, *, lower: bool
-) -> Word:
-    if interval.within(limit) and student.within(limit):
+def _word(tested: list[float], p: float, *, same: bool, lower: bool) -> Word:
+    if same:
         return "SAME"
     if p < ALPHA:
-        return "BETTER" if (mean < 0) == lower else "WORSE"
+        return "BETTER" if (sum(tested) < 0) == lower else "WORSE"
     return "INCONCLUSIVE"
 
 

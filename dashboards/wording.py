@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from dashboards.paired import ALPHA, MOST_SEEDS, POWER, fewest_seeds, smallest_p
 
 if TYPE_CHECKING:
-    from dashboards.paired import Interval
+    from dashboards.paired import Interval, MoreSeeds
     from dashboards.pairing import Dropped
     from dashboards.speed import SpeedUp
     from dashboards.verdict import Comparison, Measure, Verdicts
 
+_FEWEST_FOR_NOISE = 3
+"""Pairs; two tell their noise only within a factor of hundreds."""
 _TITLES = {
     "fid": "FID",
     "kid": "KID",
-    "is": "Inception Score",
     "precision": "precision",
     "recall": "recall",
-    "bpd": "bits/dim",
     "loss": "training loss",
 }
 
@@ -112,13 +113,24 @@ def names(items: list[str]) -> str:
 def effect(found: Measure) -> str:
     """The difference with its interval and p: what both terminal and page show."""
     size = percent(found.relative) if found.relative is not None else number(found.mean)
-    return f"{size} ({interval(found.interval, found.scale)}, {_p(found)})"
+    return f"{size}{_survivors(found)} ({interval(found.interval, found.scale)}, {_p(found)})"
+
+
+def _survivors(found: Measure) -> str:
+    """` on 7 surviving seeds`, where the test counts more than the number does."""
+    n = len(found.seeds)
+    return "" if n == found.tested else f" on {n} surviving seed{'' if n == 1 else 's'}"
 
 
 def _p(found: Measure) -> str:
     if found.comparisons > 1:
         return f"Holm {p_value(found.p_holm)}"
     return p_value(found.p)
+
+
+def share(n: int, planned: int) -> str:
+    """`14`, or `7 of 14` where some are lacking."""
+    return str(n) if n == planned else f"{n} of {planned}"
 
 
 def _pairs(n: int) -> str:
@@ -170,7 +182,7 @@ def _remarks(found: Measure) -> list[str]:
 
 
 def _too_few(found: Measure) -> list[str]:
-    n, fewest = len(found.seeds), fewest_seeds(found.comparisons)
+    n, fewest = found.tested, fewest_seeds(found.comparisons)
     if n >= fewest:
         return []
     if n == 1:
@@ -186,35 +198,48 @@ def _too_few(found: Measure) -> list[str]:
 
 
 def more(found: Measure) -> str | None:
-    """`4 more seeds would settle it (about 3 CPU-minutes)`; None when no count is known."""
+    """`about 126 more seeds (55 to more than 1000) would settle it (about 3 CPU-minutes)`.
+
+    With fewer than three pairs it says that no number is known; None when not even `MOST_SEEDS` do.
+    """
     plan = found.more
-    if plan is None or plan.more is None:
+    if plan is None:
         return None
-    seeds = f"{plan.more} more seed{'' if plan.more == 1 else 's'}"
+    if found.tested < _FEWEST_FOR_NOISE:
+        return "too few pairs to say how many more seeds would settle it"
+    if plan.more is None:
+        return None
+    band = "" if plan.low == plan.high == plan.more else f" ({_band(plan)})"
+    seeds = f"{'about ' if band else ''}{plan.more} more seed{'' if plan.more == 1 else 's'}{band}"
     cost = (
         "" if found.cost_hours is None else f" (about {hours(found.cost_hours, found.cost_unit)})"
     )
-    would = "would settle it" if plan.spread_known else "are the least it takes"
-    return f"{seeds} {would}{cost}"
+    return f"{seeds} would settle it{cost}"
+
+
+def _band(plan: MoreSeeds) -> str:
+    """`55 to more than 1000`: further seeds by the smallest and largest noise the pairs allow."""
+    beyond = f"more than {MOST_SEEDS}"
+    low, high = (beyond if n is None else str(n) for n in (plan.low, plan.high))
+    return f"{low} to {high}" if low != high else low
+
+
+def _never(plan: MoreSeeds) -> str:
+    """No count is known, but the pairs may allow so little noise that one is."""
+    luck = "" if plan.low is None else f" ({_band(plan)} by what the pairs know of the noise)"
+    return f"not even {MOST_SEEDS} seeds would settle it{luck}"
 
 
 def _settle(found: Measure) -> str:
     plan = found.more
-    text = more(found)
-    if plan is None or text is None:
-        return (
-            f"Not even {MOST_SEEDS} seeds would settle it, if the true difference is the one seen."
-        )
-    if not plan.spread_known:
-        return f"{text}: one pair says nothing about the noise."
-    low = "?" if plan.low is None else str(plan.low)
-    high = f"more than {MOST_SEEDS}" if plan.high is None else str(plan.high)
-    known = (
-        f"; what {len(found.seeds)} pairs know of the noise allows {low} to {high}"
-        if low != high
-        else ""
-    )
+    if plan is None:
+        return ""
+    text = more(found) or f"{_never(plan)}, if the true difference is the one seen"
+    text = f"{text[0].upper()}{text[1:]}"
+    if found.tested < _FEWEST_FOR_NOISE or plan.more is None:
+        return f"{text}."
     chance = f"{100 * POWER:.0f} % probability"
+    known = "" if plan.low == plan.high else "; the band is what the pairs know of the noise"
     return f"{text} with {chance} if the true difference is the one seen{known}."
 
 
@@ -240,8 +265,13 @@ def dropped(found: Comparison) -> str:
     said = "; ".join(_one_dropped(item) for item in found.dropped)
     text = f"{pairs} of {_pairs(found.planned)}: {said}."
     diverged = list(dict.fromkeys(d.cell for d in found.dropped if d.status == "diverged"))
-    if diverged:
-        text += f" Dropping diverged trials flatters {names(diverged)}."
+    if diverged and found.final is not None:
+        text += f" Mean and interval leave out diverged trials, which flatters {names(diverged)}."
+        if found.final.tested > pairs:
+            text += (
+                " The test does not: where only one of the two diverged, that counts against it"
+                " like the largest difference seen."
+            )
     return text
 
 
@@ -292,7 +322,26 @@ def overall(found: Verdicts) -> str:
     unsettled = [c for c in found.comparisons if c.word == "INCONCLUSIVE"]
     if unsettled:
         parts.append(_open(unsettled, found.baseline, metric))
+    parts += _unfinished(found)
+    parts += [f"`{refusal.cell}` is not compared ({refusal.why})" for refusal in found.refused]
     return "; ".join(parts) + "."
+
+
+def _unfinished(found: Verdicts) -> list[str]:
+    """`b` diverged on 7 of 14 seeds: for the baseline and every cell which lacks some."""
+    verbs = {"diverged": "diverged on", "failed": "failed on", "missing": "lacks"}
+    verbs["running"] = "has not finished"
+    lacking = {
+        (item.cell, item.status, item.seed): c.planned
+        for c in found.comparisons
+        for item in c.dropped
+    }
+    counts = Counter((cell, status) for cell, status, _ in lacking)
+    planned = max(lacking.values(), default=0)
+    return [
+        f"`{cell}` {verbs.get(status, status)} {n} of {planned} seed{'' if planned == 1 else 's'}"
+        for (cell, status), n in counts.items()
+    ]
 
 
 def _open(cells: list[Comparison], baseline: str, metric: str) -> str:
@@ -301,10 +350,10 @@ def _open(cells: list[Comparison], baseline: str, metric: str) -> str:
     if not judged:
         told = names([c.cell for c in cells])
         return f"INCONCLUSIVE: no seed finished both in {told} and in `{baseline}`"
-    counts = sorted({len(m.seeds) for m in judged})
+    counts = sorted({m.tested for m in judged})
     few = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
     fewest = fewest_seeds(judged[0].comparisons)
-    sizes = [f"{percent(m.relative)} for `{m.cell}`" for m in judged]
+    sizes = [f"{percent(m.relative)} for `{m.cell}`{_survivors(m)}" for m in judged]
     listed = " and ".join(filter(None, [", ".join(sizes[:-1]), sizes[-1]]))
     text = (
         f"INCONCLUSIVE with {few} paired seed{'' if few == '1' else 's'}:"
@@ -318,12 +367,14 @@ def _open(cells: list[Comparison], baseline: str, metric: str) -> str:
 
 def _plans(judged: list[Measure]) -> str:
     """What would settle the open cells: one count if they agree, each its own if few."""
-    said = {m.cell: more(m) or f"not even {MOST_SEEDS} seeds would settle it" for m in judged}
+    said = {m.cell: more(m) or _never(m.more) for m in judged if m.more is not None}
     if len(set(said.values())) == 1:
         return said[judged[0].cell]
     if len(said) <= 3:
         return ", ".join(text.replace("settle it", f"settle `{c}`") for c, text in said.items())
-    known = [m for m in judged if more(m) is not None and m.more is not None]
+    if any(m.tested < _FEWEST_FOR_NOISE for m in judged):
+        return "too few pairs to say how many more seeds would settle all of it"
+    known = [m for m in judged if more(m) is not None]
     if len(known) < len(judged):
         return f"not even {MOST_SEEDS} seeds would settle all of it"
     hardest = max(known, key=lambda m: (m.more.more if m.more is not None else None) or 0)

@@ -8,6 +8,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True, scope="session")

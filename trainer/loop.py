@@ -196,7 +196,9 @@ def train(
             append_report(directory, report)
             if failure is None:  # what diverged must not be continued from
                 state = _state(progress, learner, average, optimizer)
-                checkpoint.save(directory, progress.images, state, keep=1 if done else 2)
+                checkpoint.save(
+                    directory, progress.images, state, keep=1 if done else checkpoint.KEEP
+                )
             if done:
                 write_result(directory, _result(report, progress, evaluator, learner))
         world.barrier()

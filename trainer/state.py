@@ -15,9 +15,11 @@ import torch
 PREFIX = "checkpoint-"
 MANIFEST = "manifest.json"
 STATE = "state.pt"
+KEEP = 2
+"""Checkpoints kept while a trial trains; one is enough when it is done."""
 
 
-def save(directory: Path, images: int, state: dict[str, Any], keep: int = 2) -> Path:
+def save(directory: Path, images: int, state: dict[str, Any], keep: int = KEEP) -> Path:
     """Write `checkpoint-<images>` under `directory` and drop all but the newest `keep`.
 
     `state` holds tensors and plain Python values only.

@@ -71,6 +71,25 @@ def test_axis_buttons_offer_log_only_where_there_is_one() -> None:
     assert labels(dataclasses.replace(found, curves=shifted)) == ["linear"]
 
 
+@pytest.mark.parametrize(
+    ("kimg", "kind"),
+    [
+        (KIMG, None),
+        ([10 * i for i in range(1, 7)], None),
+        ([1, 2, 4, 8, 16, 32], "log"),
+        ([1, 2.05, 4, 8.1, 16, 20], "log"),
+        ([10, 20, 30, 40, 50, 51], None),
+    ],
+)
+def test_doublings_start_with_a_logarithmic_kimg_axis(kimg: list[float], kind: str | None) -> None:
+    found = sweep()
+    moved = found.curves["kimg"].replace(dict(zip(KIMG, kimg, strict=True)))
+    figure = figures.convergence(
+        dataclasses.replace(found, curves=found.curves.assign(kimg=moved)), "rung/fid"
+    )
+    assert figure.layout.xaxis.type == kind
+
+
 def test_charts_refuse_mixed_protocols() -> None:
     found = sweep()
     mixed = found.curves["protocol"].where(found.curves["seed"] != 1, "p-other")

@@ -192,6 +192,23 @@ def test_a_refusal_is_shown_in_place_of_a_verdict() -> None:
     assert "p-other" in page.text
 
 
+def test_a_cell_not_compared_is_named_and_left_out_of_the_convergence_chart() -> None:
+    found = sweep({"a": 0.0, "b": 0.1, "odd": 0.0})
+    odd = found.curves["protocol"].where(found.curves["cell"] != "odd", "p-other")
+    mixed = dataclasses.replace(found, curves=found.curves.assign(protocol=odd))
+    page = Page(render(mixed, judge(mixed)))
+    assert "odd is not compared: rung/fid was measured under 2 protocols" in page.text
+    drawn = json.loads(page.scripts["figure-convergence"])["data"]
+    assert {trace["legendgroup"] for trace in drawn} == {"a", "b"}
+
+
+def test_the_table_says_over_how_many_seeds_a_mean_is(html: str) -> None:
+    text = " ".join(Page(html).text.split())
+    assert re.search(r"under \d\.\d+ ± \d\.\d+ 2 of 3 ", text)
+    assert re.search(r"uniform \d\.\d+ ± \d\.\d+ 3 ", text)
+    assert "A diverged trial is the worst outcome" in text
+
+
 def test_an_empty_sweep_still_makes_a_page() -> None:
     found = sweep(seeds=1)
     for cell in found.cells:

@@ -147,7 +147,7 @@ def test_mixed_protocols_are_named() -> None:
     found = sweep()
     odd = found.curves["protocol"].where(found.curves["cell"] != "under", "p-new")
     mixed = dataclasses.replace(found, curves=found.curves.assign(protocol=odd))
-    with pytest.raises(IncomparableError, match=r"p-rung in under, uniform; p-new in under"):
+    with pytest.raises(IncomparableError, match=r"p-rung in `uniform`, `under`; p-new in `under`"):
         mixed.protocol("rung/fid")
     assert mixed.protocol("rung/fid", cells=["uniform"]) == "p-rung"
 

@@ -75,7 +75,7 @@ def test_p_values() -> None:
 def test_titles_tell_the_protocols_apart() -> None:
     assert wording.title("eval/fid") == "FID"
     assert wording.title("rung/fid") == "FID (cheap protocol)"
-    assert wording.title("eval/is") == "Inception Score"
+    assert wording.title("eval/recall") == "recall"
 
 
 def test_names_are_a_list_in_words() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.pairing import LOWER_IS_BETTER, lower_is_better
+from dashboards.pairing import lower_is_better
 from dashboards.runs import IncomparableError, Sweep
 from dashboards.verdict import Comparison, judge
 from tests.dashboards.synthetic import KIMG, ended, fid, sweep
@@ -111,14 +111,14 @@ def test_diverged_and_missing_seeds_are_dropped_in_pairs_and_named() -> None:
     assert found.final is not None
     assert found.final.seeds == (0, 2)
     assert "2 of 3 pairs: seed 1 of `under` diverged." in found.sentence()
-    assert "Dropping diverged trials flatters `under`" in found.sentence()
+    assert "which flatters `under`" in found.sentence()
     gone = broken.trials[(broken.trials["cell"] != "uniform") | (broken.trials["seed"] != 2)]
     fewer = only(dataclasses.replace(broken, trials=gone.reset_index(drop=True)))
     assert fewer.final is not None
     assert fewer.final.seeds == (0,)
     assert "seed 2 of `uniform` is missing" in fewer.sentence()
     assert "no 95 % CI" in fewer.sentence()
-    assert "One pair decides nothing" in fewer.sentence()
+    assert "Too few pairs to say how many more seeds" in fewer.sentence()
 
 
 def test_no_pair_at_all_is_said() -> None:
@@ -173,7 +173,8 @@ def test_different_protocols_are_refused() -> None:
 def test_different_budgets_are_refused() -> None:
     found = sweep()
     kimg = np.where(found.trials["cell"] == "under", 100.0, found.trials["kimg"])
-    with pytest.raises(IncomparableError, match=r"57\.6 kimg in uniform; 100 kimg in under"):
+    said = r"`under` was trained on 100,000 images, the baseline `uniform` on 57,600 images"
+    with pytest.raises(IncomparableError, match=said):
         judge(dataclasses.replace(found, trials=found.trials.assign(kimg=kimg)))
 
 
@@ -239,9 +240,120 @@ def test_nan_finals_give_no_pair() -> None:
     assert comparison.dropped[0].reason == "it has no eval/fid"
 
 
-def test_directions_agree_with_the_trainer() -> None:
-    from trainer.evaluation.metric import LOWER_IS_BETTER as TRAINER
+def test_directions_are_the_trainers() -> None:
+    from trainer.evaluation.metric import LOWER_IS_BETTER
 
-    assert TRAINER.items() <= LOWER_IS_BETTER.items()
-    assert lower_is_better("rung/fid")
-    assert not lower_is_better("eval/is")
+    for name, lower in LOWER_IS_BETTER.items():
+        assert lower_is_better(f"eval/{name}") == lower_is_better(f"rung/{name}") == lower
+    measured = ", ".join(f"eval/{name}" for name in LOWER_IS_BETTER)
+    for unmeasured in ("eval/is", "eval/bpd"):
+        with pytest.raises(IncomparableError, match=f"these can: {measured}$"):
+            lower_is_better(unmeasured)
+
+
+def diverged(found: Sweep, cell: str, seeds: int) -> Sweep:
+    for seed in range(seeds):
+        found = ended(found, cell, seed, "diverged")
+    return found
+
+
+@pytest.mark.parametrize("metric", ["eval/fid", "eval/recall"])
+def test_survivors_alone_make_no_cell_better(metric: str) -> None:
+    """Half as good again on 7 survivors, diverged on the other 7: BETTER without them, not with."""
+    effect = -0.5 if lower_is_better(metric) else 0.5
+    whole = sweep({"a": 0.0, "b": effect}, seeds=14, noise=0.001, metric=metric)
+    assert only(whole).word == "BETTER"
+    verdicts = judge(diverged(whole, "b", 7))
+    (found,) = verdicts.comparisons
+    assert found.word == "INCONCLUSIVE"
+    assert found.final is not None
+    assert (found.final.diverged_baseline, found.final.diverged_cell) == (0, 7)
+    assert (len(found.final.seeds), found.final.tested) == (7, 14)
+    assert found.final.p > 0.5
+    assert all(m.word != "BETTER" for m in found.measures())
+    assert "`b` diverged on 7 of 14 seeds" in verdicts.sentence()
+    assert "for `b` on 7 surviving seeds" in verdicts.sentence()
+    assert "% on 7 surviving seeds (95 % CI" in found.sentence()
+
+
+def test_a_cell_that_only_diverges_more_is_worse_not_the_same() -> None:
+    found = sweep({"a": 0.0, "b": 0.0}, seeds=20, noise=0.001)
+    assert only(found).word == "SAME"
+    assert only(diverged(found, "b", 10)).word == "WORSE"
+    assert only(diverged(found, "a", 10)).word == "BETTER"
+    assert only(diverged(found, "b", 1)).word != "SAME"
+    both = only(diverged(diverged(found, "a", 10), "b", 10))
+    assert both.final is not None
+    assert (both.word, both.final.tested) == ("SAME", 10)
+
+
+def test_divergence_as_the_worst_outcome_by_hand() -> None:
+    """Nine seeds, one diverged: 8 equal differences against one, p = 2 (1 + 9) / 512."""
+    values = {"a": [4.0] * 9, "b": [3.0] * 9}
+    found = only(diverged(sweep({"a": 0.0, "b": 0.0}, seeds=9, finals=values), "b", 1))
+    assert found.final is not None
+    assert found.final.p == 20 / 512
+    assert found.word == "BETTER"
+
+
+def test_diverged_on_every_seed_is_in_the_headline() -> None:
+    text = judge(diverged(sweep(), "under", 3)).sentence()
+    assert "`under` diverged on 3 of 3 seeds" in text
+
+
+@pytest.mark.parametrize(("gpus", "cpus", "cost"), [(0.0, 6.0, "36 CPU"), (0.5, 6.0, "3.0 GPU")])
+def test_hours_count_all_a_trial_occupies(gpus: float, cpus: float, cost: str) -> None:
+    """Three more seeds of two cells at one hour on 6 CPUs, or on half a GPU."""
+    slow = sweep({"a": 0.0, "b": -0.5}, seeds=3, noise=0.001)
+    slow = dataclasses.replace(
+        slow, trials=slow.trials.assign(seconds=3600.0), gpus=gpus, cpus=cpus
+    )
+    assert f"3 more seeds would settle it (about {cost}-" in only(slow).sentence()
+
+
+def test_the_headline_tells_how_unsure_the_number_of_seeds_is() -> None:
+    base = [4.0, 4.0, 4.0]
+    noisy = sweep(finals={"uniform": base, "under": [4.4, 3.8, 4.2]})
+    (found,) = judge(noisy).comparisons
+    assert found.final is not None
+    plan = found.final.more
+    assert plan is not None
+    high = "more than 1000" if plan.high is None else plan.high
+    text = f"about {plan.more} more seeds ({plan.low} to {high}) would settle it"
+    assert text in judge(noisy).sentence()
+    assert text.capitalize() in found.sentence()
+    two = judge(sweep({"a": 0.0, "b": 0.03, "c": 0.05}, seeds=2))
+    assert "too few pairs to say how many more" in two.sentence()
+    assert "more seeds would settle it (about" not in two.sentence()
+    assert "Too few pairs to say how many more" in two.comparisons[0].sentence()
+
+
+def test_one_odd_cell_does_not_silence_the_others() -> None:
+    found = sweep({"a": 0.0, "b": -0.3, "odd": 0.0, "other": 0.0}, seeds=8)
+    trials, specs = found.trials.copy(), json.loads(json.dumps(found.specs))
+    trials.loc[trials["cell"] == "odd", "kimg"] = 57.696
+    trials.loc[trials["cell"] == "other", "protocol"] = "p-other"
+    specs["odd"]["train"]["batch_size"] = 96
+    verdicts = judge(dataclasses.replace(found, trials=trials, specs=specs))
+    assert [(c.cell, c.word) for c in verdicts.comparisons] == [("b", "BETTER")]
+    assert verdicts.comparisons[0].final is not None
+    assert verdicts.comparisons[0].final.comparisons == 1
+    assert verdicts.kimg == 57.6
+    budget, protocol = verdicts.refused
+    assert budget.cell == "odd"
+    assert "`odd` was trained on 57,696 images, the baseline `a` on 57,600" in budget.reason
+    assert "a multiple of 0.384 kimg, which train.batch_size 96 and 128 divide" in budget.reason
+    assert protocol.cell == "other"
+    assert "p-full in `a`; p-other in `other`" in protocol.reason
+    assert "the same `evaluation`" in protocol.reason
+    assert "`odd` is not compared (57,696 images, not 57,600)" in verdicts.sentence()
+    assert verdicts.to_dict()["refused"][1]["cell"] == "other"
+
+
+def test_a_baseline_of_two_budgets_is_refused() -> None:
+    found = sweep()
+    trials = found.trials.copy()
+    trials.loc[(trials["cell"] == "uniform") & (trials["seed"] == 1), "kimg"] = 48.0
+    said = "the baseline `uniform` were trained on 48,000 and 57,600 images"
+    with pytest.raises(IncomparableError, match=said):
+        judge(dataclasses.replace(found, trials=trials))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,8 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     """A copy of it as working directory."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
+    beside = Path(sys.executable).parent  # as in an activated environment
+    monkeypatch.setenv("PATH", f"{beside}{os.pathsep}{os.environ.get('PATH', '')}")
     for name in ("DIFFSWEEP_HOME", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "DIFFSWEEP_CONCURRENCY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path

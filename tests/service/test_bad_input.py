@@ -289,6 +289,31 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:3: controls: must be `equal_objective`, not `equal_objectiv`, did you mean "
         "`equal_objective`?",
     ),
+    "unequal images": (
+        f"{HEAD}axes:\n  train.batch_size: [64, 48]\ncompare: {{metric: eval/fid}}\n",
+        "x.yaml:4: axes.train.batch_size[1]: cells see different numbers of images, 2,560 "
+        "(`batch_size=64`) and 2,544 (`batch_size=48`): no verdict at unequal compute; set train.kimg: "
+        "2.496, which every batch size divides, for all of them, or leave `compare` out",
+    ),
+    "unequal images far from a common budget": (
+        f"{HEAD}axes:\n  train.batch_size: [64, 99]\ncompare: {{metric: eval/fid}}\n",
+        "x.yaml:4: axes.train.batch_size[1]: cells see different numbers of images, 2,560 "
+        "(`batch_size=64`) and 2,574 (`batch_size=99`): no verdict at unequal compute; choose batch sizes "
+        "with a smaller common multiple, or set train.kimg: 6.336, which every batch size divides, for "
+        "all of them, or leave `compare` out",
+    ),
+    "unequal budgets": (
+        arm("train.kimg: 5.12") + "compare: {baseline: plain}\n",
+        "x.yaml:5: arms.b.train.kimg: cells see different numbers of images, 2,560 (`plain`) and 5,120 "
+        "(`b`): no verdict at unequal compute; set train.kimg: 2.56 for all of them, or leave `compare` "
+        "out",
+    ),
+    "unequal protocols": (
+        arm("evaluation.full.steps: 9") + "compare: {baseline: plain}\n",
+        "x.yaml:5: arms.b.evaluation.full.steps: cells `plain` and `b` differ in `evaluation.full`: "
+        "numbers of different protocols are not compared; give all cells the same `evaluation`, or leave "
+        "`compare` out",
+    ),
     "control without a baseline": (
         f"{HEAD}controls: equal_objective\n",
         "x.yaml:3: controls: there is only one cell: a control needs a baseline",

@@ -312,8 +312,11 @@ def test_an_interrupted_run_says_how_to_continue(
     assert delivered
 
 
-def test_run_as_json_keeps_stdout_clean(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_run_as_json_keeps_stdout_clean_and_hands_the_report_to_mlflow(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    delivered: list[dict[str, Path]],
 ) -> None:
     monkeypatch.setattr(launch, "run", fake_run(Outcome("toy", finished=4)))
 
@@ -324,6 +327,43 @@ def test_run_as_json_keeps_stdout_clean(
     assert data["outcome"]["finished"] == 4
     assert data["verdicts"]["baseline"] == "uniform"
     assert "finished in 2 s" in printed.err
+    report = folder / "runs" / "experiments" / "toy" / "report.html"
+    assert data["report"] == str(report)
+    assert delivered == [{"report.html": report}]
+
+
+@pytest.mark.usefixtures("delivered")
+def test_what_to_type_next_carries_the_home(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "run", fake_run(Outcome("toy", finished=1, interrupted=True)))
+
+    assert invoke(["run", "x.yaml", "--home", "mine"]) == 130
+    assert capsys.readouterr().out.endswith("continue: diffsweep run x.yaml --home mine\n")
+
+
+@pytest.mark.usefixtures("delivered")
+def test_a_second_experiment_of_one_name_is_noted_and_an_extension_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launch, "run", fake_run(Outcome("toy", finished=4)))
+    home = folder / "runs" / "experiments" / "toy"
+    Experiment.from_yaml("x.yaml").save(home)
+
+    def notes(*options: str) -> list[str]:
+        assert invoke(["run", "x.yaml", *options]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        return [line for line in lines if "other cells before" in line]
+
+    assert notes() == notes("-o", "seeds=3") == []
+    assert notes("-o", "arms.more={optimizer.lr: 1e-3}") == []
+    assert notes("-o", "evaluation.batch_size=99") == [], "the numbers are the same"
+    assert notes("-o", "train.kimg=2.56") == [
+        "note: toy was run with other cells before; its MLflow experiment and report will show the "
+        "present ones; use another name to keep both"
+    ]
+    (home / "experiment.json").write_text("[")
+    assert notes() == []
 
 
 @pytest.mark.ray

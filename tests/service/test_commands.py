@@ -86,7 +86,7 @@ def test_show_of_several_files_names_them_apart(capsys: pytest.CaptureFixture[st
     assert invoke(["show", "toy.yaml", "x.yaml"]) == 0
 
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]]
-    assert names == ["toy:toy", "x:uniform", "x:under"]
+    assert names == ["toy", "x:uniform", "x:under"]
 
 
 def test_show_of_one_cell(capsys: pytest.CaptureFixture[str]) -> None:

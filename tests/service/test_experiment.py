@@ -10,9 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from service.cluster.connect import Need
 from service.errors import InputError, Problem
 from service.experiment import Experiment
+from service.experiment.judgement import common_kimg
+from service.launch import _jobs
+from service.settings import Settings
 from service.yaml.layers import Layered, Origin, split
 from service.yaml.source import Source, parse
 from trainer.diffusion.passport import total_variation
@@ -33,8 +38,8 @@ TOY: dict[str, Any] = {
 P2 = {"kind": "p2", "gamma": 0.5, "k": 1.0}
 
 
-def experiment(**parts: Any) -> Experiment:
-    return Experiment.from_mapping({"name": "x", "base": TOY, **parts})
+def experiment(data_root: Path | None = None, **parts: Any) -> Experiment:
+    return Experiment.from_mapping({"name": "x", "base": TOY, **parts}, data_root=data_root)
 
 
 def tree(data: dict[str, Any] = TOY) -> Layered:
@@ -406,6 +411,54 @@ def test_cells_that_cannot_be_compared_plainly_are_noted() -> None:
     assert "evaluated differently" in found.notes[1]
 
 
+def test_evaluations_that_differ_in_when_or_how_fast_are_compared() -> None:
+    axes = {"evaluation.evaluations": [4, 5], "evaluation.batch_size": [100, 200]}
+
+    assert len(experiment(axes=axes, compare={"metric": "eval/fid"}).cells) == 4
+    rung_only = {"axes": {"evaluation.full.steps": [8, 9]}, "compare": {"metric": "rung/fid"}}
+    assert len(experiment(**rung_only).cells) == 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(0.5, 500.0), st.lists(st.integers(1, 512), min_size=2, max_size=3, unique=True))
+def test_the_budget_that_is_proposed_gives_every_batch_size_the_same_images(
+    wished: float, sizes: list[int]
+) -> None:
+    trials = [
+        TrialSpec.model_validate({**TOY, "train": {"kimg": 512.0, "batch_size": size}})
+        for size in sizes
+    ]
+
+    kimg = common_kimg(wished, trials)
+
+    train = [trial.train.model_copy(update={"kimg": kimg}) for trial in trials]
+    images = [
+        trial.model_copy(update={"train": own}).total_images()
+        for trial, own in zip(trials, train, strict=True)
+    ]
+    assert len(set(images)) == 1
+    assert images[0] == round(1000 * kimg)
+
+
+def test_one_data_root_gives_the_keys_and_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DIFFSWEEP_DATA", "there")
+    found = experiment()
+    monkeypatch.setenv("DIFFSWEEP_DATA", "elsewhere")
+    seen: list[Path] = []
+    monkeypatch.setattr(
+        type(found.cells[0].trial.data), "fingerprint", lambda _d, r: seen.append(r) or "f"
+    )
+
+    jobs = _jobs(found.trials, Settings(home=tmp_path), found.data_root, Need(1, 1, 0))
+
+    assert seen == [tmp_path / "there"]
+    assert {job.data_root for job in jobs.values()} == {str(tmp_path / "there")}
+    assert experiment(data_root=Path("mine")).data_root == tmp_path / "mine"
+
+
 def test_cells_that_share_a_diffusion_are_no_finding() -> None:
     axes = {"optimizer.lr": [1e-3, 2e-3, 3e-3]}
 
@@ -422,7 +475,13 @@ def test_cells_that_share_a_diffusion_are_no_finding() -> None:
 @pytest.mark.parametrize(
     "file", sorted(path.name for path in (ROOT / "experiments").glob("*.yaml"))
 )
-def test_every_shipped_experiment_is_valid(file: str) -> None:
+def test_every_shipped_experiment_is_valid(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data" / "cifar10" / "train" / "frog"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (32, 32)).save(folder / "0.png")
+    monkeypatch.setenv("DIFFSWEEP_DATA", str(tmp_path))
     found = Experiment.from_yaml(ROOT / "experiments" / file)
 
     assert found.name == Path(file).stem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,9 @@ QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    for name in [name for name in os.environ if name.startswith("DIFFSWEEP_")]:
+        monkeypatch.delenv(name)
     return Settings(home=tmp_path, tracking_uri=None, ray_address=None)
 
 
@@ -92,6 +95,25 @@ def test_only_a_server_address_travels_and_given_variables_win(settings: Setting
     }
     local = settings.model_copy(update={"tracking_uri": "sqlite:////home/me/mlflow.db"})
     assert _variables(local, {"A": "1"}) == {"A": "1"}
+
+
+def test_variables_that_were_set_travel_and_what_means_something_here_only_stays(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "DIFFSWEEP_HOME": "/shared/runs",
+        "DIFFSWEEP_CONCURRENCY": "4",
+        "DIFFSWEEP_DATA": "~/d",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DIFFSWEEP_RAY_ADDRESS", "http://head:8265")
+    monkeypatch.setenv("DIFFSWEEP_TRACKING_PATIENCE_S", "")
+    assert _variables(settings, None) == given
+    assert _variables(settings, {"DIFFSWEEP_HOME": "/x"})["DIFFSWEEP_HOME"] == "/x"
+    monkeypatch.setenv("DIFFSWEEP_HOME", "runs")
+    monkeypatch.setenv("DIFFSWEEP_DATA", "./data")
+    assert _variables(settings, None) == {"DIFFSWEEP_CONCURRENCY": "4"}
 
 
 def test_where_the_cluster_is(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

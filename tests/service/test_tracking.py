@@ -17,9 +17,11 @@ import pytest
 
 from service import tracking
 from service.errors import ServiceError
+from service.lock import FileLock
 from service.settings import Settings
 from service.tracking.cells import average, mean_and_half_width
 from service.tracking.outbox import Outbox, RunHeader
+from service.typed import program
 from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
 
 CELL, TRIALS = "cell:c", ("trial:1", "trial:2")
@@ -229,17 +231,32 @@ def test_a_server_that_never_answered_is_refused_within_seconds(settings: Settin
     with pytest.raises(ServiceError, match="nothing has been run") as refusal:
         tracking.check_reachable(away)
     assert time.monotonic() - begun < 4.0
-    assert "mlflow server --port" in refusal.value.fix
+    assert f"{program('mlflow')} server --port" in refusal.value.fix
     assert "unset MLFLOW_TRACKING_URI" in refusal.value.fix
 
 
 def test_the_ui_command_names_the_store(settings: Settings) -> None:
     assert (
         tracking.ui_command(settings)
-        == f"mlflow ui --backend-store-uri sqlite:///{settings.home}/mlflow.db"
+        == f"{program('mlflow')} ui --backend-store-uri sqlite:///{settings.home}/mlflow.db"
     )
     server = settings.model_copy(update={"tracking_uri": "http://mlflow:5000"})
     assert tracking.ui_command(server) == "open http://mlflow:5000"
+
+
+def test_an_outbox_that_another_process_delivers_is_no_outage(
+    settings: Settings, name: str
+) -> None:
+    box = filled(settings, name)
+    notes: list[str] = []
+    uploader = tracking.Uploader(box, settings, name, notes.append, interval_s=0.01)
+    with FileLock(box.path.with_suffix(".lock")):
+        uploader.start()
+        assert uploader.drain(1.6) > 0
+    assert uploader.last_problem is None
+    assert uploader.drain(30) == 0
+    uploader.close()
+    assert notes == []
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def test_nan_is_a_number() -> None:
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(min_size=1), inner),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(min_size=1, max_size=60), inner),
         max_leaves=20,
     )
 )

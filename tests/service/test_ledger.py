@@ -1,0 +1,108 @@
+"""The ledger writes down what this run did, and leaves what earlier runs did as it was."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import ledger
+from service.ledger import Ledger
+from service.settings import Settings
+from service.tracking.announce import commit
+from service.tracking.outbox import Outbox, StoredRun
+from tests.service.sweeps import sweep
+from trainer.report import Result, read_result, write_result
+
+RESULT = Result("finished", None, 2560, {"eval/fid": 1.0}, 5.0, 1.0, 1.0, {"eval": "P"}, 10)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, tracking_uri=None)
+
+
+def by_key(outbox: Outbox) -> dict[str, StoredRun]:
+    return {run.header.key: run for run in outbox.runs()}
+
+
+def facts(run: StoredRun) -> tuple[object, ...]:
+    return run.header.tags, run.started_ms, run.ended_ms, run.status
+
+
+def test_only_what_this_run_trains_gets_its_commit_and_times(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbox = Outbox(settings.home / "outbox.db")
+
+    def work(sha: str, now: float, **changes: Any) -> dict[str, StoredRun]:
+        monkeypatch.setattr(ledger, "commit", lambda: {"git_sha": sha})
+        book = Ledger(sweep(toy, **changes), settings, outbox, lambda _event: None, lambda: now)
+        for trial in book.open():
+            book.started(trial.key)
+            book.told(trial.key, {"event": "ended", "result": asdict(RESULT)})
+        book.close()
+        return by_key(outbox)
+
+    first = work("one", 100.0)
+    assert {r.header.tags.get("git_sha") for k, r in first.items() if k[:5] != "cell:"} == {"one"}
+
+    assert work("two", 200.0) == first, "a run that trains nothing changes nothing"
+
+    third = work("two", 300.0, seeds=3)
+    added = {key for key in third if key not in first and key.startswith("trial:")}
+    assert len(added) == 2
+    assert {third[key].header.tags["git_sha"] for key in added} == {"two"}
+    for key in (key for key in first if key.startswith("trial:")):
+        assert facts(third[key]) == facts(first[key]), "though its cell is another"
+
+
+def test_a_result_that_cannot_be_read_is_written_again(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directories: list[Path] = []
+
+    def unreadable_at_first(directory: Path) -> Result | None:
+        directories.append(directory)
+        return read_result(directory) if "{" in (directory / "result.json").read_text() else None
+
+    monkeypatch.setattr(ledger, "read_result", unreadable_at_first)
+    experiment = sweep(toy, seeds=1)
+    for trial in experiment.trials:
+        settings.trial(trial.key).mkdir(parents=True)
+        write_result(settings.trial(trial.key), RESULT)
+    cut = settings.trial(experiment.trials[0].key)
+    (cut / "result.json").write_text("")
+    book = Ledger(experiment, settings, Outbox(settings.home / "outbox.db"), lambda _event: None)
+
+    assert [trial.key for trial in book.open()] == [cut.name]
+    book.told(cut.name, {"event": "ended", "result": asdict(RESULT)})
+
+    assert read_result(cut) == RESULT
+    assert directories
+
+
+def test_the_commit_says_when_the_tree_was_changed(tmp_path: Path) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=x", "-c", "user.email=x@x")
+        done = subprocess.run(
+            ["git", "-C", str(tmp_path), *who, *words], capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    git("init", "-q")
+    (tmp_path / "a.py").write_text("1\n")
+    git("add", "a.py")
+    git("commit", "-qm", "one")
+    git("tag", "v1")
+    sha = git("rev-parse", "HEAD")
+
+    assert commit(tmp_path) == {"git_sha": sha}
+    (tmp_path / "a.py").write_text("22\n")
+    assert commit(tmp_path) == {"git_sha": f"{sha}-dirty"}
+    installed = tmp_path / ".venv"
+    installed.mkdir()
+    assert commit(installed) == {}, "the checkout of something else"

@@ -1,0 +1,27 @@
+"""A trial that breaks says why in a line, with the way out where there is one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from service.worker import _reason
+
+WAY_OUT = ": lower train.microbatch (training) or evaluation.batch_size (generation)"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_names_what_to_lower(error: Exception) -> None:
+    assert _reason(error).startswith(type(error).__name__)
+    assert _reason(error).endswith(WAY_OUT)
+
+
+def test_other_errors_are_told_as_they_are() -> None:
+    assert _reason(RuntimeError("a\nshapes differ")) == "RuntimeError: shapes differ"
