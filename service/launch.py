@@ -24,7 +24,7 @@ from service.settings import Settings
 from service.settings import load as load_settings
 from service.tracking import check_reachable, uploading
 from service.tracking.outbox import Outbox
-from trainer.report import RESULT
+from trainer.report import read_result
 
 if TYPE_CHECKING:
     from service.cluster.connect import Cluster, Need
@@ -72,7 +72,7 @@ def run(
 def _train(
     experiment: Experiment, settings: Settings, ledger: Ledger, stop: threading.Event
 ) -> None:
-    if all((settings.trial(trial.key) / RESULT).exists() for trial in experiment.trials):
+    if all(read_result(settings.trial(trial.key)) is not None for trial in experiment.trials):
         ledger.open()
         return
     from service.cluster.connect import Need, connected
@@ -81,7 +81,7 @@ def _train(
     need = Need(resources.workers, resources.cpus, resources.gpus)
     home = settings.experiment(experiment.name)
     with connected(settings, need) as cluster:  # refuses before anything is announced
-        jobs = _jobs(ledger.open(), settings, need)
+        jobs = _jobs(ledger.open(), settings, experiment.data_root, need)
         hooks = _hooks(ledger, stop)
         try:
             _tune(experiment.spec.launcher, jobs, need, cluster, settings, home, hooks)
@@ -90,7 +90,9 @@ def _train(
                 _keep_logs(cluster.logs, home / "ray-logs")
 
 
-def _jobs(waiting: Sequence[PlannedTrial], settings: Settings, need: Need) -> dict[str, Job]:
+def _jobs(
+    waiting: Sequence[PlannedTrial], settings: Settings, data_root: Path, need: Need
+) -> dict[str, Job]:
     from service.worker import Job
 
     attempt = uuid.uuid4().hex
@@ -100,7 +102,7 @@ def _jobs(waiting: Sequence[PlannedTrial], settings: Settings, need: Need) -> di
             trial=trial.spec.canonical(),
             directory=str(settings.trial(trial.key)),
             cache=str(settings.cache),
-            data_root=str(settings.data or Path.cwd()),
+            data_root=str(data_root),
             attempt=attempt,
             workers=need.workers,
             cpus=need.cpus,

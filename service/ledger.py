@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 from service import progress
 from service.outcome import Failure, Outcome
 from service.tracking import sweep_key
-from service.tracking.announce import announce, cell_runs, trial_runs
+from service.tracking.announce import announce, cell_runs, commit, trial_runs
 from service.tracking.cells import average
 from service.tracking.outbox import Outbox
 from service.worker import LOCK
 from trainer.report import (
-    RESULT,
     Report,
     Result,
     append_report,
@@ -65,6 +64,7 @@ class Ledger:
         self._emit, self._clock, self._begun = emit, clock, clock()
         self._held: list[float] = []
         self._entries: dict[str, list[_Entry]] = {}
+        self._commit = commit()
         self._cells = cell_runs(experiment)
         self._of_cell: dict[str, list[_Entry]] = {cell: [] for cell in self._cells}
         for trial, run in trial_runs(experiment):
@@ -77,8 +77,6 @@ class Ledger:
         self.is_open = True
         every = [(e.trial, e.run) for entries in self._entries.values() for e in entries]
         announce(self._outbox, self._experiment, every, self._cells)
-        for key in (sweep_key(self._experiment.name), *self._cells.values()):
-            self._outbox.status(key, "running")
         waiting = []
         for key, entries in self._entries.items():
             directory = self._settings.trial(key)
@@ -88,6 +86,13 @@ class Ledger:
                 self._end(entries, result, reused=True)
             else:
                 waiting.append(entries[0].trial)
+        if waiting:  # otherwise the runs that trained it keep their commit and their times
+            sweep = sweep_key(self._experiment.name)
+            self._outbox.tag(sweep, self._commit)
+            self._outbox.status(sweep, "running")
+        for cell, entries in self._of_cell.items():
+            if any(entry.state == progress.WAITING for entry in entries):
+                self._outbox.status(self._cells[cell], "running")
         self._average(self._cells)
         return waiting
 
@@ -110,6 +115,7 @@ class Ledger:
         for entry in self._entries[key]:
             entry.state, entry.started = progress.RUNNING, self._clock()
             entry.resumed = bool(reports)
+            self._outbox.tag(entry.run, self._commit)
             self._outbox.status(entry.run, "running")
             trial = entry.trial
             kimg = reports[-1].kimg if reports else 0.0
@@ -245,7 +251,7 @@ class Ledger:
 
     def _mirror_result(self, key: str, result: Result) -> None:
         directory = self._settings.trial(key)
-        if not (directory / RESULT).exists():
+        if read_result(directory) is None:
             directory.mkdir(parents=True, exist_ok=True)
             write_result(directory, result)
 

@@ -15,7 +15,7 @@ from service.calibration import shape, speed
 from service.experiment import Experiment, PlannedTrial
 from service.settings import Settings
 from trainer.report import Result, read_result
-from trainer.state import KEEP, PREFIX
+from trainer.state import PREFIX
 
 State = Literal["done", "continues", "new"]
 
@@ -92,7 +92,7 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
         cpu_hours=worked * resources.cpus,
         gpu_hours=worked * resources.gpus,
         evaluation_share=evaluated / total if total else 0.0,
-        disk_bytes=costs.checkpoint_bytes(todo) + pictures if todo else 0,
+        disk_bytes=costs.checkpoint_bytes(todo, slots) + pictures if todo else 0,
         basis=costs.basis(),
         findings=tuple(experiment.findings()),
     )
@@ -153,15 +153,16 @@ class _Costs:
             eval_s = sum(result.eval_seconds for result in known) / len(known)
             return left * train_s, left * eval_s
         resources = self._experiment.spec.resources
-        root = self._settings.data or Path.cwd()
+        root = self._experiment.data_root
         pace = speed(trial.spec, root, self._settings.cache, resources.cpus, resources.gpus)
         self._calibrated.add(pace.device)
         self._parameters[trial.key] = pace.parameters
         return pace.seconds(trial.spec, resources.workers, start)
 
-    def checkpoint_bytes(self, todo: Sequence[TrialPlan]) -> int:
-        """The newest checkpoints of all trials to come."""
-        return sum(KEEP * _BYTES_PER_PARAMETER * self._parameters[trial.key] for trial in todo)
+    def checkpoint_bytes(self, todo: Sequence[TrialPlan], slots: int) -> int:
+        """The last checkpoints of all trials to come, and one more of each that runs beside others."""
+        parameters = sorted((self._parameters[trial.key] for trial in todo), reverse=True)
+        return _BYTES_PER_PARAMETER * (sum(parameters) + sum(parameters[:slots]))
 
     def basis(self) -> str:
         """One phrase on where the seconds come from."""

@@ -214,7 +214,7 @@ class Client:
         `env` are environment variables of the job on a cluster; `on_event` sees progress on this machine.
         """
         if not isinstance(experiment, Experiment):
-            experiment = Experiment.from_yaml(experiment)
+            experiment = Experiment.from_yaml(experiment, data_root=self.settings.data)
         if self._jobs is None:
             return LocalJob(experiment, self.settings, on_event)
         submitted = self._jobs.submit(experiment, self.settings, env)
@@ -230,7 +230,7 @@ class Client:
             "base": base,
             "seeds": [trial.seed],
         }
-        return self.submit(Experiment.from_mapping(data), env)
+        return self.submit(Experiment.from_mapping(data, data_root=self.settings.data), env)
 
     def __repr__(self) -> str:
         return f"Client({self.address or 'this machine'!r})"

@@ -28,7 +28,8 @@ def inside_ray_job() -> bool:
     return bool(os.environ.get(RAY_JOB_VARIABLE))
 
 
-def _default_home() -> Path:
+def default_home() -> Path:
+    """Where results live when nothing says where: not absolute outside a Ray job."""
     return Path.home() / "diffsweep" if inside_ray_job() else Path("runs")
 
 
@@ -44,7 +45,7 @@ class Settings(BaseSettings):
         validate_default=True,
     )
 
-    home: Path = Field(default_factory=_default_home)
+    home: Path = Field(default_factory=default_home)
     """DIFFSWEEP_HOME: trials, caches and the default tracking database. ./runs; inside a Ray job ~/diffsweep."""
     tracking_uri: str | None = Field(
         default=None,

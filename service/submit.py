@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import ServiceError
 from service.tracking import is_server, one_line
+from service.typed import diffsweep
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -31,6 +32,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SENT = ("trainer", "service", "dashboards", "experiments", "pyproject.toml")
 """What of the checkout (or of site-packages) goes to the cluster."""
 _RUNNING = ("PENDING", "RUNNING")
+_OF_HERE = ("DIFFSWEEP_RAY_ADDRESS", "DIFFSWEEP_TRACKING_URI")
+"""The job is inside its cluster; the tracking server is sent under MLflow's name."""
+_PATHS = ("DIFFSWEEP_HOME", "DIFFSWEEP_DATA")
+_LOCAL_STORES = ("sqlite:", "file:", "/", ".")
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,8 @@ class Jobs:
             if not job.is_over:
                 raise ServiceError(
                     f"{experiment.name} is running already, as {job.id}",
-                    f"follow it with `diffsweep logs {job.id}`, end it with `diffsweep stop {job.id}`",
+                    f"follow it with `{diffsweep('logs', job.id)}`, "
+                    f"end it with `{diffsweep('stop', job.id)}`",
                 )
         attempt = 1 + max((int(job.id.rpartition("-")[2]) for job in earlier), default=0)
         with _staged(experiment) as (folder, file), self._reaching():
@@ -152,7 +158,7 @@ class Jobs:
             if job_id is not None and ("404" in text or "does not exist" in text):
                 raise ServiceError(
                     f"{self.address} knows no job {job_id}",
-                    "see `diffsweep status` for the jobs it has",
+                    f"see `{diffsweep('status')}` for the jobs it has",
                 ) from None
             if type(error).__name__ == "AuthenticationError" or "401" in text or "403" in text:
                 raise ServiceError(
@@ -200,9 +206,23 @@ def _entrypoint(file: str, options: tuple[str, ...]) -> str:
 
 
 def _variables(settings: Settings, env: Mapping[str, str] | None) -> dict[str, str]:
+    """What the job gets: this shell's own variables, the tracking server, and `env`, which wins.
+
+    What means something on this machine only stays here: defaults, relative paths, local databases.
+    """
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("DIFFSWEEP_") and name not in _OF_HERE and _travels(name, value)
+    }
     tracking = settings.tracking_uri
-    own = {"MLFLOW_TRACKING_URI": tracking} if tracking and is_server(tracking) else {}
+    if tracking and not tracking.startswith(_LOCAL_STORES):
+        own["MLFLOW_TRACKING_URI"] = tracking
     return {**own, **(env or {})}
+
+
+def _travels(name: str, value: str) -> bool:
+    return value.startswith(("/", "~")) if name in _PATHS else bool(value)
 
 
 @contextlib.contextmanager

@@ -38,6 +38,8 @@ TRAIN_ENVIRONMENT = {
 """What Ray Train reads in the driver, in the trial's actor and in its workers."""
 RETRIES = 2
 """How often a lost worker, actor or node is replaced."""
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_LESS_MEMORY = "lower train.microbatch (training) or evaluation.batch_size (generation)"
 _LOST_PEER = ("closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket")
 
 Message = dict[str, Any]
@@ -262,7 +264,17 @@ def _reason(error: BaseException) -> str:
         return str(error)
     if isinstance(error, HeldError):
         return f"another run is training it ({error.holder}): run again when that is done"
-    return f"{type(error).__name__}: {last_line(str(error))}"
+    said = f"{type(error).__name__}: {last_line(str(error))}"
+    return f"{said}: {_LESS_MEMORY}" if _out_of_memory(error) else said
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(word in text for word in _NO_MEMORY)
 
 
 def parse(text: str) -> Message:

@@ -49,6 +49,7 @@ def submit(
 ) -> None:
     """Send an experiment and this code to a Ray cluster; the same experiment again continues there."""
     from service.experiment import Experiment
+    from service.typed import diffsweep
 
     variables = _variables(env or [])
     experiment = Experiment.from_yaml(file, override or ())
@@ -60,8 +61,9 @@ def submit(
     say(f"{job.id} is {job.status} on {jobs.address}")
     if follow:
         _follow(jobs, job.id)
-    where = f" --address {address}" if address else ""
-    say(f"watch it: diffsweep logs -f {job.id}{where}    end it: diffsweep stop {job.id}{where}")
+    where = ("--address", address) if address else ()
+    watch, end = diffsweep("logs", "-f", job.id, *where), diffsweep("stop", job.id, *where)
+    say(f"watch it: {watch}    end it: {end}")
 
 
 def status(
@@ -70,13 +72,15 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """List the experiments of a cluster, the newest first."""
+    from service.typed import diffsweep
+
     jobs = _jobs(address)
     found = [jobs.status(job)] if job else jobs.list()
     if as_json:
         print_json([asdict(one) for one in found])
         return
     if not found:
-        say(f"{jobs.address} has no diffsweep jobs; send one with `diffsweep submit FILE`")
+        say(f"{jobs.address} has no diffsweep jobs; send one with `{diffsweep('submit')} FILE`")
         return
     rows = [[one.id, one.experiment, one.status, _age(one), one.message] for one in found]
     print_table(("job", "experiment", "status", "time", "message"), rows)

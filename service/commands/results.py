@@ -26,6 +26,7 @@ def collect(
     experiment: Experiment, settings: Settings, failures: Mapping[str, str] | None = None
 ) -> Sweep:
     """The experiment's trials from their directories; no server is asked."""
+    resources = experiment.spec.resources
     return Sweep.from_directories(
         experiment.name,
         experiment.trials,
@@ -34,7 +35,8 @@ def collect(
         baseline=experiment.baseline,
         margin=experiment.spec.compare.margin,
         experiment_yaml=experiment.text,
-        gpus=experiment.spec.resources.gpus * experiment.spec.resources.workers,
+        gpus=resources.gpus * resources.workers,
+        cpus=resources.cpus * resources.workers,
         failures=failures,
     )
 
@@ -48,15 +50,17 @@ def try_judge(sweep: Sweep) -> tuple[Verdicts | None, str | None]:
 
 
 def print_comparison(sweep: Sweep, verdicts: Verdicts | None) -> None:
-    """One row per cell: its mean, the paired difference and the verdict."""
+    """One row per cell: its mean, the paired difference and the verdict; then cells not compared."""
     values = finals(sweep, sweep.metric) if sweep.metric in sweep.trials.columns else {}
     found = {c.cell: c for c in verdicts.comparisons} if verdicts is not None else {}
+    refused = {r.cell: r for r in verdicts.refused} if verdicts is not None else {}
     rows = []
     for cell in sweep.cells:
-        row = [cell, *_mean(values.get(cell, {}))]
+        row = [cell, *_mean(values.get(cell, {}), len(sweep.seeds))]
         comparison = found.get(cell)
         if comparison is None or comparison.final is None:
             role = "baseline" if verdicts is not None and cell == verdicts.baseline else ""
+            role = "not compared" if cell in refused else role
             rows.append([*row, "", "", "", comparison.word if comparison else role])
             continue
         measure = comparison.final
@@ -67,18 +71,21 @@ def print_comparison(sweep: Sweep, verdicts: Verdicts | None) -> None:
     metric = wording.title(sweep.metric)
     headings = ("cell", "seeds", metric, "difference", "interval", "p (Holm)", "verdict")
     print_table(headings, rows, right=f"seeds|{metric}|difference")
+    for refusal in refused.values():
+        say(f"`{refusal.cell}` is not compared: {refusal.reason}")
 
 
-def _mean(by_seed: Mapping[int, float]) -> list[str]:
-    """Number of seeds, and mean with spread."""
+def _mean(by_seed: Mapping[int, float], planned: int) -> list[str]:
+    """Over how many seeds, and mean with spread."""
     values = list(by_seed.values())
+    over = wording.share(len(values), planned)
     if not values:
-        return ["0", "n/a"]
+        return [over, "n/a"]
     mean = sum(values) / len(values)
     if len(values) == 1:
-        return ["1", wording.number(mean)]
+        return [over, wording.number(mean)]
     sd = (sum((value - mean) ** 2 for value in values) / (len(values) - 1)) ** 0.5
-    return [str(len(values)), " ± ".join(wording.with_spread(mean, sd))]
+    return [over, " ± ".join(wording.with_spread(mean, sd))]
 
 
 def write_report(
@@ -110,11 +117,22 @@ def write_report(
 
 
 def command(experiment: Experiment) -> str:
-    """What a person types to run this experiment again."""
-    words = ["diffsweep", "run", experiment.file]
+    """What anybody types, anywhere, to run this experiment."""
+    return shlex.join(["diffsweep", *_words(experiment)])
+
+
+def continuation(experiment: Experiment, settings: Settings) -> str:
+    """What a person types here to run this experiment on."""
+    from service.typed import diffsweep
+
+    return diffsweep(*_words(experiment), settings=settings)
+
+
+def _words(experiment: Experiment) -> list[str]:
+    words = ["run", experiment.file]
     for option in experiment.options:
         words += ["-o", option]
-    return shlex.join(words)
+    return words
 
 
 def versions() -> dict[str, str]:
@@ -150,26 +168,36 @@ def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
     ]
 
 
-def conclude(
-    experiment: Experiment, settings: Settings, failures: Mapping[str, str]
-) -> tuple[Sweep, tuple[Verdicts | None, str | None], Path]:
-    """After a run: table, verdict, report, all printed; the report is handed to MLflow too."""
-    from service.tracking import attach, ui_command
+def deliver(
+    experiment: Experiment,
+    settings: Settings,
+    sweep: Sweep,
+    judged: tuple[Verdicts | None, str | None],
+) -> tuple[Path, int]:
+    """Write the report and hand it to MLflow: its path, and how many records wait for the server."""
+    from service.tracking import attach
 
-    sweep = collect(experiment, settings, failures)
-    judged = try_judge(sweep)
+    path = write_report(experiment, settings, sweep, judged)
+    return path, attach(settings, experiment.name, {"report.html": path})
+
+
+def conclude(
+    experiment: Experiment,
+    settings: Settings,
+    sweep: Sweep,
+    judged: tuple[Verdicts | None, str | None],
+) -> None:
+    """After a run: table, verdict and report, all printed."""
+    from service.tracking import ui_command, waiting_note
+
     verdicts, refusal = judged
     say()
     print_comparison(sweep, verdicts)
     say()
     say(f"verdict: {verdicts.sentence()}" if verdicts is not None else f"no verdict: {refusal}")
     say()
-    path = write_report(experiment, settings, sweep, judged)
-    left = attach(settings, experiment.name, {"report.html": path})
+    path, left = deliver(experiment, settings, sweep, judged)
     say(f"report:  {path}")
     say(f"MLflow:  {ui_command(settings)}")
     if left:
-        say(
-            f"note: {left} records wait for MLflow: `diffsweep sync {experiment.name}` delivers them"
-        )
-    return sweep, judged, path
+        say(f"note: {waiting_note(settings, experiment.name, left)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from service.experiment import Cell, Experiment
     from service.outcome import Outcome
     from service.plan import Plan
+    from service.settings import Settings
 
 AtOnce = Annotated[
     int | None,
@@ -53,23 +53,36 @@ def run(
     trials = [(trial.cell, trial.seed, trial.key) for trial in experiment.trials]
     if not as_json:
         say(headline(experiment))
-        print_findings(experiment.findings())
+        print_findings([*experiment.findings(), *_replaced(experiment, settings)])
     stream = sys.stderr if as_json else sys.stdout
     with progress.renderer(trials, experiment.shown_metrics, stream) as show:
         outcome = launch.run(experiment, settings, show)
     failures = {failure.key: failure.reason for failure in outcome.failed}
+    sweep = results.collect(experiment, settings, failures)
+    judged = results.try_judge(sweep)
     if as_json:
-        sweep = results.collect(experiment, settings, failures)
-        judged = results.try_judge(sweep)
-        report = results.write_report(experiment, settings, sweep, judged)
+        report, _ = results.deliver(experiment, settings, sweep, judged)
         data = results.as_json(sweep, judged)
         print_json({"outcome": outcome.summary(), "report": str(report), **data})
     else:
         _tell(outcome)
-        results.conclude(experiment, settings, failures)
+        results.conclude(experiment, settings, sweep, judged)
         if outcome.interrupted or outcome.failed:
-            say(f"continue: {results.command(experiment)}")
+            say(f"continue: {results.continuation(experiment, settings)}")
     raise typer.Exit(outcome.exit_code)
+
+
+def _replaced(experiment: Experiment, settings: Settings) -> list[str]:
+    """A note when another experiment of this name was run: one with cells that are none of these."""
+    saved = experiment.saved_identities(settings.experiment(experiment.name))
+    now = experiment.identities()
+    if all(now.get(name) == identity for name, identity in saved.items()):  # cells may be added
+        return []
+    name = experiment.name
+    return [
+        f"{name} was run with other cells before; its MLflow experiment and report will show the "
+        "present ones; use another name to keep both"
+    ]
 
 
 def _tell(outcome: Outcome) -> None:
@@ -85,6 +98,7 @@ def _tell(outcome: Outcome) -> None:
 def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False) -> None:
     """Check an experiment and print what it consists of. Nothing is trained; seconds at most."""
     from service.experiment import Experiment
+    from service.typed import diffsweep
 
     experiment = Experiment.from_yaml(file, override or ())
     findings = experiment.findings()
@@ -103,7 +117,8 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     print_table(("cell", "seeds", "budget", "evaluations", "changes"), rows)
     say()
     print_findings(findings)
-    say(f"{experiment.file} is valid. What it costs here: diffsweep plan {experiment.file}")
+    costs = diffsweep("plan", experiment.file)
+    say(f"{experiment.file} is valid. What it costs here: {costs}")
 
 
 def headline(experiment: Experiment) -> str:
@@ -159,6 +174,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would do and cost, after a calibration of a few seconds."""
+    from service.commands.results import continuation
     from service.experiment import Experiment
     from service.plan import plan as make
 
@@ -177,7 +193,7 @@ def plan(
     say()
     _costs(found)
     print_findings(found.findings)
-    say(f"To run it: diffsweep run {Path(experiment.file)}")
+    say(f"To run it: {continuation(experiment, settings)}")
 
 
 def _states(experiment: Experiment, found: Plan) -> list[list[str]]:

@@ -47,6 +47,10 @@ class PlannedTrial:
     """Trial key: the name of its directory, equal for equal trials of all experiments."""
 
 
+def _data_root() -> Path:
+    return load_settings().data or Path.cwd()
+
+
 @dataclass(frozen=True)
 class Experiment:
     """A validated experiment: its spec (baseline filled in), its cells, and where it came from."""
@@ -66,11 +70,18 @@ class Experiment:
     """What a person should know before running it."""
     trees: Mapping[str, Layered] = field(default_factory=dict, repr=False, compare=False)
     """Cell to its values with their origins, to point at the line of what turns out wrong later."""
+    data_root: Path = field(default_factory=_data_root, compare=False)
+    """Where relative paths of data sets start, for the trials' keys and for their training."""
 
     @classmethod
-    def from_yaml(cls, path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
-        """Read and validate a YAML file; `overrides` are `path=value` texts. InputError lists all problems."""
-        return cls._from_source(read(path), Path(path).resolve().parent, overrides)
+    def from_yaml(
+        cls, path: Path | str, overrides: Sequence[str] = (), data_root: Path | None = None
+    ) -> Experiment:
+        """Read and validate a YAML file; `overrides` are `path=value` texts. InputError lists all problems.
+
+        Data sets with a relative path are below `data_root`: DIFFSWEEP_DATA, else the working directory.
+        """
+        return cls._from_source(read(path), Path(path).resolve().parent, overrides, data_root)
 
     @classmethod
     def from_text(
@@ -79,21 +90,28 @@ class Experiment:
         folder: Path | str = ".",
         overrides: Sequence[str] = (),
         name: str = "experiment",
+        data_root: Path | None = None,
     ) -> Experiment:
         """The same for YAML text; a preset's path is relative to `folder`, messages say `name`."""
-        return cls._from_source(parse(text, name), Path(folder).resolve(), overrides)
+        return cls._from_source(parse(text, name), Path(folder).resolve(), overrides, data_root)
 
     @classmethod
     def from_mapping(
-        cls, data: Mapping[str, Any], folder: Path | str = ".", overrides: Sequence[str] = ()
+        cls,
+        data: Mapping[str, Any],
+        folder: Path | str = ".",
+        overrides: Sequence[str] = (),
+        data_root: Path | None = None,
     ) -> Experiment:
         """The same for a mapping written in Python."""
         text = json.dumps(dict(data), indent=1, ensure_ascii=False)  # JSON is YAML
         source = Source("experiment", dict(data), text)
-        return cls._from_source(source, Path(folder).resolve(), overrides)
+        return cls._from_source(source, Path(folder).resolve(), overrides, data_root)
 
     @classmethod
-    def _from_source(cls, source: Source, folder: Path, overrides: Sequence[str]) -> Experiment:
+    def _from_source(
+        cls, source: Source, folder: Path, overrides: Sequence[str], data_root: Path | None
+    ) -> Experiment:
         resolution = Resolution(source, folder, overrides)
         spec, cells = resolution.resolve()
         notes = (*resolution.notes, *_notes(cells))
@@ -106,6 +124,7 @@ class Experiment:
             tuple(overrides),
             notes,
             resolution.trees,
+            Path(os.path.abspath(data_root)) if data_root is not None else _data_root(),
         )
 
     @property
@@ -139,14 +158,13 @@ class Experiment:
 
         Raises InputError when a data set cannot be read.
         """
-        root = load_settings().data or Path.cwd()
         fingerprints: dict[str, str] = {}
         problems: list[Problem] = []
         for cell in self.cells:
             data = cell.trial.data
             if data.digest() not in fingerprints:
                 try:
-                    fingerprints[data.digest()] = data.fingerprint(root)
+                    fingerprints[data.digest()] = data.fingerprint(self.data_root)
                 except UserError as error:
                     fingerprints[data.digest()] = ""
                     problems.append(self.problem(cell.name, str(error)))
@@ -193,6 +211,22 @@ class Experiment:
         partial = directory / f".{SAVED}.{os.getpid()}"
         partial.write_text(json.dumps({**self.resolved(), "trials": trials}, indent=1))
         partial.replace(directory / SAVED)
+
+    def identities(self) -> dict[str, str]:
+        """What each cell trains, seeds and data files apart: equal text, equal training."""
+        return {cell.name: cell.with_seed(0).key("") for cell in self.cells}
+
+    @staticmethod
+    def saved_identities(directory: Path) -> dict[str, str]:
+        """The same of the experiment that was run last in a directory; empty if none can be read."""
+        try:
+            saved = json.loads((directory / SAVED).read_text())
+            return {
+                name: TrialSpec.model_validate(cell["trial"]).key("")
+                for name, cell in saved["cells"].items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
 
     def findings(self) -> list[str]:
         """What the objective passports say of the cells, and the notes."""

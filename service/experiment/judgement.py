@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,6 +179,54 @@ class Judgement:
             self._complain(("compare", "metric"), message)
             return
 
+    def check_comparable(self, baseline: str) -> None:
+        """What is to be compared must have seen equally many images, and be measured alike."""
+        trials = {cell.name: cell.trial for _, cell in self.cells}
+        if baseline not in trials:  # wrong in itself
+            return
+        self._check_budgets(baseline, trials)
+        self._check_protocols(baseline, trials)
+
+    def _check_budgets(self, baseline: str, trials: Mapping[str, TrialSpec]) -> None:
+        reference = trials[baseline]
+        images = {name: trial.total_images() for name, trial in trials.items()}
+        other = next((n for n, count in images.items() if count != images[baseline]), None)
+        if other is None:
+            return
+        wished = reference.train.kimg
+        budget = common_kimg(wished, trials.values())
+        same = f"set train.kimg: {yaml_text(budget)}"
+        if len({trial.train.batch_size for trial in trials.values()}) > 1:
+            same += ", which every batch size divides,"
+        if abs(budget - wished) > 0.25 * wished:
+            same = f"choose batch sizes with a smaller common multiple, or {same}"
+        message = (
+            f"cells see different numbers of images, {_grouped(images)}: no verdict at unequal "
+            f"compute; {same} for all of them, or leave `compare` out"
+        )
+        is_batch = trials[other].train.kimg == reference.train.kimg
+        self._point(other, ("train", "batch_size" if is_batch else "kimg"), message)
+
+    def _check_protocols(self, baseline: str, trials: Mapping[str, TrialSpec]) -> None:
+        """The deciding metric's protocol, and that of the curve, which is the cheap one if there is one."""
+        reference = trials[baseline].evaluation
+        kinds = ("full", "rung") if self.spec.compare.metric.startswith("eval/") else ("rung",)
+        parts = (*kinds, "features", "noise_seed")
+        for name, trial in trials.items():
+            wrong = [p for p in parts if getattr(trial.evaluation, p) != getattr(reference, p)]
+            if not wrong:
+                continue
+            message = (
+                f"cells `{baseline}` and `{name}` differ in {listing(f'evaluation.{p}' for p in wrong)}: "
+                f"numbers of different protocols are not compared; give all cells the same `evaluation`, "
+                "or leave `compare` out"
+            )
+            self._point(name, ("evaluation", wrong[0]), message)
+            return
+
+    def _point(self, cell: str, keys: Keys, message: str) -> None:
+        self.problems.append(self.trees[cell].problem(keys, message))
+
     def check_workers(self) -> None:
         """The workers share every batch evenly."""
         workers = self.spec.resources.workers
@@ -192,6 +241,20 @@ class Judgement:
 
     def _complain(self, keys: Keys, message: str, of_key: bool = False) -> None:
         self.problems.append(self.document.problem(keys, message, of_key))
+
+
+def common_kimg(wished: float, trials: Iterable[TrialSpec]) -> float:
+    """The budget nearest to `wished` that is a whole number of batches for each of the trials."""
+    together = math.lcm(*(trial.train.batch_size for trial in trials))
+    return max(1, round(1000 * wished / together)) * together / 1000
+
+
+def _grouped(images: Mapping[str, int]) -> str:
+    """`57,600 (`a`, `b`) and 57,344 (`c`)`."""
+    names: dict[int, list[str]] = {}
+    for name, count in images.items():
+        names.setdefault(count, []).append(name)
+    return " and ".join(f"{count:,} ({listing(who)})" for count, who in names.items())
 
 
 def metrics(trial: TrialSpec) -> list[str]:

@@ -68,6 +68,8 @@ class Resolution:
         every = court.with_twins(baseline)
         court.check_metric(every)
         court.check_workers()
+        if baseline is not None and self.document.data.get("compare"):
+            court.check_comparable(baseline)
         self._give_up_if_wrong()
         self.notes += court.notes
         compare = self.spec.compare.model_copy(update={"baseline": baseline})

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import ServiceError
 from service.lock import FileLock, HeldError
 from service.tracking.outbox import Kind, Outbox, StoredRun
+from service.typed import diffsweep, program
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 FIRST_S = 10.0
 """A run's first delivery waits until Ray has started: importing mlflow would slow that down."""
+HELD_S = 0.5
+"""How long to leave an outbox alone that another process delivers."""
 BATCH = 1000
 """Metric points per request: MLflow's limit; 0.2 s on a local server."""
 
@@ -49,7 +52,7 @@ def check_reachable(settings: Settings, timeout_s: float = 3.0) -> None:
     except (OSError, ValueError) as error:
         problem = f"does not answer ({getattr(error, 'reason', error)})"
     port = uri.rstrip("/").rpartition(":")[2]
-    start = f"mlflow server --port {port}" if port.isdigit() else "mlflow server"
+    start = f"{program('mlflow')} server" + (f" --port {port}" if port.isdigit() else "")
     raise ServiceError(
         f"the tracking server {uri} {problem}; nothing has been run",
         f"start it with `{start}`, or unset MLFLOW_TRACKING_URI to track in {settings.home}",
@@ -61,7 +64,13 @@ def ui_command(settings: Settings) -> str:
     uri = settings.store_uri
     if is_server(uri):
         return f"open {uri}"
-    return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    return f"{program('mlflow')} ui --backend-store-uri {shlex.quote(uri)}"
+
+
+def waiting_note(settings: Settings, name: str, left: int) -> str:
+    """What to do about records that could not be delivered."""
+    command = diffsweep("sync", name, settings=settings)
+    return f"{left} records wait for MLflow: `{command}` delivers them"
 
 
 def sweep_key(name: str) -> str:
@@ -132,6 +141,9 @@ class Uploader(threading.Thread):
         try:
             if self._outbox.pending():
                 self.deliver()
+        except HeldError:  # `diffsweep sync` delivers it: MLflow is well
+            self._closing.wait(HELD_S)
+            return
         except Exception as error:
             self._failures += 1
             self.last_problem = one_line(error)
@@ -210,7 +222,7 @@ def uploading(
     finally:
         left = uploader.drain(settings.tracking_patience_s)
         if left:
-            on_note(f"{left} records wait for MLflow: `diffsweep sync {experiment}` delivers them")
+            on_note(waiting_note(settings, experiment, left))
         uploader.close()
 
 
@@ -245,7 +257,7 @@ def sync(settings: Settings, name: str, timeout_s: float = 600.0) -> Delivery:
     except Exception as error:
         raise ServiceError(
             f"MLflow at {settings.store_uri}: {one_line(error)}",
-            f"run `diffsweep sync {name}` again when it answers; nothing is lost",
+            f"run `{diffsweep('sync', name, settings=settings)}` again when it answers; nothing is lost",
         ) from error
     finally:
         outbox.close()

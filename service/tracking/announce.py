@@ -47,8 +47,8 @@ def announce(
 ) -> None:
     """Open all runs of the experiment in the outbox. Repeating it changes nothing."""
     now = int(time.time() * 1000)
-    sweep, commit = sweep_key(experiment.name), _commit()
-    outbox.open_run(RunHeader(sweep, "sweep", experiment.name, tags=commit), now)
+    sweep = sweep_key(experiment.name)
+    outbox.open_run(RunHeader(sweep, "sweep", experiment.name), now)
     resolved = json.dumps(experiment.resolved(), indent=1).encode()
     outbox.file(sweep, "spec/experiment.json", resolved, now)
     outbox.file(sweep, "spec/experiment.yaml", experiment.text.encode(), now)
@@ -58,13 +58,11 @@ def announce(
         header = RunHeader(cells[cell.name], "cell", cell.name, sweep, params, tags)
         outbox.open_run(header, now)
     for trial, run in trials:
-        outbox.open_run(_trial_header(trial, run, cells[trial.cell], commit), now)
+        outbox.open_run(_trial_header(trial, run, cells[trial.cell]), now)
         outbox.file(run, "spec/trial.json", trial.spec.model_dump_json(indent=1).encode(), now)
 
 
-def _trial_header(
-    trial: PlannedTrial, run: str, parent: str, commit: Mapping[str, str]
-) -> RunHeader:
+def _trial_header(trial: PlannedTrial, run: str, parent: str) -> RunHeader:
     tags = {
         "trial_key": trial.key,
         "cell": trial.cell,
@@ -73,15 +71,25 @@ def _trial_header(
     }
     params = flat_params(trial.spec.model_dump(mode="json"))
     name = f"{trial.cell} seed {trial.seed}"
-    return RunHeader(run, "trial", name, parent, params, {**tags, **commit})
+    return RunHeader(run, "trial", name, parent, params, tags)
 
 
-def _commit() -> dict[str, str]:
-    """The commit of the code that runs, as a tag, if it is a checkout."""
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "rev-parse", "HEAD"]
+def commit(folder: Path | None = None) -> dict[str, str]:
+    """The commit of the code that runs, as a tag, if it is a checkout; `-dirty` when it was changed since.
+
+    For the runs that this code trains: what was finished before keeps the commit that trained it.
+    """
+    here = folder or Path(__file__).resolve().parent
+    describe = ("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+        if not _git(here, "ls-files", "."):  # installed inside a checkout of something else
+            return {}
+        return {"git_sha": _git(here, *describe)}
     except (OSError, subprocess.SubprocessError):
         return {}
-    return {"git_sha": done.stdout.strip()}
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,49 @@
+"""How is a command typed so that it works as it is printed, whether the environment is activated or not?"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from service.settings import Settings, default_home
+
+
+def program(name: str) -> str:
+    """The name alone if PATH finds the very file beside this Python, else the path of that file."""
+    beside = Path(os.path.abspath(sys.executable)).parent / name
+    found = shutil.which(name)
+    if not beside.exists() or (found is not None and beside.samefile(found)):
+        return name
+    return shlex.quote(_from_here(beside))
+
+
+def diffsweep(*words: str, settings: Settings | None = None) -> str:
+    """A `diffsweep` command line; it says `--home` where the settings have another than it would find."""
+    home = () if settings is None or _is_found(settings.home) else _home_option(settings.home)
+    return f"{program('diffsweep')} {shlex.join([*words, *home])}"
+
+
+def _is_found(home: Path) -> bool:
+    """Whether a command finds this home by itself, in this shell and in one without DIFFSWEEP_HOME.
+
+    The second counts because `make demo` sets the variable for itself alone.
+    """
+    named = os.environ.get("DIFFSWEEP_HOME")
+    here = Path(named).expanduser() if named else default_home()
+    return home == Path(os.path.abspath(here)) == Path(os.path.abspath(default_home()))
+
+
+def _home_option(home: Path) -> tuple[str, str]:
+    return ("--home", _from_here(home, bare=True))
+
+
+def _from_here(path: Path, bare: bool = False) -> str:
+    """Relative to the working directory when it is below it; `bare` leaves `./` away."""
+    try:
+        below = str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+    return below if bare or os.sep in below else f"./{below}"
