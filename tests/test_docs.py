@@ -1,4 +1,4 @@
-"""Proves that CONTRIBUTING's ten lines are all it takes: the schedule written there works in a sweep at once."""
+"""Proves that what the documents say works: CONTRIBUTING's ten lines, README's YAML, links and commands."""
 
 import json
 import os
@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def blocks(language: str) -> list[str]:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
+def blocks(language: str, document: str = "CONTRIBUTING.md") -> list[str]:
+    text = (ROOT / document).read_text()
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
@@ -65,3 +65,32 @@ def test_the_schema_lists_every_member() -> None:
     text = json.dumps(TrialSpec.model_json_schema())
     for kind in ("cosine", "log_linear", "p2", "min_snr", "velocity", "dpmpp_2m", "classifier"):
         assert f'"{kind}"' in text
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "DESIGN.md"])
+def test_documents_are_finished_and_their_links_lead_somewhere(document: str) -> None:
+    text = (ROOT / document).read_text()
+    assert not re.findall(r"@[A-Z_]+@|TODO|TBD", text)
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("http") or (ROOT / target).exists(), target
+    for path in re.findall(r"\b(?:experiments|docker)/[\w/.]+\.(?:yaml|png)\b", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_readmes_experiment_is_valid(tmp_path: Path) -> None:
+    from service.experiment import Experiment
+
+    shutil.copytree(ROOT / "experiments" / "presets", tmp_path / "presets")
+    (tmp_path / "my.yaml").write_text(blocks("yaml", "README.md")[0])
+    found = Experiment.from_yaml(tmp_path / "my.yaml")
+    assert len(found.seeds) == 6
+    assert found.baseline in {cell.name for cell in found.cells}
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    from service.cli import app
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    fenced = (ROOT / "README.md").read_text().split("```")[1::2]
+    verbs = re.findall(r"^diffsweep (\w+)", "\n".join(fenced), re.MULTILINE)
+    assert {"validate", "run", "submit"} <= set(verbs) <= known
