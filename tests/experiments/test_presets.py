@@ -127,6 +127,9 @@ def test_only_published_oddities_are_found_in_the_objectives() -> None:
         "p2_fork_ffhq128_readme",  # P2 twice
         "p2_fork_ffhq128_under05",  # the under-sampler rescales the VLB term
         "v_diffusion_cifar10_uncond",  # truncated SNR, up to exp(20), on the x0 error
+        "improved_diffusion_cifar10_vlb",  # what learns is shown as it starts
+        "improved_diffusion_imagenet64_vlb",
+        "vdm_cifar10",
     }
 
 
