@@ -77,10 +77,6 @@ def render(
         versions=dict(versions or {}),
         refused=refused,
         charts={name: _script_json(figure.to_json()) for name, figure in charts.items()},
-        chart=lambda name: Markup('<div class="chart" data-figure="{}"></div>').format(name),
-        plotly=Markup(figures.plotly_javascript()),
-        css=Markup(_asset(environment, "report.css")),
-        js=Markup(_asset(environment, "report.js")),
     )
 
 
@@ -112,10 +108,6 @@ def render_passports(
         findings=findings,
         chart_names=[f"passport_{name}" for name in drawn],
         charts={f"passport_{name}": _script_json(f.to_json()) for name, f in drawn.items()},
-        chart=lambda name: Markup('<div class="chart" data-figure="{}"></div>').format(name),
-        plotly=Markup(figures.plotly_javascript()),
-        css=Markup(_asset(environment, "report.css")),
-        js=Markup(_asset(environment, "report.js")),
     )
 
 
@@ -145,6 +137,12 @@ def _environment(shade: Mapping[str, str]) -> Environment:
         return Markup("").join(parts)
 
     environment.filters |= {"chip": chip, "prose": prose}
+    environment.globals |= {
+        "chart": lambda name: Markup('<div class="chart" data-figure="{}"></div>').format(name),
+        "plotly": Markup(figures.plotly_javascript()),
+        "css": Markup(_asset(environment, "report.css")),
+        "js": Markup(_asset(environment, "report.js")),
+    }
     return environment
 
 

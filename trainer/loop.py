@@ -100,6 +100,7 @@ def train(
     batch_size, total = trial.train.batch_size, trial.total_images()
     points = [point for point in trial.evaluation_points() if point > progress.images]
     log_every = _log_every(trial)
+    dropout, labelled = _has_dropout(learner), trial.model.classes is not None
     pending: list[Tensor] = []
     failure: str | None = None
     if not points:  # killed after the last checkpoint, before the result
@@ -115,7 +116,7 @@ def train(
     while points:
         step = progress.images // batch_size
         first = progress.images + world.rank * share
-        if _has_dropout(learner):
+        if dropout:
             torch.manual_seed(derive(trial.seed, f"train/dropout/{first}"))
         rate = trial.optimizer.lr * trial.optimizer.lr_schedule.factor(
             progress.images + batch_size, total
@@ -125,7 +126,8 @@ def train(
         batch_loss = torch.zeros((), device=on)
         for i, (start, count) in enumerate(slices):
             index = torch.arange(first + start, first + start + count, device=on)
-            x0, labels = batches.get(first + start, count), batches.labels(first + start, count)
+            x0 = batches.get(first + start, count)
+            labels = batches.labels(first + start, count) if labelled else None
             partial = shared is not None and i < len(slices) - 1
             with shared.no_sync() if shared and partial else contextlib.nullcontext():
                 with autocast:
