@@ -14,8 +14,8 @@ import torch
 from service.calibration import shape, speed
 from service.experiment import Experiment, PlannedTrial
 from service.settings import Settings
+from trainer.record import PREFIX
 from trainer.report import Result, read_result
-from trainer.state import PREFIX
 
 State = Literal["done", "continues", "new"]
 

@@ -17,24 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer import state as checkpoint
 from trainer.data import Batches
 from trainer.distributed import World, best_device
 from trainer.ema import Average
 from trainer.errors import CheckpointError, UserError
 from trainer.evaluation.evaluator import Evaluator
-from trainer.evaluation.picture import save_samples
+from trainer.evaluation.picture import png
 from trainer.learner import Learner
 from trainer.randomness import derive
-from trainer.report import (
-    TRIAL,
-    Report,
-    Result,
-    append_report,
-    read_reports,
-    rewind_reports,
-    write_result,
-)
+from trainer.record import KEEP, Record
+from trainer.report import Report, Result
 from trainer.trial import TrialSpec
 
 
@@ -80,15 +72,14 @@ def train(
     optimizer = trial.optimizer.build(learner, undecayed=learner.schedule)
     clipped = learner.clipped()
     evaluator = Evaluator(trial.evaluation, learner.diffusion, dataset, cache, trial.model.classes)
-    directory.mkdir(parents=True, exist_ok=True)
-    _refuse_another_trial(trial, directory)
+    record = Record(directory)
+    record.refuse_another(trial)
 
-    saved, notes = checkpoint.load_newest(directory, on)
+    saved, notes = record.newest_state(on)
     progress = _restore(saved, learner, average, optimizer) if saved else _Progress()
     _agree(world, progress.images, on)
     if world.first:
-        rewind_reports(directory, progress.images)
-        (directory / TRIAL).write_text(trial.model_dump_json(indent=1))
+        record.begin(trial, progress.images)
     world.barrier()
 
     batches = Batches(dataset, trial.seed)
@@ -104,9 +95,9 @@ def train(
     pending: list[Tensor] = []
     failure: str | None = None
     if not points:  # killed after the last checkpoint, before the result
-        report = _last_report(directory)
+        report = _last_report(record)
         if world.first:
-            write_result(directory, _result(report, progress, evaluator, learner))
+            record.write_result(_result(report, progress, evaluator, learner))
         world.barrier()
         yield report
     mark = time.perf_counter()
@@ -161,8 +152,8 @@ def train(
                 spent += began - mark
                 progress.seconds += began - mark
                 mark = began
-                checkpoint.save(
-                    directory, progress.images, _state(progress, learner, average, optimizer)
+                record.save_checkpoint(
+                    progress.images, _state(progress, learner, average, optimizer)
                 )
                 written = time.perf_counter()
                 save_due = written + max(checkpoint_every_s, 50.0 * (written - began))
@@ -185,8 +176,7 @@ def train(
                     f"diverged: generated samples are not finite at {progress.images / 1000:g} kimg"
                 )
             elif world.first:
-                picture = f"samples/{progress.images:012d}.png"
-                save_samples(measured[-1].samples, directory / picture)
+                picture = record.write_sample(progress.images, png(measured[-1].samples))
             metrics["sys/eval_s"] = time.perf_counter() - clock
             progress.eval_seconds += metrics["sys/eval_s"]
         done = failure is not None or progress.images == total
@@ -195,14 +185,12 @@ def train(
         )
         progress.series = []
         if world.first:
-            append_report(directory, report)
+            record.add_report(report)
             if failure is None:  # what diverged must not be continued from
                 state = _state(progress, learner, average, optimizer)
-                checkpoint.save(
-                    directory, progress.images, state, keep=1 if done else checkpoint.KEEP
-                )
+                record.save_checkpoint(progress.images, state, keep=1 if done else KEEP)
             if done:
-                write_result(directory, _result(report, progress, evaluator, learner))
+                record.write_result(_result(report, progress, evaluator, learner))
         world.barrier()
         yield report
         points = [] if done else points[1:]
@@ -210,16 +198,6 @@ def train(
         mark = time.perf_counter()
         save_due = max(save_due, mark + checkpoint_every_s)
         mark_images, spent = progress.images, 0.0
-
-
-def _refuse_another_trial(trial: TrialSpec, directory: Path) -> None:
-    """Raise UserError if the directory holds another trial's training."""
-    try:
-        there = TrialSpec.model_validate_json((directory / TRIAL).read_bytes())
-    except (OSError, ValueError):
-        return
-    if there.key("") != trial.key(""):
-        raise UserError(f"{directory} holds another trial ({TRIAL}): choose another directory")
 
 
 def _agree(world: World, images: int, device: torch.device) -> None:
@@ -232,12 +210,12 @@ def _agree(world: World, images: int, device: torch.device) -> None:
         )
 
 
-def _last_report(directory: Path) -> Report:
-    reports = read_reports(directory)
+def _last_report(record: Record) -> Report:
+    reports = record.reports()
     if not reports or not reports[-1].done:
         raise CheckpointError(
-            f"{directory} has its last checkpoint but not its last report: remove the newest checkpoint-* there, "
-            "and the same command repeats the end"
+            f"{record.directory} has its last checkpoint but not its last report: remove the newest checkpoint-* "
+            "there, and the same command repeats the end"
         )
     return reports[-1]
 

@@ -1,17 +1,35 @@
-"""What does a training say of itself? Reports along the way and one result at the end, as JSON on disk.
+"""What does a training say of itself? Reports along the way, one result or failure at the end, a status.
 
-`reports.jsonl` and `result.json` in the trial's directory are the record; everything else is delivery.
+Values only; `trainer.record` keeps them on disk.
 """
 
 import json
-import os
+import time
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
-REPORTS = "reports.jsonl"
-RESULT = "result.json"
-TRIAL = "trial.json"
+
+class Status(StrEnum):
+    """How far a trial is. The one list of such words: in progress, plan, tables, MLflow and verdict."""
+
+    WAITING = "waiting"
+    """Nothing has begun."""
+    RUNNING = "running"
+    """Somebody is at work on it."""
+    STOPPED = "stopped"
+    """Begun, nobody is at work on it; it continues from its checkpoint."""
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    """Ended without numbers: a result, not an accident."""
+    FAILED = "failed"
+    """An attempt broke; the next one continues."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is a result."""
+        return self in (Status.FINISHED, Status.DIVERGED)
 
 
 @dataclass(frozen=True)
@@ -34,6 +52,8 @@ class Report:
     """Why the trial ended early, if it diverged."""
     notes: list[str] = field(default_factory=list)
     """Lines a person should see, such as a damaged checkpoint that was passed over."""
+    protocol: dict[str, str] = field(default_factory=dict)
+    """Protocol id of each metric that has one: `eval/fid` to 12 hex digits."""
 
     @property
     def kimg(self) -> float:
@@ -68,49 +88,51 @@ class Result:
     eval_seconds: float
     """Wall seconds of evaluation, over all attempts."""
     protocol: dict[str, str]
-    """Protocol ids: "eval" and, if there is a cheap curve, "rung"."""
+    """Protocol id of each metric: `eval/fid`, and `rung/fid` if there is a cheap curve."""
     parameters: int
     """Trainable parameters of the network."""
 
 
-def append_report(directory: Path, report: Report) -> None:
-    """Add a line to `reports.jsonl`, on disk when this returns."""
-    with open(directory / REPORTS, "a") as file:
-        file.write(report.to_json() + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt at a trial broke."""
+
+    reason: str
+    """One line, with the way out where there is one."""
+    attempt: str = ""
+    """Which run of the driver it was: a failure under this name is not tried again by that run."""
+    log: str | None = None
+    """File with the whole story."""
+    time_s: float = field(default_factory=time.time)
+    """Unix time."""
+
+    def when(self) -> str:
+        """The time for people."""
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.time_s))
 
 
-def read_reports(directory: Path) -> list[Report]:
-    """All complete lines of `reports.jsonl`; a line cut short by a crash is left out."""
-    path = directory / REPORTS
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
-    return [Report.from_json(line) for line in lines[:-1] if line]
+# The functions below give way to trainer.record.Record.
 
 
-def rewind_reports(directory: Path, images: int) -> None:
-    """Drop reports later than `images`: their training is about to be repeated."""
-    kept = [report for report in read_reports(directory) if report.images <= images]
-    partial = directory / f"{REPORTS}.partial"
-    partial.write_text("".join(report.to_json() + "\n" for report in kept))
-    partial.replace(directory / REPORTS)
+def append_report(directory: Path, report: Report) -> None:  # noqa: D103
+    from trainer.record import Record
+
+    Record(directory).add_report(report)
 
 
-def write_result(directory: Path, result: Result) -> None:
-    """Write `result.json` whole or not at all."""
-    partial = directory / f"{RESULT}.partial"
-    with open(partial, "w") as file:
-        file.write(json.dumps(asdict(result), indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(directory / RESULT)
+def read_reports(directory: Path) -> list[Report]:  # noqa: D103
+    from trainer.record import Record
+
+    return Record(directory).reports()
 
 
-def read_result(directory: Path) -> Result | None:
-    """The result, or None while the trial is not done; a file that cannot be read is no result."""
-    try:
-        return Result(**json.loads((directory / RESULT).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
+def write_result(directory: Path, result: Result) -> None:  # noqa: D103
+    from trainer.record import Record
+
+    Record(directory).write_result(result)
+
+
+def read_result(directory: Path) -> Result | None:  # noqa: D103
+    from trainer.record import Record
+
+    return Record(directory).result()

@@ -12,7 +12,7 @@ from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import Evaluator, generate
 from trainer.evaluation.features import Classifier, Inception, Pixels
-from trainer.evaluation.picture import save_samples
+from trainer.evaluation.picture import png
 from trainer.evaluation.protocol import Evaluation, Generation
 from trainer.models import MLP
 from trainer.trial import TrialSpec
@@ -195,12 +195,14 @@ def test_broken_network_measures_as_not_finite(tmp_path: Path) -> None:
     assert measured.metrics["eval/fid"] != measured.metrics["eval/fid"]
 
 
-def test_pictures(tmp_path: Path) -> None:
+def test_pictures() -> None:
+    import io
+
     from PIL import Image
 
-    save_samples(torch.rand(9, 1, 8, 8) * 2 - 1, tmp_path / "gray.png")
-    assert Image.open(tmp_path / "gray.png").size == (3 * 32 + 2, 3 * 32 + 2)
-    save_samples(torch.rand(4, 3, 32, 32) * 2 - 1, tmp_path / "rgb.png")
-    assert Image.open(tmp_path / "rgb.png").mode == "RGB"
-    save_samples(torch.rand(100, 2) * 2 - 1, tmp_path / "points.png")
-    assert Image.open(tmp_path / "points.png").size == (256, 256)
+    def opened(x: torch.Tensor) -> Image.Image:
+        return Image.open(io.BytesIO(png(x)))
+
+    assert opened(torch.rand(9, 1, 8, 8) * 2 - 1).size == (3 * 32 + 2, 3 * 32 + 2)
+    assert opened(torch.rand(4, 3, 32, 32) * 2 - 1).mode == "RGB"
+    assert opened(torch.rand(100, 2) * 2 - 1).size == (256, 256)

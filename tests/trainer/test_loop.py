@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from trainer import state
 from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import Evaluator, generate
@@ -20,7 +19,8 @@ from trainer.evaluation.protocol import Generation
 from trainer.learner import Learner, build_network
 from trainer.loop import train
 from trainer.randomness import Stream
-from trainer.report import Report, read_reports, read_result
+from trainer.record import Record
+from trainer.report import Report
 from trainer.trial import TrialSpec
 
 REMEMBERING = {
@@ -71,7 +71,7 @@ def test_curves_fall_and_the_result_is_written(toy: dict[str, Any], tmp_path: Pa
     assert reports[-1].metrics["rung/fid"] < 0.3 * reports[0].metrics["rung/fid"]
     assert "eval/fid" in reports[-1].metrics
     assert "eval/fid" not in reports[0].metrics
-    result = read_result(tmp_path / "a")
+    result = Record(tmp_path / "a").result()
     assert result is not None
     assert result.status == "finished"
     assert result.images == spec.total_images()
@@ -80,7 +80,7 @@ def test_curves_fall_and_the_result_is_written(toy: dict[str, Any], tmp_path: Pa
     dense = [point for r in reports for point in r.series]
     assert dense[-1][0] == spec.total_images()
     assert len(dense) == 100
-    assert read_reports(tmp_path / "a") == reports
+    assert Record(tmp_path / "a").reports() == reports
 
 
 def test_a_trial_repeats_itself(toy: dict[str, Any], tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_resume_is_exact(toy: dict[str, Any], tmp_path: Path, stop_after: int) -
         next(loop)
     loop.close()
     rest = run(spec, tmp_path / "cut")
-    assert numbers(read_reports(tmp_path / "cut")) == numbers(whole)
+    assert numbers(Record(tmp_path / "cut").reports()) == numbers(whole)
     assert numbers(rest) == numbers(whole)[stop_after:]
     for name, value in weights(tmp_path / "whole").items():
         assert torch.equal(value, weights(tmp_path / "cut")[name]), name
@@ -111,15 +111,15 @@ def test_resume_between_reports_is_exact(
     """A checkpoint in the middle of an interval carries the open part of the loss curve."""
     spec = trial(toy, train__log_every_kimg=0.192, evaluation__evaluations=1)
     whole = run(spec, tmp_path / "whole")
-    keep, saved = state.save, []
+    keep, saved = Record.save_checkpoint, []
 
-    def save(directory: Path, images: int, *rest: Any, **options: Any) -> Path:
+    def save(record: Record, images: int, *rest: Any, **options: Any) -> Path:
         if saved:
             raise KeyboardInterrupt
         saved.append(images)
-        return keep(directory, images, *rest, **options)
+        return keep(record, images, *rest, **options)
 
-    monkeypatch.setattr(state, "save", save)
+    monkeypatch.setattr(Record, "save_checkpoint", save)
     with pytest.raises(KeyboardInterrupt):
         run(spec, tmp_path / "cut", checkpoint_every_s=0.0)
     monkeypatch.undo()
@@ -131,16 +131,17 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from trainer import loop
+from trainer.record import Record
 from trainer.trial import TrialSpec
-module, name, when = loop if sys.argv[3] == "write_result" else loop.checkpoint, sys.argv[3], int(sys.argv[4])
-keep, count = getattr(module, name), 0
+name, when = sys.argv[3], int(sys.argv[4])
+keep, count = getattr(Record, name), 0
 def counted(*arguments, **options):
     global count
     count += 1
     if count == when:
         os.kill(os.getpid(), signal.SIGKILL)
     return keep(*arguments, **options)
-setattr(module, name, counted)
+setattr(Record, name, counted)
 trial = TrialSpec.model_validate_json(sys.argv[1])
 for report in loop.train(trial, Path(sys.argv[2]), cache=Path(sys.argv[2]).parent / "cache", device="cpu"):
     pass
@@ -150,7 +151,7 @@ for report in loop.train(trial, Path(sys.argv[2]), cache=Path(sys.argv[2]).paren
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "when", "left"),
-    [("save", 3, 2), ("save", 4, 1), ("write_result", 1, 1)],
+    [("save_checkpoint", 3, 2), ("save_checkpoint", 4, 1), ("write_result", 1, 1)],
     ids=["third checkpoint", "last checkpoint", "result"],
 )
 def test_kill_minus_nine_loses_nothing(
@@ -164,12 +165,12 @@ def test_kill_minus_nine_loses_nothing(
         check=False, timeout=120,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL
-    assert read_result(tmp_path / "cut") is None
+    assert Record(tmp_path / "cut").result() is None
     rest = run(spec, tmp_path / "cut")
     assert [r.images for r in rest] == spec.evaluation_points()[-left:]
     assert rest[-1].done
-    assert numbers(read_reports(tmp_path / "cut")) == numbers(whole)
-    result, expected = read_result(tmp_path / "cut"), read_result(tmp_path / "whole")
+    assert numbers(Record(tmp_path / "cut").reports()) == numbers(whole)
+    result, expected = Record(tmp_path / "cut").result(), Record(tmp_path / "whole").result()
     assert result is not None
     assert expected is not None
     assert (result.status, result.images, result.protocol) == ("finished", 2560, expected.protocol)
@@ -180,9 +181,9 @@ def test_a_damaged_result_is_made_again(toy: dict[str, Any], tmp_path: Path) -> 
     spec = trial(toy)
     whole = run(spec, tmp_path / "a")
     (tmp_path / "a" / "result.json").write_text("{")
-    assert read_result(tmp_path / "a") is None
+    assert Record(tmp_path / "a").result() is None
     assert numbers(run(spec, tmp_path / "a")) == numbers(whole)[-1:]
-    assert read_result(tmp_path / "a") is not None
+    assert Record(tmp_path / "a").result() is not None
     assert len(list((tmp_path / "a").glob("checkpoint-*"))) == 1
 
 
@@ -208,9 +209,9 @@ def test_time_is_counted_over_all_attempts(toy: dict[str, Any], tmp_path: Path) 
     run(spec, tmp_path / "a", checkpoint_every_s=0.0)
     saved = sorted((tmp_path / "a").glob("checkpoint-*"))
     progress = torch.load(saved[-1] / "state.pt", weights_only=True)["progress"]
-    result = read_result(tmp_path / "a")
+    result = Record(tmp_path / "a").result()
     assert result is not None
-    rate = read_reports(tmp_path / "a")[-1].metrics["sys/img_per_s"]
+    rate = Record(tmp_path / "a").reports()[-1].metrics["sys/img_per_s"]
     assert progress["seconds"] == result.seconds
     # writing checkpoints is not training, so the rate's seconds and the total are the same
     assert result.seconds == pytest.approx(2560 / rate, rel=0.5)
@@ -250,7 +251,7 @@ def test_divergence_is_a_result(toy: dict[str, Any], tmp_path: Path) -> None:
     assert reports[-1].done
     assert "diverged" in str(reports[-1].failure)
     assert "kimg" in str(reports[-1].failure)
-    result = read_result(tmp_path / "a")
+    result = Record(tmp_path / "a").result()
     assert result is not None
     assert result.status == "diverged"
     assert result.images < spec.total_images()
@@ -285,7 +286,7 @@ def test_torchrun_sees_the_same_examples(
         ],
         check=True, timeout=240, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    together = read_reports(tmp_path / "many")
+    together = Record(tmp_path / "many").reports()
     assert [r.images for r in together] == [r.images for r in alone]
     for a, b in zip(alone, together, strict=True):
         assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-4)
@@ -362,7 +363,7 @@ def test_members_with_more_outputs_or_weights_train_and_resume(
     next(loop)
     loop.close()
     run(spec, tmp_path / "cut")
-    assert numbers(read_reports(tmp_path / "cut")) == numbers(whole)
+    assert numbers(Record(tmp_path / "cut").reports()) == numbers(whole)
 
 
 def test_loss_second_moment_is_uniform_until_warm(toy: dict[str, Any], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from trainer.__main__ import main
-from trainer.report import read_result
+from trainer.record import Record
 
 
 def write(path: Path, content: Any) -> str:
@@ -31,7 +31,7 @@ def test_a_trial_runs_and_a_second_call_has_nothing_to_do(
 def test_divergence_is_exit_code_one(toy: dict[str, Any], tmp_path: Path) -> None:
     file = write(tmp_path / "t.yaml", {**toy, "optimizer": {"lr": 1e30, "grad_clip": None}})
     assert main([file, "--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]) == 1
-    assert read_result(tmp_path / "o") is not None
+    assert Record(tmp_path / "o").result() is not None
 
 
 @pytest.mark.parametrize(

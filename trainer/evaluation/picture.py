@@ -1,7 +1,7 @@
 """What do the samples look like? One PNG per set: a grid of images, or a scatter of points."""
 
+import io
 import math
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -11,13 +11,12 @@ SMALLEST_SIDE = 32
 """Images below this many pixels are enlarged by whole factors, so that a grid can be looked at."""
 
 
-def save_samples(x: Tensor, file: Path) -> None:
-    """Write x [B, C, H, W] or points [B, 2] in [-1, 1] as a PNG, whole or not at all."""
+def png(x: Tensor) -> bytes:
+    """x [B, C, H, W] or points [B, 2] in [-1, 1] as a PNG."""
     picture = _grid(x) if x.ndim == 4 else _scatter(x)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    picture.save(partial, format="PNG", optimize=True)
-    partial.replace(file)
+    encoded = io.BytesIO()
+    picture.save(encoded, format="PNG", optimize=True)
+    return encoded.getvalue()
 
 
 def _grid(x: Tensor, gap: int = 1) -> Image.Image:

@@ -1,0 +1,88 @@
+"""How do files survive crashes and company? Written whole or not at all, by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file whole or not at all, on disk when this returns; folders above it are made.
+
+    Whoever reads `path` meanwhile sees the old content or the new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    data = content.encode() if isinstance(content, str) else content
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def made_once(path: Path, make: Callable[[], bytes]) -> bytes:
+    """The content of a cached file; the first of all processes that ask makes it, the others wait for it."""
+    with FileLock(path.with_name(f"{path.name}.lock"), wait_s=_PATIENCE_S):
+        if not path.exists():
+            write_whole(path, make())
+        return path.read_bytes()
+
+
+_PATIENCE_S = 3600.0
+"""How long to wait for another process that makes the same file."""
+
+
+class HeldError(RuntimeError):
+    """Somebody else holds the lock; `holder` says who."""
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+        super().__init__(f"held by {holder}")
+
+
+class FileLock:
+    """An exclusive `flock`: freed by the kernel even after kill -9, never stale.
+
+    The file keeps who took it last, for messages only. Not re-entrant.
+    """
+
+    def __init__(self, path: Path, wait_s: float = 0.0) -> None:
+        self.path, self.wait_s = path, wait_s
+        self._fd: int | None = None
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        deadline = time.monotonic() + self.wait_s
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    holder = os.pread(fd, 200, 0).decode(errors="replace").strip()
+                    os.close(fd)
+                    raise HeldError(holder or "another process") from None
+                time.sleep(0.1)
+            else:
+                break
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        self._fd = fd
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None

@@ -1,0 +1,225 @@
+"""What does a trial leave on disk? One directory, and this is the only door to its files.
+
+trial.json        the trial, so that no other is trained here
+reports.jsonl     one line per evaluation
+checkpoint-*/     the newest states; written aside and renamed, manifest last
+samples/*.png     pictures of generated samples
+failure.json      why the last attempt broke, with failure.log; gone once an attempt succeeds
+result.json       how it ended; written last: a directory with a result is done
+writer.lock       held by the process that trains here
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.errors import UserError
+from trainer.files import FileLock, write_whole
+from trainer.report import Failure, Report, Result, Status
+from trainer.trial import TrialSpec
+
+REPORTS, RESULT, TRIAL = "reports.jsonl", "result.json", "trial.json"
+FAILURE, FAILURE_LOG, LOCK = "failure.json", "failure.log", "writer.lock"
+PREFIX, STATE, MANIFEST = "checkpoint-", "state.pt", "manifest.json"
+KEEP = 2
+"""Checkpoints kept while a trial trains; one is enough when it is done."""
+
+
+class Record:
+    """The directory of one trial. What is not there, or was cut short by a crash, reads as absent."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def status(self) -> Status:
+        """How far the trial is, from what lies here; whether anybody is at work on it is not known here."""
+        if (result := self.result()) is not None:
+            return Status(result.status)
+        if self.failure() is not None:
+            return Status.FAILED
+        return Status.STOPPED if self.images() or self.reports() else Status.WAITING
+
+    # What is trained here
+
+    def trial(self) -> TrialSpec | None:
+        """The trial that was begun here."""
+        try:
+            return TrialSpec.model_validate_json((self.directory / TRIAL).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def refuse_another(self, trial: TrialSpec) -> None:
+        """Raise UserError if the directory holds another trial's training."""
+        there = self.trial()
+        if there is not None and there.key("") != trial.key(""):
+            raise UserError(
+                f"{self.directory} holds another trial ({TRIAL}): choose another directory"
+            )
+
+    def begin(self, trial: TrialSpec, images: int) -> None:
+        """Say what is trained here, from `images` on: later reports are about to be repeated.
+
+        Only for the process that trains here: what an interrupted one left half written goes.
+        """
+        for leftover in self.directory.glob(f".partial-{PREFIX}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        kept = [report for report in self.reports() if report.images <= images]
+        write_whole(self.directory / REPORTS, "".join(f"{report.to_json()}\n" for report in kept))
+        write_whole(self.directory / TRIAL, trial.model_dump_json(indent=1))
+
+    # Reports, samples and the result
+
+    def reports(self) -> list[Report]:
+        """All complete reports, in order; a line cut short by a crash is left out."""
+        try:
+            text = (self.directory / REPORTS).read_text()
+        except FileNotFoundError:
+            return []
+        return [Report.from_json(line) for line in text.split("\n")[:-1] if line]
+
+    def add_report(self, report: Report) -> None:
+        """Add a line, on disk when this returns."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with open(self.directory / REPORTS, "a") as file:
+            file.write(report.to_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def accept_report(self, report: Report) -> bool:
+        """Add a report that was made elsewhere, unless the one at these images is here: True if it was new."""
+        if any(known.images == report.images for known in self.reports()):
+            return False
+        self.add_report(report)
+        return True
+
+    def result(self) -> Result | None:
+        """The result, or None while the trial is not done; a file that cannot be read is no result."""
+        try:
+            return Result(**json.loads((self.directory / RESULT).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write_result(self, result: Result) -> None:
+        """The trial is done."""
+        write_whole(self.directory / RESULT, json.dumps(asdict(result), indent=1))
+
+    def accept_result(self, result: Result) -> bool:
+        """Keep a result that was made elsewhere, unless there is one here: True if it was new."""
+        if self.result() is not None:
+            return False
+        self.write_result(result)
+        return True
+
+    def write_sample(self, images: int, png: bytes) -> str:
+        """Keep a picture of samples; returns its name relative to the directory."""
+        name = f"samples/{images:012d}.png"
+        write_whole(self.directory / name, png)
+        return name
+
+    def sample(self, report: Report) -> bytes | None:
+        """The PNG of a report's samples, if it is here."""
+        path = self.directory / report.sample_png if report.sample_png else None
+        return path.read_bytes() if path is not None and path.is_file() else None
+
+    def last_sample(self) -> Path | None:
+        """The newest picture of samples that is here."""
+        named = [self.directory / r.sample_png for r in self.reports() if r.sample_png is not None]
+        return next((path for path in reversed(named) if path.is_file()), None)
+
+    # Failures
+
+    def failure(self) -> Failure | None:
+        """Why the last attempt broke; None when it did not."""
+        try:
+            return Failure(**json.loads((self.directory / FAILURE).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write_failure(self, failure: Failure, text: str = "") -> Failure:
+        """Keep a failure, and the whole story in its log: returns it with the log's path."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        log = self.directory / FAILURE_LOG
+        with open(log, "a") as file:
+            file.write(f"{failure.when()} {failure.reason}\n{text}\n")
+        told = Failure(failure.reason, failure.attempt, str(log), failure.time_s)
+        write_whole(self.directory / FAILURE, json.dumps(asdict(told)))
+        return told
+
+    def clear_failure(self) -> None:
+        """A new attempt begins; the log stays."""
+        (self.directory / FAILURE).unlink(missing_ok=True)
+
+    def writer(self, wait_s: float = 0.0) -> FileLock:
+        """The right to train here; HeldError says who has it."""
+        return FileLock(self.directory / LOCK, wait_s)
+
+    # Checkpoints
+
+    def images(self) -> int:
+        """Images seen at the newest checkpoint, which is not opened; 0 when there is none."""
+        names = [path.name.removeprefix(PREFIX) for path in self._checkpoints()]
+        return max((int(name) for name in names if name.isdigit()), default=0)
+
+    def save_checkpoint(self, images: int, state: dict[str, Any], keep: int = KEEP) -> Path:
+        """Write `checkpoint-<images>` whole and drop all but the newest `keep`.
+
+        `state` holds tensors and plain Python values only.
+        """
+        final = self.directory / f"{PREFIX}{images:012d}"
+        partial = self.directory / f".partial-{final.name}-{os.getpid()}"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        torch.save(state, partial / STATE)
+        manifest = {"images": images, "sha256": _sha256(partial / STATE)}
+        (partial / MANIFEST).write_text(json.dumps(manifest))
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
+        for old in self._checkpoints()[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+        return final
+
+    def newest_state(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest whole state, or None; and a note for every damaged checkpoint that was passed over.
+
+        Loaded with `weights_only=True`: a checkpoint cannot run code.
+        """
+        notes: list[str] = []
+        for checkpoint in reversed(self._checkpoints()):
+            problem = _damage(checkpoint)
+            if problem is None:
+                state = torch.load(checkpoint / STATE, map_location=device, weights_only=True)
+                if notes:
+                    notes[-1] += f"; continued from {checkpoint.name}"
+                return state, notes
+            notes.append(f"{checkpoint} was passed over: {problem}")
+        if notes:
+            notes[-1] += "; started again from the beginning"
+        return None, notes
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted(self.directory.glob(f"{PREFIX}*"))
+
+
+def _damage(checkpoint: Path) -> str | None:
+    manifest = checkpoint / MANIFEST
+    if not manifest.exists():
+        return "it has no manifest"
+    try:
+        expected = json.loads(manifest.read_text())["sha256"]
+        actual = _sha256(checkpoint / STATE)
+    except (OSError, ValueError, KeyError) as error:
+        return f"it cannot be read ({error})"
+    return None if actual == expected else "its content does not match its manifest (cut short?)"
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
