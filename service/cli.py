@@ -16,8 +16,8 @@ from typing import Annotated
 import typer
 
 from service.commands import cluster, reading, sweeps
-from service.errors import BAD_ENVIRONMENT, BAD_INPUT, InputError, ServiceError
-from trainer.errors import EnvironmentProblem, UserError
+from service.errors import BAD_ENVIRONMENT, BAD_INPUT, ServiceError
+from trainer.errors import EnvironmentProblem, InputError, UserError
 
 INTERRUPTED = 130
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT}

@@ -17,7 +17,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from service.errors import InputError, Problem, ServiceError
+from service.errors import ServiceError
+from trainer.errors import InputError, Problem
 
 RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it for the entrypoint of every submitted job."""
@@ -133,8 +134,8 @@ def load(**given: Any) -> Settings:
 
 
 def _problem(detail: dict[str, Any]) -> Problem:
-    from service.yaml.source import scalar
-    from service.yaml.wording import plain_message
+    from trainer.yaml.source import scalar
+    from trainer.yaml.wording import plain_message
 
     if isinstance(detail["input"], str):  # every variable is text: show what it says
         detail["input"] = scalar(detail["input"])

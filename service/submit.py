@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.command_line import diffsweep
 from service.errors import ServiceError
 from service.tracking import is_server, one_line
-from service.typed import diffsweep
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient

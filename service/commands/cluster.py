@@ -48,8 +48,8 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Send an experiment and this code to a Ray cluster; the same experiment again continues there."""
+    from service.command_line import diffsweep
     from service.experiment import Experiment
-    from service.typed import diffsweep
 
     variables = _variables(env or [])
     experiment = Experiment.from_yaml(file, override or ())
@@ -72,7 +72,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """List the experiments of a cluster, the newest first."""
-    from service.typed import diffsweep
+    from service.command_line import diffsweep
 
     jobs = _jobs(address)
     found = [jobs.status(job)] if job else jobs.list()
@@ -164,7 +164,7 @@ def _follow(jobs: Jobs, job: str) -> None:
 
 
 def _variables(given: list[str]) -> dict[str, str]:
-    from service.errors import InputError, Problem
+    from trainer.errors import InputError, Problem
 
     wrong = [text for text in given if "=" not in text[1:]]
     if wrong:

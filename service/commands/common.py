@@ -96,8 +96,8 @@ def settings_of(home: Path | None = None, **more: Any) -> Settings:
 
 def find(target: str, overrides: Sequence[str] | None, settings: Settings) -> Experiment:
     """The experiment of a YAML file, or the one of that name that was run last."""
-    from service.errors import InputError, Problem, suggestion
     from service.experiment import SAVED, Experiment
+    from trainer.errors import InputError, Problem, suggestion
 
     if Path(target).suffix in (".yaml", ".yml") or Path(target).is_file():
         return Experiment.from_yaml(target, overrides or ())

@@ -95,8 +95,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print a preset with nothing left out, or the objective passports of experiments' cells."""
-    from service.errors import InputError, Problem, suggestion
     from trainer.diffusion.passport import findings
+    from trainer.errors import InputError, Problem, suggestion
 
     trials: dict[str, TrialSpec] = {}
     for file in files:
@@ -124,7 +124,7 @@ def show(
 def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, TrialSpec]:
     """The cells of an experiment, or the one trial of a preset."""
     from service.experiment import Experiment
-    from service.yaml.source import read
+    from trainer.yaml.source import read
 
     if Path(file).is_file():
         data = read(file).data
@@ -186,7 +186,7 @@ def to_yaml(data: Any) -> str:
 
 
 def _yaml_lines(data: dict[str, Any], indent: str) -> list[str]:
-    from service.yaml.wording import yaml_text
+    from trainer.yaml.wording import yaml_text
 
     lines = []
     for key, value in data.items():
@@ -212,8 +212,8 @@ def schema(
 ) -> None:
     """Print the JSON schema, for editors: every key, its meaning, its default and its range."""
     from service.experiment import ExperimentSpec
-    from service.yaml.shape import paths
     from trainer.trial import TrialSpec
+    from trainer.yaml.spec_paths import paths
 
     if which is Which.TRIAL:
         print_json(TrialSpec.model_json_schema())

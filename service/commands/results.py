@@ -123,7 +123,7 @@ def command(experiment: Experiment) -> str:
 
 def continuation(experiment: Experiment, settings: Settings) -> str:
     """What a person types here to run this experiment on."""
-    from service.typed import diffsweep
+    from service.command_line import diffsweep
 
     return diffsweep(*_words(experiment), settings=settings)
 

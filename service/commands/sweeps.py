@@ -97,8 +97,8 @@ def _tell(outcome: Outcome) -> None:
 
 def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False) -> None:
     """Check an experiment and print what it consists of. Nothing is trained; seconds at most."""
+    from service.command_line import diffsweep
     from service.experiment import Experiment
-    from service.typed import diffsweep
 
     experiment = Experiment.from_yaml(file, override or ())
     findings = experiment.findings()
@@ -156,8 +156,8 @@ def _changes(cell: Cell) -> str:
 
 def _written(cell: Cell, path: str, value: Any) -> str:
     from service.experiment.spec import TWIN
-    from service.yaml.wording import yaml_text
     from trainer.spec import Spec
+    from trainer.yaml.wording import yaml_text
 
     found: Any = cell.trial
     for part in path.split("."):

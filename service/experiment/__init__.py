@@ -10,16 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from service.errors import InputError, Problem
 from service.experiment.judgement import Cell, metrics
 from service.experiment.resolution import Resolution
 from service.experiment.spec import Compare, ExperimentSpec, NoStopping, Resources
 from service.settings import load as load_settings
-from service.yaml.layers import Layered
-from service.yaml.source import Source, parse, read
-from service.yaml.wording import leading_path
-from trainer.errors import UserError
+from trainer.errors import InputError, Problem, UserError
 from trainer.trial import TrialSpec
+from trainer.yaml.overrides import Layered
+from trainer.yaml.source import Source, parse, read
+from trainer.yaml.wording import leading_path
 
 __all__ = [
     "Cell",

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from service.yaml.layers import covers, split
-from service.yaml.source import Keys, dotted
-from service.yaml.wording import yaml_text
+from trainer.yaml.overrides import covers, split
+from trainer.yaml.source import Keys, dotted
+from trainer.yaml.wording import yaml_text
 
 LARGEST_SWEEP = 5_000
 """More cells than this are a mistake in the axes, not an experiment."""

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.errors import Problem, closest, listing, suggestion
 from service.experiment.expansion import Combination
 from service.experiment.spec import TWIN, ExperimentSpec
-from service.yaml.layers import Layered, covers, split
-from service.yaml.source import Keys
-from service.yaml.wording import shown, yaml_text
+from trainer.errors import Problem, closest, listing, suggestion
 from trainer.evaluation.metric import LOWER_IS_BETTER
 from trainer.trial import TrialSpec
+from trainer.yaml.overrides import Layered, covers, split
+from trainer.yaml.source import Keys
+from trainer.yaml.wording import shown, yaml_text
 
 
 @dataclass(frozen=True)

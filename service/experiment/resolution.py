@@ -9,17 +9,16 @@ from typing import Any, cast
 
 import torch
 
-from service.errors import InputError, Problem, closest, listing
 from service.experiment.expansion import Choice, Combination, combine, dimensions
 from service.experiment.judgement import Cell, Judgement
 from service.experiment.spec import NAME, ExperimentSpec
-from service.yaml.layers import Fault, Layered, Origin, covers, split
-from service.yaml.shape import child, elsewhere
-from service.yaml.source import Keys, Source, missing_file, parse, read
-from service.yaml.wording import leading_path, shown
-from trainer.errors import UserError
+from trainer.errors import InputError, Problem, UserError, closest, listing
 from trainer.learner import build_network
 from trainer.trial import TrialSpec
+from trainer.yaml.overrides import Fault, Layered, Origin, covers, split
+from trainer.yaml.source import Keys, Source, missing_file, parse, read
+from trainer.yaml.spec_paths import child, elsewhere
+from trainer.yaml.wording import leading_path, shown
 
 _SINGLE_KEYED = ("set", "arms", "axes", "zip")
 """Parts of an experiment whose keys are names or dotted paths themselves."""

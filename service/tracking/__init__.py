@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.command_line import diffsweep, program
 from service.errors import ServiceError
 from service.lock import FileLock, HeldError
 from service.tracking.outbox import Kind, Outbox, StoredRun
-from service.typed import diffsweep, program
 
 if TYPE_CHECKING:
     from service.settings import Settings

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from ruamel.yaml import YAML
 
 from trainer.trial import TrialSpec
+from trainer.yaml.source import read
 
 TRIALS = 6
 PRESET = Path(__file__).parents[2] / "experiments" / "presets" / "digits.yaml"
@@ -42,7 +42,7 @@ def experiment(launcher: str) -> dict[str, Any]:
 
 def measure(launcher: str, home: Path) -> dict[str, float]:
     """Run the sweep and read the trials' own clocks."""
-    spec = TrialSpec.model_validate(YAML(typ="safe").load(PRESET))
+    spec = TrialSpec.model_validate(read(PRESET).data)
     spec.evaluation.features.build(spec.data.load(home), home / "runs" / "cache")
     file = home / "experiment.yaml"
     file.write_text(json.dumps(experiment(launcher)))

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from service.experiment import Experiment
-from service.yaml.source import read
 from trainer.data import ImageFolder
 from trainer.diffusion.passport import findings, passport
 from trainer.loop import train
 from trainer.models import UNet
 from trainer.trial import TrialSpec
+from trainer.yaml.source import read
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "presets"
 PRESETS = [pytest.param(file, id=file.stem) for file in sorted(FOLDER.glob("*.yaml"))]

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.cli import invoke
-from service.errors import InputError
 from service.experiment import Experiment
+from trainer.errors import InputError
 
 PRESET = """\
 data: {kind: gaussians, examples: 512}

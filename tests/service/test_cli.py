@@ -15,12 +15,12 @@ import pytest
 
 from service import cli, launch
 from service.cli import invoke
-from service.errors import InputError, Problem, ServiceError
+from service.errors import ServiceError
 from service.experiment import Experiment
 from service.outcome import Failure, Outcome
 from service.progress import SweepProgress, TrialFinished, TrialStarted
 from service.settings import Settings
-from trainer.errors import CheckpointError, DataError, EnvironmentProblem
+from trainer.errors import CheckpointError, DataError, EnvironmentProblem, InputError, Problem
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -11,9 +11,9 @@ from service.cli import invoke
 from service.commands import common, results
 from service.commands.reading import to_yaml
 from service.experiment import Experiment
-from service.yaml.source import parse
 from tests.service.toy_experiment import TOY
 from trainer.trial import TrialSpec
+from trainer.yaml.source import parse
 
 pytestmark = pytest.mark.usefixtures("folder")
 

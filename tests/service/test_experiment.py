@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from service.cluster.connect import Need
-from service.errors import InputError, Problem
 from service.experiment import Experiment
 from service.experiment.judgement import common_kimg
 from service.launch import _jobs
 from service.settings import Settings
-from service.yaml.layers import Layered, Origin, split
-from service.yaml.source import Source, parse
 from trainer.diffusion.passport import total_variation
+from trainer.errors import InputError, Problem
 from trainer.trial import TrialSpec
+from trainer.yaml.overrides import Layered, Origin, split
+from trainer.yaml.source import Source, parse
 
 ROOT = Path(__file__).parents[2]
 TOY: dict[str, Any] = {

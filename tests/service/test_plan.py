@@ -11,9 +11,9 @@ import pytest
 
 from service import calibration, plan
 from service.calibration import Speed, shape
-from service.errors import InputError
 from service.experiment import Experiment, PlannedTrial
 from service.settings import Settings
+from trainer.errors import InputError
 from trainer.loop import train
 from trainer.report import Report
 from trainer.trial import TrialSpec

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import InputError, ServiceError
+from service.errors import ServiceError
 from service.settings import RAY_JOB_VARIABLE, Settings, inside_ray_job, load
+from trainer.errors import InputError
 
 VARIABLES = (
     "DIFFSWEEP_HOME",

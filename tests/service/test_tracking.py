@@ -16,12 +16,12 @@ import PIL.Image
 import pytest
 
 from service import tracking
+from service.command_line import program
 from service.errors import ServiceError
 from service.lock import FileLock
 from service.settings import Settings
 from service.tracking.cells import average, mean_and_half_width
 from service.tracking.outbox import Outbox, RunHeader
-from service.typed import program
 from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
 
 CELL, TRIALS = "cell:c", ("trial:1", "trial:2")

@@ -25,7 +25,7 @@ from ruamel.yaml.events import (
     StreamEndEvent,
 )
 
-from service.errors import InputError, Problem, closest
+from trainer.errors import InputError, Problem, closest
 
 Keys = tuple[str | int, ...]
 """Where a value is: mapping keys and list positions from the top."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service import typed
+from service import command_line
 from service.settings import Settings
 
 
@@ -30,24 +30,26 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_program_that_path_does_not_find_is_named_by_its_path(
     beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert typed.program("mlflow") == ".venv/bin/mlflow"
-    assert typed.program("elsewhere") == "elsewhere"
+    assert command_line.program("mlflow") == ".venv/bin/mlflow"
+    assert command_line.program("elsewhere") == "elsewhere"
 
     other = tmp_path / "other"
     other.mkdir()
     (other / "mlflow").write_text("#!/bin/sh\n")
     (other / "mlflow").chmod(0o755)
     monkeypatch.setenv("PATH", str(other))
-    assert typed.program("mlflow") == ".venv/bin/mlflow", "another file of that name is not it"
+    assert command_line.program("mlflow") == ".venv/bin/mlflow", (
+        "another file of that name is not it"
+    )
 
     monkeypatch.setenv("PATH", str(beside))
-    assert typed.program("mlflow") == "mlflow"
+    assert command_line.program("mlflow") == "mlflow"
 
     monkeypatch.setenv("PATH", os.defpath)
     monkeypatch.chdir(other)
-    assert typed.program("mlflow") == str(beside / "mlflow")
+    assert command_line.program("mlflow") == str(beside / "mlflow")
     monkeypatch.chdir(beside)
-    assert typed.program("mlflow") == "./mlflow"
+    assert command_line.program("mlflow") == "./mlflow"
 
 
 @pytest.mark.usefixtures("beside")
@@ -55,7 +57,7 @@ def test_a_home_that_the_command_would_not_find_is_carried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def line(home: Path) -> str:
-        return typed.diffsweep("sync", "a b", settings=Settings(home=home))
+        return command_line.diffsweep("sync", "a b", settings=Settings(home=home))
 
     plain, with_home = ".venv/bin/diffsweep sync 'a b'", ".venv/bin/diffsweep sync 'a b' --home "
     assert line(Path("runs")) == plain
@@ -66,4 +68,4 @@ def test_a_home_that_the_command_would_not_find_is_carried(
     monkeypatch.setenv("DIFFSWEEP_HOME", str(tmp_path / "big"))
     assert line(tmp_path / "big") == with_home + "big", "the variable may end with the command"
     assert line(Path("runs")) == with_home + "runs"
-    assert typed.diffsweep("status") == ".venv/bin/diffsweep status"
+    assert command_line.diffsweep("status") == ".venv/bin/diffsweep status"

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import InputError
-from service.yaml.source import dotted, parse, read, scalar
+from trainer.errors import InputError
+from trainer.yaml.source import dotted, parse, read, scalar
 
 SCALARS: dict[str, Any] = {
     "1e-3": 1e-3,

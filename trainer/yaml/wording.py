@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from service.errors import closest, listing, suggestion
-from service.yaml.shape import (
+from trainer.errors import closest, listing, suggestion
+from trainer.yaml.source import Keys, scalar
+from trainer.yaml.spec_paths import (
     Model,
     child,
     child_at,
@@ -20,7 +21,6 @@ from service.yaml.shape import (
     model_at,
     purpose,
 )
-from service.yaml.source import Keys, scalar
 
 Detail = Mapping[str, Any]
 

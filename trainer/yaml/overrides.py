@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from service.errors import Problem, closest, listing, suggestion
-from service.yaml.shape import (
+from trainer.errors import Problem, closest, listing, suggestion
+from trainer.yaml.source import Keys, Source, dotted
+from trainer.yaml.spec_paths import (
     Model,
     child,
     child_at,
@@ -19,8 +20,7 @@ from service.yaml.shape import (
     members,
     model_at,
 )
-from service.yaml.source import Keys, Source, dotted
-from service.yaml.wording import shown, translate, unknown_key, yaml_text
+from trainer.yaml.wording import shown, translate, unknown_key, yaml_text
 
 
 @dataclass(frozen=True)
