@@ -11,7 +11,7 @@ import numpy as np
 
 from dashboards.runs import IncomparableError
 from dashboards.speed import Curve
-from trainer.evaluation.metric import LOWER_IS_BETTER
+from trainer.evaluation.metric import KINDS
 
 if TYPE_CHECKING:
     from dashboards.runs import Sweep
@@ -25,10 +25,10 @@ def lower_is_better(metric: str) -> bool:
             f"{metric} is never compared: cells with another weighting, prediction or timestep"
             f" sampler minimize different losses. Compare eval/fid."
         )
-    if family not in {"eval", "rung"} or name not in LOWER_IS_BETTER:
-        known = ", ".join(f"eval/{known}" for known in LOWER_IS_BETTER)
+    if family not in {"eval", "rung"} or name not in KINDS:
+        known = ", ".join(f"eval/{known}" for known in KINDS)
         raise IncomparableError(f"{metric} cannot be compared; these can: {known}")
-    return LOWER_IS_BETTER[name]
+    return KINDS[name].lower_is_better
 
 
 @dataclass(frozen=True)

@@ -114,8 +114,8 @@ def read_trial(trial: Planned, directory: Path, failure: str | None = None) -> T
     protocol = result.protocol if result is not None else {}
     row = _identity(trial) | {
         "status": "running" if reports else "missing",
-        "protocol": protocol.get("eval"),
-        "protocol_rung": protocol.get("rung"),
+        "protocol": next((v for k, v in protocol.items() if k.startswith("eval/")), None),
+        "protocol_rung": next((v for k, v in protocol.items() if k.startswith("rung/")), None),
         "kimg": reports[-1].kimg if reports else None,
     }
     if failure is not None:
@@ -124,7 +124,7 @@ def read_trial(trial: Planned, directory: Path, failure: str | None = None) -> T
         row |= _ended(result)
     points = [
         _identity(trial)
-        | {"protocol": protocol.get(metric.split("/")[0]), "metric": metric}
+        | {"protocol": protocol.get(metric), "metric": metric}
         | {"images": images, "kimg": images / 1000, "value": value}
         for report in reports
         for images, metrics in [*report.series, (report.images, report.metrics)]

@@ -16,12 +16,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
-from trainer.data import Batches, Dataset
-from trainer.evaluation.evaluator import generate
+from trainer.data import Source
+from trainer.distributed import World
+from trainer.evaluation.generation import generate
 from trainer.evaluation.protocol import Generation
-from trainer.learner import Learner
+from trainer.files import write_whole
+from trainer.training import Training
 from trainer.trial import TrialSpec
 
 _TRAIN_S, _GENERATE_S = 1.2, 0.6
@@ -58,11 +59,8 @@ def speed(trial: TrialSpec, data_root: Path, cache: Path, cpus: float, gpus: flo
     try:
         return Speed(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
-        measured = _measure(trial, trial.data.load(data_root), device, threads)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    partial.write_text(json.dumps(asdict(measured)))
-    partial.replace(file)
+        measured = _measure(trial, trial.data.load(data_root, cache), device, threads)
+    write_whole(file, json.dumps(asdict(measured)))
     return measured
 
 
@@ -84,63 +82,63 @@ def _identity(trial: TrialSpec, device: str, threads: int) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _measure(trial: TrialSpec, dataset: Dataset, device: str, threads: int) -> Speed:
+def _measure(trial: TrialSpec, source: Source, device: str, threads: int) -> Speed:
     with _threads(threads):
-        on_device = dataset.to(torch.device(device))
-        learner = Learner(trial, dataset).to(torch.device(device))
-        network = learner.network
-        per_image = _train_cost(trial, on_device, learner)
-        full = _generation_cost(trial, on_device, network, trial.evaluation.full)
+        training = _training(trial, source.to(torch.device(device)))
+        per_image = _train_cost(training)
+        full = _generation_cost(training, trial.evaluation.full)
         rung = trial.evaluation.rung
-        cheap = _generation_cost(trial, on_device, network, rung) if rung is not None else 0.0
-    parameters = sum(parameter.numel() for parameter in learner.parameters())
+        cheap = _generation_cost(training, rung) if rung is not None else 0.0
+    parameters = sum(parameter.numel() for parameter in training.learner.parameters())
     return Speed(per_image, full, cheap, parameters, device)
 
 
-def _train_cost(trial: TrialSpec, dataset: Dataset, learner: Learner) -> float:
-    """Seconds per image of real steps: batch, noise, loss, backward, optimizer."""
-    size = min(trial.train.microbatch or trial.train.batch_size, trial.train.batch_size)
-    batches, optimizer = Batches(dataset, 0), trial.optimizer.build(learner)
-    device = dataset.examples.device
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=trial.train.precision == "bf16")
-
-    def step(number: int) -> None:
-        first = number * size
-        index = torch.arange(first, first + size, device=device)
-        with autocast:
-            loss = learner(batches.get(first, size), index, batches.labels(first, size)).mean()
-        torch.autograd.backward(loss)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return _seconds(step, _TRAIN_S, device.type) / size
+def _training(trial: TrialSpec, source: Source) -> Training:
+    """The trial's training with batches of one forward pass: larger ones take so many times as long."""
+    train = trial.train
+    size = min(train.microbatch or train.batch_size, train.batch_size)
+    small = train.model_copy(update={"batch_size": size, "microbatch": None})
+    return Training(trial.model_copy(update={"train": small}), source, World(0, 1))
 
 
-def _generation_cost(
-    trial: TrialSpec, dataset: Dataset, network: nn.Module, generation: Generation
-) -> float:
+def _train_cost(training: Training) -> float:
+    """Seconds per image of real steps."""
+    seconds = _seconds(training.step, _TRAIN_S, training.source.device.type)
+    return seconds / training.trial.train.batch_size
+
+
+def _generation_cost(training: Training, generation: Generation) -> float:
     """Seconds of one generation, from two and more steps of a few images."""
+    trial = training.trial
     count = min(_IMAGES, generation.images, trial.evaluation.batch_size)
     steps = min(generation.steps, 4)
     short = generation.model_copy(update={"steps": steps, "images": count})
+    source = training.source
 
-    def once(number: int) -> None:  # noqa: ARG001
+    def once() -> None:
         generate(
-            network.eval(), trial.diffusion, dataset, short, range(count), 0, trial.model.classes
+            training.average.network,
+            trial.diffusion,
+            source.codec,
+            short,
+            range(count),
+            0,
+            training.inputs,
+            source.device,
         )
 
-    each = _seconds(once, _GENERATE_S, dataset.examples.device.type) / (count * steps)
+    each = _seconds(once, _GENERATE_S, source.device.type) / (count * steps)
     return each * generation.images * generation.steps
 
 
-def _seconds(work: Callable[[int], None], budget_s: float, device: str) -> float:
+def _seconds(work: Callable[[], None], budget_s: float, device: str) -> float:
     """Median seconds of one call, the first one left out."""
     times: list[float] = []
     begun = time.perf_counter()
     number = 0
     while number < 3 or time.perf_counter() - begun < budget_s:
         start = time.perf_counter()
-        work(number)
+        work()
         if device == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - start)

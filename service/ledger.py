@@ -209,8 +209,8 @@ class Ledger:
 
     def _end(self, entries: list[_Entry], result: Result, reused: bool) -> None:
         tags = {
-            "protocol": result.protocol.get("eval", ""),
-            "protocol_rung": result.protocol.get("rung", ""),
+            "protocol": _first(result.protocol, "eval/"),
+            "protocol_rung": _first(result.protocol, "rung/"),
             "reason": result.reason or "",
             "parameters": str(result.parameters),
         }
@@ -257,6 +257,10 @@ class Ledger:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _first(protocols: dict[str, str], beginning: str) -> str:
+    return next((v for name, v in protocols.items() if name.startswith(beginning)), "")
 
 
 def _png(directory: Path, report: Report) -> bytes | None:

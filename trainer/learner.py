@@ -3,14 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from trainer.data import Dataset
-from trainer.diffusion.guidance import LabelDropout
 from trainer.diffusion.learning import schedule_loss
 from trainer.diffusion.process import training_levels
 from trainer.diffusion.schedule import LearnedCurve
 from trainer.diffusion.timestep import LossHistory, entry_index, spread
 from trainer.distributed import World
 from trainer.errors import UserError
+from trainer.inputs import Conditions, bound
 from trainer.randomness import Stream, derive
 from trainer.trial import TrialSpec
 
@@ -22,28 +21,27 @@ class Learner(nn.Module):
     trial's, on the modules that its stateful members built: what they have learned so far.
     """
 
-    def __init__(self, trial: TrialSpec, dataset: Dataset) -> None:
+    def __init__(self, trial: TrialSpec, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.trial = trial
-        self.network = build_network(trial, dataset.shape)
+        self.network = build_network(trial, shape)
         self.part = trial.diffusion.objective.build()
         self.timesteps = trial.diffusion.timesteps.build(trial.diffusion.schedule)
         self.schedule = trial.diffusion.schedule.build()
         self.diffusion = trial.diffusion.live(schedule=self.schedule, timesteps=self.timesteps)
         self._unseen: list[Tensor] = []
-        _check_labels(trial, dataset)
         self._eps = Stream(trial.seed, "train/eps")
         self._time = Stream(trial.seed, "train/time")
-        self._hide = Stream(trial.seed, "train/label_dropout")
         self._ends = Stream(trial.seed, "train/schedule_ends")
 
-    def forward(self, x0: Tensor, index: Tensor, labels: Tensor | None) -> Tensor:
-        """Loss of each example [B] for x0 [B, ...], global index [B] and labels [B] if the data has any."""
-        diffusion = self.diffusion
+    def forward(self, x0: Tensor, index: Tensor, conditions: Conditions) -> Tensor:
+        """Loss of each example [B] for x0 [B, ...], global index [B] and what the network is told besides."""
+        network, diffusion = bound(self.network, conditions), self.diffusion
         eps = self._eps.normal(index, tuple(x0.shape[1:]))
         log_snr = training_levels(diffusion, self._u(index))
-        shown = self._shown(labels, index)
-        terms = diffusion.terms(self.network, x0, eps, log_snr, labels=shown, part=self.part)
+        if self.timesteps is None and self.schedule is None:
+            return diffusion.loss(network, x0, eps, log_snr, part=self.part)
+        terms = diffusion.terms(network, x0, eps, log_snr, part=self.part)
         losses = diffusion.objective.loss(terms)
         if self.timesteps is not None:
             entry = entry_index(terms.log_snr, diffusion.schedule)
@@ -51,9 +49,7 @@ class Learner(nn.Module):
             self._unseen.append(torch.stack([entry.double(), unweighted.double()], 1))
         if isinstance(self.schedule, LearnedCurve):
             fresh, at_clean = self._ends.normal(index, tuple(x0.shape[1:])), index % 2 == 0
-            learning = schedule_loss(
-                self.schedule, diffusion, self.network, terms, fresh, at_clean, shown
-            )
+            learning = schedule_loss(self.schedule, diffusion, network, terms, fresh, at_clean)
             losses = losses + learning.to(losses.dtype)
         return losses
 
@@ -86,36 +82,18 @@ class Learner(nn.Module):
         source = index - index % 2 if draw == "antithetic" else index
         return spread(self._time.uniform(source), index, self.trial.train.batch_size, draw)
 
-    def _shown(self, labels: Tensor | None, index: Tensor) -> Tensor | None:
-        """Labels as the network sees them: hidden at random for classifier-free guidance."""
-        classes, rate = self.trial.model.classes, self.trial.train.label_dropout
-        if classes is None or labels is None:
-            return None
-        return LabelDropout(rate=rate).apply(labels, self._hide.uniform(index), classes)
-
 
 def build_network(trial: TrialSpec, shape: tuple[int, ...]) -> nn.Module:
-    """The trial's network with its initial weights: the same for every trial of equal seed and model.
+    """The trial's network for data of `shape`, with its initial weights: equal for equal seed and model.
 
     Raises UserError when the model does not fit data of this shape.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(trial.seed, "init"))
+        inputs = trial.network_inputs()
+        seen = (shape[0] + sum(one.planes(shape) for one in inputs), *shape[1:])
+        vector = sum(one.vector() for one in inputs)
         try:
-            return trial.model.build(shape, trial.diffusion.output_channels(shape[0]))
+            return trial.model.build(seen, trial.diffusion.output_channels(shape[0]), vector)
         except ValueError as error:
             raise UserError(str(error)) from None
-
-
-def _check_labels(trial: TrialSpec, dataset: Dataset) -> None:
-    classes = trial.model.classes
-    if classes is None:
-        return
-    if dataset.labels is None:
-        raise UserError(
-            "model.classes: the data has no labels: put images into one sub-folder per class, or leave "
-            "classes out"
-        )
-    found = int(dataset.labels.max()) + 1
-    if found > classes:
-        raise UserError(f"model.classes: {classes} is too few, the data has {found} classes")

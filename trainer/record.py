@@ -52,7 +52,7 @@ class Record:
     def trial(self) -> TrialSpec | None:
         """The trial that was begun here."""
         try:
-            return TrialSpec.model_validate_json((self.directory / TRIAL).read_bytes())
+            return TrialSpec.saved((self.directory / TRIAL).read_bytes())
         except (OSError, ValueError):
             return None
 

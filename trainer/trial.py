@@ -10,10 +10,12 @@ from trainer import CORE_VERSION
 from trainer.data import AnyData
 from trainer.diffusion.process import Diffusion
 from trainer.ema import AnyEMA, Ramp
-from trainer.evaluation.protocol import METRIC_VERSION, Evaluation
+from trainer.evaluation import METRIC_VERSION
+from trainer.evaluation.protocol import Evaluation
+from trainer.inputs import AnyInput, Labels, NetworkInput
 from trainer.models import AnyModel
 from trainer.optimizer import AdamW
-from trainer.spec import Spec
+from trainer.spec import Neutral, Spec
 
 
 class Train(Spec):
@@ -42,6 +44,8 @@ class TrialSpec(Spec):
     """What is learned."""
     model: AnyModel
     """The network."""
+    inputs: Annotated[tuple[AnyInput, ...], Neutral(())] = ()
+    """What the network is told beside the noise level; labels come with `model.classes`."""
     diffusion: Diffusion = Diffusion()
     """Schedule, timestep sampler, weighting, prediction, objective."""
     optimizer: AdamW = AdamW()
@@ -95,16 +99,22 @@ class TrialSpec(Spec):
         """Images seen at each evaluation, rising; the last is `total_images()`."""
         return self.evaluation.points(self.total_images(), self.train.batch_size)
 
+    def network_inputs(self) -> tuple[NetworkInput, ...]:
+        """Everything that is bound to the network before the core calls it: labels, then `inputs`."""
+        if self.model.classes is None:
+            return self.inputs
+        return (Labels(classes=self.model.classes, rate=self.train.label_dropout), *self.inputs)
+
     def key(self, fingerprint: str) -> str:
         """20 hex digits naming this trial: resolved spec, data fingerprint, versions of core and metrics.
 
         Fields that change no number are left out: the spacing of the loss curve and, unless a solver adapts
         its steps to the batch, how many samples are generated together.
         """
-        neutral: dict[str, set[str]] = {"train": {"log_every_kimg"}}
+        spec = self.identity()
+        del spec["train"]["log_every_kimg"]
         generations = (self.evaluation.full, self.evaluation.rung)
         if not any(generation.solver.adaptive for generation in generations if generation):
-            neutral["evaluation"] = {"batch_size"}
-        spec = json.dumps(self.model_dump(mode="json", exclude=neutral), sort_keys=True)
-        text = f"{spec}|{fingerprint}|{CORE_VERSION}|{METRIC_VERSION}"
+            del spec["evaluation"]["batch_size"]
+        text = f"{json.dumps(spec, sort_keys=True)}|{fingerprint}|{CORE_VERSION}|{METRIC_VERSION}"
         return hashlib.sha256(text.encode()).hexdigest()[:20]

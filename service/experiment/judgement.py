@@ -10,7 +10,7 @@ from typing import Any
 from service.experiment.expansion import Combination
 from service.experiment.spec import TWIN, ExperimentSpec
 from trainer.errors import Problem, closest, listing, suggestion
-from trainer.evaluation.metric import LOWER_IS_BETTER
+from trainer.evaluation.metric import KINDS
 from trainer.trial import TrialSpec
 from trainer.yaml.overrides import Layered, covers, split
 from trainer.yaml.source import Keys
@@ -168,7 +168,7 @@ class Judgement:
             if protocol == "train":
                 message = "losses of different objectives have different scales: compare by "
                 message += listing(known)
-            elif protocol in ("eval", "rung") and name in LOWER_IS_BETTER:
+            elif protocol in ("eval", "rung") and name in KINDS:
                 how = "set `evaluation.rung`" if protocol == "rung" else ""
                 how = how or f"add `{name}` to `evaluation.metrics`"
                 message = f"`{metric}` is not measured by cell `{cell.name}`: {how}, or use {listing(known)}"
@@ -259,6 +259,6 @@ def _grouped(images: Mapping[str, int]) -> str:
 
 def metrics(trial: TrialSpec) -> list[str]:
     """Names of the metrics that a trial reports: the full protocol's, then the cheap one's."""
-    names = list(trial.evaluation.metrics)
+    names = [metric.name for metric in trial.evaluation.metrics]
     rung = [f"rung/{name}" for name in names] if trial.evaluation.rung is not None else []
     return [f"eval/{name}" for name in names] + rung

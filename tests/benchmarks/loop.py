@@ -58,7 +58,7 @@ class _Items(Dataset[torch.Tensor]):
         return len(self.data)
 
     def __getitem__(self, i: int) -> torch.Tensor:
-        return self.data.scaled(self.data.examples[i])
+        return self.data.codec.scale(self.data.read(torch.tensor(i)))
 
 
 def plain(spec: TrialSpec) -> Iterator[int]:

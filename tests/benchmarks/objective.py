@@ -13,11 +13,11 @@ from typing import get_args
 import torch
 
 from tests.benchmarks.loop import NETWORKS, trial
-from trainer.data import Batches
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.timestep import Law, Uniform
 from trainer.diffusion.weighting import AnyWeighting, Simple
-from trainer.learner import Learner
+from trainer.distributed import World
+from trainer.training import Training
 
 BATCH = 128
 REPEATS = 60
@@ -35,19 +35,10 @@ def median_s(work: Callable[[], object], repeats: int) -> float:
 
 
 def step_s() -> float:
-    """Seconds of one forward, backward and update of the quickstart's network."""
+    """Seconds of one training step of the quickstart's network."""
     spec = trial(next(iter(NETWORKS.values())))
-    dataset = spec.data.load(Path())
-    learner = Learner(spec, dataset)
-    optimizer, batches = spec.optimizer.build(learner), Batches(dataset, 0)
-    index = torch.arange(BATCH)
-
-    def step() -> None:
-        learner(batches.get(0, BATCH), index, None).mean().backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    return median_s(step, 25)
+    training = Training(spec, spec.data.load(Path()), World(0, 1))
+    return median_s(training.step, 25)
 
 
 def levels_s(diffusion: Diffusion) -> float:

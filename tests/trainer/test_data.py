@@ -1,5 +1,6 @@
 """Proves that batches are functions of the global example index, and that bad folders are explained."""
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.data import Batches, Dataset, Digits, Gaussians, ImageFolder
+from trainer.data import Absent, Batches, Codec, Digits, Gaussians, ImageFolder, Resident, Source
 from trainer.errors import DataError
+
+
+def everything(source: Source) -> torch.Tensor:
+    return source.read(torch.arange(len(source)))
+
+
+def labels(source: Source) -> torch.Tensor | None:
+    return source.labels(torch.arange(len(source)))
 
 
 def test_every_epoch_visits_every_row_once() -> None:
@@ -30,16 +39,16 @@ def test_batches_do_not_depend_on_how_they_are_cut() -> None:
     assert torch.equal(whole, torch.cat([pieces[first] for first in sorted(pieces)]))
 
 
-def ImageFolderLike() -> Dataset:  # noqa: N802
+def ImageFolderLike() -> Resident:  # noqa: N802
     images = torch.arange(50 * 3 * 4 * 4).reshape(50, 3, 4, 4) % 256
-    return Dataset(images.to(torch.uint8), None, levels=255, flip=True)
+    return Resident.of(images.to(torch.uint8), levels=255, flip=True)
 
 
 def test_flips_mirror_about_half_of_the_examples() -> None:
     dataset = ImageFolderLike()
     batches = Batches(dataset, seed=0)
     x = batches.get(0, 2000)
-    plain = dataset.scaled(dataset.examples[batches.rows(0, 2000)])
+    plain = dataset.codec.scale(dataset.read(batches.rows(0, 2000)))
     mirrored = (x == plain.flip(-1)).flatten(1).all(1)
     assert ((x == plain).flatten(1).all(1) | mirrored).all()
     # standard error of a share at 2000 draws is 0.011
@@ -48,16 +57,16 @@ def test_flips_mirror_about_half_of_the_examples() -> None:
 
 def test_scaling_and_quantizing_are_inverse_on_data() -> None:
     dataset = Digits().load(Path())
-    x = dataset.scaled(dataset.examples)
+    x = dataset.codec.scale(everything(dataset))
     assert float(x.min()) == -1.0
     assert float(x.max()) == 1.0
-    assert torch.equal(dataset.quantized(x + 0.01), x)
+    assert torch.equal(dataset.codec.quantize(x + 0.01), x)
 
 
 def test_digits_are_the_published_ones() -> None:
     dataset = Digits().load(Path())
-    assert dataset.examples.shape == (1797, 1, 8, 8)
-    assert torch.bincount(dataset.labels).tolist() == [
+    assert everything(dataset).shape == (1797, 1, 8, 8)
+    assert torch.bincount(labels(dataset)).tolist() == [
         178,
         182,
         177,
@@ -69,12 +78,12 @@ def test_digits_are_the_published_ones() -> None:
         174,
         180,
     ]
-    assert dataset.fingerprint() == Digits().fingerprint(Path())
+    assert dataset.fingerprint == Digits().fingerprint(Path())
 
 
 def test_gaussians_have_the_stated_moments() -> None:
     dataset = Gaussians(modes=4, radius=0.5, std=0.1, examples=40_000).load(Path())
-    spread = dataset.examples.double().var(0)
+    spread = everything(dataset).double().var(0)
     # 0.5^2/2 + 0.1^2 per axis; relative error of a variance at 40,000 is 0.7 %
     assert torch.allclose(spread, torch.full((2,), 0.135, dtype=torch.float64), rtol=0.04)
 
@@ -90,18 +99,18 @@ def write_images(folder: Path, count: int = 6) -> None:
 def test_image_folder_reads_classes_and_sizes(tmp_path: Path) -> None:
     write_images(tmp_path)
     dataset = ImageFolder(path=str(tmp_path), size=16).load(Path())
-    assert dataset.examples.shape == (6, 3, 16, 16)
-    assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert everything(dataset).shape == (6, 3, 16, 16)
+    assert labels(dataset).tolist() == [0, 0, 0, 1, 1, 1]
     gray = ImageFolder(path=tmp_path.name, size=16, grayscale=True).load(tmp_path.parent)
-    assert gray.examples.shape == (6, 1, 16, 16)
+    assert everything(gray).shape == (6, 1, 16, 16)
 
 
 def test_image_folder_keeps_an_exact_image(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     dataset = ImageFolder(path=str(tmp_path), size=8).load(Path())
-    assert np.array_equal(dataset.examples[0].permute(1, 2, 0).numpy(), pixels)
-    assert dataset.labels is None
+    assert np.array_equal(everything(dataset)[0].permute(1, 2, 0).numpy(), pixels)
+    assert labels(dataset) is None
 
 
 def test_fingerprint_follows_the_content(tmp_path: Path) -> None:
@@ -127,5 +136,55 @@ def test_digits_equal_scikit_learns_own_loader() -> None:
     from sklearn.datasets import load_digits
 
     bunch, dataset = load_digits(), Digits().load(Path())
-    assert np.array_equal(dataset.examples[:, 0].numpy(), bunch.images)
-    assert np.array_equal(dataset.labels.numpy(), bunch.target)
+    assert np.array_equal(everything(dataset)[:, 0].numpy(), bunch.images)
+    assert np.array_equal(labels(dataset).numpy(), bunch.target)
+
+
+def test_digits_are_read_once_and_from_the_cache_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sklearn.datasets
+
+    first = Digits().load(Path(), tmp_path)
+    monkeypatch.setattr(sklearn.datasets, "load_digits", None)
+    again = Digits().load(Path(), tmp_path)
+    assert torch.equal(everything(first), everything(again))
+    file = tmp_path / "digits.npy"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(
+        DataError, match=r"other digits than the published.* and remove .*digits\.npy"
+    ):
+        Digits().load(Path(), tmp_path)
+
+
+def test_codecs_survive_a_checkpoint_and_draw_labels_as_the_data_has_them() -> None:
+    codec = Codec((1, 8, 8), 16, ("a", "b", "c"), (1, 0, 3))
+    torch.save(codec.to_state(), file := io.BytesIO())
+    file.seek(0)
+    assert Codec.from_state(torch.load(file, weights_only=True)) == codec
+    u = torch.tensor([0.0, 0.2499, 0.25, 0.5, 0.999999, 1.0])
+    assert codec.label(u).tolist() == [0, 0, 2, 2, 2, 2]
+
+
+def test_names_and_counts_of_labels_are_in_the_codec(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    codec = ImageFolder(path=str(tmp_path), size=16).load(Path()).codec
+    assert codec.label_names == ("cat", "dog")
+    assert codec.label_counts == (3, 3)
+    assert Digits().load(Path()).codec.label_names == tuple("0123456789")
+
+
+def test_a_passage_gives_every_example_once() -> None:
+    source = Digits().load(Path())
+    parts = list(source.passage(500))
+    assert [len(part) for part in parts] == [500, 500, 500, 297]
+    assert torch.equal(torch.cat(parts), source.codec.scale(everything(source)))
+
+
+def test_a_data_set_that_is_absent_says_what_to_do() -> None:
+    source = Absent(Codec((2,), None), "ab12", torch.device("cpu"))
+    with pytest.raises(DataError, match=r"ab12 is not here.*copy the cache"):
+        source.read(torch.arange(2))
+    with pytest.raises(DataError, match="or load the data set"):
+        next(source.passage(2))

@@ -10,8 +10,11 @@ from trainer.data import Digits, Gaussians
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.errors import UserError
-from trainer.evaluation.evaluator import Evaluator, generate
+from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.features import Classifier, Inception, Pixels
+from trainer.evaluation.generation import generate
+from trainer.evaluation.metric.frechet import FID
+from trainer.evaluation.metric.kernel import KID
 from trainer.evaluation.picture import png
 from trainer.evaluation.protocol import Evaluation, Generation
 from trainer.models import MLP
@@ -42,18 +45,22 @@ def test_points_are_whole_batches_and_end_with_the_budget() -> None:
 def test_protocol_id_changes_with_everything_that_changes_numbers() -> None:
     base = evaluation(rung={"images": 32, "steps": 2})
     ids = {
-        base.protocol_id("full", "data/cnn"),
-        base.protocol_id("rung", "data/cnn"),
-        base.protocol_id("full", "data/other"),
-        evaluation(full={**FULL, "images": 65}).protocol_id("full", "data/cnn"),
-        evaluation(full={**FULL, "steps": 5}).protocol_id("full", "data/cnn"),
-        evaluation(full={**FULL, "solver": {"kind": "ddim"}}).protocol_id("full", "data/cnn"),
-        evaluation(full={**FULL, "grid": None}).protocol_id("full", "data/cnn"),
-        evaluation(noise_seed=1).protocol_id("full", "data/cnn"),
+        base.protocol_id(FID(), "full", "data/cnn"),
+        base.protocol_id(FID(), "rung", "data/cnn"),
+        base.protocol_id(FID(), "full", "data/other"),
+        evaluation(full={**FULL, "images": 65}).protocol_id(FID(), "full", "data/cnn"),
+        evaluation(full={**FULL, "steps": 5}).protocol_id(FID(), "full", "data/cnn"),
+        evaluation(full={**FULL, "solver": {"kind": "ddim"}}).protocol_id(
+            FID(), "full", "data/cnn"
+        ),
+        evaluation(full={**FULL, "grid": None}).protocol_id(FID(), "full", "data/cnn"),
+        evaluation(noise_seed=1).protocol_id(FID(), "full", "data/cnn"),
     }
-    assert len(ids) == 8
-    assert evaluation(evaluations=3).protocol_id("full", "data/cnn") in ids
-    assert evaluation().protocol_id("rung", "data/cnn") is None
+    ids.add(base.protocol_id(KID(), "full", "data/cnn"))
+    assert len(ids) == 9
+    assert evaluation(evaluations=3).protocol_id(FID(), "full", "data/cnn") in ids
+    inception = FID(features=Inception())
+    assert evaluation(metrics=[inception]).protocol_id(inception, "full", "data/cnn") in ids
 
 
 def test_the_key_follows_what_changes_numbers_and_nothing_else(
@@ -95,22 +102,26 @@ def test_trial_refuses_a_learned_variance_that_nobody_learns(toy: dict[str, Any]
 
 def test_classifier_learns_the_digits_and_is_cached(tmp_path: Path) -> None:
     dataset = Digits().load(Path())
-    extract, weights = Classifier(steps=300).build(dataset, tmp_path)
+    extractor = Classifier(steps=300).build(dataset, tmp_path)
     files = list(tmp_path.glob("classifier-*.pt"))
     assert len(files) == 1
     stamp = files[0].stat().st_mtime_ns
-    again, same = Classifier(steps=300).build(dataset, tmp_path)
+    again = Classifier(steps=300).build(dataset, tmp_path)
     assert files[0].stat().st_mtime_ns == stamp
-    assert weights == same
-    x = dataset.scaled(dataset.examples)
-    features = extract(x)
+    assert extractor.weights == again.weights
+    rows = torch.arange(len(dataset))
+    x, labels = dataset.codec.scale(dataset.read(rows)), dataset.labels(rows)
+    features = extractor.features(x)
     assert features.shape == (1797, 64)
-    assert torch.equal(features, again(x))
+    assert torch.equal(features, again.features(x))
     # a nearest-class-mean rule in the feature space recognizes the digits, so the space is meaningful
-    assert dataset.labels is not None
-    means = torch.stack([features[dataset.labels == digit].mean(0) for digit in range(10)])
+    means = torch.stack([features[labels == digit].mean(0) for digit in range(10)])
     nearest = torch.cdist(features, means).argmin(1)
-    assert float((nearest == dataset.labels).float().mean()) > 0.97
+    assert float((nearest == labels).float().mean()) > 0.97
+    assert extractor.classify is not None
+    probabilities = extractor.classify(features)
+    assert torch.allclose(probabilities.sum(1), torch.ones(len(rows)), atol=1e-5)
+    assert float((probabilities.argmax(1) == labels).float().mean()) > 0.97
 
 
 def test_classifier_says_what_it_needs(tmp_path: Path) -> None:
@@ -132,16 +143,19 @@ def test_inception_reads_weights_from_a_file(tmp_path: Path) -> None:
     made = Untrained("inception", ["2048"], str(tmp_path / "empty.pth"))
     torch.save(made.state_dict(), tmp_path / "weights.pth")
     dataset = Digits().load(Path())
-    extract, first = Inception(weights=str(tmp_path / "weights.pth")).build(dataset, tmp_path)
-    x = dataset.scaled(dataset.examples[:2])
+    extractor = Inception(weights=str(tmp_path / "weights.pth")).build(dataset, tmp_path)
+    x = dataset.codec.scale(dataset.read(torch.arange(2)))
     pixels = ((x + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
     # the same network in another memory format: float32 convolutions in another order
-    torch.testing.assert_close(extract(x), made(pixels)[0], rtol=1e-3, atol=1e-4)
-    assert extract(x).shape == (2, 2048)
+    torch.testing.assert_close(extractor.features(x), made(pixels)[0], rtol=1e-3, atol=1e-4)
+    assert extractor.features(x).shape == (2, 2048)
     with torch.no_grad():
         made.fc.bias.add_(1.0)
     torch.save(made.state_dict(), tmp_path / "weights.pth")
-    assert Inception(weights=str(tmp_path / "weights.pth")).build(dataset, tmp_path)[1] != first
+    assert (
+        Inception(weights=str(tmp_path / "weights.pth")).build(dataset, tmp_path).weights
+        != extractor.weights
+    )
 
 
 def test_inception_says_what_is_wrong_with_its_weights(tmp_path: Path) -> None:
@@ -158,10 +172,10 @@ def test_workers_share_generation_without_changing_it() -> None:
     network = MLP(width=16).build((2,))
     diffusion = Diffusion()
     whole = Generation.model_validate({"images": 50, "steps": 3, "solver": {"kind": "ddpm"}})
-    together = generate(network, diffusion, dataset, whole, range(50), 0)
+    together = generate(network, diffusion, dataset.codec, whole, range(50), 0)
     shares = [World(rank, 3).share(50) for rank in range(3)]
     assert [len(share) for share in shares] == [16, 17, 17]
-    parts = [generate(network, diffusion, dataset, whole, share, 0) for share in shares]
+    parts = [generate(network, diffusion, dataset.codec, whole, share, 0) for share in shares]
     # the network's matrix products may differ in the last bits with the batch size
     torch.testing.assert_close(together, torch.cat(parts), rtol=1e-5, atol=1e-5)
 

@@ -20,7 +20,7 @@ from tests.trainer.diffusion.families import ancestor_schedule, tensor
 from tests.trainer.diffusion.families import golden as entries_of
 from tests.trainer.diffusion.solver_cases import golden as solver_file
 from tests.trainer.diffusion.solver_cases import mixture
-from trainer.data import Dataset, ImageFolder
+from trainer.data import Codec, ImageFolder
 from trainer.diffusion.process import Diffusion
 from trainer.ema import Average, Constant, InversePower, Ramp
 from trainer.evaluation.likelihood import log_likelihood
@@ -371,12 +371,12 @@ def test_precision_and_recall(entry: dict[str, Any]) -> None:
     assert recall(fake, manifold, k) == pytest.approx(out["recall"], abs=1.01 / len(real))
 
 
-BYTES = Dataset(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), None, levels=255)
+BYTES = Codec((1, 1, 1), 255)
 
 
 def as_bytes(x: Tensor) -> Tensor:
     """What quantized samples are as 8-bit values."""
-    return ((BYTES.quantized(x) + 1.0) * 127.5).round().int()
+    return ((BYTES.quantize(x) + 1.0) * 127.5).round().int()
 
 
 @pytest.mark.parametrize("entry", [*golden("sample_to_uint8"), *golden("images", part="pil")])
@@ -394,7 +394,7 @@ def test_samples_are_rounded_where_the_ancestors_truncate(entry: dict[str, Any])
 def test_every_level_survives_the_round_trip(entry: dict[str, Any]) -> None:
     """Defect: 63 of the 256 levels come back one lower there."""
     levels = torch.tensor(entry["inputs"]["levels"], dtype=torch.uint8)
-    assert as_bytes(BYTES.scaled(levels)).tolist() == entry["inputs"]["levels"]
+    assert as_bytes(BYTES.scale(levels)).tolist() == entry["inputs"]["levels"]
     assert entry["outputs"]["back"] != entry["inputs"]["levels"]
 
 
@@ -410,7 +410,11 @@ def test_images_are_resized_and_cropped(entry: dict[str, Any], tmp_path: Path) -
     """Antialiased bicubic on the short side, then the centre, for images of less than twice the size."""
     given = entry["inputs"]
     pattern(given["height"], given["width"], given["mode"]).save(tmp_path / "a.png")
-    ours = ImageFolder(path=str(tmp_path), size=given["resolution"]).load(Path()).examples[0]
+    ours = (
+        ImageFolder(path=str(tmp_path), size=given["resolution"])
+        .load(Path())
+        .read(torch.tensor([0]))[0]
+    )
     gap = (ours.int() - torch.tensor(entry["outputs"]["uint8_chw"])).abs()
     assert int(gap.max()) == 0
 
@@ -421,7 +425,7 @@ def test_diffsched_images(entry: dict[str, Any], tmp_path: Path) -> None:
     pixels = np.array(entry["inputs"]["image_hwc_uint8"], dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     data = ImageFolder(path=str(tmp_path), size=entry["inputs"]["resolution"]).load(Path())
-    ours = data.scaled(data.examples)[0]
+    ours = next(data.passage(1))[0]
     # one of theirs is mirrored; their float32 divides by 255 first
     gaps = [float((ours - either).abs().max()) for either in tensor(entry["outputs"]["either_of"])]
     assert min(gaps) < 2e-7
@@ -439,7 +443,8 @@ def test_folders_are_read_in_the_same_order(entry: dict[str, Any], tmp_path: Pat
             continue
         kind = {"jpg": "jpeg"}.get(file.suffix[1:].lower(), file.suffix[1:].lower())
         Image.new("RGB", (8, 8), (20 * paths.index(name),) * 3).save(file, format=kind)
-    examples = ImageFolder(path=str(tmp_path), size=8).load(Path()).examples
+    source = ImageFolder(path=str(tmp_path), size=8).load(Path())
+    examples = source.read(torch.arange(len(source)))
     shades = examples.float().mean((1, 2, 3)) / 20.0
     assert shades.round().int().tolist() == list(range(len(paths)))
 

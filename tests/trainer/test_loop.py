@@ -14,8 +14,10 @@ import torch
 
 from trainer.distributed import World
 from trainer.errors import UserError
-from trainer.evaluation.evaluator import Evaluator, generate
+from trainer.evaluation.evaluator import Evaluator
+from trainer.evaluation.generation import generate
 from trainer.evaluation.protocol import Generation
+from trainer.inputs import Labels
 from trainer.learner import Learner, build_network
 from trainer.loop import train
 from trainer.randomness import Stream
@@ -75,7 +77,7 @@ def test_curves_fall_and_the_result_is_written(toy: dict[str, Any], tmp_path: Pa
     assert result is not None
     assert result.status == "finished"
     assert result.images == spec.total_images()
-    assert result.protocol["eval"] != result.protocol["rung"]
+    assert result.protocol["eval/fid"] != result.protocol["rung/fid"]
     assert (tmp_path / "a" / str(reports[-1].sample_png)).exists()
     dense = [point for r in reports for point in r.series]
     assert dense[-1][0] == spec.total_images()
@@ -302,8 +304,8 @@ def test_labels_condition_and_guide(toy: dict[str, Any], tmp_path: Path) -> None
         evaluation__evaluations=1,
     )
     run(labelled, tmp_path / "a")
-    dataset = labelled.data.load(Path())
-    network = build_network(labelled, dataset.shape)
+    source = labelled.data.load(Path())
+    network = build_network(labelled, source.codec.shape)
     initial = {name: value.clone() for name, value in network.state_dict().items()}
     newest = sorted((tmp_path / "a").glob("checkpoint-*"))[-1]
     network.load_state_dict(torch.load(newest / "state.pt", weights_only=True)["average"])
@@ -314,20 +316,19 @@ def test_labels_condition_and_guide(toy: dict[str, Any], tmp_path: Path) -> None
         scale: generate(
             network,
             labelled.diffusion,
-            dataset,
+            source.codec,
             Generation.model_validate({"images": 256, "steps": 12, "guidance": {"scale": scale}}),
             range(256),
             0,
-            classes=8,
+            [Labels(classes=8)],
         )
         for scale in (0.0, 2.0)
     }
-    rows = (Stream(0, "generate/label").uniform(torch.arange(256)) * len(dataset)).long()
-    assert dataset.labels is not None
-    means = torch.stack([dataset.examples[dataset.labels == c].mean(0) for c in range(8)])
-    hits = {
-        scale: (torch.cdist(v, means).argmin(1) == dataset.labels[rows]) for scale, v in x.items()
-    }
+    wanted = source.codec.label(Stream(0, "generate/label").uniform(torch.arange(256)))
+    rows = torch.arange(len(source))
+    examples, labels = source.read(rows), source.labels(rows)
+    means = torch.stack([examples[labels == c].mean(0) for c in range(8)])
+    hits = {scale: (torch.cdist(v, means).argmin(1) == wanted) for scale, v in x.items()}
     # eight modes: chance is 1/8
     assert float(hits[0.0].float().mean()) > 0.9
     assert not torch.equal(x[0.0], x[2.0])
@@ -388,15 +389,15 @@ def test_loss_second_moment_is_uniform_until_warm(toy: dict[str, Any], tmp_path:
 def test_the_memory_does_not_know_how_the_batch_was_divided(toy: dict[str, Any]) -> None:
     """Passes over parts of a batch, on this worker or another, leave the memory of one pass over all of it."""
     spec = trial(toy, diffusion=REMEMBERING)
-    dataset = spec.data.load(Path())
-    whole, parts = Learner(spec, dataset), Learner(spec, dataset)
+    source = spec.data.load(Path())
+    whole, parts = (Learner(spec, source.codec.shape) for _ in range(2))
     for first in range(0, 640, 64):
         index = torch.arange(first, first + 64)
-        x0 = dataset.scaled(dataset.examples[index % len(dataset)])
-        whole(x0, index, None)
+        x0 = source.codec.scale(source.read(index % len(source)))
+        whole(x0, index, {})
         whole.observe(World(0, 1))
         for share in (slice(0, 24), slice(24, 48), slice(48, 64)):
-            parts(x0[share], index[share], None)
+            parts(x0[share], index[share], {})
         parts.observe(World(0, 1))
     assert bool(whole.timesteps.warm())
     assert torch.equal(whole.timesteps.seen, parts.timesteps.seen)
@@ -416,14 +417,14 @@ def test_a_learned_schedule_generates_on_what_it_has_learned(
     assert reports[-1].metrics["train/log_snr_max"] == float(final["schedule.clean"])
     assert final["schedule.network.b1"] == 0.0
     assert final["schedule.network.w1"] != 1.0
-    dataset = spec.data.load(Path())
-    learner = Learner(spec, dataset)
+    source = spec.data.load(Path())
+    learner = Learner(spec, source.codec.shape)
     start = learner.diffusion.schedule.grid(8)
     learner.load_state_dict({k: v for k, v in final.items() if not k.startswith("ema.")})
     moved = learner.diffusion.schedule.grid(8)
     assert float(moved[0]) == pytest.approx(float(final["schedule.noisy"]), abs=1e-5)
     assert float((moved - start).abs().max()) > 0.1
-    evaluator = Evaluator(spec.evaluation, learner.diffusion, dataset, tmp_path / "cache")
+    evaluator = Evaluator(spec.evaluation, learner.diffusion, source, tmp_path / "cache")
     network = copy.deepcopy(learner.network)
     network.load_state_dict({k[4:]: v for k, v in final.items() if k.startswith("ema.")})
     again = evaluator.measure(network.eval(), "full", World(0, 1))

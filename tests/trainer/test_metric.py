@@ -5,13 +5,13 @@ import pytest
 import torch
 from scipy import linalg
 
-from trainer.evaluation import metric
 from trainer.evaluation.metric import (
     Manifold,
     Moments,
     Reference,
     frechet_distance,
     kernel_distance,
+    manifold,
     precision,
     recall,
 )
@@ -126,5 +126,5 @@ def test_precision_and_recall_by_definition(monkeypatch: pytest.MonkeyPatch) -> 
     inside = [
         any(float((x - y).norm()) <= r for y, r in zip(real, radius, strict=True)) for x in fake
     ]
-    monkeypatch.setattr(metric, "BLOCK", 100)  # a few rows at a time
+    monkeypatch.setattr(manifold, "BLOCK", 100)  # a few rows at a time
     assert precision(fake, Manifold.of(real)) == pytest.approx(np.mean(inside))

@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 from pydantic import PositiveFloat, PositiveInt
 
-from trainer.data.dataset import Dataset
+from trainer.data.base import DataSpec
+from trainer.data.source import Resident, Source
 from trainer.randomness import Stream
-from trainer.spec import Spec
 
 
-class Gaussians(Spec):
+class Gaussians(DataSpec):
     """Points in the plane from equal isotropic Gaussians whose means lie on a circle."""
 
     kind: Literal["gaussians"] = "gaussians"
@@ -30,14 +30,14 @@ class Gaussians(Spec):
         """Shape of one example, known before the data is read."""
         return (2,)
 
-    def load(self, root: Path) -> Dataset:
+    def load(self, root: Path, cache: Path | None = None) -> Source:
         """Points [examples, 2] with the mode as label."""
         index = torch.arange(self.examples)
         mode = index % self.modes
         angle = 2.0 * math.pi * mode / self.modes
         noise = Stream(0, "data/gaussians").normal(index, (2,))
         points = self.radius * torch.stack([angle.cos(), angle.sin()], 1) + self.std * noise
-        return Dataset(points, mode, levels=None)
+        return Resident.of(points, mode, levels=None, fingerprint=self.fingerprint(root))
 
     def fingerprint(self, root: Path) -> str:
         """The spec says everything about the points."""

@@ -9,16 +9,16 @@ import torch
 from PIL import Image
 from pydantic import PositiveInt
 
-from trainer.data.dataset import Dataset
+from trainer.data.base import DataSpec
+from trainer.data.source import Resident, Source
 from trainer.errors import DataError
-from trainer.spec import Spec
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
 SAMPLED_FILES = 256
 """Files whose content enters the fingerprint; of all others name and size do."""
 
 
-class ImageFolder(Spec):
+class ImageFolder(DataSpec):
     """Image files under a folder, in sorted order; sub-folder names are the classes."""
 
     kind: Literal["image_folder"] = "image_folder"
@@ -36,14 +36,21 @@ class ImageFolder(Spec):
         """Shape of one example, known before the data is read."""
         return (1 if self.grayscale else 3, self.size, self.size)
 
-    def load(self, root: Path) -> Dataset:
+    def load(self, root: Path, cache: Path | None = None) -> Source:
         """Images uint8 [N, C, size, size]; labels from sub-folders if there are any."""
         folder, files = self._files(root)
         images = np.stack([self._image(file) for file in files])
         names = [file.parent.relative_to(folder).as_posix() for file in files]
         classes = {name: i for i, name in enumerate(sorted(set(names)))}
         labels = torch.tensor([classes[name] for name in names]) if len(classes) > 1 else None
-        return Dataset(torch.from_numpy(images), labels, levels=255, flip=self.flip)
+        return Resident.of(
+            torch.from_numpy(images),
+            labels,
+            levels=255,
+            names=tuple(classes) if labels is not None else None,
+            fingerprint=self.fingerprint(root),
+            flip=self.flip,
+        )
 
     def fingerprint(self, root: Path) -> str:
         """Digest of names and sizes of all files and the content of an even sample of them."""

@@ -1,4 +1,4 @@
-"""How do labels steer generation? Classifier-free guidance, and the label dropout that makes it possible."""
+"""How does a condition steer generation? Classifier-free guidance, and the dropout that makes it possible."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -11,10 +11,10 @@ from trainer.spec import Spec
 
 
 class Guidance(Spec):
-    """x0 = (1 + scale) x0(label) - scale x0(no label) (Ho & Salimans 2022, eq. 6, on x0_hat)."""
+    """x0 = (1 + scale) x0(condition) - scale x0(no condition) (Ho & Salimans 2022, eq. 6, on x0_hat)."""
 
     scale: NonNegativeFloat = 0.0
-    """w of the paper; 0 uses the label alone. (k-diffusion's and diffusers' guidance scale is 1 + w.)"""
+    """w of the paper; 0 uses the condition alone. (k-diffusion's and diffusers' guidance scale is 1 + w.)"""
     rescale: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """How far each image's deviation is brought back to that of the unguided x0_hat (Lin et al. 2023, eq. 16)."""
     log_snr_min: float | None = None
@@ -30,7 +30,7 @@ class Guidance(Spec):
         return self
 
     def active(self, log_snr: Tensor) -> bool:
-        """Whether the level log_snr [] is guided; outside, the network without label need not run."""
+        """Whether the level log_snr [] is guided; outside, the network without condition need not run."""
         level = float(log_snr)
         above = self.log_snr_min is None or level >= self.log_snr_min
         below = self.log_snr_max is None or level <= self.log_snr_max

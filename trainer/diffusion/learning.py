@@ -22,7 +22,6 @@ def schedule_loss(
     terms: Terms,
     eps: Tensor,
     at_clean: Tensor,
-    labels: Tensor | None = None,
 ) -> Tensor:
     """A loss of each example [B] whose value is zero and whose mean has the schedule's gradient.
 
@@ -36,7 +35,7 @@ def schedule_loss(
         with torch.no_grad():
             level = torch.where(at_clean, curve.clean, curve.noisy).double()
             x_t = noised(terms.x0, eps, level)
-            x0_hat = diffusion.denoise(network, x_t, level, labels=labels)
+            x0_hat = diffusion.denoise(network, x_t, level)
             error = squared_eps_error(terms.x0, x0_hat, level)
         loss = loss + ends_loss(curve, terms.x0, eps, at_clean, error)
     return loss - loss.detach()

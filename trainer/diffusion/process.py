@@ -1,7 +1,7 @@
 """What is one diffusion training objective? The six families put together over a network.
 
-The network is any callable (x [B, C, ...], condition [B][, labels [B]]) -> [B, C', ...]; `condition` is the scalar
-that tells it the noise level, C' is `output_channels(C)`.
+The network is any callable (x [B, C, ...], condition [B]) -> [B, C', ...]; `condition` is the scalar that tells it
+the noise level, C' is `output_channels(C)`. What else it is told (a label, an image) was bound to it before.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from trainer.diffusion.timestep import AnyTimestepSampler, Uniform
 from trainer.diffusion.weighting import AnyWeighting, Simple
 from trainer.spec import Spec
 
-Network = Callable[..., Tensor]
+Network = Callable[[Tensor, Tensor], Tensor]
 
 
 class Diffusion(Spec):
@@ -92,14 +92,10 @@ class Diffusion(Spec):
         eps: Tensor,
         log_snr: Tensor,
         *,
-        labels: Tensor | None = None,
         part: nn.Module | None = None,
     ) -> Tensor:
-        """Loss of each example [B] for x0, eps [B, ...] at log_snr [B] (float64 for exact coefficients).
-
-        `labels` go to the network as they are; `part` is what `objective.build()` gave.
-        """
-        return self.objective.loss(self.terms(network, x0, eps, log_snr, labels=labels, part=part))
+        """Loss of each example [B]; arguments as of `terms`."""
+        return self.objective.loss(self.terms(network, x0, eps, log_snr, part=part))
 
     def terms(
         self,
@@ -108,13 +104,15 @@ class Diffusion(Spec):
         eps: Tensor,
         log_snr: Tensor,
         *,
-        labels: Tensor | None = None,
         part: nn.Module | None = None,
     ) -> Terms:
-        """Everything the objective may look at, from one pass of the network; arguments as of `loss`."""
+        """Everything the objective may look at, from one pass of the network.
+
+        x0, eps [B, ...] at log_snr [B] (float64 for exact coefficients); `part` is what `objective.build()` gave.
+        """
         log_snr = self.objective.levels(log_snr, self.schedule)
         x_t = noise.noised(x0, eps, log_snr)
-        output, extra = self._split(self.forward(network, x_t, log_snr, labels), x0.shape[1])
+        output, extra = self._split(self.forward(network, x_t, log_snr), x0.shape[1])
         importance = self.timesteps.importance(log_snr, self.schedule)
         weight = self.weighting.weight(log_snr, self.schedule) * importance
         return Terms(
@@ -131,37 +129,26 @@ class Diffusion(Spec):
             log_variance=part(log_snr) if part is not None else None,
         )
 
-    def forward(
-        self, network: Network, x_t: Tensor, log_snr: Tensor, labels: Tensor | None = None
-    ) -> Tensor:
-        """F(inp x_t, condition[, labels]) for x_t [B, ...] and log_snr [B], with all its channels."""
+    def forward(self, network: Network, x_t: Tensor, log_snr: Tensor) -> Tensor:
+        """F(inp x_t, condition) for x_t [B, ...] and log_snr [B], with all its channels."""
         inp = self.prediction.coefficients(log_snr).inp
-        seen, condition = noise.expand(inp, x_t) * x_t, self.condition(log_snr).to(x_t.dtype)
-        return network(seen, condition) if labels is None else network(seen, condition, labels)
+        return network(noise.expand(inp, x_t) * x_t, self.condition(log_snr).to(x_t.dtype))
 
     def denoise(
-        self,
-        network: Network,
-        x_t: Tensor,
-        log_snr: Tensor,
-        *,
-        clip: bool = False,
-        labels: Tensor | None = None,
+        self, network: Network, x_t: Tensor, log_snr: Tensor, *, clip: bool = False
     ) -> Tensor:
         """x0_hat [B, ...] for x_t [B, ...] and one log_snr [] or one per example [B]; clip to [-1, 1] if asked."""
-        return self._estimate(network, x_t, log_snr, clip, labels)[0]
+        return self._estimate(network, x_t, log_snr, clip)[0]
 
-    def denoiser(
-        self, network: Network, *, clip: bool = False, labels: Tensor | None = None
-    ) -> "NetworkDenoiser":
+    def denoiser(self, network: Network, *, clip: bool = False) -> "NetworkDenoiser":
         """The network as solvers want it: x0_hat, and the reverse step's variance if it was learned."""
-        return NetworkDenoiser(self, network, clip, labels)
+        return NetworkDenoiser(self, network, clip)
 
     def _estimate(
-        self, network: Network, x_t: Tensor, log_snr: Tensor, clip: bool, labels: Tensor | None
+        self, network: Network, x_t: Tensor, log_snr: Tensor, clip: bool
     ) -> tuple[Tensor, Tensor | None]:
         levels = log_snr.to(x_t.device).expand(len(x_t))
-        output, extra = self._split(self.forward(network, x_t, levels, labels), x_t.shape[1])
+        output, extra = self._split(self.forward(network, x_t, levels), x_t.shape[1])
         merged = self.prediction.merged(output.to(x_t.dtype), levels)
         x0 = self.prediction.x0(merged, x_t, levels)
         return (x0.clamp(-1.0, 1.0) if clip else x0), extra
@@ -180,10 +167,8 @@ class Diffusion(Spec):
 class NetworkDenoiser:
     """(x_t [B, ...], log_snr []) -> x0_hat [B, ...], and with it the log variance of the reverse step."""
 
-    def __init__(
-        self, diffusion: Diffusion, network: Network, clip: bool, labels: Tensor | None
-    ) -> None:
-        self.diffusion, self.network, self.clip, self.labels = diffusion, network, clip, labels
+    def __init__(self, diffusion: Diffusion, network: Network, clip: bool) -> None:
+        self.diffusion, self.network, self.clip = diffusion, network, clip
 
     def __call__(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """x0_hat."""
@@ -207,7 +192,7 @@ class NetworkDenoiser:
         return x0, between(small, large, 0.5 * (extra + 1.0))
 
     def _estimate(self, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.diffusion._estimate(self.network, x, log_snr, self.clip, self.labels)
+        return self.diffusion._estimate(self.network, x, log_snr, self.clip)
 
 
 def training_levels(diffusion: Diffusion, u: Tensor) -> Tensor:

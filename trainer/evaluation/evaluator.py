@@ -1,8 +1,8 @@
 """How good are the samples now? Generates on all workers, streams features, returns metrics."""
 
-import functools
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,25 +10,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainer.data import Dataset
-from trainer.diffusion.process import Diffusion, Network
-from trainer.diffusion.solver import Denoiser
+from trainer.data import Source
+from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
-from trainer.evaluation.metric import (
-    Manifold,
-    Moments,
-    Reference,
-    frechet_distance,
-    kernel_distance,
-    precision,
-    recall,
-)
+from trainer.evaluation.features import Extractor
+from trainer.evaluation.generation import generate
+from trainer.evaluation.metric import Metric
+from trainer.evaluation.metric.base import Prepared
 from trainer.evaluation.protocol import Evaluation, Generation
-from trainer.randomness import Stream
+from trainer.evaluation.reference import Gathered, reference
+from trainer.inputs import NetworkInput
 
-PER_IMAGE = frozenset({"kid", "precision", "recall"})
-"""Metrics that need the features of every image, not only their moments."""
-SHOWN = {"full": 64, "rung": 16}
+Part = Literal["full", "rung"]
+"""Which of an evaluation's two protocols."""
+PREFIX: dict[Part, str] = {"full": "eval", "rung": "rung"}
+"""How the names of their metrics begin."""
+SHOWN: dict[Part, int] = {"full": 64, "rung": 16}
 """Samples kept for the picture of each protocol."""
 
 
@@ -40,140 +37,117 @@ class Measurement:
     samples: Tensor
     seconds: float
     finite: bool
+    protocol: dict[str, str]
+    """Protocol id of each metric."""
+
+
+@dataclass(frozen=True)
+class _Space:
+    """One feature space and what is measured in it."""
+
+    extractor: Extractor
+    identity: str
+    """Of data, extractor and weights."""
+    metrics: list[Metric]
+    real: dict[str, Prepared]
 
 
 class Evaluator:
-    """The extractor and the reference of one trial, ready to measure."""
+    """The extractors and the reference of one trial, ready to measure."""
 
     def __init__(
         self,
         spec: Evaluation,
         diffusion: Diffusion,
-        dataset: Dataset,
+        source: Source,
         cache: Path,
-        classes: int | None = None,
+        inputs: Sequence[NetworkInput] = (),
     ) -> None:
         self.spec = spec
-        self.classes = classes
         self.diffusion = diffusion
-        self.dataset = dataset
-        self.extract, weights = spec.features.build(dataset, cache)
-        real = dataset.scaled(dataset.examples)
-        batches = torch.split(real, spec.batch_size)
-        self.reference = Reference.of(
-            torch.cat([self.extract(batch).double() for batch in batches])
-        )
-        self.reference_id = f"{dataset.fingerprint()}/{spec.features.digest()}/{weights}"
+        self.source = source
+        self.inputs = inputs
+        self._spaces = self._prepare(cache)
+
+    def _prepare(self, cache: Path) -> list[_Space]:
+        """One space for every extractor that some metric asks for."""
+        asked: dict[str, list[Metric]] = {}
+        for metric in self.spec.metrics:
+            asked.setdefault((metric.features or self.spec.features).digest(), []).append(metric)
+        spaces = []
+        for digest, metrics in asked.items():
+            extractor = (metrics[0].features or self.spec.features).build(self.source, cache)
+            identity = f"{self.source.fingerprint}-{digest}-{extractor.weights}"
+            real = reference(self.source, identity, extractor, metrics, cache)
+            spaces.append(_Space(extractor, identity, metrics, real))
+        return spaces
 
     def protocols(self) -> dict[str, str]:
-        """Protocol ids under the names their metrics carry: eval, and rung if there is one."""
-        ids = {
-            "eval": self.spec.protocol_id("full", self.reference_id),
-            "rung": self.spec.protocol_id("rung", self.reference_id),
-        }
-        return {name: value for name, value in ids.items() if value is not None}
+        """Protocol id of every metric: `eval/...`, and `rung/...` if there is a cheap curve."""
+        parts: list[Part] = ["full"] if self.spec.rung is None else ["full", "rung"]
+        return {name: found for part in parts for name, found in self._protocol(part).items()}
 
-    def measure(self, network: Network, name: Literal["full", "rung"], world: World) -> Measurement:
+    def _protocol(self, part: Part) -> dict[str, str]:
+        spaces = {metric.name: space for space in self._spaces for metric in space.metrics}
+        return {
+            f"{PREFIX[part]}/{metric.name}": self.spec.protocol_id(
+                metric, part, spaces[metric.name].identity
+            )
+            for metric in self.spec.metrics
+        }
+
+    def measure(self, network: Callable[..., Tensor], part: Part, world: World) -> Measurement:
         """Generate with `network` under one protocol and compare with the reference.
 
         Metrics are named `eval/...` for the full protocol and `rung/...` for the cheap one.
         """
-        generation = self.spec.full if name == "full" else self.spec.rung
+        generation = self.spec.full if part == "full" else self.spec.rung
         assert generation is not None
         start = time.perf_counter()
-        moments = Moments.empty(self.reference.mean.numel(), self.reference.mean.device)
-        kept: list[Tensor] = []
+        gathered = [Gathered(space.extractor, space.metrics) for space in self._spaces]
         shown: list[Tensor] = []
         for x in self._generate(network, generation, world):
-            features = self.extract(x)
-            moments.add(features)
-            if not PER_IMAGE.isdisjoint(self.spec.metrics):
-                kept.append(features)
-            if sum(map(len, shown)) < SHOWN[name]:
+            for features in gathered:
+                features.add(x)
+            if sum(map(len, shown)) < SHOWN[part]:
                 shown.append(x)
-        world.sum_(moments.count, moments.total, moments.outer)
-        everyone = world.gather(torch.cat(kept)) if kept else None
-        prefix = "eval" if name == "full" else "rung"
-        finite = bool(torch.isfinite(moments.outer).all())
-        values = (
-            self._distances(moments, everyone)
-            if finite
-            else dict.fromkeys(self.spec.metrics, float("nan"))
-        )
+        values, finite = self._distances(gathered, world)
         return Measurement(
-            {f"{prefix}/{metric}": value for metric, value in values.items()},
-            torch.cat(shown)[: SHOWN[name]],
+            {f"{PREFIX[part]}/{metric.name}": values[metric.name] for metric in self.spec.metrics},
+            torch.cat(shown)[: SHOWN[part]],
             time.perf_counter() - start,
             finite,
+            self._protocol(part),
         )
 
-    def _distances(self, moments: Moments, features: Tensor | None) -> dict[str, float]:
+    def _distances(self, gathered: list[Gathered], world: World) -> tuple[dict[str, float], bool]:
+        """Every metric by name, over all workers; and whether the features were finite, as they must be."""
         values: dict[str, float] = {}
-        if "fid" in self.spec.metrics:
-            values["fid"] = frechet_distance(moments, self.reference)
-        if features is None:
-            return values
-        if "kid" in self.spec.metrics:
-            values["kid"] = kernel_distance(features, self.reference.features)
-        if "precision" in self.spec.metrics:
-            values["precision"] = precision(features, self.manifold)
-        if "recall" in self.spec.metrics:
-            values["recall"] = recall(features, self.manifold)
-        return values
-
-    @functools.cached_property
-    def manifold(self) -> Manifold:
-        """The balls around the reference, measured once."""
-        return Manifold.of(self.reference.features)
+        for space, features in zip(self._spaces, gathered, strict=True):
+            moments, rows = features.moments, features.rows()
+            world.sum_(moments.count, moments.total, moments.outer)
+            everyone = None if rows is None else world.gather(rows)
+            if not bool(torch.isfinite(moments.outer).all()):
+                return {metric.name: math.nan for metric in self.spec.metrics}, False
+            statistics = features.statistics(everyone)
+            for metric in space.metrics:
+                values[metric.name] = metric.measure(statistics, space.real[metric.name])
+        return values, True
 
     @torch.inference_mode()
-    def _generate(self, network: Network, generation: Generation, world: World) -> Iterator[Tensor]:
+    def _generate(
+        self, network: Callable[..., Tensor], generation: Generation, world: World
+    ) -> Iterator[Tensor]:
         """Quantized samples of this worker's share, in batches."""
         mine = world.share(generation.images)
         for first in range(mine.start, mine.stop, self.spec.batch_size):
-            index = range(first, min(first + self.spec.batch_size, mine.stop))
-            seed = self.spec.noise_seed
             yield generate(
-                network, self.diffusion, self.dataset, generation, index, seed, self.classes
+                network,
+                self.diffusion,
+                self.source.codec,
+                generation,
+                range(first, min(first + self.spec.batch_size, mine.stop)),
+                self.spec.noise_seed,
+                self.inputs,
+                self.source.device,
             )
-
-
-@torch.inference_mode()
-def generate(
-    network: Network,
-    diffusion: Diffusion,
-    dataset: Dataset,
-    generation: Generation,
-    index: range,
-    noise_seed: int,
-    classes: int | None = None,
-) -> Tensor:
-    """Samples number `index`, rounded to the data's values.
-
-    Sample i starts from the same noise, and has the same label, in every trial of an experiment. A network
-    with `classes` gets labels drawn as often as the data has them.
-    """
-    device = dataset.examples.device
-    numbers = torch.arange(index.start, index.stop, device=device)
-    start = Stream(noise_seed, "generate/start").normal(numbers, dataset.shape)
-    grid = (generation.grid or diffusion.schedule).grid(generation.steps).to(device)
-    labels = None if classes is None else _labels(dataset, numbers, noise_seed)
-    denoiser: Denoiser = diffusion.denoiser(network, clip=generation.clip, labels=labels)
-    if generation.guidance is not None and classes is not None:
-        hidden = torch.full_like(numbers, classes)
-        without = diffusion.denoiser(network, clip=generation.clip, labels=hidden)
-        denoiser = generation.guidance.denoiser(denoiser, without)
-    x0 = generation.solver.sample(
-        denoiser,
-        grid,
-        start,
-        lambda step: Stream(noise_seed, f"generate/step/{step}").normal(numbers, dataset.shape),
-    )
-    return dataset.quantized(x0)
-
-
-def _labels(dataset: Dataset, numbers: Tensor, noise_seed: int) -> Tensor:
-    """The label of each sample, that of a row of the data drawn for its number."""
-    assert dataset.labels is not None
-    u = Stream(noise_seed, "generate/label").uniform(numbers)
-    return dataset.labels[(u * len(dataset)).long()]

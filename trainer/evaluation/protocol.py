@@ -12,12 +12,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.schedule import AnySchedule, LogLinear
 from trainer.diffusion.solver import AnySolver, DPMpp2M
+from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.features import AnyFeatures, Classifier
-from trainer.evaluation.metric import NEIGHBOURS, MetricName
+from trainer.evaluation.metric import AnyMetric, Metric
+from trainer.evaluation.metric.frechet import FID
 from trainer.spec import Spec
-
-METRIC_VERSION = "1"
-"""Part of every protocol id. Raised whenever a metric's code changes its numbers."""
 
 
 class Generation(Spec):
@@ -57,8 +56,8 @@ class Evaluation(Spec):
     """`even`: equal intervals. `doubling`: at 1, 1/2, 1/4 ... of the budget, for a logarithmic axis."""
     every_kimg: PositiveFloat | None = None
     """Interval in thousands of training images; if given, it replaces `evaluations` and `spacing`."""
-    metrics: Annotated[tuple[MetricName, ...], Field(min_length=1)] = ("fid",)
-    """What is measured."""
+    metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)] = (FID(),)
+    """What is measured: kinds such as `fid`, or mappings such as {kind: kid, features: {kind: inception}}."""
     features: AnyFeatures = Classifier()
     """Feature space of the metrics."""
     full: Generation
@@ -71,13 +70,18 @@ class Evaluation(Spec):
     """Images generated together on one worker; no part of any result."""
 
     @model_validator(mode="after")
-    def _enough_images(self) -> "Evaluation":
+    def _measurable(self) -> "Evaluation":
+        names = [metric.name for metric in self.metrics]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"metrics: `{twice}` is listed twice: remove one")
         for name, generation in (("full", self.full), ("rung", self.rung)):
-            near = {"precision", "recall"} & set(self.metrics)
-            if generation is not None and near and generation.images <= NEIGHBOURS:
-                raise ValueError(
-                    f"{name}.images: {generation.images} is too few, {min(near)} needs more than {NEIGHBOURS}"
-                )
+            for metric in self.metrics:
+                least = metric.fewest_images
+                if generation is not None and generation.images < least:
+                    raise ValueError(
+                        f"{name}.images: {generation.images} is too few, {metric.kind} needs more than {least - 1}"
+                    )
         return self
 
     def points(self, total: int, batch_size: int) -> list[int]:
@@ -94,18 +98,18 @@ class Evaluation(Spec):
             ]
         return [mark * batch_size for mark in sorted({max(1, mark) for mark in marks})]
 
-    def protocol_id(self, name: Literal["full", "rung"], reference: str) -> str | None:
-        """12 hex digits over everything that makes numbers comparable, or None if there is no such protocol.
+    def protocol_id(self, metric: Metric, part: Literal["full", "rung"], reference: str) -> str:
+        """12 hex digits over everything that makes numbers of one metric comparable.
 
         `reference` identifies the reference statistics: data set, extractor and its weights. The trial's own
         schedule enters only as the answer to `grid: null` ("the trained schedule"), so trials on different
         schedules stay comparable under one rule.
         """
-        generation = self.full if name == "full" else self.rung
-        if generation is None:
-            return None
+        generation = self.full if part == "full" else self.rung
+        assert generation is not None
         parts = {
-            "generation": generation.model_dump(mode="json"),
+            "metric": metric.model_copy(update={"features": None}).identity(),
+            "generation": generation.identity(),
             "reference": reference,
             "noise_seed": self.noise_seed,
             "version": METRIC_VERSION,

@@ -45,10 +45,13 @@ class DiT(Spec):
             raise ValueError(f"width: {self.width} is not a multiple of 4, as positions need")
         return self
 
-    def build(self, shape: tuple[int, ...], output_channels: int | None = None) -> nn.Module:
+    def build(
+        self, shape: tuple[int, ...], output_channels: int | None = None, vector: int = 0
+    ) -> nn.Module:
         """The module for images of shape (C, H, W), initialized from torch's current generator.
 
-        Its output has `output_channels` in place of C. Raises ValueError when patches do not tile the image.
+        Its output has `output_channels` in place of C; it may be told a `vector` of that many entries.
+        Raises ValueError when patches do not tile the image.
         """
         if len(shape) != 3:
             raise ValueError(
@@ -58,17 +61,19 @@ class DiT(Spec):
             raise ValueError(
                 f"model.patch: {self.patch} does not divide images of {shape[1]} x {shape[2]}"
             )
-        return _DiT(self, shape, output_channels or shape[0])
+        return _DiT(self, shape, output_channels or shape[0], vector)
 
 
 class _DiT(nn.Module):
     """Patches to tokens, blocks, tokens to patches."""
 
-    def __init__(self, spec: DiT, shape: tuple[int, ...], out: int) -> None:
+    def __init__(self, spec: DiT, shape: tuple[int, ...], out: int, vector: int) -> None:
         super().__init__()
         self.patch, self.out = spec.patch, out
         rows, columns = shape[1] // spec.patch, shape[2] // spec.patch
-        self.embed = NoiseLevelEmbedding(SINUSOIDS, spec.width, classes=spec.classes, last=False)
+        self.embed = NoiseLevelEmbedding(
+            SINUSOIDS, spec.width, classes=spec.classes, vector=vector, last=False
+        )
         self.inward = nn.Linear(shape[0] * spec.patch**2, spec.width)
         self.register_buffer("position", positions(rows, columns, spec.width), persistent=False)
         self.blocks = nn.ModuleList(_Block(spec) for _ in range(spec.depth))
@@ -77,8 +82,14 @@ class _DiT(nn.Module):
         self.outward = nn.Linear(spec.width, out * spec.patch**2)
         self._initialize()
 
-    def forward(self, x: Tensor, condition: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedded = self.embed(condition, labels)
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        labels: Tensor | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor:
+        embedded = self.embed(condition, labels, vector)
         patches = functional.pixel_unshuffle(x, self.patch)
         h = self.inward(patches.flatten(2).transpose(1, 2)) + self.position
         for block in self.blocks:

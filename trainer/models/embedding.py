@@ -1,9 +1,10 @@
-"""How does a network read its noise level and its label? Sinusoids of a scalar, two linear layers, a table."""
+"""How does a network read its noise level and what else it is told? Sinusoids, two linear layers, a table, a matrix."""
 
 import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 SCALE = 1000.0
 """The scalar in [0, 1] is read as a timestep of a thousand, as in DDPM."""
@@ -19,14 +20,20 @@ def sinusoidal(value: Tensor, width: int, *, last: bool = True, period: float = 
     value = value if value.dtype == torch.float64 else value.float()
     ramp = torch.arange(half, device=value.device, dtype=value.dtype) / max(half - last, 1)
     phase = (SCALE * value)[:, None] * torch.exp(-math.log(period) * ramp)
-    return nn.functional.pad(torch.cat([phase.cos(), phase.sin()], 1), (0, width % 2))
+    return functional.pad(torch.cat([phase.cos(), phase.sin()], 1), (0, width % 2))
 
 
 class NoiseLevelEmbedding(nn.Module):
-    """[B] and labels [B] -> [B, out]: sinusoids, linear, SiLU, linear, plus the label's row, SiLU."""
+    """[B], labels [B] and a vector [B, V] -> [B, out]: sinusoids, linear, SiLU, linear, plus row and product, SiLU."""
 
     def __init__(
-        self, width: int, out: int, *, classes: int | None = None, last: bool = True
+        self,
+        width: int,
+        out: int,
+        *,
+        classes: int | None = None,
+        vector: int = 0,
+        last: bool = True,
     ) -> None:
         super().__init__()
         self.width = width
@@ -34,15 +41,21 @@ class NoiseLevelEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(width, out), nn.SiLU(), nn.Linear(out, out))
         self.labels = None if classes is None else nn.Embedding(classes + 1, out)
         """The row after the last class stands for "no label"."""
+        self.vector = nn.Parameter(torch.zeros(out, vector)) if vector else None
+        """Silent at first, and nothing is drawn for it: a network that is told more begins as one that is not."""
 
-    def forward(self, condition: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Embed the scalar noise level of each example and its label; without labels, "no label" for all.
+    def forward(
+        self, condition: Tensor, labels: Tensor | None = None, vector: Tensor | None = None
+    ) -> Tensor:
+        """Embed the scalar noise level of each example, its label and its vector; without labels, "no label" for all.
 
-        A network without classes does not look at labels.
+        A network without classes does not look at labels, one built without a vector not at that.
         """
         embedded = self.layers(sinusoidal(condition, self.width, last=self.last))
         if self.labels is not None:
             if labels is None:
                 labels = torch.full_like(condition, len(self.labels.weight) - 1, dtype=torch.int64)
             embedded = embedded + self.labels(labels)
-        return nn.functional.silu(embedded)
+        if self.vector is not None and vector is not None:
+            embedded = embedded + functional.linear(vector.to(embedded.dtype), self.vector)
+        return functional.silu(embedded)

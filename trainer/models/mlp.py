@@ -22,27 +22,37 @@ class MLP(Spec):
     classes: PositiveInt | None = None
     """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""
 
-    def build(self, shape: tuple[int, ...], output_channels: int | None = None) -> nn.Module:
+    def build(
+        self, shape: tuple[int, ...], output_channels: int | None = None, vector: int = 0
+    ) -> nn.Module:
         """The module for examples of `shape`, initialized from torch's current generator.
 
-        Its output has `output_channels` in place of shape[0].
+        Its output has `output_channels` in place of shape[0]; it may be told a `vector` of that many entries.
         """
-        return _MLP(self, shape, (output_channels or shape[0], *shape[1:]))
+        return _MLP(self, shape, (output_channels or shape[0], *shape[1:]), vector)
 
 
 class _MLP(nn.Module):
-    def __init__(self, spec: MLP, shape: tuple[int, ...], output: tuple[int, ...]) -> None:
+    def __init__(
+        self, spec: MLP, shape: tuple[int, ...], output: tuple[int, ...], vector: int
+    ) -> None:
         super().__init__()
         self.output = output
-        self.embed = NoiseLevelEmbedding(32, spec.width, classes=spec.classes)
+        self.embed = NoiseLevelEmbedding(32, spec.width, classes=spec.classes, vector=vector)
         self.inward = nn.Linear(math.prod(shape), spec.width)
         self.layers = nn.ModuleList(nn.Linear(spec.width, spec.width) for _ in range(spec.depth))
         self.outward = nn.Linear(spec.width, math.prod(output))
         nn.init.zeros_(self.outward.weight)
         nn.init.zeros_(self.outward.bias)
 
-    def forward(self, x: Tensor, condition: Tensor, labels: Tensor | None = None) -> Tensor:
-        h = self.inward(x.flatten(1)) + self.embed(condition, labels)
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        labels: Tensor | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor:
+        h = self.inward(x.flatten(1)) + self.embed(condition, labels, vector)
         for layer in self.layers:
             h = h + torch.nn.functional.silu(layer(torch.nn.functional.silu(h)))
         return self.outward(torch.nn.functional.silu(h)).reshape(len(x), *self.output)

@@ -72,11 +72,13 @@ class UNet(Spec):
             raise ValueError("attention_after_resample: needs resample: residual")
         return self
 
-    def build(self, shape: tuple[int, ...], output_channels: int | None = None) -> nn.Module:
+    def build(
+        self, shape: tuple[int, ...], output_channels: int | None = None, vector: int = 0
+    ) -> nn.Module:
         """The module for images of shape (C, H, W), initialized from torch's current generator.
 
-        Its output has `output_channels` in place of C. Raises ValueError when the image cannot be halved once
-        per level.
+        Its output has `output_channels` in place of C; it may be told a `vector` of that many entries.
+        Raises ValueError when the image cannot be halved once per level.
         """
         if len(shape) != 3:
             raise ValueError(
@@ -89,7 +91,7 @@ class UNet(Spec):
                 f"the images are {shape[1]} x {shape[2]}"
             )
         network = _Compact if self.layout == "compact" else _DDPM
-        return network(self, shape[0], output_channels or shape[0])
+        return network(self, shape[0], output_channels or shape[0], vector)
 
     def depths(self) -> tuple[int, ...]:
         """Residual blocks of each level."""
@@ -124,10 +126,12 @@ class UNet(Spec):
 class _Compact(nn.Module):
     """Down path, one middle block, and an up path that reads every down block's output again."""
 
-    def __init__(self, spec: UNet, inward: int, out: int) -> None:
+    def __init__(self, spec: UNet, inward: int, out: int, vector: int) -> None:
         super().__init__()
         widths, depths, style = spec.channels, spec.depths(), spec.style()
-        self.embed = NoiseLevelEmbedding(spec.embedding, spec.embedded(), classes=spec.classes)
+        self.embed = NoiseLevelEmbedding(
+            spec.embedding, spec.embedded(), classes=spec.classes, vector=vector
+        )
         self.inward = nn.Conv2d(inward, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
             nn.ModuleList(
@@ -154,8 +158,14 @@ class _Compact(nn.Module):
         self.outward = nn.Conv2d(widths[0], out, 3, padding=1)
         zero(self.outward)
 
-    def forward(self, x: Tensor, condition: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedded = self.embed(condition, labels)
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        labels: Tensor | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor:
+        embedded = self.embed(condition, labels, vector)
         h = self.inward(x)
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
@@ -176,12 +186,12 @@ class _Compact(nn.Module):
 class _DDPM(nn.Module):
     """Down path whose every output, also that of the input and of the halvings, is read by the up path."""
 
-    def __init__(self, spec: UNet, inward: int, out: int) -> None:
+    def __init__(self, spec: UNet, inward: int, out: int, vector: int) -> None:
         super().__init__()
         style, depths = spec.style(), spec.depths()
         coarsest, width = len(depths) - 1, spec.channels[0]
         self.embed = NoiseLevelEmbedding(
-            spec.embedding, spec.embedded(), classes=spec.classes, last=False
+            spec.embedding, spec.embedded(), classes=spec.classes, vector=vector, last=False
         )
         self.inward = nn.Conv2d(inward, width, 3, padding=1)
         self.down, kept = nn.ModuleList(), [width]
@@ -212,8 +222,14 @@ class _DDPM(nn.Module):
         self.outward = nn.Conv2d(width, out, 3, padding=1)
         zero(self.outward)
 
-    def forward(self, x: Tensor, condition: Tensor, labels: Tensor | None = None) -> Tensor:
-        embedded = self.embed(condition, labels)
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        labels: Tensor | None = None,
+        vector: Tensor | None = None,
+    ) -> Tensor:
+        embedded = self.embed(condition, labels, vector)
         h = self.inward(x)
         kept = [h]
         for module in self.down:

@@ -23,6 +23,7 @@ from tests.trainer.diffusion.solver_cases import (
 from trainer.diffusion.guidance import Guidance, LabelDropout
 from trainer.diffusion.process import Diffusion
 from trainer.diffusion.solver import DPMpp2M
+from trainer.inputs import bound
 
 
 def test_k_diffusion_guidance() -> None:
@@ -63,9 +64,9 @@ def test_dropped_labels_change_the_training_loss() -> None:
         return x * labels[:, None]
 
     labels = torch.tensor([1, 2, 3, 4])
-    kept = diffusion.loss(network, x, x, levels, labels=labels)
+    kept = diffusion.loss(bound(network, {"labels": labels}), x, x, levels)
     hidden = LabelDropout(rate=0.5).apply(labels, torch.tensor([0.1, 0.9, 0.4, 0.6]), 0)
-    dropped = diffusion.loss(network, x, x, levels, labels=hidden)
+    dropped = diffusion.loss(bound(network, {"labels": hidden}), x, x, levels)
     assert (kept != dropped).tolist() == [True, False, True, False]
 
 

@@ -1,0 +1,165 @@
+"""How are the examples of a data set served? By row; nobody outside knows where they lie."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from trainer.data.codec import Codec
+from trainer.errors import DataError
+
+
+class Source(ABC):
+    """All examples of a data set."""
+
+    codec: Codec
+    fingerprint: str
+    """Identity of the content: what the data's spec gives for it."""
+    flip: bool
+    """Whether training mirrors images left to right at random."""
+
+    @property
+    @abstractmethod
+    def resident(self) -> bool:
+        """Whether all examples lie in the memory of `device`."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where `read` puts the examples."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many examples there are."""
+
+    @abstractmethod
+    def read(self, rows: Tensor) -> Tensor:
+        """Stored values [B, ...] (uint8, or float32) of rows int64 [B]."""
+
+    @abstractmethod
+    def labels(self, rows: Tensor) -> Tensor | None:
+        """Labels int64 [B] of rows [B]; None where the data has none."""
+
+    @abstractmethod
+    def to(self, device: torch.device) -> "Source":
+        """The same examples, served on `device`."""
+
+    def passage(self, count: int) -> Iterator[Tensor]:
+        """x0 of every example once, in order, `count` [B, ...] at a time."""
+        for rows in torch.split(torch.arange(len(self), device=self.device), count):
+            yield self.codec.scale(self.read(rows))
+
+
+@dataclass(frozen=True)
+class Resident(Source):
+    """A whole data set as one tensor: uint8 images [N, C, H, W] or float32 points [N, D]."""
+
+    codec: Codec
+    examples: Tensor
+    """Stored values [N, ...]."""
+    label: Tensor | None
+    """int64 [N], or None."""
+    fingerprint: str
+    flip: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        examples: Tensor,
+        label: Tensor | None = None,
+        *,
+        levels: int | None,
+        names: tuple[str, ...] | None = None,
+        fingerprint: str | None = None,
+        flip: bool = False,
+    ) -> "Resident":
+        """From tensors alone; labels without `names` are called by their numbers.
+
+        Without a fingerprint it is that of the values.
+        """
+        counts = None
+        if label is not None:
+            names = names or tuple(str(number) for number in range(int(label.max()) + 1))
+            counts = tuple(torch.bincount(label, minlength=len(names)).tolist())
+        codec = Codec(tuple(examples.shape[1:]), levels, names, counts)
+        return cls(codec, examples, label, fingerprint or digest(examples, label), flip)
+
+    @property
+    def resident(self) -> bool:
+        """Always."""
+        return True
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensor lies."""
+        return self.examples.device
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Indexing."""
+        return self.examples[rows]
+
+    def labels(self, rows: Tensor) -> Tensor | None:
+        """Indexing."""
+        return None if self.label is None else self.label[rows]
+
+    def to(self, device: torch.device) -> "Resident":
+        """Moved."""
+        label = None if self.label is None else self.label.to(device)
+        return replace(self, examples=self.examples.to(device), label=label)
+
+
+@dataclass(frozen=True)
+class Absent(Source):
+    """A data set of which only the codec and the name are known: a trained model's, on another machine."""
+
+    codec: Codec
+    fingerprint: str
+    on: torch.device
+    flip: bool = False
+
+    @property
+    def resident(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def device(self) -> torch.device:
+        """Where samples in its terms are made."""
+        return self.on
+
+    def __len__(self) -> int:
+        raise self._missing()
+
+    def read(self, rows: Tensor) -> Tensor:
+        """Never: raises DataError."""
+        raise self._missing()
+
+    def labels(self, rows: Tensor) -> Tensor | None:
+        """Never: raises DataError."""
+        raise self._missing()
+
+    def to(self, device: torch.device) -> "Absent":
+        """The same, elsewhere."""
+        return replace(self, on=device)
+
+    def _missing(self) -> DataError:
+        return DataError(
+            f"the data set {self.fingerprint} is not here, and the cache does not hold what was measured of it: "
+            "copy the cache (DIFFSWEEP_HOME/cache) of the machine that trained, or load the data set"
+        )
+
+
+def digest(*tensors: Tensor | None) -> str:
+    """16 hex digits over shapes and values."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        if tensor is not None:
+            found.update(f"{tuple(tensor.shape)}/{tensor.dtype}".encode())
+            found.update(tensor.cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

@@ -1,0 +1,56 @@
+"""Which distances between generated and real images are there? Specs with a number; float64 throughout."""
+
+from typing import Annotated, Any, get_args
+
+from pydantic import BeforeValidator, Field
+
+from trainer.errors import suggestion
+from trainer.evaluation.metric.base import Metric, Moments, Statistics
+from trainer.evaluation.metric.frechet import MomentMetrics, Reference, frechet_distance
+from trainer.evaluation.metric.kernel import KernelMetrics, kernel_distance
+from trainer.evaluation.metric.manifold import Manifold, ManifoldMetrics, precision, recall
+
+_Member = Annotated[
+    MomentMetrics | KernelMetrics | ManifoldMetrics,
+    Field(discriminator="kind"),
+]
+"""The members of the family."""
+KINDS: dict[str, type[Metric]] = {
+    str(member.model_fields["kind"].default): member for member in get_args(get_args(_Member)[0])
+}
+"""The same by kind."""
+
+
+def _written_out(value: Any) -> Any:
+    """`fid` is short for `{kind: fid}`."""
+    if not isinstance(value, str):
+        return value
+    if value not in KINDS:
+        raise ValueError(f"unknown metric `{value}`{suggestion(value, KINDS)}")
+    return {"kind": value}
+
+
+AnyMetric = Annotated[_Member, BeforeValidator(_written_out, json_schema_input_type=_Member | str)]
+"""A metric, or the kind alone."""
+
+
+def describe(name: str) -> type[Metric] | None:
+    """The member behind a number's name, `eval/fid`, `rung/kid-inception` or `fid`; None: it is no metric."""
+    protocol, _, short = name.rpartition("/")
+    return KINDS.get(short.partition("-")[0]) if protocol in ("", "eval", "rung") else None
+
+
+__all__ = [
+    "KINDS",
+    "AnyMetric",
+    "Manifold",
+    "Metric",
+    "Moments",
+    "Reference",
+    "Statistics",
+    "describe",
+    "frechet_distance",
+    "kernel_distance",
+    "precision",
+    "recall",
+]

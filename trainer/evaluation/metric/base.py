@@ -1,0 +1,103 @@
+"""What is a metric? A number that compares generated images with real ones in a feature space."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from trainer.evaluation.features import AnyFeatures
+from trainer.spec import Spec
+
+Need = Literal["moments", "features", "probabilities"]
+"""What a metric looks at: sums over all images, or a row of every image."""
+
+
+@dataclass
+class Moments:
+    """Count, sum and sum of outer products of features, float64; addable across batches and workers."""
+
+    count: Tensor
+    total: Tensor
+    outer: Tensor
+
+    @classmethod
+    def empty(cls, width: int, device: torch.device | str = "cpu") -> "Moments":
+        """No features yet, `width` dimensions."""
+        zero = torch.zeros(width, dtype=torch.float64, device=device)
+        return cls(zero.new_zeros(()), zero, zero.new_zeros(width, width))
+
+    def add(self, features: Tensor) -> None:
+        """Add features [B, D]."""
+        features = features.double()
+        self.count += len(features)
+        self.total += features.sum(0)
+        self.outer += features.T @ features
+
+    def mean(self) -> Tensor:
+        """[D]."""
+        return self.total / self.count
+
+    def covariance(self) -> Tensor:
+        """Unbiased [D, D]; needs at least two features."""
+        mean = self.mean()
+        return (self.outer - self.count * torch.outer(mean, mean)) / (self.count - 1.0)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What was seen of a set of images in one feature space: as much as some metric needs."""
+
+    moments: Moments
+    features: Tensor | None = None
+    """[N, D] of every image, in order, if a metric asked for them."""
+    classify: Callable[[Tensor], Tensor] | None = None
+    """Features [B, D] -> class probabilities [B, K], in a space that has classes."""
+
+    def every(self) -> Tensor:
+        """Features float64 [N, D]."""
+        assert self.features is not None, "a metric that needs features says so"
+        return self.features.double()
+
+    def probabilities(self) -> Tensor:
+        """Class probabilities float64 [N, K]."""
+        assert self.classify is not None, "a metric that needs probabilities says so"
+        assert self.features is not None
+        return self.classify(self.features).double()
+
+
+Prepared = dict[str, Tensor]
+"""What a metric keeps of the real images: made once per data set and feature space, cached on disk."""
+
+
+class Metric(Spec):
+    """A member of the family: what it is called, what it looks at, and the number."""
+
+    title: ClassVar[str]
+    """For people: `FID`."""
+    unit: ClassVar[str] = ""
+    """Of the number; empty: it has none."""
+    lower_is_better: ClassVar[bool]
+    needs: ClassVar[Need]
+    """What `measure` and `prepare` look at; moments are always there."""
+    fewest_images: ClassVar[int] = 2
+    """Fewer images than this have no such number."""
+
+    kind: str
+    features: AnyFeatures | None = None
+    """Feature space of this metric alone; null: that of `evaluation.features`."""
+
+    @property
+    def name(self) -> str:
+        """`fid`, or `fid-inception` in a feature space of its own: `eval/<name>` and `rung/<name>`."""
+        return self.kind if self.features is None else f"{self.kind}-{self.features.kind}"
+
+    @abstractmethod
+    def prepare(self, real: Statistics) -> Prepared:
+        """What `measure` wants to know of the real images."""
+
+    @abstractmethod
+    def measure(self, generated: Statistics, real: Prepared) -> float:
+        """The number; finite features in, finite number out."""

@@ -1,0 +1,82 @@
+"""What is a network told beside x_t and its noise level? Inputs that training and generation bind to it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.data import Batches, Codec, Source
+from trainer.diffusion.process import Network
+from trainer.spec import Spec
+
+Conditions = Mapping[str, Tensor]
+"""`labels` int64 [B], `vector` [B, V] added to the embedded noise level, `planes` [B, P, H, W] stacked on x_t."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The examples of a training step, as an input may look at them."""
+
+    batches: Batches
+    first: int
+    """Global index of the first example."""
+    x0: Tensor
+    """[B, ...], as it is noised."""
+    seed: int
+    """The trial's."""
+
+    @property
+    def index(self) -> Tensor:
+        """Global indices [B]."""
+        return torch.arange(self.first, self.first + len(self.x0), device=self.x0.device)
+
+
+class NetworkInput(Spec):
+    """A member of the family: what it adds to the network, and what it says in training and in generation."""
+
+    def vector(self) -> int:
+        """Entries that it adds to the vector."""
+        return 0
+
+    def planes(self, shape: tuple[int, ...]) -> int:
+        """Channels that it adds to x_t, for data of `shape`."""
+        return 0
+
+    def check(self, source: Source) -> None:
+        """Raise UserError if the data cannot give it."""
+
+    def trained(self, batch: Batch) -> Conditions:
+        """What the network is told of the examples of a training step."""
+        raise NotImplementedError
+
+    def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
+        """What it is told of the samples of these numbers [B]: equal for all trials of an experiment."""
+        raise NotImplementedError
+
+    def hidden(self, conditions: Conditions) -> Conditions:
+        """The same without the condition, which guidance compares with."""
+        return conditions
+
+
+def together(parts: Sequence[Conditions]) -> dict[str, Tensor]:
+    """What several inputs say; vectors and planes are put one after another."""
+    merged: dict[str, Tensor] = {}
+    for part in parts:
+        for name, value in part.items():
+            merged[name] = torch.cat([merged[name], value], 1) if name in merged else value
+    return merged
+
+
+def bound(network: Callable[..., Tensor], conditions: Conditions) -> Network:
+    """The network with what it is told: (x, condition) is all that the core knows of it."""
+    if not conditions:
+        return network
+    planes = conditions.get("planes")
+    rest = {name: value for name, value in conditions.items() if name != "planes"}
+
+    def informed(x: Tensor, condition: Tensor) -> Tensor:
+        seen = x if planes is None else torch.cat([x, planes.to(x.dtype)], 1)
+        return network(seen, condition, **rest)
+
+    return informed

@@ -1,0 +1,50 @@
+"""The label of an example: the input of every network with `model.classes`."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor
+
+from trainer.data import Codec, Source
+from trainer.diffusion.guidance import LabelDropout
+from trainer.errors import UserError
+from trainer.inputs.base import Batch, Conditions, NetworkInput
+from trainer.randomness import Stream
+
+
+class Labels(NetworkInput):
+    """Labels 0..classes-1; `classes` stands for "no label" (`model.classes` and `train.label_dropout` make it)."""
+
+    classes: PositiveInt
+    """Labels that the network knows."""
+    rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of labels hidden in training, so that one network learns both (Ho & Salimans 2022)."""
+
+    def check(self, source: Source) -> None:
+        """The data must have labels, and no more of them than the network knows."""
+        classes = source.codec.classes
+        if classes is None:
+            raise UserError(
+                "model.classes: the data has no labels: put images into one sub-folder per class, or leave "
+                "classes out"
+            )
+        if classes > self.classes:
+            raise UserError(
+                f"model.classes: {self.classes} is too few, the data has {classes} classes"
+            )
+
+    def trained(self, batch: Batch) -> Conditions:
+        """The examples' labels, hidden at random."""
+        labels = batch.batches.labels(batch.first, len(batch.x0))
+        assert labels is not None, "checked"
+        u = Stream(batch.seed, "train/label_dropout").uniform(batch.index)
+        return {"labels": LabelDropout(rate=self.rate).apply(labels, u, self.classes)}
+
+    def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
+        """Drawn as often as the data has them."""
+        return {"labels": codec.label(Stream(noise_seed, "generate/label").uniform(numbers))}
+
+    def hidden(self, conditions: Conditions) -> Conditions:
+        """No label."""
+        return {"labels": torch.full_like(conditions["labels"], self.classes)}

@@ -1,0 +1,42 @@
+"""Whether an image is seen mirrored: flips that do not leak into samples."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from trainer.data import Codec, Source
+from trainer.errors import UserError
+from trainer.inputs.base import Batch, Conditions, NetworkInput
+
+
+class Mirrored(NetworkInput):
+    """Tells the network which training images were flipped; samples are told "not" (Karras et al. 2022, appendix F)."""
+
+    kind: Literal["mirrored"] = "mirrored"
+
+    def vector(self) -> int:
+        """One entry, 0 or 1."""
+        return 1
+
+    def check(self, source: Source) -> None:
+        """The data must be flipped in training."""
+        if not source.flip:
+            raise UserError(
+                "inputs: mirrored tells which images were flipped, and this data is never flipped: "
+                "set data.flip: true where the data has that, or leave the input out"
+            )
+
+    def trained(self, batch: Batch) -> Conditions:
+        """1 where the example is mirrored."""
+        mirrored = batch.batches.mirrored(batch.first, len(batch.x0))
+        assert mirrored is not None, "checked"
+        return {"vector": mirrored.float()[:, None]}
+
+    def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
+        """As photographed."""
+        return {"vector": torch.zeros(len(numbers), 1, device=numbers.device)}
+
+
+VectorInputs = Mirrored
+"""The members of this file: a new input is one class above and one name here."""

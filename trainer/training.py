@@ -1,0 +1,222 @@
+"""How is one optimizer step made? Learner, average, optimizer and progress of a trial, as one object."""
+
+import contextlib
+import copy
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from trainer.data import Batches, Source
+from trainer.diffusion.process import Diffusion
+from trainer.distributed import World
+from trainer.ema import Average
+from trainer.errors import UserError
+from trainer.inputs import Batch, together
+from trainer.learner import Learner
+from trainer.randomness import derive
+from trainer.trial import TrialSpec
+
+
+@dataclass
+class Progress:
+    """What a checkpoint holds besides tensors."""
+
+    images: int = 0
+    started_s: float = field(default_factory=time.time)
+    """Unix time of the first training step."""
+    seconds: float = 0.0
+    """Wall seconds of training; neither evaluation nor checkpoints."""
+    eval_seconds: float = 0.0
+    window: list[float] = field(default_factory=list)
+    """Batch losses since the last point of the loss curve."""
+    series: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    """Points of the loss curve since the last report."""
+
+
+class Training:
+    """One worker's part in the training of a trial: `step()` moves the weights by one batch.
+
+    Everything random is a function of the trial's seed and the images seen, so `restore(state())` continues
+    as if nothing had happened. Raises UserError when batch, workers and microbatch do not divide, or the data
+    is unfit for the network.
+    """
+
+    def __init__(self, trial: TrialSpec, source: Source, world: World) -> None:
+        self.trial, self.source, self.world = trial, source, world
+        self.inputs = trial.network_inputs()
+        for one in self.inputs:
+            one.check(source)
+        self._share, self._slices = _slices(trial, world)
+        self.learner = Learner(trial, source.codec.shape).to(source.device)
+        network = self.learner.network
+        self.average = Average(trial.ema, network, copy.deepcopy(network))
+        self.optimizer = trial.optimizer.build(self.learner, undecayed=self.learner.schedule)
+        self.progress = Progress()
+        self._clipped = self.learner.clipped()
+        self._has_dropout = _has_dropout(self.learner)
+        self._batches = Batches(source, trial.seed)
+        self._every = _log_every(trial)
+        self._pending: list[Tensor] = []
+        """Losses of batches that the host has not asked for yet."""
+        self._mark = time.perf_counter()
+        self._timed = (0, 0.0)
+        """Images and seconds of the progress when the current interval began."""
+        if trial.train.compile:
+            network.compile()
+        self._parallel = DistributedDataParallel(self.learner) if world.size > 1 else None
+
+    @property
+    def images(self) -> int:
+        """Training images seen."""
+        return self.progress.images
+
+    @property
+    def diffusion(self) -> Diffusion:
+        """The trial's, as its members have learned so far."""
+        return self.learner.diffusion
+
+    # The step
+
+    def step(self) -> None:
+        """One batch: forward and backward in slices, clip, move, average. The host does not wait for the device."""
+        first = self.images + self.world.rank * self._share
+        if self._has_dropout:
+            torch.manual_seed(derive(self.trial.seed, f"train/dropout/{first}"))
+        self._set_rate()
+        loss = torch.zeros((), device=self.source.device)
+        for i, (start, count) in enumerate(self._slices):
+            loss += self._accumulate(first + start, count, last=i == len(self._slices) - 1)
+        if self.trial.optimizer.grad_clip is not None:
+            for parameters in self._clipped:
+                nn.utils.clip_grad_norm_(parameters, self.trial.optimizer.grad_clip, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.learner.observe(self.world)
+        self.average.update()
+        self._pending.append(loss)
+        self.progress.images += self.trial.train.batch_size
+
+    def _accumulate(self, first: int, count: int, *, last: bool) -> Tensor:
+        """Add the gradients of some of the batch's examples; returns their share of its mean loss []."""
+        x0 = self._batches.get(first, count)
+        batch = Batch(self._batches, first, x0, self.trial.seed)
+        conditions = together([one.trained(batch) for one in self.inputs])
+        precision = self.trial.train.precision
+        autocast = torch.autocast(x0.device.type, torch.bfloat16, enabled=precision == "bf16")
+        alone = self._parallel is not None and not last  # workers meet once per batch
+        with self._parallel.no_sync() if self._parallel and alone else contextlib.nullcontext():
+            with autocast:
+                losses = (self._parallel or self.learner)(x0, batch.index, conditions)
+                loss = losses.sum() / self._share
+            loss.backward()
+        return loss.detach()
+
+    def _set_rate(self) -> None:
+        optimizer, batch = self.trial.optimizer, self.trial.train.batch_size
+        rate = optimizer.lr * optimizer.lr_schedule.factor(
+            self.images + batch, self.trial.total_images()
+        )
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    # The loss curve
+
+    @property
+    def at_loss_point(self) -> bool:
+        """Whether a point of the loss curve is due."""
+        return self.images % self._every == 0
+
+    def read_losses(self) -> str | None:
+        """Ask the device for the losses so far, add the point that is due; returns why the trial diverged, if so."""
+        progress = self.progress
+        progress.window += self._losses()
+        if not (self.at_loss_point or self.images == self.trial.total_images()):
+            return None
+        mean = sum(progress.window) / len(progress.window)
+        progress.window.clear()
+        progress.series.append((self.images, {"train/loss": mean} | self.learner.metrics()))
+        if math.isfinite(mean):
+            return None
+        return f"diverged: the training loss is {mean} at {self.images / 1000:g} kimg"
+
+    def _losses(self) -> list[float]:
+        """Batch losses averaged over workers; the only point at which the host waits for the device."""
+        if not self._pending:
+            return []
+        stacked = torch.stack(self._pending)
+        self._pending.clear()
+        self.world.sum_(stacked)
+        return [float(value) / self.world.size for value in stacked.tolist()]
+
+    # The clock: only training counts
+
+    def pause(self) -> float:
+        """Stop the clock; returns it, on `time.perf_counter`."""
+        now = time.perf_counter()
+        self.progress.seconds += now - self._mark
+        self._mark = now
+        return now
+
+    def go_on(self) -> None:
+        """Start it again."""
+        self._mark = time.perf_counter()
+
+    def img_per_s(self) -> float:
+        """Training images per second since the last call, or since the start."""
+        images, seconds = self._timed
+        self._timed = (self.images, self.progress.seconds)
+        return (self.images - images) / (self.progress.seconds - seconds)
+
+    # What survives
+
+    def state(self) -> dict[str, Any]:
+        """Everything that continues the training, and the codec that generates without the data."""
+        return {
+            "progress": vars(self.progress),
+            "learner": self.learner.state_dict(),
+            "average": self.average.network.state_dict(),
+            "updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "codec": self.source.codec.to_state(),
+            "fingerprint": self.source.fingerprint,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from `state()`."""
+        self.learner.load_state_dict(state["learner"])
+        self.average.network.load_state_dict(state["average"])
+        self.average.updates = state["updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+        self._timed = (self.images, self.progress.seconds)
+
+
+def _slices(trial: TrialSpec, world: World) -> tuple[int, list[tuple[int, int]]]:
+    """This worker's share of a batch, cut into (start, count) forward passes."""
+    batch = trial.train.batch_size
+    if batch % world.size:
+        raise UserError(
+            f"train.batch_size: {batch} cannot be shared by {world.size} workers: use a multiple of {world.size}"
+        )
+    share = batch // world.size
+    micro = min(trial.train.microbatch or share, share)
+    return share, [(start, min(micro, share - start)) for start in range(0, share, micro)]
+
+
+def _log_every(trial: TrialSpec) -> int:
+    """Images between points of the loss curve, a multiple of the batch."""
+    batch, total = trial.train.batch_size, trial.total_images()
+    wanted = 1000 * trial.train.log_every_kimg if trial.train.log_every_kimg else total / 100
+    return max(1, round(wanted / batch)) * batch
+
+
+def _has_dropout(network: nn.Module) -> bool:
+    return any(isinstance(m, nn.Dropout) and m.p > 0.0 for m in network.modules())
