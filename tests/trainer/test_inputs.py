@@ -1,0 +1,145 @@
+"""Proves that what a network is told beside its noise level is bound outside the core, in training and in samples."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainer.data import Batches, Codec, Resident
+from trainer.distributed import World
+from trainer.errors import UserError
+from trainer.inputs import Batch, Labels, bound, together
+from trainer.inputs.mirrored import Mirrored
+from trainer.learner import build_network
+from trainer.training import Training
+from trainer.trial import TrialSpec
+
+IMAGES = Resident.of(
+    torch.arange(60 * 16).reshape(60, 1, 4, 4).to(torch.uint8),
+    torch.arange(60) % 3,
+    levels=255,
+    flip=True,
+)
+
+
+def batch(count: int = 40, first: int = 0) -> Batch:
+    batches = Batches(IMAGES, seed=0)
+    return Batch(batches, first, batches.get(first, count), seed=0)
+
+
+def trial(model: dict[str, Any], **values: Any) -> TrialSpec:
+    return TrialSpec.model_validate(
+        {
+            "data": {"kind": "digits"},
+            "model": model,
+            "train": {"kimg": 0.04, "batch_size": 20},
+            "evaluation": {
+                "features": {"kind": "pixels"},
+                "full": {"images": 4, "steps": 2},
+            },
+            **values,
+        }
+    )
+
+
+def test_the_core_calls_a_bound_network_with_two_arguments() -> None:
+    """Labels and vectors go along by name, planes are stacked on x."""
+    calls: list[Any] = []
+
+    def network(*arguments: Tensor, **rest: Tensor) -> Tensor:
+        calls.append((arguments, rest))
+        return arguments[0]
+
+    x, condition, labels = torch.ones(2, 3, 4, 4), torch.zeros(2), torch.tensor([1, 2])
+    parts = [
+        {"labels": labels, "vector": torch.ones(2, 1), "planes": torch.zeros(2, 1, 4, 4)},
+        {"vector": torch.zeros(2, 2), "planes": torch.zeros(2, 2, 4, 4)},
+    ]
+    bound(network, together(parts))(x, condition)
+    (seen, told), rest = calls[0]
+    assert seen.shape == (2, 6, 4, 4)
+    assert torch.equal(seen[:, :3], x)
+    assert told is condition
+    assert rest["labels"] is labels
+    assert rest["vector"].tolist() == [[1.0, 0.0, 0.0]] * 2
+    assert bound(network, {}) is network
+
+
+def test_labels_are_those_of_the_examples_hidden_at_the_stated_rate() -> None:
+    seen = batch(count=3000)
+    rows = seen.batches.rows(0, 3000)
+    plain = Labels(classes=3).trained(seen)["labels"]
+    assert torch.equal(plain, IMAGES.labels(rows))
+    dropped = Labels(classes=3, rate=0.2).trained(seen)["labels"]
+    hidden = dropped == 3
+    assert torch.equal(dropped[~hidden], plain[~hidden])
+    # standard error of a share at 3000 draws is 0.0073
+    assert float(hidden.float().mean()) == pytest.approx(0.2, abs=0.03)
+    assert Labels(classes=3).hidden({"labels": plain})["labels"].unique().tolist() == [3]
+
+
+def test_samples_have_labels_as_often_as_the_data_and_the_same_for_every_trial() -> None:
+    codec = Codec((1,), None, ("a", "b", "c"), (100, 0, 300))
+    drawn = Labels(classes=5).generated(codec, torch.arange(4000), 7)["labels"]
+    assert torch.equal(drawn, Labels(classes=3).generated(codec, torch.arange(4000), 7)["labels"])
+    counts = torch.bincount(drawn, minlength=3) / 4000
+    # standard error of a share at 4000 draws is 0.0068
+    assert counts.tolist() == pytest.approx([0.25, 0.0, 0.75], abs=0.028)
+
+
+def test_a_network_is_told_which_images_are_mirrored() -> None:
+    seen = batch()
+    vector = Mirrored().trained(seen)["vector"]
+    rows = seen.batches.rows(0, 40)
+    plain = IMAGES.codec.scale(IMAGES.read(rows))
+    for x, flipped, original in zip(seen.x0, vector[:, 0], plain, strict=True):
+        assert torch.equal(x, original.flip(-1) if flipped else original)
+    assert 5 < int(vector.sum()) < 35
+    told = Mirrored().generated(IMAGES.codec, torch.arange(3), 0)
+    assert told["vector"].tolist() == [[0.0]] * 3
+    assert Mirrored().hidden(told) is told
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "unet", "channels": [8], "groups": 4},
+        {"kind": "unet", "channels": [8], "groups": 4, "layout": "ddpm", "attention": []},
+        {"kind": "dit", "patch": 2, "width": 16, "depth": 1, "heads": 2},
+        {"kind": "mlp", "width": 16},
+    ],
+    ids=["compact", "ddpm", "dit", "mlp"],
+)
+def test_an_input_is_silent_at_first_and_is_learned(model: dict[str, Any]) -> None:
+    """Cells with and without it share their initial weights, and then it moves."""
+    plain, more = trial(model), trial(model, inputs=[{"kind": "mirrored"}])
+    without, told = (build_network(spec, (1, 8, 8)).state_dict() for spec in (plain, more))
+    added = sorted(set(told) - set(without))
+    assert len(added) == 1
+    assert not told[added[0]].any()
+    assert all(torch.equal(told[name], value) for name, value in without.items())
+    digits = more.data.load(Path())
+    flipping = Resident.of(
+        digits.read(torch.arange(40)), torch.arange(40) % 10, levels=16, flip=True
+    )
+    training = Training(more, flipping, World(0, 1))
+    for _ in range(2):  # the zero output layer passes no gradient at the first step
+        training.step()
+    training.step()
+    assert training.learner.network.state_dict()[added[0]].any()
+
+
+def test_what_the_data_cannot_give_is_refused() -> None:
+    spec = trial({"kind": "mlp"}, inputs=[{"kind": "mirrored"}])
+    with pytest.raises(UserError, match=r"never flipped: set data\.flip: true"):
+        Training(spec, spec.data.load(Path()), World(0, 1))
+    few = trial({"kind": "mlp", "classes": 3})
+    with pytest.raises(UserError, match="3 is too few, the data has 10 classes"):
+        Training(few, few.data.load(Path()), World(0, 1))
+    unlabelled = copy.copy(IMAGES.codec)
+    assert unlabelled.classes == 3
+    with pytest.raises(UserError, match="the data has no labels"):
+        Labels(classes=3).check(Resident.of(torch.zeros(4, 2), levels=None))
