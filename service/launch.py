@@ -48,7 +48,9 @@ def run(
     check_reachable(settings)
     home = settings.experiment(experiment.name)
     with _sole_driver(home, experiment.name):
-        experiment.save(home)
+        from service.experiment.saved import save
+
+        save(experiment, home)
         outbox = Outbox(home / "outbox.db")
         ledger = Ledger(experiment, settings, outbox, on_event)
         with (

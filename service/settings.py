@@ -134,7 +134,7 @@ def load(**given: Any) -> Settings:
 
 
 def _problem(detail: dict[str, Any]) -> Problem:
-    from trainer.yaml.source import scalar
+    from trainer.yaml.scalar import scalar
     from trainer.yaml.wording import plain_message
 
     if isinstance(detail["input"], str):  # every variable is text: show what it says

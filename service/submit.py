@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 from service.command_line import diffsweep
 from service.errors import ServiceError
 from service.tracking import is_server, one_line
+from trainer.errors import InputError
+from trainer.yaml.source import read
+from trainer.yaml.writer import yaml_document
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -201,7 +204,8 @@ def _digest(experiment: Experiment) -> str:
 def _entrypoint(file: str, options: tuple[str, ...]) -> str:
     words = ["python", "-m", "service", "run", file]
     for option in options:
-        words += ["-o", option]
+        if option.partition("=")[0].strip() != "base":  # the sent file has that preset written out
+            words += ["-o", option]
     return shlex.join(words)
 
 
@@ -241,26 +245,26 @@ def _staged(experiment: Experiment) -> Iterator[tuple[Path, str]]:
         yield folder, _place(experiment, folder)
 
 
+def _says(file: Path, whole: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a sent file, with its preset, is this experiment to the letter."""
+    data = read(file).data
+    base = data.get("base") if isinstance(data, dict) else None
+    if isinstance(base, str):
+        preset = (file.parent / base).resolve()
+        if not preset.is_relative_to(folder.resolve()):
+            return False
+        data = {**data, "base": read(preset).data}
+    return isinstance(data, dict) and yaml_document(data) == yaml_document(whole)
+
+
 def _place(experiment: Experiment, folder: Path) -> str:
-    """Put the experiment's YAML into the folder, self-contained unless it lies among the sent files."""
+    """The experiment's YAML in the folder: its own file if that means the same there, else one written for it."""
+    assert experiment.whole, "an experiment that was restored has no YAML to send"
     original = experiment.folder / Path(experiment.file).name
-    with contextlib.suppress(ValueError, OSError):
+    with contextlib.suppress(ValueError, OSError, InputError):
         path = original.resolve().relative_to(ROOT)
-        if (folder / path).exists() and (folder / path).read_text() == experiment.text:
+        if _says(folder / path, experiment.whole, folder):
             return str(path)
     path = Path(f"{experiment.name}.yaml")
-    (folder / path).write_text(_self_contained(experiment))
+    (folder / path).write_text(yaml_document(experiment.whole), encoding="utf-8")
     return str(path)
-
-
-def _self_contained(experiment: Experiment) -> str:
-    """The experiment as YAML (JSON is YAML) with its preset written out."""
-    import json
-
-    from ruamel.yaml import YAML
-
-    reader = YAML(typ="safe", pure=True)
-    data: dict[str, Any] = reader.load(experiment.text)
-    if isinstance(data["base"], str):
-        data["base"] = reader.load((experiment.folder / data["base"]).read_text())
-    return json.dumps(data, indent=1)

@@ -4,34 +4,38 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import cast
 
 import torch.distributed as dist
-from pydantic import ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from trainer.distributed import World
-from trainer.errors import EnvironmentProblem, UserError
+from trainer.errors import EnvironmentProblem, InputError, Problem, UserError
 from trainer.loop import train
 from trainer.report import read_result
 from trainer.trial import TrialSpec
+from trainer.yaml.keys import split
+from trainer.yaml.overrides import Layered, Origin, read_option
+from trainer.yaml.source import Source, read
+from trainer.yaml.wording import leading_path, shown
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train one trial; returns 0, 1 (diverged), 2 (bad input) or 3 (environment)."""
-    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
-    parser.add_argument("trial", type=Path, help="YAML of a complete trial (a preset)")
-    parser.add_argument(
-        "--out", type=Path, help="directory [runs/trials/<key>]; repeat it to continue"
-    )
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
-        return _run(options)
-    except (UserError, EnvironmentProblem) as error:
+        tree = _tree(options.trial, options.override)
+        trial = cast(TrialSpec, tree.model_or_raise())
+        try:
+            return _run(trial, options)
+        except UserError as error:  # found by the trainer: `data.path: ...`
+            keys, message = leading_path(TrialSpec, tree.data, str(error))
+            raise InputError([tree.problem(keys, message)]) from None
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except EnvironmentProblem as error:
         print(f"{options.trial}: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UserError) else 3
+        return 3
     except OSError as error:
         print(
             f"{error.filename or options.out}: {error.strerror}; choose another --out",
@@ -43,8 +47,48 @@ def main(arguments: list[str] | None = None) -> int:
             dist.destroy_process_group()
 
 
-def _run(options: argparse.Namespace) -> int:
-    trial = _read(options.trial)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    parser.add_argument("trial", type=Path, help="YAML of a complete trial (a preset)")
+    parser.add_argument(
+        "-o", dest="override", metavar="PATH=VALUE", action="append", default=[],
+        help="change a value of the trial, such as -o train.kimg=20",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, help="directory [runs/trials/<key>]; repeat it to continue"
+    )
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    return parser
+
+
+def _tree(path: Path, overrides: list[str]) -> Layered:
+    """The trial's values with their lines; InputError when the file or an option is unfit."""
+    source = read(path)
+    if not isinstance(source.data, dict) or "base" in source.data:
+        raise InputError([_no_trial(source)])
+    tree = Layered(source.data, Origin(source, ()), TrialSpec)
+    problems: list[Problem] = []
+    for text in overrides:
+        where, value = read_option(text)
+        keys = split(where)
+        problems += tree.merge(keys, value.data, Origin(value, keys)).problems
+    if problems:
+        raise InputError(problems)
+    return tree
+
+
+def _no_trial(source: Source) -> Problem:
+    needed = "a trial needs data, model, train and evaluation"
+    if source.data is None:
+        return Problem(source.file, None, "", f"is empty: {needed}")
+    if isinstance(source.data, dict):
+        message = "is an experiment, this command takes one trial: use `diffsweep run`"
+        return Problem(source.file, None, "", message)
+    return source.problem((), f"a trial is a mapping, this is {shown(source.data)}: {needed}")
+
+
+def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
     out = options.out or Path("runs/trials") / trial.key(trial.data.fingerprint(Path()))
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if options.device.startswith("cuda") else "gloo")
@@ -62,26 +106,6 @@ def _run(options: argparse.Namespace) -> int:
     if first:
         print(f"{result.status}: {result.reason or out}")
     return 0 if result.status == "finished" else 1
-
-
-def _read(path: Path) -> TrialSpec:
-    try:
-        content = YAML(typ="safe").load(path)
-        if not isinstance(content, dict):
-            what = (
-                "is empty" if content is None else f"is a {type(content).__name__}, not a mapping"
-            )
-            raise UserError(f"{what}: a trial needs data, model, train and evaluation")
-        return TrialSpec.model_validate(content)
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})") from None
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark is not None else ""
-        raise UserError(f"is not YAML{where}: {getattr(error, 'problem', None) or error}") from None
-    except ValidationError as error:
-        lines = (f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise UserError("; ".join(lines)) from None
 
 
 if __name__ == "__main__":

@@ -96,7 +96,8 @@ def settings_of(home: Path | None = None, **more: Any) -> Settings:
 
 def find(target: str, overrides: Sequence[str] | None, settings: Settings) -> Experiment:
     """The experiment of a YAML file, or the one of that name that was run last."""
-    from service.experiment import SAVED, Experiment
+    from service.experiment import Experiment
+    from service.experiment.saved import SAVED, read_saved
     from trainer.errors import InputError, Problem, suggestion
 
     if Path(target).suffix in (".yaml", ".yml") or Path(target).is_file():
@@ -106,7 +107,7 @@ def find(target: str, overrides: Sequence[str] | None, settings: Settings) -> Ex
         if overrides:
             message = "-o changes a YAML file, not an experiment that was run: name the file"
             raise InputError([Problem(target, None, "", message)])
-        return Experiment.from_resolved(json.loads(saved.read_text()))
+        return read_saved(saved.parent)
     known = [path.parent.name for path in settings.home.glob(f"experiments/*/{SAVED}")]
     message = f"is neither a YAML file nor an experiment in {settings.home}"
     raise InputError([Problem(target, None, "", message + suggestion(target, known))])

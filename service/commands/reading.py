@@ -186,7 +186,7 @@ def to_yaml(data: Any) -> str:
 
 
 def _yaml_lines(data: dict[str, Any], indent: str) -> list[str]:
-    from trainer.yaml.wording import yaml_text
+    from trainer.yaml.writer import yaml_text
 
     lines = []
     for key, value in data.items():

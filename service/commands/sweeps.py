@@ -74,7 +74,9 @@ def run(
 
 def _replaced(experiment: Experiment, settings: Settings) -> list[str]:
     """A note when another experiment of this name was run: one with cells that are none of these."""
-    saved = experiment.saved_identities(settings.experiment(experiment.name))
+    from service.experiment.saved import saved_identities
+
+    saved = saved_identities(settings.experiment(experiment.name))
     now = experiment.identities()
     if all(now.get(name) == identity for name, identity in saved.items()):  # cells may be added
         return []
@@ -157,7 +159,7 @@ def _changes(cell: Cell) -> str:
 def _written(cell: Cell, path: str, value: Any) -> str:
     from service.experiment.spec import TWIN
     from trainer.spec import Spec
-    from trainer.yaml.wording import yaml_text
+    from trainer.yaml.writer import yaml_text
 
     found: Any = cell.trial
     for part in path.split("."):

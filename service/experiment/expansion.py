@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainer.yaml.overrides import covers, split
-from trainer.yaml.source import Keys, dotted
-from trainer.yaml.wording import yaml_text
+from trainer.yaml.keys import Keys, covers, dotted, split
+from trainer.yaml.writer import yaml_text
 
 LARGEST_SWEEP = 5_000
 """More cells than this are a mistake in the axes, not an experiment."""
@@ -26,6 +25,15 @@ class Setting:
     path: str
     value: Any
     keys: Keys
+
+    @property
+    def leaves(self) -> list[Keys]:
+        """The places that it writes: a mapping without `kind` stands for what is below it."""
+        return list(_leaves(split(self.path), self.value))
+
+    def hides(self, earlier: Setting) -> bool:
+        """Whether it replaces something that `earlier` sets."""
+        return any(covers(mine, theirs) for mine in self.leaves for theirs in earlier.leaves)
 
 
 @dataclass(frozen=True)
@@ -63,24 +71,26 @@ def dimensions(
 ) -> list[list[Choice]]:
     """What varies: the arms, each axis, and the rows of `zip`; each a list of choices."""
     short = short_names([*axes, *zipped])
-    found: list[list[Choice]] = []
+    varied: list[list[Choice]] = []
     if arms is not None:
-        found.append([_arm(name, overrides, complain) for name, overrides in arms.items()])
+        varied.append(
+            [Choice(n, settings(o, ("arms", n), complain), ("arms", n)) for n, o in arms.items()]
+        )
     for path, values in axes.items():
-        found.append(_axis(path, values, short[path], complain))
+        varied.append(_axis(path, values, short[path], complain))
     if zipped:
-        found.append(_zip(zipped, short, complain))
-    _refuse_overlaps(found, complain)
-    return found
+        varied.append(_zip(zipped, short, complain))
+    _refuse_overlaps(varied, complain)
+    return varied
 
 
-def combine(found: Sequence[Sequence[Choice]], complain: Complain) -> list[Combination]:
+def combine(varied: Sequence[Sequence[Choice]], complain: Complain) -> list[Combination]:
     """The cartesian product of all dimensions, the first one slowest."""
-    count = math.prod(len(choices) for choices in found)
+    count = math.prod(len(choices) for choices in varied)
     if count > LARGEST_SWEEP:
         complain((), f"makes {count:,} cells, more than {LARGEST_SWEEP:,}: shorten the axes", False)
         return []
-    return [Combination(choices) for choices in itertools.product(*found)]
+    return [Combination(choices) for choices in itertools.product(*varied)]
 
 
 def short_names(paths: Sequence[str]) -> dict[str, str]:
@@ -113,17 +123,22 @@ def value_label(value: Any) -> str:
     return yaml_text(value)
 
 
-def _arm(name: str, overrides: Mapping[str, Any], complain: Complain) -> Choice:
-    home: Keys = ("arms", name)
-    settings = tuple(Setting(path, value, (*home, path)) for path, value in overrides.items())
-    for earlier, later in itertools.combinations(settings, 2):
-        if covers(split(later.path), split(earlier.path)):
-            complain(
-                later.keys,
-                f"replaces what `{earlier.path}` sets just above: keep one of them",
-                True,
-            )
-    return Choice(name, settings, home)
+def settings(overrides: Mapping[str, Any], home: Keys, complain: Complain) -> tuple[Setting, ...]:
+    """The overrides written at `home`: an arm's, or those of `set`."""
+    listed = tuple(Setting(path, value, (*home, path)) for path, value in overrides.items())
+    for earlier, later in itertools.combinations(listed, 2):
+        if later.hides(earlier):
+            message = f"replaces what `{earlier.path}` sets just above: keep one of them"
+            complain(later.keys, message, True)
+    return listed
+
+
+def _leaves(keys: Keys, value: Any) -> Iterator[Keys]:
+    if isinstance(value, dict) and value and "kind" not in value:
+        for key, item in value.items():
+            yield from _leaves((*keys, *split(key)), item)
+    else:
+        yield keys
 
 
 def _axis(path: str, values: Sequence[Any], short: str, complain: Complain) -> list[Choice]:
@@ -172,22 +187,24 @@ def _zip(
     return rows
 
 
-def _refuse_overlaps(found: Sequence[Sequence[Choice]], complain: Complain) -> None:
+def _refuse_overlaps(varied: Sequence[Sequence[Choice]], complain: Complain) -> None:
     """Two dimensions must not write the same place: the later one would hide the earlier."""
-    told: set[tuple[str, str]] = set()
-    for earlier, later in itertools.combinations(found, 2):
+    reported: set[tuple[str, str]] = set()
+    for earlier, later in itertools.combinations(varied, 2):
         for mine in (setting for choice in earlier for setting in choice.settings):
             for theirs in (setting for choice in later for setting in choice.settings):
-                if (
-                    covers(split(theirs.path), split(mine.path))
-                    and (mine.path, theirs.path) not in told
-                ):
-                    told.add((mine.path, theirs.path))
+                if (mine.path, theirs.path) not in reported and theirs.hides(mine):
+                    reported.add((mine.path, theirs.path))
                     message = f"overwrites `{dotted(mine.keys)}`: vary each path in one place only"
                     complain(theirs.keys[:2], message, True)
 
 
 def _index(values: Sequence[Any], value: Any) -> int:
-    return next(
-        at for at, other in enumerate(values) if type(other) is type(value) and other == value
-    )
+    """Where an equal value stands first; 1, 1.0 and true are not equal here, NaN equals itself."""
+    return next(at for at, other in enumerate(values) if _same(other, value))
+
+
+def _same(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    return bool(one == other or (one != one and other != other))

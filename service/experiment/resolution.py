@@ -9,19 +9,21 @@ from typing import Any, cast
 
 import torch
 
-from service.experiment.expansion import Choice, Combination, combine, dimensions
-from service.experiment.judgement import Cell, Judgement
+from service.experiment.comparison import Cell, Comparison
+from service.experiment.expansion import Choice, Combination, Setting, combine, dimensions, settings
+from service.experiment.options import Option, apply_options
 from service.experiment.spec import NAME, ExperimentSpec
-from trainer.errors import InputError, Problem, UserError, closest, listing
+from trainer.errors import InputError, Problem, UserError
 from trainer.learner import build_network
 from trainer.trial import TrialSpec
-from trainer.yaml.overrides import Fault, Layered, Origin, covers, split
-from trainer.yaml.source import Keys, Source, missing_file, parse, read
-from trainer.yaml.spec_paths import child, elsewhere
+from trainer.yaml.faults import Fault
+from trainer.yaml.files import why_unreadable
+from trainer.yaml.keys import Keys, split
+from trainer.yaml.overrides import Layered, Merged, Origin
+from trainer.yaml.source import Source, read
 from trainer.yaml.wording import leading_path, shown
 
-_SINGLE_KEYED = ("set", "arms", "axes", "zip")
-"""Parts of an experiment whose keys are names or dotted paths themselves."""
+_LONGEST_NAME = 60
 
 
 @dataclass
@@ -35,6 +37,8 @@ class Resolution:
     notes: list[str] = field(default_factory=list)
     trees: dict[str, Layered] = field(default_factory=dict)
     """Cell to its values with their origins."""
+    preset: dict[str, Any] = field(default_factory=dict)
+    """The values of `base`, before `set` and options change them."""
     _unread: set[str] = field(default_factory=set)
     """Keys of the experiment that are wrong, and so were left out."""
     _fits: dict[tuple[str, str], Fault | None] = field(default_factory=dict)
@@ -44,33 +48,39 @@ class Resolution:
         if not isinstance(self.source.data, dict):
             raise InputError([_no_experiment(self.source)])
         self.document = Layered(self.source.data, Origin(self.source, ()), ExperimentSpec)
-        for_trials = self._apply_options()
+        arms = self.document.data.get("arms")
+        if isinstance(
+            arms, dict
+        ):  # `plain:` with nothing after it is the base, and options may add to it
+            self.document.data["arms"] = {n: {} if a is None else a for n, a in arms.items()}
+        for_trials = apply_options(self.options, self.document, self.problems)
         self.spec = self._experiment()
         self.base = self._base()
+        self.preset = self.base.copy().data
         self._change_base(for_trials)
-        told = len(self.problems)
-        found = dimensions(self.spec.arms, self.spec.axes, self.spec.zip, self._complain)
-        clear = len(self.problems) == told
-        self._check_names(found)
-        self._check_reach(found, for_trials)
-        combinations = combine(found, self._complain)
+        before = len(self.problems)
+        varied = dimensions(self.spec.arms, self.spec.axes, self.spec.zip, self._complain)
+        clear = len(self.problems) == before
+        self._check_names(varied)
+        self._check_reach(varied, for_trials)
+        combinations = combine(varied, self._complain)
         built = [(combination, self._cell(combination)) for combination in combinations]
-        varied_right = self._unread.isdisjoint(("arms", "axes", "zip", "compare"))
+        is_read = self._unread.isdisjoint(("arms", "axes", "zip", "compare"))
         names = [combination.name for combination in combinations]
         cells = [(combination, cell) for combination, cell in built if cell is not None]
-        court = Judgement(
+        comparison = Comparison(
             self.spec, self.document, self.base, names, cells, self.trees, self.problems
         )
-        baseline = court.baseline() if varied_right else None
+        baseline = comparison.baseline() if is_read else None
         if clear:
-            court.refuse_idle_and_repeated()
-        every = court.with_twins(baseline)
-        court.check_metric(every)
-        court.check_workers()
+            comparison.refuse_idle_and_repeated()
+        every = comparison.with_twins(baseline)
+        comparison.check_metric(every)
+        comparison.check_workers()
         if baseline is not None and self.document.data.get("compare"):
-            court.check_comparable(baseline)
+            comparison.check_comparable(baseline)
         self._give_up_if_wrong()
-        self.notes += court.notes
+        self.notes += comparison.notes
         compare = self.spec.compare.model_copy(update={"baseline": baseline})
         return self.spec.model_copy(update={"compare": compare}), every
 
@@ -80,47 +90,6 @@ class Resolution:
     def _give_up_if_wrong(self) -> None:
         if self.problems:
             raise InputError(self.problems)
-
-    def _apply_options(self) -> list[tuple[Keys, Any, Origin]]:
-        """Put the options for the experiment into the document; return those for the trials."""
-        for_trials = []
-        for text in self.options:
-            path, equals, written = text.partition("=")
-            path, name = path.strip(), f"-o {text}"
-            first = path.split(".")[0]
-            if not equals or not path:
-                message = "write an override as -o path=value, such as -o train.kimg=20"
-                self.problems.append(Problem(name, None, "", message))
-                continue
-            try:
-                source = Source(name, parse(written, name).data)
-            except InputError as error:
-                self.problems += [Problem(name, None, path, p.message) for p in error.problems]
-                continue
-            keys = self._option_keys(path)
-            origin = Origin(source, keys)
-            if first in ExperimentSpec.model_fields:
-                self._note(self.document.put(keys, source.data, origin))
-            elif first in TrialSpec.model_fields:
-                for_trials.append((keys, source.data, origin))
-            else:
-                self.problems.append(origin.problem((), _unknown_option(path)))
-        return for_trials
-
-    def _option_keys(self, path: str) -> Keys:
-        """`arms.under.diffusion.timesteps` reaches into the arm `under`; `axes.optimizer.lr` is one axis."""
-        first, _, rest = path.partition(".")
-        if not rest or first not in _SINGLE_KEYED:
-            return split(path)
-        known = child(self.document.data, first) if first == "arms" else None
-        for arm in known if isinstance(known, dict) else ():
-            if rest.startswith(f"{arm}."):
-                return (first, arm, rest.removeprefix(f"{arm}."))
-        return (first, rest)
-
-    def _note(self, problem: Problem | None) -> None:
-        if problem is not None:
-            self.problems.append(problem)
 
     def _experiment(self) -> ExperimentSpec:
         """The document as a spec. Parts that are wrong are reported, and left out to look at the rest."""
@@ -146,58 +115,62 @@ class Resolution:
         origin, below = self.document.origin_of(("base",))
         if isinstance(base, dict):
             return Layered(base, Origin(origin.source, (*origin.keys, *below)), TrialSpec)
-        path = self.folder / base
-        if not path.is_file():
-            self._complain(
-                ("base",),
-                f"{base} {missing_file(path, None if Path(base).is_absolute() else self.folder)}",
-            )
+        if (refusal := _refusal(base, self.folder)) is not None:
+            self._complain(("base",), refusal)
             self._give_up_if_wrong()
-        preset = read(path)
+        preset = read(self.folder / base)
         if not isinstance(preset.data, dict):
-            said = "is empty" if preset.data is None else "must be a mapping `key: value`"
+            fault = "is empty" if preset.data is None else "must be a mapping `key: value`"
             raise InputError(
-                [*self.problems, preset.problem((), f"{said}: a preset is a whole trial")]
+                [*self.problems, preset.problem((), f"{fault}: a preset is a whole trial")]
             )
         return Layered(preset.data, Origin(preset, ()), TrialSpec)
 
-    def _change_base(self, for_trials: Sequence[tuple[Keys, Any, Origin]]) -> None:
+    def _change_base(self, for_trials: Sequence[Option]) -> None:
         """Apply `set` and the options; remember what is wrong before any cell adds to it."""
         if "seed" in self.base.data:
             message = "is set by the experiment's `seeds`: remove it here"
             self.problems.append(self.base.problem(("seed",), message, of_key=True))
             del self.base.data["seed"]
         original = self.base.copy()
-        for path, value in self.spec.set.items():
-            self._put(self.base, path, value, ("set", path))
-        for keys, value, origin in for_trials:
-            if keys == ("seed",):
-                self.problems.append(
-                    origin.problem((), "seeds are an experiment's: -o 'seeds=[7]'")
-                )
+        for setting in settings(self.spec.set, ("set",), self._complain):
+            self._override(self.base, setting)
+        for option in for_trials:
+            if option.keys == ("seed",):
+                message = "seeds are an experiment's: -o 'seeds=[7]'"
+                self.problems.append(option.origin.problem((), message))
             else:
-                self._note(self.base.put(keys, value, origin))
+                merged = self.base.merge(option.keys, option.value, option.origin)
+                self.problems += merged.problems
+                self._note_resets(merged)
         outcome = self.base.faults()
         self.base_faults = set(outcome) if isinstance(outcome, list) else set()
         alone = original.faults() if self.base_faults else []
         self.caused = self.base_faults - set(alone if isinstance(alone, list) else [])
 
-    def _put(self, tree: Layered, path: str, value: Any, keys: Keys) -> bool:
-        origin, below = self.document.origin_of(keys)
+    def _override(self, tree: Layered, setting: Setting) -> dict[str, Any] | None:
+        """Put one override into a trial: what it changes by dotted path, None if it cannot be placed."""
+        origin, below = self.document.origin_of(setting.keys)
         place = Origin(origin.source, (*origin.keys, *below))
-        if path == "seed":
-            problem: Problem | None = place.problem(
-                (), "seeds are no override: list them in `seeds`", True
-            )
-        else:
-            problem = tree.put(split(path), value, place)
-        self._note(problem)
-        return problem is None
+        if any(leaf[0] == "seed" for leaf in setting.leaves):
+            message = "seeds are no override: list them in `seeds`"
+            self.problems.append(place.problem((), message, True))
+            return None
+        merged = tree.merge(split(setting.path), setting.value, place)
+        self.problems += merged.problems
+        self._note_resets(merged)
+        placed = {".".join(map(str, keys)): value for keys, value in merged.placed.items()}
+        return None if merged.problems else placed
 
-    def _check_names(self, found: Sequence[Sequence[Choice]]) -> None:
+    def _note_resets(self, merged: Merged) -> None:
+        for reset in map(str, merged.resets):
+            if reset not in self.notes:
+                self.notes.append(reset)
+
+    def _check_names(self, varied: Sequence[Sequence[Choice]]) -> None:
         if self.spec.arms is None:
             return
-        if not found[0]:
+        if not varied[0]:
             self._complain(("arms",), "is empty: name the cells to compare, or leave `arms` out")
         for name in self.spec.arms:
             if not NAME.fullmatch(name):
@@ -207,27 +180,27 @@ class Resolution:
                 self._complain(("arms", name), message, of_key=True)
 
     def _check_reach(
-        self, found: Sequence[Sequence[Choice]], for_trials: Sequence[tuple[Keys, Any, Origin]]
+        self, varied: Sequence[Sequence[Choice]], for_trials: Sequence[Option]
     ) -> None:
         """An option that the experiment itself varies would be overwritten without a word."""
-        varied = [setting for choices in found for choice in choices for setting in choice.settings]
-        for keys, _, origin in for_trials:
-            hit = next((s for s in varied if covers(split(s.path), keys)), None)
+        every = [setting for choices in varied for choice in choices for setting in choice.settings]
+        for option in for_trials:
+            wished = Setting(".".join(map(str, option.keys)), option.value, option.keys)
+            hit = next((setting for setting in every if setting.hides(wished)), None)
             if hit is not None:
                 owner = ".".join(str(key) for key in hit.keys[: 3 if hit.keys[0] == "arms" else 2])
                 message = (
                     f"the experiment varies this itself: change it there, with -o '{owner}=...'"
                 )
-                self.problems.append(origin.problem((), message))
+                self.problems.append(option.origin.problem((), message))
 
     def _cell(self, combination: Combination) -> Cell | None:
         tree = self.base.copy()
-        placed = [
-            self._put(tree, setting.path, setting.value, setting.keys)
-            for setting in combination.settings
-        ]
-        if not all(placed):
-            return None
+        overrides: dict[str, Any] = {}
+        for placed in [self._override(tree, setting) for setting in combination.settings]:
+            if placed is None:
+                return None
+            overrides |= placed
         outcome = tree.faults()
         if isinstance(outcome, list):
             own = [fault for fault in outcome if fault not in self.base_faults]
@@ -238,7 +211,6 @@ class Resolution:
             self._place(self.base, plain)
             return None
         self.trees[combination.name] = tree
-        overrides = {setting.path: setting.value for setting in combination.settings}
         trial = cast(TrialSpec, outcome)
         if (misfit := self._misfit(trial)) is not None:
             self._place(tree, [misfit])
@@ -269,19 +241,14 @@ class Resolution:
 def _no_experiment(source: Source) -> Problem:
     if source.data is None:
         return Problem(source.file, None, "", "is empty: an experiment needs `name:` and `base:`")
-    said = f"an experiment is a mapping that begins with `name:`, this is {shown(source.data)}"
-    return source.problem((), said)
+    message = f"an experiment is a mapping that begins with `name:`, this is {shown(source.data)}"
+    return source.problem((), message)
 
 
-def _unknown_option(path: str) -> str:
-    """Which option was meant."""
-    name = path.split(".")[-1]
-    homes = elsewhere(TrialSpec, name)
-    if homes and "." not in path:
-        return f"there is no `{path}`, did you mean `{homes[0]}`?"
-    known = [*TrialSpec.model_fields, *ExperimentSpec.model_fields]
-    first, _, rest = path.partition(".")
-    near = closest(first, known)
-    if near is not None:
-        return f"there is no `{first}`, did you mean `{near}{'.' + rest if rest else ''}`?"
-    return f"there is no `{first}`; known: {listing(known)}"
+def _refusal(base: str, folder: Path) -> str | None:
+    """Why a preset, named from `folder`, cannot be read; None if it can."""
+    if "\n" in base:
+        return "is a text of several lines: write the mapping without `|`, or the name of a file"
+    reason = why_unreadable(folder / base, None if Path(base).is_absolute() else folder)
+    name = base if len(base) <= _LONGEST_NAME else f"{base[: _LONGEST_NAME - 3]}..."
+    return f"{name} {reason}" if reason is not None else None

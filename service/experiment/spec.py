@@ -76,13 +76,6 @@ def _seeds(value: Any) -> Any:
     return list(value)
 
 
-def _cells(value: Any) -> Any:
-    """An arm written as `name:` with nothing after it is the base unchanged."""
-    if not isinstance(value, dict):
-        return value
-    return {name: {} if overrides is None else overrides for name, overrides in value.items()}
-
-
 class ExperimentSpec(Spec):
     """One experiment: a complete trial (`base`) and what varies in it."""
 
@@ -92,7 +85,7 @@ class ExperimentSpec(Spec):
     """The trial that all cells start from: a preset file (relative to this one), or the trial itself."""
     set: dict[str, Any] = {}  # noqa: RUF012
     """Changes to `base` that hold for all cells: dotted path to new value."""
-    arms: Annotated[dict[str, dict[str, Any]] | None, BeforeValidator(_cells)] = None
+    arms: dict[str, dict[str, Any]] | None = None
     """Named cells: name to the dotted paths that differ from `base`; `{}` is the base itself."""
     axes: dict[str, list[Any]] = {}  # noqa: RUF012
     """Dotted path to values; every combination of all axes (and arms) is a cell."""

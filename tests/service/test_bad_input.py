@@ -152,7 +152,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "infinite": (
         arm("optimizer.lr: .inf"),
-        "x.yaml:5: arms.b.optimizer.lr: must be a finite number, not `inf`",
+        "x.yaml:5: arms.b.optimizer.lr: must be a finite number, not `.inf`",
     ),
     "wrong choice": (
         arm("train.precision: bf61"),

@@ -17,6 +17,7 @@ from service import cli, launch
 from service.cli import invoke
 from service.errors import ServiceError
 from service.experiment import Experiment
+from service.experiment.saved import save
 from service.outcome import Failure, Outcome
 from service.progress import SweepProgress, TrialFinished, TrialStarted
 from service.settings import Settings
@@ -220,7 +221,7 @@ def test_an_unreachable_tracking_server_ends_it_before_any_work(
 def test_an_unknown_experiment_is_suggested(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Experiment.from_yaml("x.yaml").save(folder / "runs" / "experiments" / "toy")
+    save(Experiment.from_yaml("x.yaml"), folder / "runs" / "experiments" / "toy")
 
     assert invoke(["compare", "tyo"]) == 2
     assert capsys.readouterr().err.endswith("did you mean `toy`?\n")
@@ -348,7 +349,7 @@ def test_a_second_experiment_of_one_name_is_noted_and_an_extension_is_not(
 ) -> None:
     monkeypatch.setattr(launch, "run", fake_run(Outcome("toy", finished=4)))
     home = folder / "runs" / "experiments" / "toy"
-    Experiment.from_yaml("x.yaml").save(home)
+    save(Experiment.from_yaml("x.yaml"), home)
 
     def notes(*options: str) -> list[str]:
         assert invoke(["run", "x.yaml", *options]) == 0

@@ -11,6 +11,7 @@ from service.cli import invoke
 from service.commands import common, results
 from service.commands.reading import to_yaml
 from service.experiment import Experiment
+from service.experiment.saved import save
 from tests.service.toy_experiment import TOY
 from trainer.trial import TrialSpec
 from trainer.yaml.source import parse
@@ -139,7 +140,7 @@ def test_compare_prints_the_table_and_the_verdict(capsys: pytest.CaptureFixture[
 
 
 def test_compare_by_name_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    Experiment.from_yaml("x.yaml").save(folder / "runs" / "experiments" / "toy")
+    save(Experiment.from_yaml("x.yaml"), folder / "runs" / "experiments" / "toy")
 
     assert invoke(["compare", "toy", "--json"]) == 0
 

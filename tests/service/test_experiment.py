@@ -14,13 +14,15 @@ from PIL import Image
 
 from service.cluster.connect import Need
 from service.experiment import Experiment
-from service.experiment.judgement import common_kimg
+from service.experiment.comparison import common_kimg
+from service.experiment.saved import read_saved, save
 from service.launch import _jobs
 from service.settings import Settings
 from trainer.diffusion.passport import total_variation
 from trainer.errors import InputError, Problem
 from trainer.trial import TrialSpec
-from trainer.yaml.overrides import Layered, Origin, split
+from trainer.yaml.keys import split
+from trainer.yaml.overrides import Layered, Origin
 from trainer.yaml.source import Source, parse
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +117,7 @@ def test_nothing_varied_is_one_cell() -> None:
 def test_an_arm_without_anything_after_it_is_the_base() -> None:
     text = json.dumps({"name": "x", "base": TOY})[:-1] + ", arms: {a: , b: {optimizer.lr: 1e-3}}}"
 
-    found = Experiment.from_text(text)
+    found = Experiment.from_mapping(parse(text, "f").data)
 
     assert found.cells[0].overrides == {}
     assert found.cells[1].trial.optimizer.lr == 1e-3
@@ -391,8 +393,8 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
         arms={"a": {}, "b": {"diffusion.timesteps": P2}}, seeds=[3, 1], controls="equal_objective"
     )
 
-    found.save(tmp_path)
-    again = Experiment.from_resolved(json.loads((tmp_path / "experiment.json").read_text()))
+    save(found, tmp_path)
+    again = read_saved(tmp_path)
 
     assert again.trials == found.trials
     assert [cell.name for cell in again.cells] == [cell.name for cell in found.cells]

@@ -9,6 +9,7 @@ import torch
 
 from trainer.__main__ import main
 from trainer.record import Record
+from trainer.yaml.writer import yaml_document
 
 
 def write(path: Path, content: Any) -> str:
@@ -37,24 +38,69 @@ def test_divergence_is_exit_code_one(toy: dict[str, Any], tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("seed: 1\ndata: [", "is not YAML in line"),
-        ("- a", "is a list, not a mapping"),
-        ("data: {kind: digitz}", "data"),
-        ("", "is empty: a trial needs data, model, train and evaluation"),
+        ("seed: 1\ndata: [", "{file}:2: not valid YAML: a list opened with `[` is not closed\n"),
+        (
+            "- a",
+            "{file}:1: a trial is a mapping, this is `[a]`: a trial needs data, model, train and "
+            "evaluation\n",
+        ),
+        (
+            "seed: 1\ndata: {kind: digitz}",
+            "{file}:2: data.kind: unknown kind `digitz`, did you mean `digits`?\n",
+        ),
+        ("seedz: 1", "{file}:1: seedz: unknown key, did you mean `seed`?\n"),
+        ("", "{file}: is empty: a trial needs data, model, train and evaluation\n"),
+        (
+            "name: x\nbase: p.yaml",
+            "{file}: is an experiment, this command takes one trial: use `diffsweep run`\n",
+        ),
     ],
 )
 def test_bad_files_are_exit_code_two(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: str
 ) -> None:
-    assert main([write(tmp_path / "t.yaml", content)]) == 2
+    file = write(tmp_path / "t.yaml", content)
+    assert main([file]) == 2
     error = capsys.readouterr().err
-    assert words in error
+    assert words.format(file=file) in error
     assert "Traceback" not in error
 
 
 def test_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path / "none.yaml")]) == 2
-    assert "cannot be read (No such file or directory)" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        f"{tmp_path}/none.yaml: does not exist; it is looked for in {tmp_path}\n"
+    )
+
+
+def test_what_the_trainer_finds_is_told_at_its_line(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"kind": "image_folder", "path": str(tmp_path / "none"), "size": 8}
+    model = {"kind": "unet", "channels": [8], "groups": 4, "attention": []}
+    rest = {key: value for key, value in toy.items() if key not in ("data", "model")}
+    file = tmp_path / "t.yaml"
+    file.write_text(f"seed: 1\n{yaml_document({**rest, 'model': model})}data: {json.dumps(data)}\n")
+
+    assert main([str(file)]) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith(f"{file}:{len(file.read_text().splitlines())}: data.path: ")
+    assert "Traceback" not in error
+
+
+def test_options_change_the_trial_and_are_named_when_they_are_wrong(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "t.yaml", toy)
+    places = ["--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]
+    assert main([file, *places, "-o", "optimizer={lr: 1e30, grad_clip: null}"]) == 1
+    assert main([file, *places, "-o", "optimizer.lr=fast"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "-o optimizer.lr=fast: optimizer.lr: must be a number, not `fast`"
+    )
+    assert main([file, *places, "-o", "optimiser.lr=1"]) == 2
+    assert "did you mean `optimizer.lr`?" in capsys.readouterr().err
 
 
 def test_a_device_that_is_not_there_and_a_folder_that_cannot_be(

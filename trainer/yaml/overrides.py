@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from trainer.errors import Problem, closest, listing, suggestion
-from trainer.yaml.source import Keys, Source, dotted
+from trainer.errors import InputError, Problem, closest, listing, suggestion
+from trainer.yaml.faults import Fault, coerced, too_large
+from trainer.yaml.keys import Keys, dotted, split
+from trainer.yaml.source import Source, parse
 from trainer.yaml.spec_paths import (
     Model,
     child,
     child_at,
+    choose,
     elsewhere,
     field_of,
     is_mapping,
     members,
     model_at,
 )
-from trainer.yaml.wording import shown, translate, unknown_key, yaml_text
+from trainer.yaml.wording import shown, translate, unknown_key
 
 
 @dataclass(frozen=True)
@@ -34,20 +38,27 @@ class Origin:
         """A complaint about what lies `below` this value."""
         return self.source.problem((*self.keys, *below), message, of_key)
 
+    def below(self, key: str) -> Origin:
+        """One step further down in the same source."""
+        return Origin(self.source, (*self.keys, key))
+
+
+@dataclass
+class Merged:
+    """What an override did."""
+
+    placed: dict[Keys, Any] = field(default_factory=dict)
+    """Where a value was replaced, and by what."""
+    problems: list[Problem] = field(default_factory=list)
+    """What could not be placed."""
+    resets: list[Problem] = field(default_factory=list)
+    """Settings that fell back to their defaults, worth a note."""
+
 
 @dataclass(frozen=True)
 class _Layer:
     at: Keys
     origin: Origin
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something wrong at a path of the finished tree, not yet traced to where it was written."""
-
-    keys: Keys
-    message: str
-    of_key: bool = False
 
 
 class Layered:
@@ -64,19 +75,37 @@ class Layered:
         twin._layers = list(self._layers)
         return twin
 
+    def merge(self, keys: Keys, value: Any, origin: Origin) -> Merged:
+        """Override the value at `keys`: a mapping without `kind` key by key, everything else as a whole.
+
+        So `optimizer: {lr: 1e-3}` is `optimizer.lr: 1e-3`, and `{kind: p2}` begins with the defaults of p2.
+        """
+        merged = Merged()
+        self._merge(keys, value, origin, merged)
+        return merged
+
+    def _merge(self, keys: Keys, value: Any, origin: Origin, merged: Merged) -> None:
+        is_part = isinstance(value, dict) and "kind" not in value
+        if is_part and isinstance(self._there(keys), dict):
+            for key, item in value.items():
+                self._merge((*keys, *split(key)), item, origin.below(key), merged)
+            return
+        lost = self._reset_by(keys, value)
+        if (problem := self.put(keys, value, origin)) is not None:
+            merged.problems.append(problem)
+            return
+        merged.placed[keys] = value
+        if lost:
+            message = f"names its `kind` and so replaces the whole value: {listing(lost)} "
+            message += f"{'falls' if len(lost) == 1 else 'fall'} back to the default; "
+            message += f"leave `kind` out to keep {'it' if len(lost) == 1 else 'them'}"
+            merged.resets.append(origin.problem((), message, of_key=True))
+
     def put(self, keys: Keys, value: Any, origin: Origin) -> Problem | None:
-        """Replace the value at `keys`; a Problem when there is nothing to put it into."""
-        if not all(str(key) for key in keys):
-            message = f"`{dotted(keys)}` is not a dotted path such as `train.kimg`"
-            return origin.problem((), message, of_key=True)
-        holder = self.data
-        for depth, key in enumerate(keys[:-1], start=1):
-            if isinstance(holder, dict) and holder.get(str(key)) is None:
-                self._fill_in(holder, keys[: depth - 1], str(key))
-            below = child(holder, key)
-            if not isinstance(below, (dict, list)):
-                return origin.problem((), self._no_such_place(keys, depth, below), of_key=True)
-            holder = below
+        """Replace the whole value at `keys`; a Problem when there is nothing to put it into."""
+        holder = self._holder(keys)
+        if isinstance(holder, str):
+            return origin.problem((), holder, of_key=True)
         last = keys[-1]
         if isinstance(holder, list):
             if not isinstance(last, int) or last >= len(holder):
@@ -93,6 +122,48 @@ class Layered:
         self._layers.append(_Layer(keys, origin))
         return None
 
+    def _holder(self, keys: Keys) -> dict[str, Any] | list[Any] | str:
+        """The mapping or list that holds the last of `keys`, or why there is none."""
+        if not all(str(key) for key in keys):
+            return f"`{dotted(keys)}` is not a dotted path such as `train.kimg`"
+        holder: dict[str, Any] | list[Any] = self.data
+        for depth, key in enumerate(keys[:-1], start=1):
+            if isinstance(holder, dict) and holder.get(str(key)) is None:
+                self._fill_in(holder, keys[: depth - 1], str(key))
+            below = child(holder, key)
+            if not isinstance(below, (dict, list)):
+                return self._no_such_place(keys, depth, below)
+            holder = below
+        return holder
+
+    def _there(self, keys: Keys) -> Any:
+        """The present value at `keys`, a default included; None where there is none."""
+        holder = self._holder(keys)
+        if isinstance(holder, dict) and holder.get(str(keys[-1])) is None:
+            self._fill_in(holder, keys[:-1], str(keys[-1]))
+        return child(holder, keys[-1])
+
+    def _reset_by(self, keys: Keys, value: Any) -> list[str]:
+        """What is set at `keys` and falls back to its default when `value`, of the same kind, replaces it."""
+        present = child_at(self.data, keys)
+        holder = model_at(self.model, self.data, keys[:-1])
+        field = field_of(holder, str(keys[-1]))
+        if field is None or not isinstance(present, dict) or not isinstance(value, dict):
+            return []
+        candidates = members(field.annotation)
+        model = choose(candidates, value)
+        if model is None or choose(candidates, present) is not model:
+            return []
+        try:
+            before = model.model_validate(present)
+        except ValidationError:  # told elsewhere
+            return []
+        return [
+            name
+            for name, own in model.model_fields.items()
+            if name not in value and name != "kind" and getattr(before, name) != _default(own)
+        ]
+
     def origin_of(self, keys: Keys) -> tuple[Origin, Keys]:
         """The latest layer that has to do with the value at `keys`, and the path below that layer."""
         for layer in reversed(self._layers):
@@ -107,6 +178,15 @@ class Layered:
         origin, below = self.origin_of(keys)
         return origin.problem(below, message, of_key)
 
+    def model_or_raise(self) -> BaseModel:
+        """The finished model; InputError with everything that is wrong, where it was written."""
+        outcome = self.faults()
+        if isinstance(outcome, list):
+            raise InputError(
+                [self.problem(fault.keys, fault.message, fault.of_key) for fault in outcome]
+            )
+        return outcome
+
     def faults(self) -> BaseModel | list[Fault]:
         """The finished model, or everything that is wrong with it."""
         try:
@@ -114,10 +194,11 @@ class Layered:
         except ValidationError as error:
             details = error.errors(include_url=False)
             return self._without_leftovers(
-                [Fault(*found) for found in translate(details, self.model, self.data)]
+                [Fault(*fault) for fault in translate(details, self.model, self.data)]
             )
-        guesses = coerced(self.data, model.model_dump(mode="json"))
-        return [Fault(keys, message) for keys, message in guesses] or model
+        except (OverflowError, MemoryError):
+            return [too_large(self.data)]
+        return list(coerced(self.data, model.model_dump(mode="json"))) or model
 
     def _without_leftovers(self, faults: list[Fault]) -> list[Fault]:
         """Keys that belong to a former kind, after only `kind` was replaced, become one fault of that kind."""
@@ -146,7 +227,7 @@ class Layered:
         field = field_of(model_at(self.model, self.data, above), key)
         if field is None or field.is_required():
             return
-        default = field.get_default(call_default_factory=True, validated_data={})
+        default = _default(field)
         if isinstance(default, BaseModel):
             holder[key] = default.model_dump(mode="json")
         elif isinstance(default, tuple | list):
@@ -154,7 +235,7 @@ class Layered:
         elif is_mapping(field):
             holder[key] = {}
 
-    def _no_such_place(self, keys: Keys, depth: int, found: Any) -> str:
+    def _no_such_place(self, keys: Keys, depth: int, present: Any) -> str:
         """Why `keys[depth - 1]` cannot hold the rest of the path."""
         key, parent = str(keys[depth - 1]), dotted(keys[:depth])
         model = model_at(self.model, self.data, keys[: depth - 1])
@@ -170,36 +251,25 @@ class Layered:
                 return f"there is no `{parent}`, did you mean `{homes[0]}`?"
             return f"there is no `{parent}`{suggestion(key, known)}"
         if members(field.annotation):
-            said = "is not set" if found is None else f"is {shown(found)}"
+            state = "is not set" if present is None else f"is {shown(present)}"
             return (
-                f"`{parent}` {said}, so nothing inside it can be changed: give it a whole mapping"
+                f"`{parent}` {state}, so nothing inside it can be changed: give it a whole mapping"
             )
         return f"`{parent}` is a single value, there is nothing inside it"
 
 
-def split(path: str) -> Keys:
-    """`optimizer.betas.0` as keys; digits address a list."""
-    return tuple(int(part) if part.isdigit() else part for part in path.split("."))
+def read_option(text: str) -> tuple[str, Source]:
+    """The path and the value of a command line's `-o path=value`; InputError when it is none."""
+    path, equals, written = text.partition("=")
+    path, name = path.strip(), f"-o {text}"
+    if not equals or not path:
+        message = "write an override as -o path=value, such as -o train.kimg=20"
+        raise InputError([Problem(name, None, "", message)])
+    try:
+        return path, Source(name, parse(written, name).data)
+    except InputError as error:
+        raise InputError([Problem(name, None, path, p.message) for p in error.problems]) from None
 
 
-def covers(keys: Keys, other: Keys) -> bool:
-    """Whether setting `keys` replaces what was set at `other`."""
-    return other[: len(keys)] == keys
-
-
-def coerced(given: Any, became: Any, keys: Keys = ()) -> list[tuple[Keys, str]]:
-    """Where a lenient parser would guess: text or true/false given for a number, text for true/false."""
-    if isinstance(given, dict) and isinstance(became, dict):
-        pairs = [(key, given[key], became[key]) for key in given if key in became]
-        return [found for key, old, new in pairs for found in coerced(old, new, (*keys, key))]
-    if isinstance(given, list) and isinstance(became, list) and len(given) == len(became):
-        every = enumerate(zip(given, became, strict=True))
-        return [found for at, (old, new) in every for found in coerced(old, new, (*keys, at))]
-    if isinstance(became, bool) and not isinstance(given, bool):
-        return [(keys, f"must be true or false, not {shown(given)}")]
-    is_number = isinstance(became, (int, float)) and not isinstance(became, bool)
-    if is_number and isinstance(given, str):
-        return [(keys, f"must be a number, not text: write {yaml_text(became)} without quotes")]
-    if is_number and isinstance(given, bool):
-        return [(keys, f"must be a number, not {shown(given)}")]
-    return []
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from trainer.errors import closest, listing, suggestion
-from trainer.yaml.source import Keys, scalar
+from trainer.yaml.keys import Keys
 from trainer.yaml.spec_paths import (
     Model,
     child,
@@ -21,6 +20,7 @@ from trainer.yaml.spec_paths import (
     model_at,
     purpose,
 )
+from trainer.yaml.writer import yaml_text
 
 Detail = Mapping[str, Any]
 
@@ -55,8 +55,6 @@ _PLAIN: Final[dict[str, str]] = {
     "string_pattern_mismatch": "must match `{pattern}`, not {given}",
 }
 
-_BARE: Final = re.compile(r"[A-Za-z0-9_./~+-][A-Za-z0-9_./~+ -]*(?<! )")
-"""Text that needs no quotes in YAML, unless it reads as a number or a word of YAML."""
 _PATH: Final = re.compile(r"([a-z_][a-z_0-9]*(?:\.[a-z_][a-z_0-9]*)*): ")
 """A validator's message may begin with the path of the field at fault."""
 
@@ -88,23 +86,6 @@ def shown(value: Any) -> str:
         return f"{kind}`{text if len(text) <= 60 else text[:57] + '...'}`"
     text = yaml_text(value)
     return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
-
-
-def yaml_text(value: Any) -> str:
-    """A value in YAML's flow style."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {yaml_text(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(yaml_text(item) for item in value) + "]"
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
-    text = str(value)
-    is_plain = _BARE.fullmatch(text) and isinstance(scalar(text), str)
-    if is_plain or not isinstance(value, str):
-        return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 def translate(details: Iterable[Detail], root: Model, data: Any) -> list[tuple[Keys, str, bool]]:

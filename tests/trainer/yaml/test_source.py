@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.errors import InputError
-from trainer.yaml.source import dotted, parse, read, scalar
+from trainer.yaml.keys import dotted
+from trainer.yaml.scalar import scalar
+from trainer.yaml.source import parse, read
 
 SCALARS: dict[str, Any] = {
     "1e-3": 1e-3,

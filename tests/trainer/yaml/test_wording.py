@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.yaml.source import parse
-from trainer.yaml.wording import yaml_text
+from trainer.yaml.writer import yaml_text
 
 
 @given(

@@ -12,9 +12,10 @@ from service.experiment.spec import TWIN, ExperimentSpec
 from trainer.errors import Problem, closest, listing, suggestion
 from trainer.evaluation.metric import KINDS
 from trainer.trial import TrialSpec
-from trainer.yaml.overrides import Layered, covers, split
-from trainer.yaml.source import Keys
-from trainer.yaml.wording import shown, yaml_text
+from trainer.yaml.keys import Keys, covers, split
+from trainer.yaml.overrides import Layered
+from trainer.yaml.wording import shown
+from trainer.yaml.writer import yaml_text
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Cell:
 
 
 @dataclass
-class Judgement:
+class Comparison:
     """Looks at all cells together; `problems` is added to."""
 
     spec: ExperimentSpec
@@ -51,25 +52,24 @@ class Judgement:
 
     def _idle_arms(self) -> Iterator[str]:
         """Arms whose overrides say what the base says already; the baseline may restate it."""
-        told: set[str] = set()
+        seen: set[str] = set()
         for combination, cell in self.cells if self.spec.arms is not None else ():
             arm, *others = combination.choices
-            if not arm.settings or arm.label in told or arm.label == self.spec.compare.baseline:
+            if not arm.settings or arm.label in seen or arm.label == self.spec.compare.baseline:
                 continue
-            told.add(arm.label)
+            seen.add(arm.label)
             without = self.base.copy()
             for setting in (setting for choice in others for setting in choice.settings):
-                without.put(
-                    split(setting.path), setting.value, self.document.origin_of(setting.keys)[0]
-                )
+                origin, _ = self.document.origin_of(setting.keys)
+                without.merge(split(setting.path), setting.value, origin)
             plain = without.faults()
             if (
                 isinstance(plain, list)
                 or plain.model_copy(update={"seed": cell.trial.seed}) != cell.trial
             ):
                 continue
-            said = ", ".join(f"`{s.path}` is {yaml_text(s.value)} already" for s in arm.settings)
-            self._complain(arm.keys, f"changes nothing: {said} in the base; remove this arm", True)
+            idle = ", ".join(f"`{s.path}` is {yaml_text(s.value)} already" for s in arm.settings)
+            self._complain(arm.keys, f"changes nothing: {idle} in the base; remove this arm", True)
             yield arm.label
 
     def _refuse_repeats(self, idle: set[str]) -> None:
@@ -99,12 +99,14 @@ class Judgement:
             return named
         if self.spec.arms and named in self.spec.arms:
             mine = [name for name in names if name.split(",")[0] == named]
-            said = f"`{named}` is an arm, which the axes split into cells: choose one of {listing(mine)}"
+            message = f"`{named}` is an arm, which the axes split into cells: choose one of {listing(mine)}"
         elif named.endswith(TWIN):
-            said = f"`{named}` is a control: compare with a cell of yours{suggestion(named, names)}"
+            message = (
+                f"`{named}` is a control: compare with a cell of yours{suggestion(named, names)}"
+            )
         else:
-            said = f"`{named}` is no cell{suggestion(named, names)}"
-        self._complain(("compare", "baseline"), said)
+            message = f"`{named}` is no cell{suggestion(named, names)}"
+        self._complain(("compare", "baseline"), message)
         return None
 
     def with_twins(self, baseline: str | None) -> list[Cell]:
@@ -120,7 +122,7 @@ class Judgement:
         reference = next(cell.trial.diffusion for cell in plain if cell.name == baseline)
         known = {cell.trial.digest(): cell.name for cell in plain}
         every: list[Cell] = []
-        found = False
+        is_any = False
         for cell in plain:
             every.append(cell)
             if cell.name == baseline:
@@ -128,14 +130,14 @@ class Judgement:
             changes = equal_objective_twin(cell.trial.diffusion, reference)
             if not changes:
                 continue
-            found = True
+            is_any = True
             twin = self._twin(cell, changes)
             same = known.setdefault(twin.trial.digest(), twin.name)
             if same == twin.name:
                 every.append(twin)
             else:
                 self.notes.append(f"`{same}` is the equal-objective twin of `{cell.name}` already")
-        if not found:
+        if not is_any:
             self.notes.append("controls: equal_objective adds nothing: no cell has such a twin")
         return every
 

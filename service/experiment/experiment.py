@@ -1,0 +1,222 @@
+"""Which trials does an experiment consist of? `Experiment.from_yaml` plans them; nothing is trained or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from service.experiment.comparison import Cell, metrics
+from service.experiment.resolution import Resolution
+from service.experiment.spec import ExperimentSpec
+from service.settings import load as load_settings
+from trainer.errors import InputError, Problem, UserError
+from trainer.trial import TrialSpec
+from trainer.yaml.overrides import Layered
+from trainer.yaml.source import Source, read
+from trainer.yaml.wording import leading_path
+from trainer.yaml.writer import plain, yaml_document
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """Cell x seed: one trial with its key."""
+
+    cell: str
+    seed: int
+    spec: TrialSpec
+    key: str
+    """Trial key: the name of its directory, equal for equal trials of all experiments."""
+
+
+def _data_root() -> Path:
+    return load_settings().data or Path.cwd()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A validated experiment: its spec (baseline filled in), its cells, and where it came from."""
+
+    spec: ExperimentSpec
+    cells: tuple[Cell, ...]
+    """In the YAML's order, each control after its cell."""
+    file: str
+    """What messages call its source."""
+    text: str
+    """The YAML as written."""
+    folder: Path
+    """Where relative paths in it start."""
+    options: tuple[str, ...] = ()
+    """Command-line overrides, `path=value`."""
+    notes: tuple[str, ...] = ()
+    """What a person should know before running it."""
+    trees: Mapping[str, Layered] = field(default_factory=dict, repr=False, compare=False)
+    """Cell to its values with their origins, to point at the line of what turns out wrong later."""
+    data_root: Path = field(default_factory=_data_root, compare=False)
+    """Where relative paths of data sets start, for the trials' keys and for their training."""
+    whole: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The YAML's values with the preset written out; options are not in it. Empty if it was restored."""
+    saved_trials: tuple[PlannedTrial, ...] = field(default=(), repr=False, compare=False)
+    """The trials of one that was restored: their keys are what was run, whatever the data has become."""
+
+    @classmethod
+    def from_yaml(
+        cls, path: Path | str, overrides: Sequence[str] = (), data_root: Path | None = None
+    ) -> Experiment:
+        """Read and validate a YAML file; `overrides` are `path=value` texts. InputError lists all problems.
+
+        Data sets with a relative path are below `data_root`: DIFFSWEEP_DATA, else the working directory.
+        """
+        return cls._from_source(read(path), Path(path).resolve().parent, overrides, data_root)
+
+    @classmethod
+    def from_mapping(
+        cls,
+        data: Mapping[str, Any],
+        folder: Path | str = ".",
+        overrides: Sequence[str] = (),
+        data_root: Path | None = None,
+    ) -> Experiment:
+        """The same for a mapping written in Python."""
+        values = plain(data, "experiment")
+        source = Source("experiment", values, yaml_document(values))
+        return cls._from_source(source, Path(folder).resolve(), overrides, data_root)
+
+    @classmethod
+    def _from_source(
+        cls, source: Source, folder: Path, overrides: Sequence[str], data_root: Path | None
+    ) -> Experiment:
+        resolution = Resolution(source, folder, overrides)
+        spec, cells = resolution.resolve()
+        notes = (*resolution.notes, *_notes(cells))
+        return cls(
+            spec,
+            tuple(cells),
+            file=source.file,
+            text=source.text,
+            folder=folder,
+            options=tuple(overrides),
+            notes=notes,
+            trees=resolution.trees,
+            data_root=Path(os.path.abspath(data_root)) if data_root is not None else _data_root(),
+            whole={**source.data, "base": resolution.preset},
+        )
+
+    @property
+    def name(self) -> str:
+        """The experiment's name."""
+        return self.spec.name
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that every cell is trained with."""
+        return self.spec.seed_list()
+
+    @property
+    def metric(self) -> str:
+        """The number that decides."""
+        return self.spec.compare.metric
+
+    @property
+    def baseline(self) -> str | None:
+        """The cell that the others are compared with; None when there is only one."""
+        return self.spec.compare.baseline
+
+    @property
+    def shown_metrics(self) -> list[str]:
+        """Metrics worth a column while it runs: the deciding one, then what the trials report."""
+        return list(dict.fromkeys([self.metric, *metrics(self.cells[0].trial)]))
+
+    @cached_property
+    def trials(self) -> list[PlannedTrial]:
+        """Every cell with every seed, seeds slowest so that pairs finish together. Reads the data sets.
+
+        Raises InputError when a data set cannot be read.
+        """
+        if self.saved_trials:
+            return list(self.saved_trials)
+        fingerprints: dict[str, str] = {}
+        problems: list[Problem] = []
+        for cell in self.cells:
+            data = cell.trial.data
+            if data.digest() not in fingerprints:
+                try:
+                    fingerprints[data.digest()] = data.fingerprint(self.data_root)
+                except UserError as error:
+                    fingerprints[data.digest()] = ""
+                    problems.append(self.problem(cell.name, str(error)))
+        if problems:
+            raise InputError(problems)
+        planned = []
+        for seed in self.seeds:
+            for cell in self.cells:
+                spec = cell.with_seed(seed)
+                key = spec.key(fingerprints[spec.data.digest()])
+                planned.append(PlannedTrial(cell.name, seed, spec, key))
+        return planned
+
+    def problem(self, cell: str, message: str) -> Problem:
+        """A complaint of the trainer about a cell (`data.path: ...`), with the line it is about."""
+        tree = self.trees.get(cell)
+        keys, rest = leading_path(TrialSpec, tree.data if tree is not None else {}, message)
+        return (
+            tree.problem(keys, rest) if tree is not None else Problem(self.file, None, "", message)
+        )
+
+    def identities(self) -> dict[str, str]:
+        """What each cell trains, seeds and data files apart: equal text, equal training."""
+        return {cell.name: cell.with_seed(0).key("") for cell in self.cells}
+
+    def findings(self) -> list[str]:
+        """What the objective passports say of the cells, and the notes."""
+        from trainer.diffusion.passport import findings
+
+        distinct: dict[str, Cell] = {}
+        for cell in self.cells:  # cells that differ in a learning rate share a passport
+            distinct.setdefault(cell.trial.diffusion.digest(), cell)
+        cards = {cell.name: cell.trial.diffusion for cell in distinct.values()}
+        return [*findings(cards), *self.notes]
+
+    def resolved(self) -> dict[str, Any]:
+        """Everything the experiment means, as JSON data: no preset file is needed to read it."""
+        return {
+            "name": self.name,
+            "file": self.file,
+            "options": list(self.options),
+            "yaml": self.text,
+            "seeds": self.seeds,
+            "compare": self.spec.compare.model_dump(mode="json"),
+            "controls": list(self.spec.controls),
+            "stopping": self.spec.stopping.model_dump(mode="json"),
+            "launcher": self.spec.launcher,
+            "resources": self.spec.resources.model_dump(mode="json"),
+            "cells": {
+                cell.name: {
+                    "overrides": cell.overrides,
+                    "trial": cell.trial.model_dump(mode="json", exclude={"seed"}),
+                }
+                for cell in self.cells
+            },
+        }
+
+
+def _notes(cells: Sequence[Cell]) -> list[str]:
+    """Differences between cells that a comparison has to live with."""
+    notes = []
+    if len({cell.trial.total_images() for cell in cells}) > 1:
+        notes.append(
+            "cells have different budgets (train.kimg, batch_size): compare them on equal images"
+        )
+    protocols = {
+        cell.trial.evaluation.model_copy(update={"batch_size": 1}).digest() for cell in cells
+    }
+    if len(protocols) > 1:
+        notes.append(
+            "cells are evaluated differently: numbers of different protocols are not compared"
+        )
+    if len({cell.trial.data.digest() for cell in cells}) > 1:
+        notes.append("cells are trained on different data: their FIDs have different references")
+    return notes

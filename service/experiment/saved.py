@@ -1,0 +1,64 @@
+"""What does an experiment's directory keep of it? `experiment.json`: everything it means, and its trials' keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from service.experiment.comparison import Cell
+from service.experiment.experiment import Experiment, PlannedTrial
+from service.experiment.spec import ExperimentSpec
+from trainer.files import write_whole
+from trainer.trial import TrialSpec
+
+SAVED = "experiment.json"
+"""In the experiment's directory: what was run last."""
+_KEPT = ("name", "seeds", "compare", "stopping", "launcher", "resources", "controls")
+
+
+def save(experiment: Experiment, directory: Path) -> None:
+    """Write `experiment.json`; the trials' keys are part of it, so this reads the data sets."""
+    trials = [{"cell": t.cell, "seed": t.seed, "key": t.key} for t in experiment.trials]
+    content = json.dumps({**experiment.resolved(), "trials": trials}, indent=1)
+    write_whole(directory / SAVED, content)
+
+
+def restore(saved: Mapping[str, Any]) -> Experiment:
+    """An experiment that was run before, from what `save` wrote; no file of it is needed."""
+    spec = ExperimentSpec.model_validate({key: saved[key] for key in _KEPT} | {"base": {}})
+    cells = {
+        name: Cell(name, dict(cell["overrides"]), TrialSpec.model_validate(cell["trial"]))
+        for name, cell in saved["cells"].items()
+    }
+    trials = [
+        PlannedTrial(t["cell"], t["seed"], cells[t["cell"]].with_seed(t["seed"]), t["key"])
+        for t in saved["trials"]
+    ]
+    return Experiment(
+        spec,
+        tuple(cells.values()),
+        saved["file"],
+        saved["yaml"],
+        Path(),
+        tuple(saved["options"]),
+        saved_trials=tuple(trials),
+    )
+
+
+def read_saved(directory: Path) -> Experiment:
+    """The experiment that was run last in a directory. OSError when there is none."""
+    return restore(json.loads((directory / SAVED).read_text(encoding="utf-8")))
+
+
+def saved_identities(directory: Path) -> dict[str, str]:
+    """`Experiment.identities` of what was run last in a directory; empty if none can be read."""
+    try:
+        saved = json.loads((directory / SAVED).read_text(encoding="utf-8"))
+        return {
+            name: TrialSpec.model_validate(cell["trial"]).key("")
+            for name, cell in saved["cells"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
