@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from dashboards.runs import Sweep
+from pydantic import ValidationError
 
-_FEATURES = {
-    "classifier": "the last hidden layer of a small classifier trained on the data's own labels"
-    " (it ranks trials on this data set; it is not the Inception FID of papers)",
-    "pixels": "the pixels themselves",
-    "inception": "Inception-v3 pool features",
-}
+from dashboards.sweep import Sweep
+from trainer.evaluation.protocol import Evaluation
 
 
 @dataclass(frozen=True)
@@ -28,43 +23,43 @@ class Explanation:
 
 
 def explanations(sweep: Sweep) -> list[Explanation]:
-    """Every protocol id in the sweep's trials, the reported one first."""
-    found: dict[str, Explanation] = {}
-    for column, family, part in (
-        ("protocol", "eval", "full"),
-        ("protocol_rung", "rung", "rung"),
-    ):
-        rows = sweep.trials[sweep.trials[column].map(lambda i: isinstance(i, str) and i != "")]
-        for identifier, group in rows.groupby(column):
-            evaluation = sweep.specs.get(str(group["cell"].iloc[0]), {}).get("evaluation", {})
-            names = ", ".join(f"{family}/{name}" for name in evaluation.get("metrics", ()))
-            words = _words(evaluation, evaluation.get(part), curve=part == "rung")
-            found.setdefault(
-                str(identifier), Explanation(str(identifier), names or f"{family}/...", words)
-            )
-    return list(found.values())
+    """Every protocol id in the sweep's trials, those of reported numbers first."""
+    measured: dict[str, tuple[str, list[str]]] = {}
+    for trial in sweep.evidence.trials:
+        for metric, identifiers in trial.protocols.items():
+            for identifier in identifiers:
+                _, metrics = measured.setdefault(identifier, (trial.cell, []))
+                if metric not in metrics:
+                    metrics.append(metric)
+    explained = [
+        Explanation(identifier, ", ".join(metrics), _words(sweep.specs.get(cell, {}), metrics[0]))
+        for identifier, (cell, metrics) in measured.items()
+    ]
+    return sorted(explained, key=lambda explanation: explanation.metrics.startswith("rung/"))
 
 
-def _words(evaluation: Mapping[str, Any], generation: Any, *, curve: bool) -> str:
-    if not isinstance(generation, Mapping):
+def _words(spec: Mapping[str, Any], metric: str) -> str:
+    family, _, name = metric.partition("/")
+    try:
+        evaluation = Evaluation.model_validate(spec.get("evaluation"))
+    except ValidationError:
         return "The spec of these trials is not at hand."
-    solver, steps = _kind(generation.get("solver")), generation.get("steps")
-    grid = _kind(generation.get("grid")) or "each trial's own schedule"
-    features = _kind(evaluation.get("features"))
+    generation = evaluation.rung if family == "rung" else evaluation.full
+    own = next((one.features for one in evaluation.metrics if one.name == name), None)
+    features = own or evaluation.features
+    if generation is None:
+        return "The spec of these trials is not at hand."
+    grid = "each trial's own schedule" if generation.grid is None else generation.grid.kind
     role = (
         "The cheap protocol of the convergence curve"
-        if curve
+        if family == "rung"
         else "The reported protocol"
-        if evaluation.get("rung") is not None
+        if evaluation.rung is not None
         else "The only protocol, of curve and final number"
     )
     return (
-        f"{role}: {generation.get('images', 0):,} images from the averaged (EMA) weights, solver"
-        f" {solver} in {steps} steps on the grid of {grid}, compared with the training data in the"
-        f" feature space of {_FEATURES.get(features, features)}. Every trial starts from the same"
-        f" noise."
+        f"{role}: {generation.images:,} images from the averaged (EMA) weights, solver"
+        f" {generation.solver.kind} in {generation.steps} steps on the grid of {grid}, compared with"
+        f" the training data in the feature space of {features.words}. Every trial starts from the"
+        f" same noise."
     )
-
-
-def _kind(spec: Any) -> str:
-    return str(spec.get("kind", "")) if isinstance(spec, Mapping) else ""

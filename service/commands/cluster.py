@@ -179,7 +179,7 @@ def _with_outbox(folder: Path) -> list[str]:
 
 
 def _age(job: Submission) -> str:
-    from service.commands.sweeps import duration
+    from dashboards.text import duration
 
     if job.started_ms is None:
         return ""

@@ -18,11 +18,13 @@ from service.commands.common import (
     say,
     settings_of,
 )
+from service.commands.compare import print_comparison
 
 if TYPE_CHECKING:
     from service.experiment import Cell, Experiment
     from service.outcome import Outcome
     from service.plan import Plan
+    from service.results import Judged
     from service.settings import Settings
 
 AtOnce = Annotated[
@@ -43,8 +45,7 @@ def run(
     Finished trials are skipped and broken ones continue from their checkpoint: the same command
     submits, resumes and extends. Exit code 1 says that some trials failed; the rest is judged.
     """
-    from service import launch, progress
-    from service.commands import results
+    from service import launch, progress, results
     from service.experiment import Experiment
 
     experiment = Experiment.from_yaml(file, override or ())
@@ -52,24 +53,43 @@ def run(
     settings.prepare()
     trials = [(trial.cell, trial.seed, trial.key) for trial in experiment.trials]
     if not as_json:
-        say(headline(experiment))
+        say(opening(experiment))
         print_findings([*experiment.findings(), *_replaced(experiment, settings)])
     stream = sys.stderr if as_json else sys.stdout
     with progress.renderer(trials, experiment.shown_metrics, stream) as show:
         outcome = launch.run(experiment, settings, show)
-    failures = {failure.key: failure.reason for failure in outcome.failed}
-    sweep = results.collect(experiment, settings, failures)
-    judged = results.try_judge(sweep)
+    judged = results.judged(results.collect(experiment, settings))
     if as_json:
-        report, _ = results.deliver(experiment, settings, sweep, judged)
-        data = results.as_json(sweep, judged)
-        print_json({"outcome": outcome.summary(), "report": str(report), **data})
+        report, _ = results.deliver(experiment, settings, judged)
+        data = {"outcome": outcome.summary(), "report": str(report), **judged.to_dict()}
+        print_json(data)
     else:
         _tell(outcome)
-        results.conclude(experiment, settings, sweep, judged)
+        _conclude(experiment, settings, judged)
         if outcome.interrupted or outcome.failed:
             say(f"continue: {results.continuation(experiment, settings)}")
     raise typer.Exit(outcome.exit_code)
+
+
+def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> None:
+    """After a run: table, verdict, report and where to look further."""
+    from dashboards.verdict.sentences import headline
+    from service.results import deliver
+    from service.tracking import ui_command, waiting_note
+
+    say()
+    print_comparison(judged)
+    say()
+    if judged.verdicts is not None:
+        say(f"verdict: {headline(judged.verdicts)}")
+    else:
+        say(f"no verdict: {judged.refusal}")
+    say()
+    report, left = deliver(experiment, settings, judged)
+    say(f"report:  {report}")
+    say(f"MLflow:  {ui_command(settings)}")
+    if left:
+        say(f"note: {waiting_note(settings, experiment.name, left)}")
 
 
 def _replaced(experiment: Experiment, settings: Settings) -> list[str]:
@@ -109,7 +129,7 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
         print_json({**experiment.resolved(), "trials": keys, "findings": findings})
         return
     _ = experiment.trials  # reads the data: what is wrong with it shows now
-    say(headline(experiment))
+    say(opening(experiment))
     say()
     seeds = ", ".join(map(str, experiment.seeds))
     rows = [
@@ -123,7 +143,7 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     say(f"{experiment.file} is valid. What it costs here: {costs}")
 
 
-def headline(experiment: Experiment) -> str:
+def opening(experiment: Experiment) -> str:
     """The experiment in one line."""
     cells, seeds = len(experiment.cells), len(experiment.seeds)
     count = cells * seeds
@@ -176,9 +196,9 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would do and cost, after a calibration of a few seconds."""
-    from service.commands.results import continuation
     from service.experiment import Experiment
     from service.plan import plan as make
+    from service.results import continuation
 
     experiment = Experiment.from_yaml(file, override or ())
     settings = settings_of(home)
@@ -187,7 +207,7 @@ def plan(
     if as_json:
         print_json(found.to_dict())
         return
-    say(headline(experiment))
+    say(opening(experiment))
     say()
     print_table(
         ("cell", *(f"seed {seed}" for seed in experiment.seeds)), _states(experiment, found)
@@ -211,6 +231,8 @@ def _states(experiment: Experiment, found: Plan) -> list[list[str]]:
 
 
 def _costs(found: Plan) -> None:
+    from dashboards.text import duration
+
     say(
         f"{found.count('new')} to train, {found.count('continues')} to continue, "
         f"{found.count('done')} done already"
@@ -223,13 +245,3 @@ def _costs(found: Plan) -> None:
         f"{found.cpu_hours:.3g} CPU-hours{gpu}, of which {found.evaluation_share:.0%} evaluation; "
         f"up to {found.disk_bytes / 1e6:.0f} MB of disk"
     )
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `3 min 20 s`, `5 h 02 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

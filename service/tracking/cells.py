@@ -30,33 +30,22 @@ def average(outbox: Outbox, run_keys: Sequence[str]) -> list[Point]:
 
     A mean over the seeds that happened to survive would flatter the cell, so it ends with the first.
     """
+    from dashboards.verdict.statistics import spread, student_interval
+
     values: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
     for key in run_keys:
         for name, step, time_ms, value in outbox.points(key, AVERAGED):
             if math.isfinite(value):
                 values[name, step].append((time_ms, value))
     points: list[Point] = []
-    for (name, step), found in sorted(values.items()):
-        if len(found) < len(run_keys):
+    for (name, step), measured in sorted(values.items()):
+        if len(measured) < len(run_keys):
             continue
-        last = max(time_ms for time_ms, _ in found)
-        mean, half = mean_and_half_width([value for _, value in found])
-        points += [(name, step, last, mean), ("kimg", step, last, step / 1000)]
-        if half is not None:
-            points += [
-                (f"{name}.{LOW}", step, last, mean - half),
-                (f"{name}.{HIGH}", step, last, mean + half),
-            ]
+        last = max(time_ms for time_ms, _ in measured)
+        numbers = [value for _, value in measured]
+        points += [(name, step, last, spread(numbers).mean), ("kimg", step, last, step / 1000)]
+        ends = student_interval(numbers)
+        if ends.low is not None and ends.high is not None:
+            points += [(f"{name}.{LOW}", step, last, ends.low)]
+            points += [(f"{name}.{HIGH}", step, last, ends.high)]
     return points
-
-
-def mean_and_half_width(values: Sequence[float]) -> tuple[float, float | None]:
-    """The mean and half its 95 % Student t interval; None for a single value."""
-    n = len(values)
-    mean = math.fsum(values) / n
-    if n == 1:
-        return mean, None
-    from scipy.special import stdtrit
-
-    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    return mean, float(stdtrit(n - 1, 0.975)) * math.sqrt(variance / n)

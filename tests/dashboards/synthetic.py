@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from dashboards.rows import curves_frame, trials_frame
-from dashboards.runs import Sweep
+from dashboards.sweep import Sweep
+from dashboards.tables import curve_table, trial_table
+from dashboards.verdict import judging
+from dashboards.verdict.values import Verdicts
+from trainer.report import Status
 
 KIMG = (9.6, 19.2, 28.8, 38.4, 48.0, 57.6)
 
@@ -79,12 +82,17 @@ def sweep(
         baseline=next(iter(effects)),
         metric=metric,
         margin=margin,
-        trials=trials_frame(rows),
-        curves=curves_frame(points),
+        trials=trial_table(rows),
+        curves=curve_table(points),
         specs={cell: specification() for cell in effects},
         experiment_yaml="name: synthetic\nbase: presets/digits.yaml\nseeds: 3\n",
         gpus=gpus,
     )
+
+
+def judge(found: Sweep, **options: Any) -> Verdicts:
+    """The verdicts on a sweep."""
+    return judging.judge(found.evidence, **options)
 
 
 def specification() -> dict[str, Any]:
@@ -110,11 +118,11 @@ def ended(found: Sweep, cell: str, seed: int, status: str, reason: str | None = 
     row = (trials["cell"] == cell) & (trials["seed"] == seed)
     trials["status"] = trials["status"].astype(object)
     trials["reason"] = trials["reason"].astype(object)
-    trials.loc[row, "status"] = status
+    trials.loc[row, "status"] = Status(status)
     trials.loc[row, "reason"] = reason
     trials.loc[row, found.metric] = np.nan
-    trials.loc[row, "kimg"] = KIMG[2] if status != "missing" else np.nan
-    last = KIMG[2] if status != "missing" else 0.0
+    trials.loc[row, "kimg"] = KIMG[2] if status != "waiting" else np.nan
+    last = KIMG[2] if status != "waiting" else 0.0
     curves = found.curves
     own = (curves["cell"] == cell) & (curves["seed"] == seed)
     curves = curves[~own | (curves["kimg"] <= last)].reset_index(drop=True)

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from dashboards.page import render
-from dashboards.runs import IncomparableError, Sweep
-from dashboards.verdict import judge
-from tests.dashboards.synthetic import ended, grids, sweep
+from dashboards.sweep import Sweep
+from dashboards.verdict.comparable import IncomparableError
+from tests.dashboards.synthetic import ended, grids, judge, sweep
 
 CELLS = {"uniform": 0.0, "under": 0.1, "under~equal": 0.0}
 SECTIONS = {
@@ -85,7 +85,7 @@ def passports(cells: dict[str, float]) -> dict[str, dict[str, list[float]]]:
 
 def synthetic(directory: Path) -> Sweep:
     found = ended(sweep(CELLS), "under", 1, "diverged", "diverged: loss is nan at 28.8 kimg")
-    found = ended(found, "under~equal", 2, "missing")
+    found = ended(found, "under~equal", 2, "waiting")
     return dataclasses.replace(found, samples=grids(found, directory))
 
 
@@ -99,7 +99,6 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
         ["`under` and `under~equal` are the same objective (TV 0.000)"],
         command="diffsweep run experiments/synthetic.yaml",
         versions={"diffsweep": "0.1.0", "torch": "2.11.0"},
-        protocols={"p-rung": "A cheap look at a few images."},
         created=datetime(2030, 1, 2, 3, 4, tzinfo=UTC),
     )
 
@@ -161,7 +160,7 @@ def test_the_page_says_what_happened(html: str) -> None:
         "base: presets/digits.yaml",
         "torch 2.11.0",
         "2 January 2030",
-        "A cheap look at a few images.",
+        "The cheap protocol of the convergence curve: 250 images",
         "1,000 images from the averaged (EMA) weights, solver dpmpp_2m in 15 steps",
         "Not comparable across cells",
         "within ± 2 %",
@@ -212,11 +211,11 @@ def test_the_table_says_over_how_many_seeds_a_mean_is(html: str) -> None:
 def test_an_empty_sweep_still_makes_a_page() -> None:
     found = sweep(seeds=1)
     for cell in found.cells:
-        found = ended(found, cell, 0, "missing")
+        found = ended(found, cell, 0, "waiting")
     page = Page(render(found, None))
     assert "Nothing to judge yet." in page.text
     assert page.charts == []
-    assert page.text.count("missing") == 2
+    assert page.text.count("waiting") == 2
 
 
 def test_many_seeds_get_a_picker(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from service import results
 from service.cli import invoke
-from service.commands import common, results
-from service.commands.reading import to_yaml
+from service.commands import common
+from service.commands.show import to_yaml
 from service.experiment import Experiment
 from service.experiment.saved import save
 from tests.service.toy_experiment import TOY

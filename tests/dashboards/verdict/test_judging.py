@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dashboards.pairing import lower_is_better
-from dashboards.runs import IncomparableError, Sweep
-from dashboards.verdict import Comparison, judge
-from tests.dashboards.synthetic import KIMG, ended, fid, sweep
+from dashboards.sweep import Sweep
+from dashboards.verdict.comparable import IncomparableError, lower_is_better
+from dashboards.verdict.plain import to_dict
+from dashboards.verdict.sentences import comparison_sentence, headline, measure_sentence
+from dashboards.verdict.values import Comparison
+from tests.dashboards.synthetic import KIMG, ended, fid, judge, sweep
 
 
 def only(found: Sweep, **options: object) -> Comparison:
@@ -27,7 +29,7 @@ def only(found: Sweep, **options: object) -> Comparison:
 def test_words(effect: float, word: str) -> None:
     found = only(sweep({"a": 0.0, "b": effect}, seeds=8, noise=0.004))
     assert found.word == word
-    assert found.sentence().startswith(f"{word}:")
+    assert comparison_sentence(found).startswith(f"{word}:")
 
 
 @pytest.mark.parametrize(("effect", "word"), [(-0.2, "WORSE"), (0.2, "BETTER")])
@@ -43,7 +45,7 @@ def test_a_real_difference_below_the_margin_is_the_same_and_says_so() -> None:
     assert found.final is not None
     assert found.final.p_holm < 0.05
     assert found.word == "SAME"
-    assert "too small to matter" in found.sentence()
+    assert "too small to matter" in comparison_sentence(found)
 
 
 def test_three_seeds_cannot_decide_however_large_the_difference() -> None:
@@ -52,11 +54,11 @@ def test_three_seeds_cannot_decide_however_large_the_difference() -> None:
     assert found.word == "INCONCLUSIVE"
     assert found.final is not None
     assert found.final.p == 0.25
-    text = found.sentence()
+    text = comparison_sentence(found)
     assert "a sign-flip test of 3 cannot go below p = 0.25" in text
     assert "6 are the fewest that can reach p < .05" in text
     assert "3 more seeds would settle it (about 2 CPU-minutes)" in text
-    assert "3 seeds cannot reach p < .05 (6 are the fewest that can)" in verdicts.sentence()
+    assert "3 seeds cannot reach p < .05 (6 are the fewest that can)" in headline(verdicts)
 
 
 def test_three_seeds_are_the_same_only_if_student_agrees() -> None:
@@ -68,7 +70,7 @@ def test_three_seeds_are_the_same_only_if_student_agrees() -> None:
     assert found.final is not None
     assert found.final.interval.within(0.02 * 4.0)
     assert found.word == "INCONCLUSIVE"
-    assert "too short to trust" in found.sentence()
+    assert "too short to trust" in comparison_sentence(found)
     equal = only(sweep({"a": 0.0, "b": 0.0}, finals={"a": base, "b": base}))
     assert equal.word == "SAME"
 
@@ -80,7 +82,7 @@ def test_holm_counts_the_cells() -> None:
     assert [c.word for c in one.comparisons] == ["BETTER"]
     assert [c.word for c in two.comparisons] == ["INCONCLUSIVE", "INCONCLUSIVE"]
     assert [c.final.p_holm for c in two.comparisons if c.final] == [4 / 64, 4 / 64]
-    assert "7 are the fewest" in two.sentence()
+    assert "7 are the fewest" in headline(two)
 
 
 def test_false_positives_stay_below_alpha() -> None:
@@ -110,15 +112,15 @@ def test_diverged_and_missing_seeds_are_dropped_in_pairs_and_named() -> None:
     found = only(broken)
     assert found.final is not None
     assert found.final.seeds == (0, 2)
-    assert "2 of 3 pairs: seed 1 of `under` diverged." in found.sentence()
-    assert "which flatters `under`" in found.sentence()
+    assert "2 of 3 pairs: seed 1 of `under` diverged." in comparison_sentence(found)
+    assert "which flatters `under`" in comparison_sentence(found)
     gone = broken.trials[(broken.trials["cell"] != "uniform") | (broken.trials["seed"] != 2)]
     fewer = only(dataclasses.replace(broken, trials=gone.reset_index(drop=True)))
     assert fewer.final is not None
     assert fewer.final.seeds == (0,)
-    assert "seed 2 of `uniform` is missing" in fewer.sentence()
-    assert "no 95 % CI" in fewer.sentence()
-    assert "Too few pairs to say how many more seeds" in fewer.sentence()
+    assert "seed 2 of `uniform` is missing" in comparison_sentence(fewer)
+    assert "no 95 % CI" in comparison_sentence(fewer)
+    assert "Too few pairs to say how many more seeds" in comparison_sentence(fewer)
 
 
 def test_no_pair_at_all_is_said() -> None:
@@ -127,7 +129,7 @@ def test_no_pair_at_all_is_said() -> None:
     verdicts = judge(broken)
     assert verdicts.comparisons[0].word == "INCONCLUSIVE"
     assert verdicts.comparisons[0].final is None
-    assert "no seed finished both in `under` and in `uniform`" in verdicts.sentence()
+    assert "no seed finished both in `under` and in `uniform`" in headline(verdicts)
 
 
 def test_area_and_target_are_closed_forms() -> None:
@@ -153,7 +155,7 @@ def test_a_target_never_reached_is_censored() -> None:
     assert (found.target.censored_baseline, found.target.censored_cell) == (0, 6)
     assert found.target.cell_values == pytest.approx([KIMG[-1]] * 6)
     assert all(v < KIMG[-1] for v in found.target.baseline_values)
-    assert "never reached by `a` in 0 and by `b` in 6 of 6 pairs" in found.target.sentence()
+    assert "never reached by `a` in 0 and by `b` in 6 of 6 pairs" in measure_sentence(found.target)
 
 
 def test_different_protocols_are_refused() -> None:
@@ -209,19 +211,19 @@ def test_without_a_rung_the_metric_itself_is_the_curve() -> None:
 def test_gpu_hours_count_the_gpus() -> None:
     slow = sweep({"a": 0.0, "b": -0.5}, seeds=3, noise=0.001, gpus=4.0)
     slow = dataclasses.replace(slow, trials=slow.trials.assign(seconds=3600.0))
-    assert "3 more seeds would settle it (about 24 GPU-hours)" in only(slow).sentence()
+    assert "3 more seeds would settle it (about 24 GPU-hours)" in comparison_sentence(only(slow))
 
 
 def test_headline_groups_the_words() -> None:
     effects = {"a": 0.0, "fast": -0.3, "alike": 0.0, "slow": 0.3}
-    text = judge(sweep(effects, seeds=9, noise=0.004)).sentence()
+    text = headline(judge(sweep(effects, seeds=9, noise=0.004)))
     assert "`fast` is BETTER than `a` in FID" in text
     assert "`slow` is WORSE than `a` in FID" in text
     assert "`alike` is the SAME as `a` in FID within 2 %" in text
 
 
 def test_to_dict_is_json_without_loss_of_meaning() -> None:
-    plain = judge(ended(sweep(), "under", 1, "diverged")).to_dict()
+    plain = to_dict(judge(ended(sweep(), "under", 1, "diverged")))
     text = json.dumps(plain, allow_nan=False)
     again = json.loads(text)
     assert again["sentence"].startswith("INCONCLUSIVE")
@@ -241,11 +243,12 @@ def test_nan_finals_give_no_pair() -> None:
 
 
 def test_directions_are_the_trainers() -> None:
-    from trainer.evaluation.metric import LOWER_IS_BETTER
+    from trainer.evaluation.metric import KINDS
 
-    for name, lower in LOWER_IS_BETTER.items():
-        assert lower_is_better(f"eval/{name}") == lower_is_better(f"rung/{name}") == lower
-    measured = ", ".join(f"eval/{name}" for name in LOWER_IS_BETTER)
+    for name, member in KINDS.items():
+        for metric in (f"eval/{name}", f"rung/{name}", f"eval/{name}-pixels"):
+            assert lower_is_better(metric) is member.lower_is_better
+    measured = ", ".join(f"eval/{name}" for name in KINDS)
     for unmeasured in ("eval/is", "eval/bpd"):
         with pytest.raises(IncomparableError, match=f"these can: {measured}$"):
             lower_is_better(unmeasured)
@@ -271,9 +274,9 @@ def test_survivors_alone_make_no_cell_better(metric: str) -> None:
     assert (len(found.final.seeds), found.final.tested) == (7, 14)
     assert found.final.p > 0.5
     assert all(m.word != "BETTER" for m in found.measures())
-    assert "`b` diverged on 7 of 14 seeds" in verdicts.sentence()
-    assert "for `b` on 7 surviving seeds" in verdicts.sentence()
-    assert "% on 7 surviving seeds (95 % CI" in found.sentence()
+    assert "`b` diverged on 7 of 14 seeds" in headline(verdicts)
+    assert "for `b` on 7 surviving seeds" in headline(verdicts)
+    assert "% on 7 surviving seeds (95 % CI" in comparison_sentence(found)
 
 
 def test_a_cell_that_only_diverges_more_is_worse_not_the_same() -> None:
@@ -297,7 +300,7 @@ def test_divergence_as_the_worst_outcome_by_hand() -> None:
 
 
 def test_diverged_on_every_seed_is_in_the_headline() -> None:
-    text = judge(diverged(sweep(), "under", 3)).sentence()
+    text = headline(judge(diverged(sweep(), "under", 3)))
     assert "`under` diverged on 3 of 3 seeds" in text
 
 
@@ -308,7 +311,7 @@ def test_hours_count_all_a_trial_occupies(gpus: float, cpus: float, cost: str) -
     slow = dataclasses.replace(
         slow, trials=slow.trials.assign(seconds=3600.0), gpus=gpus, cpus=cpus
     )
-    assert f"3 more seeds would settle it (about {cost}-" in only(slow).sentence()
+    assert f"3 more seeds would settle it (about {cost}-" in comparison_sentence(only(slow))
 
 
 def test_the_headline_tells_how_unsure_the_number_of_seeds_is() -> None:
@@ -320,12 +323,12 @@ def test_the_headline_tells_how_unsure_the_number_of_seeds_is() -> None:
     assert plan is not None
     high = "more than 1000" if plan.high is None else plan.high
     text = f"about {plan.more} more seeds ({plan.low} to {high}) would settle it"
-    assert text in judge(noisy).sentence()
-    assert text.capitalize() in found.sentence()
+    assert text in headline(judge(noisy))
+    assert text.capitalize() in comparison_sentence(found)
     two = judge(sweep({"a": 0.0, "b": 0.03, "c": 0.05}, seeds=2))
-    assert "too few pairs to say how many more" in two.sentence()
-    assert "more seeds would settle it (about" not in two.sentence()
-    assert "Too few pairs to say how many more" in two.comparisons[0].sentence()
+    assert "too few pairs to say how many more" in headline(two)
+    assert "more seeds would settle it (about" not in headline(two)
+    assert "Too few pairs to say how many more" in comparison_sentence(two.comparisons[0])
 
 
 def test_one_odd_cell_does_not_silence_the_others() -> None:
@@ -346,8 +349,8 @@ def test_one_odd_cell_does_not_silence_the_others() -> None:
     assert protocol.cell == "other"
     assert "p-full in `a`; p-other in `other`" in protocol.reason
     assert "the same `evaluation`" in protocol.reason
-    assert "`odd` is not compared (57,696 images, not 57,600)" in verdicts.sentence()
-    assert verdicts.to_dict()["refused"][1]["cell"] == "other"
+    assert "`odd` is not compared (57,696 images, not 57,600)" in headline(verdicts)
+    assert to_dict(verdicts)["refused"][1]["cell"] == "other"
 
 
 def test_a_baseline_of_two_budgets_is_refused() -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.rows import CURVE_COLUMNS, TRIAL_COLUMNS
-from dashboards.runs import IncomparableError, Sweep
-from tests.dashboards.synthetic import ended, sweep
-from trainer.report import Report, Result, append_report, write_result
+from dashboards.sweep import Sweep
+from dashboards.tables import CURVE_COLUMNS, TRIAL_COLUMNS, trial_table
+from dashboards.verdict.comparable import IncomparableError
+from tests.dashboards.synthetic import sweep
+from trainer.record import Record
+from trainer.report import Failure, Report, Result
 from trainer.spec import Spec
 
 
@@ -39,7 +41,7 @@ def planned() -> list[Plan]:
 
 
 def written(home: Path) -> Path:
-    """wide0 finished, wide1 diverged, slim0 is running, slim1 has not begun."""
+    """wide0 finished, wide1 diverged, slim0 has begun, slim1 has not."""
     for key in ("wide0", "wide1", "slim0"):
         (home / key / "samples").mkdir(parents=True)
         (home / key / "samples" / "1000.png").write_bytes(b"png")
@@ -50,20 +52,19 @@ def written(home: Path) -> Path:
             series=[(500, {"train/loss": 0.9}), (1000, {"train/loss": 0.5})],
             sample_png="samples/1000.png",
         )
-        append_report(home / key, early)
+        Record(home / key).add_report(early)
     late = Report(
         2000, 2.0, {"rung/fid": 9.0, "eval/fid": 6.0}, sample_png="samples/2000.png", done=True
     )
-    append_report(home / "wide0", late)
-    ids = {"eval": "full-id", "rung": "rung-id"}
-    write_result(
-        home / "wide0",
-        Result("finished", None, 2000, late.metrics, 0.0, 10.0, 2.0, ids, parameters=7),
+    Record(home / "wide0").add_report(late)
+    ids = {"eval/fid": "full-id", "rung/fid": "rung-id"}
+    Record(home / "wide0").write_result(
+        Result("finished", None, 2000, late.metrics, 0.0, 10.0, 2.0, ids, parameters=7)
     )
     reason = "diverged: loss is nan at 1.5 kimg"
     lost = {"rung/fid": 30.0}
-    write_result(
-        home / "wide1", Result("diverged", reason, 1500, lost, 0.0, 5.0, 1.0, ids, parameters=7)
+    Record(home / "wide1").write_result(
+        Result("diverged", reason, 1500, lost, 0.0, 5.0, 1.0, ids, parameters=7)
     )
     return home
 
@@ -78,8 +79,8 @@ def test_directories_become_a_sweep(tmp_path: Path) -> None:
     assert trials["status"].to_dict() == {
         "wide0": "finished",
         "wide1": "diverged",
-        "slim0": "running",
-        "slim1": "missing",
+        "slim0": "stopped",
+        "slim1": "waiting",
     }
     assert trials.loc["wide0", "eval/fid"] == 6.0
     assert trials.loc["wide0", "seconds"] == 12.0
@@ -111,36 +112,67 @@ def test_the_last_grid_that_is_there_is_the_sample(tmp_path: Path) -> None:
     assert ("slim", 1) not in found.samples
 
 
-def test_failures_are_told_by_who_ran_it(tmp_path: Path) -> None:
-    failures = {"slim0": "CUDA out of memory", "slim1": "no node has a GPU"}
-    found = Sweep.from_directories("demo", planned(), written(tmp_path), failures=failures)
+def test_failures_are_in_the_record(tmp_path: Path) -> None:
+    home = written(tmp_path)
+    Record(home / "slim0").write_failure(Failure("CUDA out of memory"))
+    Record(home / "slim1").write_failure(Failure("no node has a GPU"))
+    Record(home / "wide0").write_failure(Failure("broke once, then finished"))
+    found = Sweep.from_directories("demo", planned(), home)
     trials = found.trials.set_index("trial_key")
     assert trials.loc["slim0", "status"] == trials.loc["slim1", "status"] == "failed"
+    assert trials.loc["slim0", "reason"] == "CUDA out of memory"
     assert trials.loc["slim1", "reason"] == "no node has a GPU"
     assert trials.loc["wide0", "status"] == "finished"
+    assert not isinstance(trials.loc["wide0", "reason"], str)
 
 
-def test_rows_of_the_server_become_the_same_sweep(tmp_path: Path) -> None:
-    local = Sweep.from_directories("demo", planned(), written(tmp_path))
+def test_rows_of_the_server_become_the_same_table(tmp_path: Path) -> None:
+    local = Sweep.from_directories("demo", planned(), written(tmp_path)).trials
     rows = []
-    for row in local.trials.astype(object).to_dict("records"):
-        if row["status"] != "missing":
-            metrics = {m: row.pop(m) for m in ("rung/fid", "eval/fid")} | {"train/loss": 0.5}
-            rows.append(row | {"metrics": metrics, "spec_digest": "00"})
-    points = [{str(k): v for k, v in row.items()} for row in local.curves.to_dict("records")]
-    remote = Sweep.from_rows("demo", rows[::-1], points, planned=planned())
-    assert remote.cells == local.cells
-    columns = ["cell", "seed", "status", "eval/fid"]
-    ours, theirs = (
-        s.trials.sort_values(["cell", "seed"])[columns].reset_index(drop=True)
-        for s in (local, remote)
+    for row in local.astype(object).to_dict("records"):
+        if row["status"] == "stopped":
+            metrics = {"rung/fid": 30.0}  # the last number of a trial that has not ended
+        else:
+            metrics = {m: row.pop(m) for m in ("rung/fid", "eval/fid")}
+        rows.append(row | {"metrics": metrics | {"train/loss": 0.5}, "spec_digest": "00"})
+    remote = trial_table(rows)
+    assert list(remote.columns) == list(local.columns)
+    assert remote.equals(local)
+
+
+def test_protocols_are_of_each_metric(tmp_path: Path) -> None:
+    metrics = {"eval/fid": 6.0, "eval/kid": 0.1, "rung/kid": 0.2}
+    ids = {"eval/fid": "of-fid", "eval/kid": "of-kid", "rung/kid": "cheap-kid"}
+    record = Record(tmp_path / "wide0")
+    record.add_report(Report(2000, 2.0, metrics, done=True, protocol=ids))
+    record.write_result(Result("finished", None, 2000, metrics, 0.0, 10.0, 2.0, ids, parameters=7))
+    found = Sweep.from_directories("demo", planned()[:1], tmp_path, metric="eval/kid")
+    assert found.trials["protocol"].tolist() == ["of-kid"]
+    assert found.trials["protocol_rung"].tolist() == ["cheap-kid"]
+    assert found.protocol("eval/fid") == "of-fid"
+    assert found.evidence.trials[0].protocols["rung/kid"] == ("cheap-kid",)
+
+
+def test_evidence_is_the_tables_in_plain_values(tmp_path: Path) -> None:
+    found = Sweep.from_directories("demo", planned(), written(tmp_path), baseline="wide")
+    evidence = found.evidence
+    assert (evidence.cells, evidence.baseline, evidence.curve_metric) == (
+        ("wide", "slim"),
+        "wide",
+        "rung/fid",
     )
-    assert ours.equals(theirs)
-    assert remote.final_metrics == ["rung/fid", "eval/fid"]
-    assert len(remote.curves) == len(local.curves)
-    without_plan = Sweep.from_rows("demo", rows, points)
-    assert without_plan.cells == ["wide", "slim"]
-    assert len(without_plan.trials) == 3
+    wide0, slim0, wide1, slim1 = (
+        next(t for t in evidence.trials if (t.cell, t.seed) == place)
+        for place in (("wide", 0), ("slim", 0), ("wide", 1), ("slim", 1))
+    )
+    assert wide0.finals == {"rung/fid": 9.0, "eval/fid": 6.0}
+    assert (wide0.images, wide0.seconds) == (2000, 12.0)
+    assert wide0.curves["rung/fid"].value.tolist() == [30.0, 9.0]
+    assert "train/loss" not in wide0.curves
+    assert (wide1.status, wide1.finals) == ("diverged", {})
+    assert wide1.reason == "diverged: loss is nan at 1.5 kimg"
+    assert (slim0.status, slim0.seconds) == ("stopped", None)
+    assert (slim1.status, slim1.images, slim1.curves) == ("waiting", None, {})
 
 
 def test_mixed_protocols_are_named() -> None:
@@ -150,27 +182,3 @@ def test_mixed_protocols_are_named() -> None:
     with pytest.raises(IncomparableError, match=r"p-rung in `uniform`, `under`; p-new in `under`"):
         mixed.protocol("rung/fid")
     assert mixed.protocol("rung/fid", cells=["uniform"]) == "p-rung"
-
-
-def test_merging_keeps_the_more_complete_trial() -> None:
-    whole, broken = sweep(), ended(sweep(), "under", 1, "running")
-    for one, other in ((whole, broken), (broken, whole)):
-        merged = one.merged(other)
-        assert (merged.trials["status"] == "finished").all()
-        assert len(merged.trials) == 6
-        assert len(merged.curve("rung/fid")) == 36
-
-
-def test_merging_adds_cells_and_refuses_two_meanings_of_a_name() -> None:
-    one, other = sweep({"uniform": 0.0, "under": 0.1}), sweep({"uniform": 0.0, "edm": 0.1})
-    assert one.merged(other).cells == ["uniform", "under", "edm"]
-    changed = dataclasses.replace(other, specs=other.specs | {"uniform": {"train": {"kimg": 1}}})
-    with pytest.raises(IncomparableError, match="mean different trials by uniform"):
-        one.merged(changed)
-
-
-def test_fewer_cells() -> None:
-    found = sweep({"a": 0.0, "b": 0.1, "c": 0.2}).only(["c", "a"])
-    assert found.cells == ["a", "c"]
-    assert found.baseline == "a"
-    assert set(found.trials["cell"]) == set(found.curves["cell"]) == {"a", "c"}

@@ -1,4 +1,4 @@
-"""How do charts look? Colours, ticks, buttons, layout: plain values that `figures` applies."""
+"""How do charts look? Colours, ticks, buttons and the layout that all of them share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from itertools import cycle
 from typing import Any
 
 import numpy as np
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
 
 PALETTE = (
     "#0072B2",
@@ -98,3 +100,16 @@ def axis() -> dict[str, Any]:
         "title_standoff": 10,
         "title_font_size": 13,
     }
+
+
+def plotly_javascript() -> str:
+    """The plotly.js library, to be embedded once per page."""
+    return str(get_plotlyjs())
+
+
+def finish(
+    figure: go.Figure, *, hovermode: str, height: int = 420, legend: bool = True
+) -> go.Figure:
+    """The figure with the layout and the axes that all charts share."""
+    figure.update_layout(**layout(hovermode=hovermode, height=height, legend=legend))
+    return figure.update_xaxes(**axis(), ticks="outside").update_yaxes(**axis())

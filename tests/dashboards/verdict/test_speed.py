@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from dashboards.speed import Curve, Pair, mean_level, reach, reachable, speed_up
+from dashboards.verdict.evidence import Curve
+from dashboards.verdict.speed import Pair, mean_level, reach, reachable, speed_up
 
 KIMG = np.array([10.0, 20.0, 30.0, 40.0, 50.0])
 

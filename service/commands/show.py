@@ -1,4 +1,4 @@
-"""`compare`, `report`, `show`, `schema`: look at results and at specs."""
+"""`show`, `schema`: look at presets, at objectives and at what a YAML may say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from service.commands.common import (
     AsJson,
     Home,
     Overrides,
-    Target,
     find,
     print_findings,
     print_json,
@@ -23,63 +22,6 @@ from service.commands.common import (
 
 if TYPE_CHECKING:
     from trainer.trial import TrialSpec
-
-
-def compare(
-    experiment: Target,
-    override: Overrides = None,
-    home: Home = None,
-    metric: Annotated[str | None, typer.Option(help="Judge by this metric instead.")] = None,
-    baseline: Annotated[str | None, typer.Option(help="Compare with this cell instead.")] = None,
-    margin: Annotated[float | None, typer.Option(min=0.0, help="Relative margin of SAME.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Print the comparison of an experiment's finished trials, and the verdict."""
-    from dataclasses import replace
-
-    from dashboards.verdict import judge
-    from service.commands import results
-
-    settings = settings_of(home)
-    found = find(experiment, override, settings)
-    sweep = results.collect(found, settings)
-    sweep = replace(
-        sweep,
-        metric=metric or sweep.metric,
-        baseline=baseline or sweep.baseline,
-        margin=sweep.margin if margin is None else margin,
-    )
-    judged = (judge(sweep), None) if metric or baseline else results.try_judge(sweep)
-    if as_json:
-        print_json(results.as_json(sweep, judged))
-        return
-    verdicts, refusal = judged
-    results.print_comparison(sweep, verdicts)
-    say()
-    if verdicts is None:
-        say(f"no verdict: {refusal}")
-        return
-    for comparison in verdicts.comparisons:
-        say(comparison.sentence())
-    say()
-    say(f"verdict: {verdicts.sentence()}")
-
-
-def report(
-    experiment: Target,
-    override: Overrides = None,
-    home: Home = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where to write.")
-    ] = None,
-) -> None:
-    """Write the report again, from the trials as they are now: one HTML file that needs no network."""
-    from service.commands import results
-
-    settings = settings_of(home)
-    found = find(experiment, override, settings)
-    sweep = results.collect(found, settings)
-    say(str(results.write_report(found, settings, sweep, results.try_judge(sweep), out)))
 
 
 def show(

@@ -1,6 +1,6 @@
-"""Is a paired difference more than luck? Interval, exact test, correction, seeds it would take.
+"""Is a paired difference more than luck? Mean, spread, intervals, an exact test, a correction.
 
-Plain numbers in, plain numbers out; which numbers are paired is decided in `verdict`.
+Plain numbers in, plain numbers out; which numbers are paired is decided in `samples`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,26 @@ from numpy.typing import NDArray
 from scipy import stats
 
 ALPHA = 0.05
-POWER = 0.8
-MOST_SEEDS = 1000
 _EXACT_UP_TO = 16
 _MONTE_CARLO = 2**16
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation of some values."""
+
+    n: int
+    mean: float
+    sd: float | None
+    """None for a single value."""
+
+
+def spread(values: Sequence[float] | Floats) -> Spread:
+    """Mean and sample standard deviation of at least one value."""
+    data = np.asarray(values, dtype=np.float64)
+    return Spread(data.size, float(data.mean()), deviation(data) if data.size > 1 else None)
 
 
 @dataclass(frozen=True)
@@ -113,7 +127,9 @@ def student_interval(values: Sequence[float] | Floats, *, level: float = 1 - ALP
     data = np.asarray(values, dtype=np.float64)
     if data.size < 2:
         return Interval(None, None, level, "none", "one pair has no spread: no interval")
-    half = float(stats.t.ppf((1 + level) / 2, data.size - 1)) * _sd(data) / math.sqrt(data.size)
+    half = (
+        float(stats.t.ppf((1 + level) / 2, data.size - 1)) * deviation(data) / math.sqrt(data.size)
+    )
     mean = float(data.mean())
     return Interval(mean - half, mean + half, level, "t")
 
@@ -162,100 +178,7 @@ def fewest_seeds(comparisons: int = 1, alpha: float = ALPHA) -> int:
     return n
 
 
-@dataclass(frozen=True)
-class MoreSeeds:
-    """How many more seeds would settle it, if the true difference is the one seen."""
-
-    more: int | None
-    """None when `MOST_SEEDS` would not do."""
-    total: int | None
-    low: int | None
-    """Fewest further seeds when the noise is as small as the data allow (80 % band of the sd)."""
-    high: int | None
-    """The same for the largest noise; None beyond `MOST_SEEDS`, or when one pair tells no noise."""
-    spread_known: bool
-    """False for a single pair: the number is then only the fewest that any test needs."""
-
-
-def more_seeds(
-    values: Sequence[float] | Floats,
-    *,
-    margin: float | None,
-    comparisons: int = 1,
-    alpha: float = ALPHA,
-    power: float = POWER,
-) -> MoreSeeds:
-    """Power calculation: paired t test at `alpha` / comparisons, or SAME if that is nearer.
-
-    `margin` is absolute. A difference takes at least the seeds a sign-flip test needs for alpha.
-    """
-    data = np.asarray(values, dtype=np.float64)
-    fewest = fewest_seeds(comparisons, alpha)
-    if data.size < 2:
-        return MoreSeeds(fewest - data.size, fewest, None, None, spread_known=False)
-    mean, sd, freedom = float(data.mean()), _sd(data), data.size - 1
-
-    def total(noise: float) -> int | None:
-        detect = _seeds_to_detect(mean, noise, alpha / comparisons, power, fewest)
-        same = _seeds_to_equate(mean, noise, margin, alpha, power)
-        settled = [n for n in (detect, same) if n is not None]
-        return max(data.size + 1, min(settled)) if settled else None
-
-    small = sd * math.sqrt(freedom / float(stats.chi2.ppf(0.9, freedom)))
-    large = sd * math.sqrt(freedom / float(stats.chi2.ppf(0.1, freedom)))
-    totals = [total(noise) for noise in (sd, small, large)]
-    more, low, high = (None if n is None else n - data.size for n in totals)
-    return MoreSeeds(more, totals[0], low, high, spread_known=True)
-
-
-def _seeds_to_detect(mean: float, sd: float, alpha: float, power: float, fewest: int) -> int | None:
-    if mean == 0:
-        return None
-    if sd == 0:
-        return fewest
-    return _first(lambda n: _t_power(abs(mean) / sd, n, alpha) >= power, max(2, fewest))
-
-
-def _t_power(effect: float, n: int, alpha: float) -> float:
-    critical = float(stats.t.ppf(1 - alpha / 2, n - 1))
-    shift = effect * math.sqrt(n)
-    if shift > 30:
-        return 1.0
-    return float(stats.nct.sf(critical, n - 1, shift))
-
-
-def _seeds_to_equate(
-    mean: float, sd: float, margin: float | None, alpha: float, power: float
-) -> int | None:
-    if margin is None or abs(mean) >= margin:
-        return None
-    if sd == 0:
-        return 2
-
-    def enough(n: int) -> bool:
-        error = sd / math.sqrt(n)
-        critical = float(stats.t.ppf(1 - alpha / 2, n - 1))
-        above = float(stats.t.cdf((margin - mean) / error - critical, n - 1))
-        below = float(stats.t.cdf((margin + mean) / error - critical, n - 1))
-        return above + below - 1 >= power
-
-    return _first(enough, 2)
-
-
-def _first(enough: Callable[[int], bool], start: int) -> int | None:
-    """The smallest n in [start, MOST_SEEDS] for which the increasing predicate holds."""
-    if enough(start):
-        return start
-    if not enough(MOST_SEEDS):
-        return None
-    low, high = start, MOST_SEEDS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def _sd(data: Floats) -> float:
-    """Sample standard deviation; rounding noise of equal values counts as none."""
+def deviation(data: Floats) -> float:
+    """Sample standard deviation of at least two values; rounding noise of equal values counts as none."""
     sd = float(data.std(ddof=1))
     return sd if sd > 1e-12 * float(np.abs(data).max()) else 0.0

@@ -9,16 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dashboards.paired import Floats, Interval, bootstrap_interval, sign_flip_p
+from dashboards.verdict.evidence import Curve
+from dashboards.verdict.statistics import Floats, Interval, bootstrap_interval, sign_flip_p
 
 _TARGETS = 49
-
-
-class Curve(NamedTuple):
-    """One trial's metric over training, in order of `kimg`."""
-
-    kimg: Floats
-    value: Floats
 
 
 class Pair(NamedTuple):
@@ -112,9 +106,9 @@ class SpeedUp:
 def speed_up(pairs: Mapping[int, Pair], *, lower_is_better: bool) -> SpeedUp | None:
     """Compare times to every target both reach; None when no pair shares a target."""
     ranges = {
-        seed: found
+        seed: both
         for seed, pair in pairs.items()
-        if (found := reachable(pair, lower_is_better=lower_is_better)) is not None
+        if (both := reachable(pair, lower_is_better=lower_is_better)) is not None
     }
     if not ranges:
         return None

@@ -1,4 +1,4 @@
-"""Proves: intervals cover, the sign-flip test is exact, Holm is Holm, and the power calculation has its power."""
+"""Proves: intervals cover, the sign-flip test is exact, and Holm is Holm."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dashboards.paired import (
+from dashboards.verdict.statistics import (
     bootstrap_interval,
     fewest_seeds,
     holm,
-    more_seeds,
     sign_flip_p,
     smallest_p,
+    spread,
     student_interval,
 )
 
@@ -93,6 +93,7 @@ def test_student_interval_is_the_textbook_one() -> None:
     found = student_interval([1.0, 2.0, 3.0])  # sd 1, t(.975, 2) = 4.302653
     assert found.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
     assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+    assert student_interval([1.0]).known is False
 
 
 def test_intervals_cover_and_short_samples_are_owned_up_to() -> None:
@@ -141,40 +142,9 @@ def test_bootstrap_repeats_itself() -> None:
     assert bootstrap_interval(values) == bootstrap_interval(values)
 
 
-def test_power_calculation_has_the_power_it_promises() -> None:
-    """Simulate the sign-flip test with the seeds it asks for: it finds the effect in about 80 %."""
-    values = np.array([0.3, 1.1, 1.7, 0.9])  # mean 1, sd 0.577...
-    sd = float(values.std(ddof=1))
-    for effect in (0.6, 0.9):
-        scaled = (values - 1.0) / sd + effect  # sd 1, mean `effect`
-        plan = more_seeds(scaled, margin=None)
-        assert plan.total is not None
-        assert plan.more == plan.total - 4
-        rng = np.random.default_rng(17)
-        draws = [sign_flip_p(rng.normal(effect, 1, plan.total)) for _ in range(300)]
-        # t power at the smallest sufficient n is 0.80 to 0.84; the test is discrete: up to -0.05
-        assert 0.72 < float(np.mean(np.array(draws) < 0.05)) < 0.92
-
-
-def test_more_seeds_knows_its_own_uncertainty() -> None:
-    plan = more_seeds([-0.3, 1.1, 1.7], margin=None)
-    assert plan.low is not None
-    assert plan.more is not None
-    assert plan.high is not None
-    assert plan.low < plan.more < plan.high
-    assert more_seeds([0.9, 1.1, 1.0], margin=None).total == 6
-    assert more_seeds([0.9, 1.1, 1.0], margin=None, comparisons=2).total == 7
-    one = more_seeds([0.4], margin=0.1)
-    assert (one.more, one.spread_known) == (5, False)
-
-
-def test_sameness_can_be_what_settles_it() -> None:
-    """Mean 0: no number of seeds finds a difference, but enough of them show there is none."""
-    values = [-1.0, 0.0, 1.0]
-    assert more_seeds(values, margin=None).more is None
-    near, far = more_seeds(values, margin=1.0).total, more_seeds(values, margin=0.5).total
-    assert near is not None
-    assert far is not None
-    assert 6 < near < far
-    # half the margin takes four times the seeds (less the t quantile's change)
-    assert 3.0 < far / near < 4.2
+def test_spread_is_the_textbook_one() -> None:
+    found = spread([1.0, 2.0, 4.0])  # squares about the mean: 16/9 + 1/9 + 25/9
+    assert (found.n, found.mean) == (3, pytest.approx(7 / 3))
+    assert found.sd == pytest.approx(math.sqrt(42 / 9 / 2))
+    assert spread([0.1 + 0.2, 0.3]).sd == 0.0
+    assert spread([5.0]).sd is None

@@ -8,11 +8,13 @@ import json
 import numpy as np
 import pytest
 
-from dashboards import figures
-from dashboards.design import PALETTE, colours, round_ticks
-from dashboards.runs import IncomparableError
-from dashboards.verdict import judge
-from tests.dashboards.synthetic import KIMG, ended, sweep
+from dashboards.charts.comparison import paired_differences, speed_up
+from dashboards.charts.curves import convergence, training_loss
+from dashboards.charts.passports import passports
+from dashboards.charts.style import PALETTE, colours, round_ticks
+from dashboards.sweep import Sweep
+from dashboards.verdict.comparable import IncomparableError
+from tests.dashboards.synthetic import KIMG, ended, judge, sweep
 
 CELLS = {"uniform": 0.0, "under": 0.1, "twin": 0.0}
 
@@ -30,9 +32,9 @@ def test_one_colour_per_cell_in_every_chart() -> None:
     verdicts = judge(found)
     shade = colours(found.cells)
     for figure in (
-        figures.convergence(found),
-        figures.speed_up(found, verdicts),
-        figures.training_loss(found),
+        convergence(found),
+        speed_up(found, verdicts),
+        training_loss(found),
     ):
         named = [trace for trace in figure.data if trace.showlegend is not False]
         assert {t.name for t in named} >= {"under", "twin"}
@@ -41,7 +43,7 @@ def test_one_colour_per_cell_in_every_chart() -> None:
 
 def test_means_leave_out_unfinished_trials_which_are_still_drawn() -> None:
     found = ended(sweep(), "under", 1, "diverged")
-    figure = figures.convergence(found)
+    figure = convergence(found)
     mean = next(t for t in figure.data if t.name == "under")
     curve = found.curve("rung/fid", finished_only=True)
     own = curve[curve["cell"] == "under"].groupby("images")["value"].mean()
@@ -52,7 +54,7 @@ def test_means_leave_out_unfinished_trials_which_are_still_drawn() -> None:
 
 
 def test_bands_hold_the_mean() -> None:
-    figure = figures.convergence(sweep())
+    figure = convergence(sweep())
     for cell in ("uniform", "under"):
         mean = next(t for t in figure.data if t.name == cell)
         band = next(t for t in figure.data if t.fill == "toself" and t.legendgroup == cell)
@@ -62,8 +64,8 @@ def test_bands_hold_the_mean() -> None:
 
 
 def test_axis_buttons_offer_log_only_where_there_is_one() -> None:
-    def labels(found: figures.Sweep) -> list[str]:
-        return [b.label for b in figures.convergence(found).layout.updatemenus[0].buttons]
+    def labels(found: Sweep) -> list[str]:
+        return [b.label for b in convergence(found).layout.updatemenus[0].buttons]
 
     found = sweep()
     assert labels(found) == ["log", "linear"]
@@ -84,7 +86,7 @@ def test_axis_buttons_offer_log_only_where_there_is_one() -> None:
 def test_doublings_start_with_a_logarithmic_kimg_axis(kimg: list[float], kind: str | None) -> None:
     found = sweep()
     moved = found.curves["kimg"].replace(dict(zip(KIMG, kimg, strict=True)))
-    figure = figures.convergence(
+    figure = convergence(
         dataclasses.replace(found, curves=found.curves.assign(kimg=moved)), "rung/fid"
     )
     assert figure.layout.xaxis.type == kind
@@ -94,13 +96,13 @@ def test_charts_refuse_mixed_protocols() -> None:
     found = sweep()
     mixed = found.curves["protocol"].where(found.curves["seed"] != 1, "p-other")
     with pytest.raises(IncomparableError, match="2 protocols"):
-        figures.convergence(dataclasses.replace(found, curves=found.curves.assign(protocol=mixed)))
+        convergence(dataclasses.replace(found, curves=found.curves.assign(protocol=mixed)))
 
 
 def test_paired_differences_show_every_seed_zero_and_margin() -> None:
     found = sweep(CELLS)
     verdicts = judge(found)
-    figure = figures.paired_differences(found, verdicts)
+    figure = paired_differences(found, verdicts)
     dots = [t for t in figure.data if t.marker.symbol is None]
     assert [len(t.x) for t in dots] == [3] * 6  # two cells, three measures
     final = verdicts.comparisons[0].final
@@ -119,7 +121,7 @@ def test_paired_differences_show_every_seed_zero_and_margin() -> None:
 def test_speed_up_is_drawn_over_all_targets_from_easy_to_hard() -> None:
     found = sweep(CELLS)
     verdicts = judge(found)
-    figure = figures.speed_up(found, verdicts)
+    figure = speed_up(found, verdicts)
     mean = next(t for t in figure.data if t.name == "under")
     speed = verdicts.comparisons[0].speed
     assert speed is not None
@@ -129,7 +131,7 @@ def test_speed_up_is_drawn_over_all_targets_from_easy_to_hard() -> None:
     rising = sweep(CELLS, metric="eval/recall")
     upside_down = rising.curves.assign(value=1 / rising.curves["value"])
     rising = dataclasses.replace(rising, curves=upside_down)
-    assert figures.speed_up(rising, judge(rising)).layout.xaxis.autorange is None
+    assert speed_up(rising, judge(rising)).layout.xaxis.autorange is None
 
 
 def test_passports_have_unit_area_and_a_dash_each() -> None:
@@ -137,7 +139,7 @@ def test_passports_have_unit_area_and_a_dash_each() -> None:
     bell = np.exp(-(x**2) / 8)
     curve = {"log_snr": x, "density": bell, "weight": x * 0 + 3, "product": 3 * bell}
     curve |= {"t": np.linspace(0, 1, 201), "schedule": -x}
-    drawn = figures.passports({"a": curve, "b": curve})
+    drawn = passports({"a": curve, "b": curve})
     assert list(drawn) == ["density", "product", "schedule"]
     for trace in drawn["product"].data:
         assert np.trapezoid(trace.y, trace.x) == pytest.approx(1.0)
@@ -145,7 +147,7 @@ def test_passports_have_unit_area_and_a_dash_each() -> None:
 
 
 def test_training_loss_says_it_does_not_compare() -> None:
-    figure = figures.training_loss(sweep())
+    figure = training_loss(sweep())
     assert "not comparable across cells" in figure.layout.yaxis.title.text
     assert json.loads(figure.to_json())
 

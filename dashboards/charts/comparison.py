@@ -1,0 +1,144 @@
+"""How does each cell compare with the baseline? Speed-up over all targets, differences by seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from dashboards.charts import style
+from dashboards.charts.style import colours, finish, round_ticks
+from dashboards.sweep import Sweep
+from dashboards.text import percent, title
+from dashboards.verdict.comparable import lower_is_better
+from dashboards.verdict.sentences import interval_text
+from dashboards.verdict.values import Measure, Verdicts
+
+_RATIOS = (0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20)
+
+
+def speed_up(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
+    """Speed-up over all targets: geometric mean per cell, one thin line per seed."""
+    figure = go.Figure()
+    shade = colours(sweep.cells)
+    for comparison in verdicts.comparisons:
+        if comparison.speed is None:
+            continue
+        cell, colour = comparison.cell, shade[comparison.cell]
+        for line in comparison.speed.per_seed:
+            figure.add_scatter(
+                x=line.targets,
+                y=line.ratios,
+                mode="lines",
+                line={"color": colour, "width": 1},
+                opacity=0.45,
+                legendgroup=cell,
+                showlegend=False,
+                hoverinfo="skip",
+            )
+        if comparison.speed.mean is not None:
+            figure.add_scatter(
+                x=comparison.speed.mean.targets,
+                y=comparison.speed.mean.ratios,
+                name=cell,
+                legendgroup=cell,
+                mode="lines",
+                line={"color": colour, "width": 2.5},
+                hovertemplate="%{y:.2f}x",
+            )
+    figure.add_hline(y=1, line={"color": style.INK, "width": 1.5, "dash": "dash"})
+    targets = [t for trace in figure.data for t in trace.x]
+    ratios = [r for trace in figure.data for r in trace.y] or [1.0]
+    figure.update_xaxes(title_text=f"target {title(verdicts.curve_metric)}: easy to hard")
+    if targets and min(targets) > 0:
+        figure.update_xaxes(type="log", **round_ticks(targets))
+    if lower_is_better(verdicts.curve_metric):
+        figure.update_xaxes(autorange="reversed")
+    low, high = min(0.8, 0.95 * min(ratios)), max(1.25, 1.05 * max(ratios))
+    steps = [s for s in _RATIOS if low <= s <= high]
+    figure.update_yaxes(title_text=f"times as fast as {verdicts.baseline}", type="log")
+    figure.update_yaxes(range=[float(np.log10(low)), float(np.log10(high))])
+    figure.update_yaxes(tickvals=steps, ticktext=[f"{s:g}\u00d7" for s in steps])
+    return finish(figure, hovermode="x unified")
+
+
+def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
+    """Relative paired differences: a dot per seed, mean with CI, zero line, margin band."""
+    panels = {
+        "final": f"final {title(verdicts.metric)}",
+        "area": f"mean {title(verdicts.curve_metric)}",
+        "target": "kimg to target",
+    }
+    found = {
+        name: [m for c in verdicts.comparisons for m in c.measures() if m.name == name]
+        for name in panels
+    }
+    shown = [name for name in panels if found[name]]
+    figure = make_subplots(
+        cols=max(1, len(shown)),
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
+        subplot_titles=[panels[name] for name in shown],
+    )
+    shade, margin = colours(sweep.cells), 100 * verdicts.margin
+    cells = [c.cell for c in verdicts.comparisons]
+    reach = [margin, -margin]
+    for column, name in enumerate(shown, start=1):
+        for measure in found[name]:
+            row = len(cells) - 1 - cells.index(measure.cell)
+            reach += _differences(figure, measure, row, shade[measure.cell], column)
+        band = {"fillcolor": style.INK, "opacity": 0.15, "line_width": 0, "layer": "below"}
+        figure.add_vrect(-margin, margin, row=1, col=column, **band)
+        figure.add_vline(
+            0, row=1, col=column, line={"color": style.INK, "width": 1.2}, layer="below"
+        )
+    room = 0.06 * (max(reach) - min(reach))
+    figure.update_xaxes(range=[min(reach) - room, max(reach) + room], ticksuffix=" %", nticks=6)
+    figure.update_xaxes(title_text=f"difference to {verdicts.baseline}")
+    figure.update_yaxes(range=[-0.6, len(cells) - 0.4], showgrid=False, automargin=True)
+    figure.update_yaxes(tickvals=list(range(len(cells))), ticktext=cells[::-1])
+    figure.update_annotations(font={"size": 13})
+    return finish(figure, height=150 + 80 * len(cells), legend=False, hovermode="closest")
+
+
+def _differences(
+    figure: go.Figure, found: Measure, row: int, colour: str, column: int
+) -> list[float]:
+    """Draw one cell's differences in percent and return the values that have to be visible."""
+    if found.scale is None or found.relative is None:
+        return []
+    percents = [100 * d / found.scale for d in found.differences]
+    mean = 100 * found.relative
+    low, high = (
+        mean if end is None else 100 * end / found.scale
+        for end in (found.interval.low, found.interval.high)
+    )
+    figure.add_scatter(
+        x=percents,
+        y=[row - 0.22] * len(percents),
+        mode="markers",
+        marker={"color": colour, "size": 8, "opacity": 0.6},
+        text=[f"seed {seed}" for seed in found.seeds],
+        hovertemplate="%{text}: %{x:.2f} %<extra></extra>",
+        row=1,
+        col=column,
+    )
+    figure.add_scatter(
+        x=[mean],
+        y=[row],
+        error_x={
+            "symmetric": False,
+            "array": [high - mean],
+            "arrayminus": [mean - low],
+            "color": colour,
+            "thickness": 2.5,
+            "width": 6,
+        },
+        mode="markers",
+        marker={"color": colour, "size": 12, "symbol": "diamond"},
+        text=[f"mean {percent(found.relative)} ({interval_text(found.interval, found.scale)})"],
+        hovertemplate="%{text}<extra></extra>",
+        row=1,
+        col=column,
+    )
+    return [*percents, low, high]

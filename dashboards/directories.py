@@ -1,0 +1,79 @@
+"""How does what a trial left on disk become rows of the tables?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from dashboards.verdict.evidence import rung_twin
+from trainer.record import Record
+from trainer.report import Result
+from trainer.spec import Spec
+
+
+class Planned(Protocol):
+    """A trial of the plan: what `service.experiment.PlannedTrial` offers."""
+
+    @property
+    def cell(self) -> str:
+        """Name of its cell."""
+
+    @property
+    def seed(self) -> int:
+        """Its seed, shared with one trial of every other cell."""
+
+    @property
+    def spec(self) -> Spec:
+        """The resolved trial."""
+
+    @property
+    def key(self) -> str:
+        """Its trial key: the name of its directory."""
+
+
+@dataclass(frozen=True)
+class TrialRows:
+    """A trial's directory, read."""
+
+    trial: dict[str, Any]
+    curve: list[dict[str, Any]]
+    sample: Path | None
+    """The last sample grid that is there."""
+
+
+def read_trial(trial: Planned, directory: Path, metric: str) -> TrialRows:
+    """Rows of one trial, whose protocols are those of `metric` and of its cheap twin.
+
+    A directory that is not there is a trial that waits.
+    """
+    record = Record(directory)
+    reports, result, failure = record.reports(), record.result(), record.failure()
+    protocols = {name: one for report in reports for name, one in report.protocol.items()}
+    protocols |= result.protocol if result is not None else {}
+    identity = {"cell": trial.cell, "seed": trial.seed, "trial_key": trial.key}
+    row = identity | {
+        "status": record.status(),
+        "reason": None if failure is None else failure.reason,
+        "protocol": protocols.get(metric),
+        "protocol_rung": protocols.get(rung_twin(metric)),
+        "kimg": reports[-1].kimg if reports else None,
+    }
+    points = [
+        identity
+        | {"protocol": (report.protocol or protocols).get(name), "metric": name}
+        | {"images": images, "kimg": images / 1000, "value": value}
+        for report in reports
+        for images, metrics in [*report.series, (report.images, report.metrics)]
+        for name, value in metrics.items()
+    ]
+    return TrialRows(row if result is None else row | _ended(result), points, record.last_sample())
+
+
+def _ended(result: Result) -> dict[str, Any]:
+    return {
+        "reason": result.reason,
+        "kimg": result.images / 1000,
+        "seconds": result.seconds + result.eval_seconds,
+        "metrics": result.metrics,
+    }

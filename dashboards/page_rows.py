@@ -1,0 +1,133 @@
+"""Which rows do the page's tables have? Numbers as text, the same as in the verdict's sentences."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from dashboards import text
+from dashboards.html import data_uri, typeset
+from dashboards.sweep import Sweep
+from dashboards.text import counted, number
+from dashboards.verdict.sentences import interval_text, mean_and_spread
+from dashboards.verdict.values import Measure, Verdicts
+from trainer.report import Status
+
+_MEASURES = {"area": "mean {metric} over training", "target": "kimg to {metric} {target}"}
+_SHOWN = {Status.STOPPED: "not finished"}
+"""Statuses that a reader of the page would take amiss: nobody need have stopped the trial."""
+
+
+def facts(sweep: Sweep, verdicts: Verdicts | None, created: datetime) -> list[str]:
+    """The line under the headline: how much was trained, and when it was said."""
+    parts = [f"{counted(len(sweep.cells), 'cell')}, {counted(len(sweep.seeds), 'seed')}"]
+    if verdicts is not None and verdicts.kimg is not None:
+        parts.append(f"{verdicts.kimg:g} kimg each")
+    parts.append(f"{len(sweep.finished)} of {len(sweep.trials)} trials finished")
+    seconds = float(sweep.trials["seconds"].sum())
+    if seconds > 0:
+        parts.append(text.hours(seconds * sweep.devices / 3600, sweep.cost_unit))
+    return [*parts, created.strftime("%-d %B %Y, %H:%M")]
+
+
+def verdict_rows(sweep: Sweep, verdicts: Verdicts) -> list[dict[str, str]]:
+    """One row per cell: the baseline first, then numbers as the verdict's sentence has them."""
+    rows = [_final(sweep, verdicts, verdicts.baseline)]
+    for comparison in verdicts.comparisons:
+        row = _final(sweep, verdicts, comparison.cell) | {"word": comparison.word}
+        rows.append(row | _effect(comparison.final))
+    return rows
+
+
+def _final(sweep: Sweep, verdicts: Verdicts, cell: str) -> dict[str, str]:
+    finished = sweep.finished
+    values = finished[finished["cell"] == cell][verdicts.metric].dropna().tolist()
+    mean, sd = mean_and_spread(values)
+    seeds = text.share(len(values), len(sweep.seeds))
+    return {"cell": cell, "final": mean if values else "none", "sd": sd, "seeds": seeds, "word": ""}
+
+
+def _effect(measure: Measure | None) -> dict[str, str]:
+    if measure is None:
+        return dict.fromkeys(("difference", "interval", "p", "p_holm"), "")
+    ends = interval_text(measure.interval, measure.scale)
+    size = number(measure.mean) if measure.relative is None else text.percent(measure.relative)
+    return {
+        "difference": typeset(size),
+        "interval": typeset("none" if ends.startswith("no ") else ends.removeprefix("95 % CI ")),
+        "p": text.p_value(measure.p).removeprefix("p = ").removeprefix("p "),
+        "p_holm": text.p_value(measure.p_holm).removeprefix("p = ").removeprefix("p "),
+    }
+
+
+def secondary_rows(verdicts: Verdicts) -> list[dict[str, str]]:
+    """One row per cell and measure of the way there: areas first, then times to the target."""
+    rows = []
+    for comparison in verdicts.comparisons:
+        for measure in (comparison.area, comparison.target):
+            if measure is None:
+                continue
+            metric, target = text.title(measure.metric), number(measure.target)
+            values = {
+                "label": _MEASURES[measure.name].format(metric=metric, target=target),
+                "cell": comparison.cell,
+                "word": measure.word,
+                "final": number(float(np.mean(measure.cell_values))),
+                "baseline": number(float(np.mean(measure.baseline_values))),
+            }
+            rows.append(values | _effect(measure))
+    return sorted(rows, key=lambda row: row["label"].startswith("kimg"))
+
+
+def sample_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """Rows of cells, columns of seeds; a missing grid says why it is missing."""
+    if not sweep.samples:
+        return []
+    status = sweep.trials.set_index(["cell", "seed"])["status"].to_dict()
+    seeds = sorted({seed for _, seed in sweep.samples})
+    rows = []
+    for cell in sweep.cells:
+        images = []
+        for seed in seeds:
+            path = sweep.samples.get((cell, seed))
+            uri = data_uri(path) if path is not None and path.is_file() else ""
+            why = _shown(status.get((cell, seed), Status.WAITING))
+            images.append({"seed": seed, "uri": uri, "why": why})
+        rows.append({"cell": cell, "images": images})
+    return rows
+
+
+def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """One row per trial, in the order of the cells."""
+    order = {cell: place for place, cell in enumerate(sweep.cells)}
+    trials = sweep.trials.to_dict("records")
+    return [
+        {
+            "cell": trial["cell"],
+            "seed": trial["seed"],
+            "status": _shown(trial["status"]),
+            "ended": trial["status"] != Status.FINISHED,
+            "reason": _reason(trial),
+            "kimg": f"{trial['kimg']:g}" if math.isfinite(trial["kimg"]) else "",
+            "finals": [
+                number(trial[name]) if math.isfinite(trial[name]) else ""
+                for name in sweep.final_metrics
+            ],
+            "time": text.duration(trial["seconds"], tenths=True),
+            "key": str(trial["trial_key"])[:10],
+        }
+        for trial in sorted(trials, key=lambda t: (order[t["cell"]], t["seed"]))
+    ]
+
+
+def _shown(status: str) -> str:
+    return _SHOWN.get(Status(status), str(status))
+
+
+def _reason(trial: dict[Any, Any]) -> str:
+    """The reason without the status it repeats."""
+    reason = trial["reason"]
+    return reason.removeprefix(f"{trial['status']}: ") if isinstance(reason, str) else ""

@@ -1,0 +1,212 @@
+"""What did the trials of a sweep report? Two tidy tables, whatever they were read from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dashboards import tables
+from dashboards.directories import Planned, read_trial
+from dashboards.verdict import comparable
+from dashboards.verdict.evidence import Curve, Evidence, Trial, rung_twin
+from trainer.report import Status
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep: `trials` has one row per trial, `curves` one per reported number."""
+
+    name: str
+    cells: list[str]
+    """In YAML order."""
+    baseline: str | None
+    metric: str
+    margin: float
+    """Relative to the baseline's mean: smaller differences do not matter."""
+    trials: pd.DataFrame
+    """`TRIAL_COLUMNS`, then one column per final metric."""
+    curves: pd.DataFrame
+    """`CURVE_COLUMNS`."""
+    specs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Cell to its resolved trial as JSON."""
+    samples: dict[tuple[str, int], Path] = field(default_factory=dict)
+    """(cell, seed) to its last sample grid."""
+    experiment_yaml: str = ""
+    gpus: float = 0.0
+    """GPUs one trial occupies, all its workers'; 0: it ran on the CPU. Only for saying costs."""
+    cpus: float = 1.0
+    """CPUs one trial occupies, all its workers'. Only for saying costs."""
+
+    def __post_init__(self) -> None:
+        for frame, columns, what in (
+            (self.trials, tables.TRIAL_COLUMNS, "trials"),
+            (self.curves, tables.CURVE_COLUMNS, "curves"),
+        ):
+            absent = [column for column in columns if column not in frame.columns]
+            assert not absent, f"{what} lacks the columns {absent}"
+        unknown = set(self.trials["cell"]) - set(self.cells)
+        assert not unknown, f"trials of unknown cells {sorted(unknown)}"
+        assert not self.trials.duplicated(["cell", "seed"]).any(), "two trials share cell and seed"
+
+    @property
+    def devices(self) -> float:
+        """How many `cost_unit`s a trial occupies at once."""
+        return self.gpus if self.gpus > 0 else self.cpus
+
+    @property
+    def cost_unit(self) -> str:
+        """What a trial's hours are hours of: `GPU`, or `CPU` where it has none."""
+        return "GPU" if self.gpus > 0 else "CPU"
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds of the sweep, ascending."""
+        return sorted({int(seed) for seed in self.trials["seed"]})
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        """Rows of the trials that finished."""
+        return self.trials[self.trials["status"] == Status.FINISHED]
+
+    @property
+    def final_metrics(self) -> list[str]:
+        """Names of the final metrics that any trial has."""
+        names = tables.final_metrics(self.trials)
+        return [name for name in names if self.trials[name].notna().any()]
+
+    @property
+    def curve_metric(self) -> str:
+        """The metric of the convergence curve: the cheap `rung/...` twin where there is one."""
+        rung = rung_twin(self.metric)
+        return rung if (self.curves["metric"] == rung).any() else self.metric
+
+    def curve(self, metric: str, *, finished_only: bool = False) -> pd.DataFrame:
+        """Rows of one metric ordered by cell (as in the YAML), seed and images."""
+        rows = self.curves[self.curves["metric"] == metric]
+        if finished_only:
+            rows = rows[rows["trial_key"].isin(set(self.finished["trial_key"]))]
+        order = pd.Categorical(rows["cell"], categories=self.cells, ordered=True)
+        return (
+            rows.assign(_order=order)
+            .sort_values(["_order", "seed", "images"])
+            .drop(columns="_order")
+        )
+
+    def protocol(self, metric: str, cells: Iterable[str] | None = None) -> str | None:
+        """The one protocol id behind a metric; None for metrics which have none (`train/loss`).
+
+        Raises `IncomparableError` when the cells were measured under different ids.
+        """
+        return comparable.protocol(self.evidence, metric, cells)
+
+    @cached_property
+    def evidence(self) -> Evidence:
+        """The same in plain values, as verdicts are built on."""
+        finals = tables.final_metrics(self.trials)
+        curves: dict[tuple[str, int], dict[str, pd.DataFrame]] = {}
+        judged = self.curves[self.curves["metric"].str.startswith(("eval/", "rung/"))]
+        for _, rows in judged.groupby(["cell", "seed", "metric"], sort=False):
+            first = rows.iloc[0]
+            own = curves.setdefault((str(first["cell"]), int(first["seed"])), {})
+            own[str(first["metric"])] = rows.sort_values("images")
+        trials = tuple(
+            self._trial(row, finals, curves.get((row["cell"], row["seed"]), {}))
+            for row in self.trials.to_dict("records")
+        )
+        sizes = {
+            cell: int(spec["train"]["batch_size"])
+            for cell, spec in self.specs.items()
+            if "batch_size" in spec.get("train", {})
+        }
+        return Evidence(
+            trials=trials,
+            cells=tuple(self.cells),
+            metric=self.metric,
+            baseline=self.baseline,
+            margin=self.margin,
+            batch_sizes=sizes,
+            devices=self.devices,
+            cost_unit=self.cost_unit,
+        )
+
+    def _trial(
+        self, row: dict[Any, Any], finals: Sequence[str], curves: dict[str, pd.DataFrame]
+    ) -> Trial:
+        ids = {self.metric: [row["protocol"]]}
+        ids.setdefault(rung_twin(self.metric), []).append(row["protocol_rung"])
+        for metric, points in curves.items():
+            ids.setdefault(metric, []).extend(points["protocol"])
+        status = Status(row["status"])
+        return Trial(
+            cell=str(row["cell"]),
+            seed=int(row["seed"]),
+            status=status,
+            reason=row["reason"] or None if isinstance(row["reason"], str) else None,
+            images=round(1000 * row["kimg"]) if math.isfinite(row["kimg"]) else None,
+            seconds=float(row["seconds"]) if math.isfinite(row["seconds"]) else None,
+            finals={n: float(row[n]) for n in finals} if status is Status.FINISHED else {},
+            protocols={
+                metric: tuple(dict.fromkeys(i for i in every if isinstance(i, str) and i))
+                for metric, every in ids.items()
+            },
+            curves={
+                metric: Curve(
+                    points["kimg"].to_numpy(dtype=np.float64),
+                    points["value"].to_numpy(dtype=np.float64),
+                )
+                for metric, points in curves.items()
+            },
+        )
+
+    @classmethod
+    def from_directories(
+        cls,
+        name: str,
+        planned: Sequence[Planned],
+        trials_home: Path,
+        *,
+        metric: str = "eval/fid",
+        baseline: str | None = None,
+        margin: float = 0.02,
+        experiment_yaml: str = "",
+        gpus: float = 0.0,
+        cpus: float = 1.0,
+    ) -> Sweep:
+        """Read `trials_home/<trial key>/` of every planned trial; no server is asked."""
+        read = [read_trial(trial, trials_home / trial.key, metric) for trial in planned]
+        return cls(
+            name=name,
+            cells=list(dict.fromkeys(trial.cell for trial in planned)),
+            baseline=baseline,
+            metric=metric,
+            margin=margin,
+            trials=tables.trial_table([rows.trial for rows in read]),
+            curves=tables.curve_table([point for rows in read for point in rows.curve]),
+            specs=_specs(planned),
+            samples={
+                (trial.cell, trial.seed): rows.sample
+                for trial, rows in zip(planned, read, strict=True)
+                if rows.sample is not None
+            },
+            experiment_yaml=experiment_yaml,
+            gpus=gpus,
+            cpus=cpus,
+        )
+
+
+def _specs(planned: Sequence[Planned]) -> dict[str, dict[str, Any]]:
+    """Cell to its resolved trial, without the seed in which its trials differ."""
+    specs: dict[str, dict[str, Any]] = {}
+    for trial in planned:
+        if trial.cell not in specs:
+            spec = json.loads(trial.spec.canonical())
+            specs[trial.cell] = {key: value for key, value in spec.items() if key != "seed"}
+    return specs

@@ -1,0 +1,70 @@
+"""Which columns do the tables of trials and of curves have? The one place that says it.
+
+A trial's row has final numbers only: the last number of a training that has not finished is a point
+of its curve. Directories, MLflow and `Job.results()` all become these tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from trainer.report import Status
+
+TRIAL_COLUMNS = (
+    "cell",
+    "seed",
+    "trial_key",
+    "run_id",
+    "status",
+    "reason",
+    "protocol",
+    "protocol_rung",
+    "kimg",
+    "seconds",
+)
+"""`run_id` is MLflow's. The protocols are those of the deciding metric and of its curve; `seconds`
+are of training and evaluation. Then one column per final metric."""
+CURVE_COLUMNS = ("cell", "seed", "trial_key", "protocol", "metric", "images", "kimg", "value")
+
+
+def trial_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """`TRIAL_COLUMNS` and final metrics from one mapping per trial; what a mapping lacks is empty.
+
+    A mapping's `metrics` become columns: of finished trials, and only `eval/...` and `rung/...`.
+    """
+    table = pd.DataFrame([_with_finals(row) for row in rows])
+    for column in TRIAL_COLUMNS:
+        if column not in table.columns:
+            table[column] = None
+    metrics = final_metrics(table)
+    for column in ("kimg", "seconds", *metrics):
+        table[column] = pd.to_numeric(table[column])
+    return table[[*TRIAL_COLUMNS, *metrics]]
+
+
+def final_metrics(table: pd.DataFrame) -> list[str]:
+    """The columns of a table of trials that are metrics."""
+    return [str(column) for column in table.columns if column not in TRIAL_COLUMNS]
+
+
+def curve_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """`CURVE_COLUMNS` from one mapping per number; of repeated numbers the last counts."""
+    table = pd.DataFrame(list(rows), columns=list(CURVE_COLUMNS))
+    table = table.astype({"images": "int64", "kimg": "float64", "value": "float64"})
+    return table.drop_duplicates(
+        ["cell", "seed", "trial_key", "metric", "images"], keep="last", ignore_index=True
+    )
+
+
+def _with_finals(row: Mapping[str, Any]) -> dict[str, Any]:
+    finished = row.get("status") == Status.FINISHED
+    metrics = row.get("metrics") or {}
+    finals = {name: value for name, value in metrics.items() if finished and _is_final(name)}
+    return {n: v for n, v in row.items() if n in TRIAL_COLUMNS or _is_final(n)} | finals
+
+
+def _is_final(name: str) -> bool:
+    return name.startswith(("eval/", "rung/"))

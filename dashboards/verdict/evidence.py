@@ -1,0 +1,86 @@
+"""What is a verdict built on? The trials of a sweep in plain values, whatever they were read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dashboards.verdict.statistics import Floats
+from trainer.report import Status
+
+
+def rung_twin(metric: str) -> str:
+    """The name under which a metric is measured along the way: `rung/fid` for `eval/fid`."""
+    return "rung/" + metric.rpartition("/")[2]
+
+
+class Curve(NamedTuple):
+    """One trial's metric over training, in order of `kimg`."""
+
+    kimg: Floats
+    value: Floats
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one trial left behind."""
+
+    cell: str
+    seed: int
+    """Shared with one trial of every other cell."""
+    status: Status
+    reason: str | None = None
+    """Why it diverged or failed."""
+    images: int | None = None
+    """Images it was trained on so far."""
+    seconds: float | None = None
+    """Wall seconds of its training and evaluation."""
+    finals: Mapping[str, float] = field(default_factory=dict)
+    """Metric to final value, of a finished trial; not always finite."""
+    protocols: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Metric to the protocol ids its numbers were measured under: one, if all is well."""
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    """Metric to convergence curve; values are not always finite."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The trials of one sweep, and what is asked of them."""
+
+    trials: tuple[Trial, ...]
+    """At most one per cell and seed."""
+    cells: tuple[str, ...]
+    """In the order of the YAML."""
+    metric: str
+    """The final metric that decides."""
+    baseline: str | None = None
+    margin: float = 0.02
+    """Relative to the baseline's mean: smaller differences do not matter."""
+    batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Cell to images per training step, where known: a budget has to be a multiple of them."""
+    devices: float = 1.0
+    """How many `cost_unit`s a trial occupies at once."""
+    cost_unit: str = "CPU"
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds, ascending."""
+        return sorted({trial.seed for trial in self.trials})
+
+    @property
+    def finished(self) -> list[Trial]:
+        """The trials that have final numbers."""
+        return [trial for trial in self.trials if trial.status is Status.FINISHED]
+
+    @property
+    def final_metrics(self) -> list[str]:
+        """Names of the final metrics of which any trial has a number."""
+        names = (n for t in self.trials for n, value in t.finals.items() if value == value)
+        return list(dict.fromkeys(names))
+
+    @property
+    def curve_metric(self) -> str:
+        """The metric of the convergence curve: the cheap `rung/...` twin where there is one."""
+        rung = rung_twin(self.metric)
+        return rung if any(rung in trial.curves for trial in self.trials) else self.metric

@@ -1,0 +1,32 @@
+"""How do programs read a verdict? As plain JSON data, with the sentences in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from dashboards.verdict.sentences import comparison_sentence, headline, measure_sentence
+from dashboards.verdict.values import Verdicts
+
+
+def to_dict(verdicts: Verdicts) -> dict[str, Any]:
+    """Everything, with the sentences, as JSON has it (infinities and NaN become null)."""
+    plain: dict[str, Any] = _plain(dataclasses.asdict(verdicts))
+    plain["sentence"] = headline(verdicts)
+    for data, comparison in zip(plain["comparisons"], verdicts.comparisons, strict=True):
+        data["sentence"] = comparison_sentence(comparison)
+        for measure in comparison.measures():
+            data[measure.name]["sentence"] = measure_sentence(measure)
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,105 @@
+"""`compare`, `report`: look at the results of an experiment, finished or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.commands.common import (
+    AsJson,
+    Home,
+    Overrides,
+    Target,
+    find,
+    print_json,
+    print_table,
+    say,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from service.results import Judged
+
+
+def compare(
+    experiment: Target,
+    override: Overrides = None,
+    home: Home = None,
+    metric: Annotated[str | None, typer.Option(help="Judge by this metric instead.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="Compare with this cell instead.")] = None,
+    margin: Annotated[float | None, typer.Option(min=0.0, help="Relative margin of SAME.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the comparison of an experiment's finished trials, and the verdict."""
+    from dashboards.verdict.sentences import comparison_sentence, headline
+    from service import results
+
+    settings = settings_of(home)
+    found = find(experiment, override, settings)
+    sweep = results.collect(found, settings, metric=metric, baseline=baseline, margin=margin)
+    asked = metric is not None or baseline is not None
+    judged = results.judged(sweep, strict=asked)  # what was typed and cannot be is an error
+    if as_json:
+        print_json(judged.to_dict())
+        return
+    print_comparison(judged)
+    say()
+    if judged.verdicts is None:
+        say(f"no verdict: {judged.refusal}")
+        return
+    for comparison in judged.verdicts.comparisons:
+        say(comparison_sentence(comparison))
+    say()
+    say(f"verdict: {headline(judged.verdicts)}")
+
+
+def report(
+    experiment: Target,
+    override: Overrides = None,
+    home: Home = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to write.")
+    ] = None,
+) -> None:
+    """Write the report again, from the trials as they are now: one HTML file that needs no network."""
+    from service import results
+
+    settings = settings_of(home)
+    found = find(experiment, override, settings)
+    judged = results.judged(results.collect(found, settings))
+    say(str(results.write_report(found, settings, judged, out)))
+
+
+def print_comparison(judged: Judged) -> None:
+    """One row per cell: its mean, the paired difference and the verdict; then cells not compared."""
+    from dashboards.text import title
+
+    metric = title(judged.sweep.metric)
+    headings = ("cell", "seeds", metric, "difference", "interval", "p (Holm)", "verdict")
+    rows = [_row(judged, cell) for cell in judged.sweep.cells]
+    print_table(headings, rows, right=f"seeds|{metric}|difference")
+    for refusal in judged.verdicts.refused if judged.verdicts is not None else ():
+        say(f"`{refusal.cell}` is not compared: {refusal.reason}")
+
+
+def _row(judged: Judged, cell: str) -> list[str]:
+    from dashboards import text
+    from dashboards.verdict.comparable import finals
+    from dashboards.verdict.sentences import interval_text, mean_and_spread
+
+    evidence, verdicts = judged.sweep.evidence, judged.verdicts
+    values = list(finals(evidence, evidence.metric)[cell].values())
+    mean = " ± ".join(filter(None, mean_and_spread(values)))
+    row = [cell, text.share(len(values), len(evidence.seeds)), mean]
+    if verdicts is None:
+        return [*row, "", "", "", ""]
+    comparison = next((c for c in verdicts.comparisons if c.cell == cell), None)
+    if comparison is None:
+        return [*row, "", "", "", "baseline" if cell == verdicts.baseline else "not compared"]
+    measure = comparison.final
+    if measure is None:
+        return [*row, "", "", "", comparison.word]
+    size, ends = text.percent(measure.relative), interval_text(measure.interval, measure.scale)
+    return [*row, size, ends, text.p_value(measure.p_holm), comparison.word]

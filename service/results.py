@@ -1,0 +1,149 @@
+"""What came out of an experiment? Its trials read back, judged, and written as a report. Prints nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dashboards.sweep import Sweep
+from dashboards.verdict.comparable import IncomparableError
+from dashboards.verdict.judging import judge
+from dashboards.verdict.plain import to_dict
+from dashboards.verdict.values import Verdicts
+from trainer.files import write_whole
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment
+    from service.settings import Settings
+
+REPORT = "report.html"
+_PACKAGES = ("diffsweep", "torch", "ray", "mlflow", "numpy")
+
+
+def collect(
+    experiment: Experiment,
+    settings: Settings,
+    *,
+    metric: str | None = None,
+    baseline: str | None = None,
+    margin: float | None = None,
+) -> Sweep:
+    """The experiment's trials from their directories; no server is asked.
+
+    `metric`, `baseline` and `margin` take the place of the experiment's own.
+    """
+    resources = experiment.spec.resources
+    return Sweep.from_directories(
+        experiment.name,
+        experiment.trials,
+        settings.trials,
+        metric=metric or experiment.metric,
+        baseline=baseline or experiment.baseline,
+        margin=experiment.spec.compare.margin if margin is None else margin,
+        experiment_yaml=experiment.text,
+        gpus=resources.gpus * resources.workers,
+        cpus=resources.cpus * resources.workers,
+    )
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A sweep with its verdicts, or with the reason why there are none."""
+
+    sweep: Sweep
+    verdicts: Verdicts | None
+    refusal: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The comparison as JSON data."""
+        return {
+            "experiment": self.sweep.name,
+            "metric": self.sweep.metric,
+            "baseline": self.sweep.baseline,
+            "verdicts": to_dict(self.verdicts) if self.verdicts is not None else None,
+            "refusal": self.refusal,
+            "trials": trial_rows(self.sweep),
+        }
+
+
+def judged(sweep: Sweep, *, strict: bool = False) -> Judged:
+    """The verdicts on a sweep, or why there are none; `strict` raises that as IncomparableError."""
+    try:
+        return Judged(sweep, judge(sweep.evidence), None)
+    except IncomparableError as error:
+        if strict:
+            raise
+        return Judged(sweep, None, str(error))
+
+
+def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """One mapping per trial, empty values as None."""
+    rows = sweep.trials.astype(object).to_dict("records")
+    return [
+        {str(name): None if value != value else value for name, value in row.items()}
+        for row in rows
+    ]
+
+
+def write_report(
+    experiment: Experiment, settings: Settings, result: Judged, out: Path | None = None
+) -> Path:
+    """The HTML report; by default in the experiment's directory."""
+    from dashboards.page import render
+    from trainer.diffusion.passport import passport
+
+    cards = {cell.name: passport(cell.trial.diffusion).to_dict() for cell in experiment.cells}
+    path = out or settings.experiment(experiment.name) / REPORT
+    page = render(
+        result.sweep,
+        result.verdicts,
+        cards,
+        experiment.findings(),
+        command=command(experiment),
+        versions=versions(),
+        refusal=result.refusal,
+    )
+    write_whole(path, page)
+    return path
+
+
+def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple[Path, int]:
+    """Write the report and hand it to MLflow: its path, and how many records wait for the server."""
+    from service.tracking import attach
+
+    path = write_report(experiment, settings, result)
+    return path, attach(settings, experiment.name, {REPORT: path})
+
+
+def command(experiment: Experiment) -> str:
+    """What anybody types, anywhere, to run this experiment."""
+    return shlex.join(["diffsweep", *_words(experiment)])
+
+
+def continuation(experiment: Experiment, settings: Settings) -> str:
+    """What a person types here to run this experiment on."""
+    from service.command_line import diffsweep
+
+    return diffsweep(*_words(experiment), settings=settings)
+
+
+def _words(experiment: Experiment) -> list[str]:
+    words = ["run", experiment.file]
+    for option in experiment.options:
+        words += ["-o", option]
+    return words
+
+
+def versions() -> dict[str, str]:
+    """Versions of what made the numbers."""
+    known = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            known[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return known
