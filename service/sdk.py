@@ -21,16 +21,14 @@ from service.settings import load as load_settings
 if TYPE_CHECKING:
     import pandas as pd
 
+    from dashboards.verdict.values import Verdicts
     from service.outcome import Outcome
     from service.progress import Event
     from service.submit import Jobs
+    from service.tracking import SweepRows
     from trainer.trial import TrialSpec
 
 __all__ = ["Client", "Experiment", "Job"]
-COLUMNS = [
-    *("cell", "seed", "status", "kimg", "seconds", "trial_key", "run_id"),
-    *("reason", "protocol", "protocol_rung", "spec_digest"),
-]
 
 
 class Job(ABC):
@@ -69,20 +67,65 @@ class Job(ABC):
         time.sleep(seconds)
 
     def results(self) -> pd.DataFrame:
-        """One row per trial, as MLflow knows it: cell, seed, status ..., one column per metric.
+        """One row per trial, as MLflow knows it: `dashboards.tables.TRIAL_COLUMNS`, then final metrics.
 
         Works while it runs, too. Raises ServiceError when the tracking store is out of reach.
         """
-        return _table(self._settings, self.experiment)
+        from dashboards.tables import trial_table
+
+        table = trial_table(self._tracked().trials)
+        order = {cell.name: place for place, cell in enumerate(self.experiment.cells)}
+        ranked = table.assign(_place=table["cell"].map(order)).sort_values(["_place", "seed"])
+        return ranked.drop(columns="_place").reset_index(drop=True)
 
     def curves(self) -> pd.DataFrame:
-        """One row per metric point: cell, seed, metric, images, kimg, value, protocol."""
-        import pandas as pd
+        """One row per metric point, as MLflow knows it: `dashboards.tables.CURVE_COLUMNS`."""
+        from dashboards.tables import curve_table
 
+        return curve_table(self._tracked().curves)
+
+    def _tracked(self) -> SweepRows:
         from service.tracking import read_sweep
 
         keys = {trial.key for trial in self.experiment.trials}
-        return pd.DataFrame(read_sweep(self._settings, self.experiment.name, keys).curves)
+        return read_sweep(self._settings, self.experiment.name, keys)
+
+    def verdict(
+        self,
+        *,
+        metric: str | None = None,
+        baseline: str | None = None,
+        margin: float | None = None,
+    ) -> Verdicts:
+        """Every cell against the baseline, judged from the trials' directories as they are now.
+
+        `dashboards.verdict.sentences.headline` says it in a sentence. What is given takes the place of
+        the experiment's own. Raises IncomparableError, with the reason, where nothing can be judged,
+        and ServiceError where the directories are on another machine.
+        """
+        from dashboards.verdict.judging import judge
+        from service.results import collect
+
+        self._check_at_hand()
+        sweep = collect(
+            self.experiment, self._settings, metric=metric, baseline=baseline, margin=margin
+        )
+        return judge(sweep.evidence)
+
+    def report(self, path: Path | str | None = None) -> Path:
+        """Write the HTML report, by default into the experiment's directory, and return its path.
+
+        Raises ServiceError where the trials' directories are on another machine.
+        """
+        from service.results import collect, judged, write_report
+
+        self._check_at_hand()
+        result = judged(collect(self.experiment, self._settings))
+        out = None if path is None else Path(path)
+        return write_report(self.experiment, self._settings, result, out)
+
+    def _check_at_hand(self) -> None:  # noqa: B027
+        """Refuse where the trials' directories cannot be read from here; a job on this machine never does."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r})"
@@ -190,6 +233,16 @@ class ClusterJob(Job):
             )
         return super().results()
 
+    def _check_at_hand(self) -> None:
+        if any(self._settings.trial(trial.key).is_dir() for trial in self.experiment.trials):
+            return
+        name = self.experiment.name
+        raise ServiceError(
+            f"no trial of {name} is below {self._settings.trials}: they are on the cluster's disk",
+            f"set DIFFSWEEP_HOME, here and for the job, to a folder that both can reach, or run"
+            f" `diffsweep compare {name}` and `diffsweep report {name}` where it is",
+        )
+
 
 class Client:
     """The way in. `Client()` trains on this machine, `Client("http://head:8265")` on that cluster."""
@@ -234,20 +287,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self.address or 'this machine'!r})"
-
-
-def _table(settings: Settings, experiment: Experiment) -> pd.DataFrame:
-    import pandas as pd
-
-    from service.tracking import read_sweep
-
-    keys = {trial.key for trial in experiment.trials}
-    rows = read_sweep(settings, experiment.name, keys).trials
-    metrics = sorted({name for row in rows for name in row["metrics"]})
-    flat = [{**row, **row["metrics"]} for row in rows]
-    table = pd.DataFrame(
-        flat, columns=[*COLUMNS, *(name for name in metrics if name not in COLUMNS)]
-    )
-    order = {cell.name: place for place, cell in enumerate(experiment.cells)}
-    ranked = table.assign(_place=table["cell"].map(order)).sort_values(["_place", "seed"])
-    return ranked.drop(columns="_place").reset_index(drop=True)

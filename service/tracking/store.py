@@ -218,7 +218,7 @@ def _tags(header: RunHeader, parent_id: str | None) -> dict[str, str]:
 
 
 def _trial_row(run: Run) -> dict[str, Any]:
-    tags, metrics = run.data.tags, dict(run.data.metrics)
+    tags, metrics, nan = run.data.tags, dict(run.data.metrics), float("nan")
     row: dict[str, Any] = {
         name: tags.get(name, "")
         for name in ("cell", "trial_key", "reason", "protocol", "protocol_rung", "spec_digest")
@@ -228,6 +228,6 @@ def _trial_row(run: Run) -> dict[str, Any]:
         "run_id": run.info.run_id,
         "status": tags.get("outcome", "running"),
         "kimg": metrics.pop("kimg", 0.0),
-        "seconds": metrics.get("sys/seconds", float("nan")),
+        "seconds": sum(metrics.get(f"sys/{part}", nan) for part in ("seconds", "eval_seconds")),
         "metrics": metrics,
     }

@@ -11,9 +11,11 @@ from service import results
 from service.cli import invoke
 from service.commands import common
 from service.commands.show import to_yaml
-from service.experiment import Experiment
+from service.experiment import Experiment, PlannedTrial
 from service.experiment.saved import save
 from tests.service.toy_experiment import TOY
+from trainer.record import Record
+from trainer.report import Failure, Result
 from trainer.trial import TrialSpec
 from trainer.yaml.source import parse
 
@@ -136,8 +138,70 @@ def test_compare_prints_the_table_and_the_verdict(capsys: pytest.CaptureFixture[
     assert lines[0].split()[:3] == ["cell", "seeds", "FID"]
     assert lines[1].split()[0] == "uniform"
     assert lines[1].rstrip().endswith("baseline")
-    assert lines[2].rstrip().endswith(("INCONCLUSIVE", "SAME", "BETTER", "WORSE"))
+    assert lines[2].split()[:2] == ["under", "2"]
+    word = lines[2].split()[-1]
+    assert lines[4].startswith(f"{word}: final FID of `under` against `uniform` is ")
     assert lines[-1].startswith("verdict: ")
+    assert word in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("factor", "word", "row"),
+    [
+        (1.5, "WORSE", "under 6 6.45 ± 0.56 +50.0 % 95 % CI"),
+        (0.5, "BETTER", "under 6 2.15 ± 0.19 -50.0 % 95 % CI"),
+        (1.0, "SAME", "under 6 4.30 ± 0.37 +0.0 % 95 % CI +0.0 to +0.0 % p = 1.0"),
+    ],
+)
+def test_compare_says_what_the_numbers_say(
+    folder: Path, capsys: pytest.CaptureFixture[str], factor: float, word: str, row: str
+) -> None:
+    """Six seeds without noise of their own: the smallest p there is, 2/64."""
+    ended(folder / "made-up", {"uniform": 1.0, "under": factor})
+    assert invoke(["compare", "x.yaml", "-o", "seeds=6", "--home", "made-up"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split() == ["uniform", "6", "4.30", "±", "0.37", "baseline"]
+    shown = " ".join(lines[2].split())
+    assert shown.startswith(row)
+    assert shown.endswith(f"p = 0.031 {word}" if factor != 1.0 else f"p = 1.0 {word}")
+    assert lines[4].startswith(f"{word}: final FID of `under` against `uniform` is ")
+    assert f"`under` is {'the ' * (word == 'SAME')}{word}" in lines[-1]
+
+
+def test_compare_and_report_learn_of_failures_from_the_record(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trials = ended(folder / "made-up", {"uniform": 1.0, "under": 1.5})
+    broken = next(t for t in trials if (t.cell, t.seed) == ("under", 3))
+    record = Record(folder / "made-up" / "trials" / broken.key)
+    (record.directory / "result.json").unlink()
+    record.write_failure(Failure("CUDA out of memory"))
+    arguments = ["x.yaml", "-o", "seeds=6", "--home", "made-up"]
+
+    assert invoke(["compare", *arguments, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    (row,) = [row for row in data["trials"] if row["status"] != "finished"]
+    assert (row["cell"], row["seed"], row["status"]) == ("under", 3, "failed")
+    assert row["reason"] == "CUDA out of memory"
+    assert "`under` failed on 1 of 6 seeds" in data["verdicts"]["sentence"]
+
+    assert invoke(["report", *arguments]) == 0
+    page = Path(capsys.readouterr().out.strip()).read_text()
+    assert 'failed<br><span class="soft">CUDA out of memory</span>' in page
+
+
+def ended(home: Path, factors: dict[str, float]) -> list[PlannedTrial]:
+    """Six seeds of the toy experiment, ended with made-up numbers: 3.8 to 4.8 times the factor."""
+    trials = Experiment.from_yaml("x.yaml", ["seeds=6"]).trials
+    for trial in trials:
+        fid = (3.8 + 0.2 * trial.seed) * factors[trial.cell]
+        images = trial.spec.total_images()
+        ids = {"eval/fid": "one"}
+        Record(home / "trials" / trial.key).write_result(
+            Result("finished", None, images, {"eval/fid": fid}, 0.0, 1.0, 1.0, ids, parameters=1)
+        )
+    return trials
 
 
 def test_compare_by_name_and_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

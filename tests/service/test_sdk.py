@@ -7,10 +7,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from dashboards.tables import CURVE_COLUMNS, TRIAL_COLUMNS
+from dashboards.verdict.comparable import IncomparableError
+from dashboards.verdict.sentences import headline
 from service import Client, Experiment, TrialSpec
 from service.errors import ServiceError
+from service.results import collect
+from service.sdk import ClusterJob
 from service.settings import Settings
 from tests.service.sweeps import ROOT, free_port, sweep, wait_for
 
@@ -65,6 +71,58 @@ def test_a_single_trial_is_launched_and_a_stopped_one_continues(
     table = again.results()
     assert (len(table), table["seed"][0], table["status"][0]) == (1, 7, "finished")
     assert table["trial_key"][0] == trial.key(trial.data.fingerprint(Path()))
+
+
+def test_a_job_is_judged_and_reported(folder: Path, settings: Settings) -> None:
+    """Everything is trained already, so that nothing starts Ray; MLflow is not asked."""
+    here = settings.model_copy(update={"home": folder / "runs"})
+    job = Client(settings=here).submit(folder / "x.yaml")
+    assert job.wait(timeout=120) == "SUCCEEDED"
+    verdicts = job.verdict()
+    assert (verdicts.metric, verdicts.baseline) == ("eval/fid", "uniform")
+    (comparison,) = verdicts.comparisons
+    assert comparison.cell == "under"
+    assert comparison.final is not None
+    assert comparison.final.seeds == (0, 1)
+    table = job.results().set_index(["cell", "seed"])["eval/fid"]
+    assert list(comparison.final.cell_values) == table["under"].tolist()
+    assert "`uniform` in FID" in headline(verdicts)
+    assert job.verdict(baseline="under", metric="rung/fid").baseline == "under"
+    with pytest.raises(IncomparableError, match="'nobody' is no cell"):
+        job.verdict(baseline="nobody")
+
+    page = job.report()
+    assert page == here.experiment("toy") / "report.html"
+    assert "diffsweep run" in page.read_text()
+    assert job.report(folder / "mine" / "page.html") == folder / "mine" / "page.html"
+    assert (folder / "mine" / "page.html").is_file()
+
+
+def test_results_and_directories_make_the_same_table(folder: Path, settings: Settings) -> None:
+    here = settings.model_copy(update={"home": folder / "runs"})
+    job = Client(settings=here).submit(folder / "x.yaml")
+    assert job.wait(timeout=120) == "SUCCEEDED"
+    ours, read = job.results(), collect(job.experiment, here).trials
+    assert list(ours.columns[: len(TRIAL_COLUMNS)]) == list(TRIAL_COLUMNS)
+    assert set(ours.columns) == set(read.columns)
+    both = [
+        t.set_index("trial_key").sort_index().drop(columns=["run_id", "reason"])
+        for t in (ours, read)
+    ]
+    pd.testing.assert_frame_equal(*both, check_like=True, check_dtype=False)
+    assert list(job.curves().columns) == list(CURVE_COLUMNS)
+
+
+def test_trials_on_another_machine_are_not_judged_here(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    job = ClusterJob(sweep(toy), settings, None, "there-1")  # type: ignore[arg-type]
+    for ask in (job.verdict, job.report):
+        with pytest.raises(
+            ServiceError, match=r"no trial of toy is below .* the cluster's disk"
+        ) as error:
+            ask()
+        assert "DIFFSWEEP_HOME" in error.value.fix
 
 
 def test_an_unfit_environment_is_told_by_the_job(toy: dict[str, Any], settings: Settings) -> None:
