@@ -69,11 +69,11 @@ def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
         "area": f"mean {title(verdicts.curve_metric)}",
         "target": "kimg to target",
     }
-    found = {
+    drawn = {
         name: [m for c in verdicts.comparisons for m in c.measures() if m.name == name]
         for name in panels
     }
-    shown = [name for name in panels if found[name]]
+    shown = [name for name in panels if drawn[name]]
     figure = make_subplots(
         cols=max(1, len(shown)),
         shared_yaxes=True,
@@ -84,7 +84,7 @@ def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
     cells = [c.cell for c in verdicts.comparisons]
     reach = [margin, -margin]
     for column, name in enumerate(shown, start=1):
-        for measure in found[name]:
+        for measure in drawn[name]:
             row = len(cells) - 1 - cells.index(measure.cell)
             reach += _differences(figure, measure, row, shade[measure.cell], column)
         band = {"fillcolor": style.INK, "opacity": 0.15, "line_width": 0, "layer": "below"}
@@ -102,23 +102,23 @@ def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
 
 
 def _differences(
-    figure: go.Figure, found: Measure, row: int, colour: str, column: int
+    figure: go.Figure, measure: Measure, row: int, colour: str, column: int
 ) -> list[float]:
     """Draw one cell's differences in percent and return the values that have to be visible."""
-    if found.scale is None or found.relative is None:
+    if measure.scale is None or measure.relative is None:
         return []
-    percents = [100 * d / found.scale for d in found.differences]
-    mean = 100 * found.relative
+    percents = [100 * d / measure.scale for d in measure.differences]
+    mean = 100 * measure.relative
     low, high = (
-        mean if end is None else 100 * end / found.scale
-        for end in (found.interval.low, found.interval.high)
+        mean if end is None else 100 * end / measure.scale
+        for end in (measure.interval.low, measure.interval.high)
     )
     figure.add_scatter(
         x=percents,
         y=[row - 0.22] * len(percents),
         mode="markers",
         marker={"color": colour, "size": 8, "opacity": 0.6},
-        text=[f"seed {seed}" for seed in found.seeds],
+        text=[f"seed {seed}" for seed in measure.seeds],
         hovertemplate="%{text}: %{x:.2f} %<extra></extra>",
         row=1,
         col=column,
@@ -136,7 +136,9 @@ def _differences(
         },
         mode="markers",
         marker={"color": colour, "size": 12, "symbol": "diamond"},
-        text=[f"mean {percent(found.relative)} ({interval_text(found.interval, found.scale)})"],
+        text=[
+            f"mean {percent(measure.relative)} ({interval_text(measure.interval, measure.scale)})"
+        ],
         hovertemplate="%{text}<extra></extra>",
         row=1,
         col=column,

@@ -75,14 +75,14 @@ def status(
     from service.command_line import diffsweep
 
     jobs = _jobs(address)
-    found = [jobs.status(job)] if job else jobs.list()
+    known = [jobs.status(job)] if job else jobs.list()
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([asdict(one) for one in known])
         return
-    if not found:
+    if not known:
         say(f"{jobs.address} has no diffsweep jobs; send one with `{diffsweep('submit')} FILE`")
         return
-    rows = [[one.id, one.experiment, one.status, _age(one), one.message] for one in found]
+    rows = [[one.id, one.experiment, one.status, _age(one), one.message] for one in known]
     print_table(("job", "experiment", "status", "time", "message"), rows)
 
 

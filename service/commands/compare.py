@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    experiment: Target,
+    target: Target,
     override: Overrides = None,
     home: Home = None,
     metric: Annotated[str | None, typer.Option(help="Judge by this metric instead.")] = None,
@@ -37,8 +37,8 @@ def compare(
     from service import results
 
     settings = settings_of(home)
-    found = find(experiment, override, settings)
-    sweep = results.collect(found, settings, metric=metric, baseline=baseline, margin=margin)
+    experiment = find(target, override, settings)
+    sweep = results.collect(experiment, settings, metric=metric, baseline=baseline, margin=margin)
     asked = metric is not None or baseline is not None
     judged = results.judged(sweep, strict=asked)  # what was typed and cannot be is an error
     if as_json:
@@ -56,7 +56,7 @@ def compare(
 
 
 def report(
-    experiment: Target,
+    target: Target,
     override: Overrides = None,
     home: Home = None,
     out: Annotated[
@@ -67,9 +67,9 @@ def report(
     from service import results
 
     settings = settings_of(home)
-    found = find(experiment, override, settings)
-    judged = results.judged(results.collect(found, settings))
-    say(str(results.write_report(found, settings, judged, out)))
+    experiment = find(target, override, settings)
+    judged = results.judged(results.collect(experiment, settings))
+    say(str(results.write_report(experiment, settings, judged, out)))
 
 
 def print_comparison(judged: Judged) -> None:

@@ -75,10 +75,10 @@ def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, Tri
             and "base" not in data
             and ("model" in data or "diffusion" in data)
         ):
-            found = Experiment.from_mapping(
+            preset = Experiment.from_mapping(
                 {"name": "preset", "base": str(Path(file).resolve()), "seeds": 1}, ".", overrides
             )
-            return {Path(file).stem: found.cells[0].trial}
+            return {Path(file).stem: preset.cells[0].trial}
     return {c.name: c.trial for c in find(file, overrides, settings_of(home)).cells}
 
 
@@ -160,14 +160,14 @@ def schema(
     if which is Which.TRIAL:
         print_json(TrialSpec.model_json_schema())
         return
-    found = ExperimentSpec.model_json_schema()
+    keys = ExperimentSpec.model_json_schema()
     trial = TrialSpec.model_json_schema()
-    found["$defs"] = {**found.get("$defs", {}), **trial.pop("$defs", {}), "TrialSpec": trial}
-    properties = found["properties"]
+    keys["$defs"] = {**keys.get("$defs", {}), **trial.pop("$defs", {}), "TrialSpec": trial}
+    properties = keys["properties"]
     properties["base"]["anyOf"] = [{"type": "string"}, {"$ref": "#/$defs/TrialSpec"}]
     known: dict[str, Any] = {path: {} for path in paths(TrialSpec) if path != "seed"}
     properties["set"]["properties"] = known
     properties["axes"]["properties"] = properties["zip"]["properties"] = {
         path: {"type": "array"} for path in known
     }
-    print_json(found)
+    print_json(keys)

@@ -181,11 +181,11 @@ def _written(cell: Cell, path: str, value: Any) -> str:
     from trainer.spec import Spec
     from trainer.yaml.writer import yaml_text
 
-    found: Any = cell.trial
+    member: Any = cell.trial
     for part in path.split("."):
-        found = getattr(found, part, None)
-    is_label = cell.name.endswith(TWIN) and isinstance(found, Spec)
-    return found.label() if is_label else yaml_text(value)
+        member = getattr(member, part, None)
+    is_label = cell.name.endswith(TWIN) and isinstance(member, Spec)
+    return member.label() if is_label else yaml_text(value)
 
 
 def plan(
@@ -203,24 +203,24 @@ def plan(
     experiment = Experiment.from_yaml(file, override or ())
     settings = settings_of(home)
     settings.prepare()
-    found = make(experiment, settings, at_once)
+    planned = make(experiment, settings, at_once)
     if as_json:
-        print_json(found.to_dict())
+        print_json(planned.to_dict())
         return
     say(opening(experiment))
     say()
     print_table(
-        ("cell", *(f"seed {seed}" for seed in experiment.seeds)), _states(experiment, found)
+        ("cell", *(f"seed {seed}" for seed in experiment.seeds)), _states(experiment, planned)
     )
     say()
-    _costs(found)
-    print_findings(found.findings)
+    _costs(planned)
+    print_findings(planned.findings)
     say(f"To run it: {continuation(experiment, settings)}")
 
 
-def _states(experiment: Experiment, found: Plan) -> list[list[str]]:
+def _states(experiment: Experiment, planned: Plan) -> list[list[str]]:
     words = {}
-    for trial in found.trials:
+    for trial in planned.trials:
         left = f"{trial.seconds:.0f} s"
         word = {"done": "done", "new": left}.get(trial.state)
         words[trial.cell, trial.seed] = word or f"from {trial.done_kimg:g} kimg, {left}"
@@ -230,18 +230,18 @@ def _states(experiment: Experiment, found: Plan) -> list[list[str]]:
     ]
 
 
-def _costs(found: Plan) -> None:
+def _costs(planned: Plan) -> None:
     from dashboards.text import duration
 
     say(
-        f"{found.count('new')} to train, {found.count('continues')} to continue, "
-        f"{found.count('done')} done already"
+        f"{planned.count('new')} to train, {planned.count('continues')} to continue, "
+        f"{planned.count('done')} done already"
     )
-    if found.count("done") == len(found.trials):
+    if planned.count("done") == len(planned.trials):
         return
-    say(f"about {duration(found.wall_s)} with {found.at_once} at a time ({found.basis})")
-    gpu = f", {found.gpu_hours:.3g} GPU-hours" if found.gpu_hours else ""
+    say(f"about {duration(planned.wall_s)} with {planned.at_once} at a time ({planned.basis})")
+    gpu = f", {planned.gpu_hours:.3g} GPU-hours" if planned.gpu_hours else ""
     say(
-        f"{found.cpu_hours:.3g} CPU-hours{gpu}, of which {found.evaluation_share:.0%} evaluation; "
-        f"up to {found.disk_bytes / 1e6:.0f} MB of disk"
+        f"{planned.cpu_hours:.3g} CPU-hours{gpu}, of which {planned.evaluation_share:.0%} evaluation; "
+        f"up to {planned.disk_bytes / 1e6:.0f} MB of disk"
     )
