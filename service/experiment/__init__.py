@@ -2,14 +2,13 @@
 
 from service.experiment.comparison import Cell
 from service.experiment.experiment import Experiment, PlannedTrial
-from service.experiment.spec import Compare, ExperimentSpec, NoStopping, Resources
+from service.experiment.spec import Compare, ExperimentSpec, Resources
 
 __all__ = [
     "Cell",
     "Compare",
     "Experiment",
     "ExperimentSpec",
-    "NoStopping",
     "PlannedTrial",
     "Resources",
 ]

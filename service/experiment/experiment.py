@@ -190,7 +190,7 @@ class Experiment:
             "seeds": self.seeds,
             "compare": self.spec.compare.model_dump(mode="json"),
             "controls": list(self.spec.controls),
-            "stopping": self.spec.stopping.model_dump(mode="json"),
+            "policy": self.spec.policy.model_dump(mode="json"),
             "launcher": self.spec.launcher,
             "resources": self.spec.resources.model_dump(mode="json"),
             "cells": {

@@ -15,7 +15,7 @@ from trainer.trial import TrialSpec
 
 SAVED = "experiment.json"
 """In the experiment's directory: what was run last."""
-_KEPT = ("name", "seeds", "compare", "stopping", "launcher", "resources", "controls")
+_KEPT = ("name", "seeds", "compare", "policy", "launcher", "resources", "controls")
 
 
 def save(experiment: Experiment, directory: Path) -> None:
@@ -27,9 +27,9 @@ def save(experiment: Experiment, directory: Path) -> None:
 
 def restore(saved: Mapping[str, Any]) -> Experiment:
     """An experiment that was run before, from what `save` wrote; no file of it is needed."""
-    spec = ExperimentSpec.model_validate({key: saved[key] for key in _KEPT} | {"base": {}})
+    spec = ExperimentSpec.saved({key: saved[key] for key in _KEPT if key in saved} | {"base": {}})
     cells = {
-        name: Cell(name, dict(cell["overrides"]), TrialSpec.model_validate(cell["trial"]))
+        name: Cell(name, dict(cell["overrides"]), TrialSpec.saved(cell["trial"]))
         for name, cell in saved["cells"].items()
     }
     trials = [
@@ -57,7 +57,7 @@ def saved_identities(directory: Path) -> dict[str, str]:
     try:
         saved = json.loads((directory / SAVED).read_text(encoding="utf-8"))
         return {
-            name: TrialSpec.model_validate(cell["trial"]).key("")
+            name: TrialSpec.saved(cell["trial"]).key("")
             for name, cell in saved["cells"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -3,7 +3,7 @@
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from service.policy import AnyPolicy, Fixed
 from trainer.spec import Spec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -35,16 +36,6 @@ class Compare(Spec):
     """Differences below this share of the baseline's mean count as the same."""
 
 
-class NoStopping(Spec):
-    """Every trial runs to the end of its budget."""
-
-    kind: Literal["none"] = "none"
-
-
-AnyStopping = NoStopping
-"""How trials are ended early. The only kind so far: `none`."""
-
-
 class Resources(Spec):
     """What one trial occupies. It is how a trial runs, not what it is: no part of its key."""
 
@@ -54,6 +45,17 @@ class Resources(Spec):
     """GPUs per worker; 0.5 packs two workers on one."""
     cpus: PositiveFloat = 1.0
     """CPUs per worker."""
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """Ray resources of one worker."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    def at_once(self, cpus: float, gpus: float) -> int:
+        """How many such trials run side by side on so much."""
+        by_cpu = cpus / (self.cpus * self.workers)
+        by_gpu = gpus / (self.gpus * self.workers) if self.gpus else by_cpu
+        return int(min(by_cpu, by_gpu) + 1e-9)
 
 
 def _seeds(value: Any) -> Any:
@@ -79,6 +81,10 @@ def _seeds(value: Any) -> Any:
 class ExperimentSpec(Spec):
     """One experiment: a complete trial (`base`) and what varies in it."""
 
+    former: ClassVar[dict[str, str]] = {
+        "stopping": "every trial runs to its end unless a `policy` says otherwise: remove it, or set `policy`"
+    }
+    """Keys that YAMLs had once: what to do about them."""
     name: str
     """Name of the experiment: its MLflow experiment and its directory of results."""
     base: str | dict[str, Any]
@@ -98,8 +104,8 @@ class ExperimentSpec(Spec):
     expected loss that moves it by the other means."""
     compare: Compare = Compare()
     """How the cells are judged."""
-    stopping: AnyStopping = NoStopping()
-    """Which trials end early."""
+    policy: AnyPolicy = Fixed()
+    """What runs, how far and in which order."""
     launcher: Literal["train", "inproc"] = "train"
     """train: a Ray Train TorchTrainer per trial. inproc: inside the Tune actor, one worker; for trials of seconds."""
     resources: Resources = Resources()

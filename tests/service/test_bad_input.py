@@ -318,9 +318,14 @@ CASES: dict[str, tuple[str, str]] = {
         f"{HEAD}controls: equal_objective\n",
         "x.yaml:3: controls: there is only one cell: a control needs a baseline",
     ),
-    "unknown stopping": (
-        f"{HEAD}stopping: {{kind: asha}}\n",
-        "x.yaml:3: stopping.kind: must be `none`, not `asha`",
+    "unknown policy": (
+        f"{HEAD}policy: {{kind: asha}}\n",
+        "x.yaml:3: policy.kind: must be `fixed`, not `asha`",
+    ),
+    "stopping of former days": (
+        f"{HEAD}stopping: {{kind: none}}\n",
+        "x.yaml:3: stopping: unknown key: every trial runs to its end unless a `policy` says otherwise: "
+        "remove it, or set `policy`",
     ),
     "unknown launcher": (
         f"{HEAD}launcher: inprocess\n",

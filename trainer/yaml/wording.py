@@ -175,6 +175,8 @@ def leading_path(root: Model, data: Any, message: str, keys: Keys = ()) -> tuple
 def unknown_key(root: Model, holder: Model | None, keys: Keys, whole: bool = False) -> str:
     """Why a key is refused and which was probably meant; `whole`: it was written as a dotted path."""
     name, path = str(keys[-1]), ".".join(map(str, keys))
+    if name in (former := getattr(holder, "former", {})):
+        return f"unknown key: {former[name]}"
     known = (
         [field for field in holder.model_fields if field != "kind"] if holder is not None else []
     )

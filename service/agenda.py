@@ -1,0 +1,113 @@
+"""What should run now? The policy's answer, brought together with what the trials' directories say.
+
+Nothing is remembered here but what can be read again: a driver that starts over decides the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from service.policy.base import Standing, Sweep
+from trainer.record import Record
+from trainer.report import Status
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment, PlannedTrial
+    from service.settings import Settings
+
+
+class Agenda:
+    """The wanted work of one experiment. Trials that several cells share are one piece of work."""
+
+    def __init__(self, experiment: Experiment, settings: Settings, attempt: str = "") -> None:
+        """`attempt` names this run of the driver: what broke under this name is not tried again."""
+        self._policy, self._settings, self._attempt = experiment.spec.policy, settings, attempt
+        cells = {cell.name: cell.trial for cell in experiment.cells}
+        self._sweep = Sweep(
+            MappingProxyType(cells), tuple(experiment.seeds), experiment.spec.compare
+        )
+        self._trials = {(trial.cell, trial.seed): trial for trial in experiment.trials}
+        self._cells_of: dict[str, list[tuple[str, int]]] = {}
+        for pair, trial in self._trials.items():
+            self._cells_of.setdefault(trial.key, []).append(pair)
+        self._standings: dict[tuple[str, int], Standing] = {}
+        self._reached: dict[str, int] = {}
+        self._wanted: dict[str, int] | None = None
+        for key in self._cells_of:
+            self.refresh(key)
+
+    @property
+    def foreseen(self) -> bool:
+        """Whether no record changes what is wanted."""
+        return self._policy.foreseen
+
+    def refresh(self, key: str) -> None:
+        """Read one trial's record again."""
+        standing = stand(Record(self._settings.trial(key)), self._attempt)
+        for pair in self._cells_of[key]:
+            self._standings[pair] = standing
+        self._wanted = None
+
+    def paused(self, key: str, images: int) -> None:
+        """A trial says how far it is, if its reports are on another disk than this one's."""
+        self._reached[key] = images
+
+    def standing(self, key: str) -> Standing:
+        """How far a trial is."""
+        return self._standings[self._cells_of[key][0]]
+
+    def wanted(self) -> dict[str, int]:
+        """Trial key to the images until which it is wanted, most urgent first."""
+        if self._wanted is None:
+            self._wanted = {}
+            standings = MappingProxyType(self._standings)
+            for work in self._policy.wanted(self._sweep, standings):
+                trial = self._trials[work.cell, work.seed]
+                until = min(work.until_images, trial.spec.total_images())
+                self._wanted[trial.key] = max(until, self._wanted.get(trial.key, 0))
+        return self._wanted
+
+    def open_work(self) -> list[tuple[PlannedTrial, int]]:
+        """The wanted trials that have not come so far yet, each with its images, most urgent first."""
+        return [
+            (self._trial(key), until)
+            for key, until in self.wanted().items()
+            if self._is_open(key, until)
+        ]
+
+    def next(self, busy: Container[str] = ()) -> tuple[PlannedTrial, int] | None:
+        """The most urgent of them on which nobody is at work."""
+        for key, until in self.wanted().items():
+            if key not in busy and self._is_open(key, until):
+                return self._trial(key), until
+        return None
+
+    def wants_more(self, key: str) -> bool:
+        """Whether a trial should train beyond its last evaluation."""
+        return self.wanted().get(key, 0) > self.standing(key).images
+
+    def _trial(self, key: str) -> PlannedTrial:
+        return self._trials[self._cells_of[key][0]]
+
+    def _is_open(self, key: str, until: int) -> bool:
+        standing = self.standing(key)
+        if standing.status.is_over or standing.status is Status.FAILED:
+            return False
+        is_whole = until >= self._trial(key).spec.total_images()  # that takes a result
+        return is_whole or max(standing.images, self._reached.get(key, 0)) < until
+
+
+def stand(record: Record, attempt: str) -> Standing:
+    """A trial's record as a policy sees it."""
+    result, failure, reports = record.result(), record.failure(), tuple(record.reports())
+    if failure is not None and failure.attempt != attempt:
+        failure = None
+    if result is not None:
+        status = Status(result.status)
+    elif failure is not None:
+        status = Status.FAILED
+    else:
+        status = Status.STOPPED if reports or record.images() else Status.WAITING
+    return Standing(status, reports, result, failure)

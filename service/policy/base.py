@@ -1,0 +1,74 @@
+"""Which trials should run, how far, and in which order? A pure function of an experiment and its records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from trainer.report import Failure, Report, Result, Status
+from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from service.experiment.spec import Compare
+    from trainer.trial import TrialSpec
+
+
+@dataclass(frozen=True)
+class Work:
+    """Train the cell's trial of this seed until its first evaluation at or beyond `until_images`.
+
+    There it keeps its checkpoint, and goes on when more is wanted of it. The whole budget ends it.
+    """
+
+    cell: str
+    seed: int
+    until_images: int
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a policy knows of the experiment."""
+
+    cells: Mapping[str, TrialSpec]
+    """Every cell's trial, with the first seed; in the YAML's order."""
+    seeds: tuple[int, ...]
+    compare: Compare
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one trial has come, as its directory says. Whether somebody is at work on it is not in it:
+    a driver that starts again must decide as the one that was interrupted.
+    """
+
+    status: Status = Status.WAITING
+    """WAITING, STOPPED (begun), FINISHED, DIVERGED, or FAILED if it broke in this run."""
+    reports: tuple[Report, ...] = ()
+    result: Result | None = None
+    failure: Failure | None = None
+    """Why it broke in this run. What broke in an earlier one is tried again."""
+
+    @property
+    def images(self) -> int:
+        """Images seen at its last evaluation."""
+        return self.reports[-1].images if self.reports else 0
+
+
+class PlanPolicy(Spec):
+    """Decides what runs. A member has a `kind`, fields for the YAML, and `wanted`; it keeps no state.
+
+    `wanted` is asked again after every report, with nothing but records: no clock, no randomness that
+    is not derived from its fields, no memory of what it said before.
+    """
+
+    foreseen: ClassVar[bool] = False
+    """Whether no record changes what is wanted: then Tune may be told of everything at once."""
+
+    def wanted(self, sweep: Sweep, standings: Mapping[tuple[str, int], Standing]) -> Sequence[Work]:
+        """The work that should be done, most urgent first; `standings` has every (cell, seed).
+
+        What has ended, has broken in this run or has come that far already may be listed: it is passed
+        over. A running trial that is not listed, or not beyond its last evaluation, stops there.
+        """
+        raise NotImplementedError

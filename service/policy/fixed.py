@@ -1,0 +1,24 @@
+"""Everything to the end: the policy of an experiment whose size is decided beforehand."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+from service.policy.base import PlanPolicy, Standing, Sweep, Work
+
+
+class Fixed(PlanPolicy):
+    """All cells with all seeds, each to the end of its budget.
+
+    Seeds are in the outer loop: every cell gets its first seeds first, so that pairs end together.
+    """
+
+    foreseen: ClassVar[bool] = True
+    kind: Literal["fixed"] = "fixed"
+
+    def wanted(self, sweep: Sweep, standings: Mapping[tuple[str, int], Standing]) -> Sequence[Work]:
+        """Every trial, whatever the records say."""
+        return [
+            Work(cell, seed, trial.total_images())
+            for seed in sweep.seeds
+            for cell, trial in sweep.cells.items()
+        ]

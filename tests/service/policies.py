@@ -1,0 +1,86 @@
+"""Plan policies for tests: one that grows, one that halves, one that stops a cell. Pure, as all must be."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from service.experiment import Experiment
+from service.policy import PlanPolicy, Standing, Sweep, Work
+from tests.service.sweeps import sweep
+
+Standings = Mapping[tuple[str, int], Standing]
+HALF, WHOLE = 1280, 2560
+"""Images of the toy trial's second of four evaluations, and of its budget."""
+
+
+def last(standing: Standing, metric: str = "rung/fid") -> float:
+    """The newest value of a metric."""
+    return standing.reports[-1].metrics[metric]
+
+
+class Growing(PlanPolicy):
+    """All cells with the first seed; when those results are in, the other seeds of the best cell alone."""
+
+    kind: Literal["growing"] = "growing"
+
+    def wanted(self, sweep: Sweep, standings: Standings) -> Sequence[Work]:
+        """One seed of each, then the rest of one."""
+        first = [Work(cell, sweep.seeds[0], WHOLE) for cell in sweep.cells]
+        ends = {work.cell: standings[work.cell, work.seed].result for work in first}
+        known = {cell: result.metrics["eval/fid"] for cell, result in ends.items() if result}
+        if len(known) < len(first):
+            return first
+        best = min(known, key=lambda cell: known[cell])
+        return [*first, *(Work(best, seed, WHOLE) for seed in sweep.seeds[1:])]
+
+
+class Halving(PlanPolicy):
+    """Everything to half its budget; when all are there, the better half of the cells goes on."""
+
+    kind: Literal["halving"] = "halving"
+
+    def wanted(self, sweep: Sweep, standings: Standings) -> Sequence[Work]:
+        """A rung, then the budget for those who passed it."""
+        rung = [Work(cell, seed, HALF) for seed in sweep.seeds for cell in sweep.cells]
+        if any(standings[work.cell, work.seed].images < HALF for work in rung):
+            return rung
+        passed = sorted(sweep.cells, key=lambda cell: self._score(cell, sweep, standings))
+        survivors = passed[: (len(passed) + 1) // 2]
+        return [Work(cell, seed, WHOLE) for seed in sweep.seeds for cell in survivors]
+
+    def _score(self, cell: str, sweep: Sweep, standings: Standings) -> float:
+        at_rung = [
+            next(r.metrics["rung/fid"] for r in standings[cell, seed].reports if r.images >= HALF)
+            for seed in sweep.seeds
+        ]
+        return sum(at_rung)
+
+
+class Dropping(PlanPolicy):
+    """Everything, without the cell `drop` from its second evaluation on."""
+
+    kind: Literal["dropping"] = "dropping"
+    drop: str = "under"
+
+    def wanted(self, sweep: Sweep, standings: Standings) -> Sequence[Work]:
+        """As `fixed`, one cell less once it has shown itself."""
+        begun = {cell for (cell, _), standing in standings.items() if standing.images >= HALF}
+        return [
+            Work(cell, seed, WHOLE)
+            for seed in sweep.seeds
+            for cell in sweep.cells
+            if cell != self.drop or cell not in begun
+        ]
+
+
+def with_policy(experiment: Experiment, policy: PlanPolicy) -> Experiment:
+    """The experiment under a policy that no YAML knows."""
+    spec = experiment.spec.model_copy(update={"policy": policy})
+    return dataclasses.replace(experiment, spec=spec)
+
+
+def planned(toy: dict[str, Any], policy: PlanPolicy, **changes: Any) -> Experiment:
+    """Two cells, two seeds, and this policy."""
+    return with_policy(sweep(toy, **changes), policy)
