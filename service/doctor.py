@@ -78,7 +78,7 @@ def _disk(home: Path) -> Check:
 
 
 def _tracking(settings: Settings) -> Check:
-    from service.tracking import check_reachable
+    from service.tracking.server import check_reachable
 
     try:
         check_reachable(settings)

@@ -22,8 +22,9 @@ from service.lock import FileLock, HeldError
 from service.outcome import Outcome
 from service.settings import Settings
 from service.settings import load as load_settings
-from service.tracking import check_reachable, uploading
 from service.tracking.outbox import Outbox
+from service.tracking.server import check_reachable
+from service.tracking.uploader import uploading
 from trainer.report import read_result
 
 if TYPE_CHECKING:

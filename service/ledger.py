@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from service import progress
 from service.outcome import Failure, Outcome
-from service.tracking import sweep_key
 from service.tracking.announce import announce, cell_runs, commit, trial_runs
 from service.tracking.cells import average
+from service.tracking.keys import sweep_key
 from service.tracking.outbox import Outbox
 from service.worker import LOCK
 from trainer.report import (

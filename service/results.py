@@ -113,7 +113,7 @@ def write_report(
 
 def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple[Path, int]:
     """Write the report and hand it to MLflow: its path, and how many records wait for the server."""
-    from service.tracking import attach
+    from service.tracking.delivery import attach
 
     path = write_report(experiment, settings, result)
     return path, attach(settings, experiment.name, {REPORT: path})

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from service.outcome import Outcome
     from service.progress import Event
     from service.submit import Jobs
-    from service.tracking import SweepRows
+    from service.tracking.readback import SweepRows
     from trainer.trial import TrialSpec
 
 __all__ = ["Client", "Experiment", "Job"]
@@ -85,7 +85,7 @@ class Job(ABC):
         return curve_table(self._tracked().curves)
 
     def _tracked(self) -> SweepRows:
-        from service.tracking import read_sweep
+        from service.tracking.readback import read_sweep
 
         keys = {trial.key for trial in self.experiment.trials}
         return read_sweep(self._settings, self.experiment.name, keys)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.command_line import diffsweep
 from service.errors import ServiceError
-from service.tracking import is_server, one_line
+from service.tracking.server import is_server, one_line
 from trainer.errors import InputError
 from trainer.yaml.source import read
 from trainer.yaml.writer import yaml_document

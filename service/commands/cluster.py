@@ -113,7 +113,7 @@ def sync(
     home: Home = None,
 ) -> None:
     """Deliver to MLflow what waited while the server was out of reach. Repeating it changes nothing."""
-    from service.tracking import sync as deliver
+    from service.tracking.delivery import sync as deliver
 
     settings = settings_of(home)
     names = [experiment] if experiment else _with_outbox(settings.home / "experiments")

@@ -75,7 +75,8 @@ def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> Non
     """After a run: table, verdict, report and where to look further."""
     from dashboards.verdict.sentences import headline
     from service.results import deliver
-    from service.tracking import ui_command, waiting_note
+    from service.tracking.server import ui_command
+    from service.tracking.uploader import waiting_note
 
     say()
     print_comparison(judged)

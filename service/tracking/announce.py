@@ -7,11 +7,12 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from service.tracking import flat_params, sweep_key, trial_run_key
 from service.tracking.cells import cell_key
-from service.tracking.outbox import Outbox, RunHeader
+from service.tracking.keys import sweep_key, trial_run_key
+from service.tracking.outbox import Outbox
+from service.tracking.rows import RunHeader
 
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
@@ -72,6 +73,14 @@ def _trial_header(trial: PlannedTrial, run: str, parent: str) -> RunHeader:
     params = flat_params(trial.spec.model_dump(mode="json"))
     name = f"{trial.cell} seed {trial.seed}"
     return RunHeader(run, "trial", name, parent, params, tags)
+
+
+def flat_params(value: Any, prefix: str = "") -> dict[str, str]:
+    """A nested spec as MLflow params: dotted names, plain text, cut where MLflow would refuse."""
+    if isinstance(value, Mapping) and value:
+        pairs = [flat_params(v, f"{prefix}.{k}" if prefix else str(k)) for k, v in value.items()]
+        return {name: text for pair in pairs for name, text in pair.items()}
+    return {prefix: str(value)[:6000]}
 
 
 def commit(folder: Path | None = None) -> dict[str, str]:

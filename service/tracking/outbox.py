@@ -16,14 +16,13 @@ import math
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from service.tracking.rows import LEVELS, Item, Kind, RunHeader, StoredRun
 
 if TYPE_CHECKING:
     from trainer.report import Report
-
-Kind = Literal["metric", "image", "file"]
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -40,47 +39,6 @@ CREATE TABLE IF NOT EXISTS item(
 CREATE INDEX IF NOT EXISTS item_waiting ON item(run, kind, id) WHERE sent = 0;
 """
 _WAITING = "(run_id IS NULL OR header_sent=0 OR status_sent IS NOT status)"
-LEVELS = {"sweep": 0, "cell": 1, "trial": 2}
-
-
-@dataclass(frozen=True)
-class RunHeader:
-    """What identifies and describes one MLflow run before it has any numbers."""
-
-    key: str
-    """Identity inside the experiment, looked up before a run is created."""
-    kind: Literal["sweep", "cell", "trial"]
-    name: str
-    parent: str | None = None
-    """Key of the run above this one."""
-    params: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """A run as the outbox knows it: its header, its state and what of them has been delivered."""
-
-    header: RunHeader
-    started_ms: int
-    status: str
-    ended_ms: int | None
-    run_id: str | None
-    header_sent: bool
-    status_sent: str | None
-
-
-@dataclass(frozen=True)
-class Item:
-    """One thing to deliver: a metric point (`number`), an image or a file (`body`)."""
-
-    id: int
-    kind: str
-    key: str
-    step: int
-    time_ms: int
-    number: float | None
-    body: bytes | None
 
 
 class Outbox:

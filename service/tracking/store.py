@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.lock import FileLock
-from service.tracking.outbox import Item, RunHeader
+from service.tracking.rows import Item, RunHeader
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

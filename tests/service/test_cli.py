@@ -252,7 +252,7 @@ def delivered(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Path]]:
         found.append(files)
         return 0
 
-    monkeypatch.setattr("service.tracking.attach", attach)
+    monkeypatch.setattr("service.tracking.delivery.attach", attach)
     return found
 
 

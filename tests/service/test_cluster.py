@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from service import tracking
 from service.cluster.janitor import clean
 from service.settings import Settings
+from service.tracking.readback import read_sweep
 from tests.service.sweeps import (
     ROOT,
     MlflowServer,
@@ -158,7 +158,7 @@ def test_ray_job_submit_from_a_checkout_with_nothing_installed(
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     home = Settings(home=tmp_path / "home", tracking_uri=mlflow.uri)
-    rows = tracking.read_sweep(home, "smoke")
+    rows = read_sweep(home, "smoke")
     assert len(rows.trials) == 4
     assert {trial["status"] for trial in rows.trials} == {"finished"}
 

@@ -15,12 +15,13 @@ from typing import Any
 import psutil
 import pytest
 
-from service import launch, progress, tracking
+from service import launch, progress
 from service.cluster.connect import Need
 from service.errors import ServiceError
 from service.lock import FileLock
 from service.outcome import Outcome
 from service.settings import Settings
+from service.tracking.readback import read_sweep
 from tests.service.sweeps import ROOT, UNDER, final_metrics, sweep, wait_for, write
 
 LONG = {"train.kimg": 64.0, "evaluation.evaluations": 8}
@@ -100,7 +101,7 @@ def test_a_sweep_is_trained_tracked_skipped_and_extended(
     said = capfd.readouterr()
     assert said.out + said.err == "", "nothing of Ray, Tune or MLflow reaches the terminal"
 
-    rows = tracking.read_sweep(settings, "toy")
+    rows = read_sweep(settings, "toy")
     assert Counter((t["cell"], t["status"]) for t in rows.trials) == {
         ("uniform", "finished"): 2,
         ("under", "finished"): 2,
@@ -113,7 +114,7 @@ def test_a_sweep_is_trained_tracked_skipped_and_extended(
     outcome, events = run(settings, sweep(toy, seeds=3))
     assert (outcome.finished, outcome.skipped) == (2, 4)
     assert {e.seed for e in events if isinstance(e, progress.TrialStarted)} == {2}
-    assert len(tracking.read_sweep(settings, "toy").trials) == 6
+    assert len(read_sweep(settings, "toy").trials) == 6
 
     outcome, events = run(settings, sweep(toy, seeds=3))
     assert (outcome.exit_code, outcome.finished, outcome.skipped) == (0, 0, 6)
@@ -148,7 +149,7 @@ def test_kill_9_of_the_driver_then_the_same_command_gives_the_same_bits(
     assert final_metrics(killed) == final_metrics(whole), "bit for bit, and by either launcher"
 
     counted, expected = (
-        tracking.read_sweep(Settings(home=h, tracking_uri=None), "toy") for h in (killed, whole)
+        read_sweep(Settings(home=h, tracking_uri=None), "toy") for h in (killed, whole)
     )
     assert len(counted.trials) == 4, "the same MLflow runs went on"
     key = [("trial_key", "metric", "images", "value")]
@@ -181,9 +182,7 @@ def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
     wait_for(lambda: gone(family), "every process to end", 10)
     statuses = {
         t["status"]
-        for t in tracking.read_sweep(
-            Settings(home=tmp_path / "home", tracking_uri=None), "toy"
-        ).trials
+        for t in read_sweep(Settings(home=tmp_path / "home", tracking_uri=None), "toy").trials
     }
     assert statuses <= {"stopped", "finished"}
 
@@ -218,7 +217,7 @@ def test_what_breaks_and_what_diverges_is_a_result_and_the_rest_goes_on(
     assert "Traceback" in Path(broken.log).read_text(), "the whole story is in the log"
     assert "Traceback" not in "".join(capfd.readouterr())
     assert sum(isinstance(event, progress.TrialFailed) for event in events) == 2
-    rows = {t["cell"]: t for t in tracking.read_sweep(settings, "toy").trials}
+    rows = {t["cell"]: t for t in read_sweep(settings, "toy").trials}
     assert {cell: row["status"] for cell, row in rows.items()} == {
         "good": "finished",
         "broken": "failed",
@@ -230,7 +229,7 @@ def test_what_breaks_and_what_diverges_is_a_result_and_the_rest_goes_on(
     outcome, _ = run(settings, experiment)
     assert (outcome.skipped, outcome.finished) == (1, 1), "what broke is tried again"
     assert (len(outcome.diverged), len(outcome.failed)) == (1, 0), "what diverged is a result"
-    rows = {t["cell"]: t for t in tracking.read_sweep(settings, "toy").trials}
+    rows = {t["cell"]: t for t in read_sweep(settings, "toy").trials}
     assert (rows["broken"]["status"], rows["broken"]["reason"]) == ("finished", "")
 
 

@@ -13,7 +13,8 @@ from service import ledger
 from service.ledger import Ledger
 from service.settings import Settings
 from service.tracking.announce import commit
-from service.tracking.outbox import Outbox, StoredRun
+from service.tracking.outbox import Outbox
+from service.tracking.rows import StoredRun
 from tests.service.sweeps import sweep
 from trainer.report import Result, read_result, write_result
 

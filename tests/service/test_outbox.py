@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.lock import FileLock, HeldError
-from service.tracking.outbox import Item, Outbox, RunHeader, StoredRun, report_points
+from service.tracking.outbox import Outbox, report_points
+from service.tracking.rows import Item, RunHeader, StoredRun
 from tests.service.sweeps import ROOT
 from trainer.report import Report
 
@@ -178,7 +179,8 @@ def test_what_was_stored_before_kill_9_is_there_afterwards(tmp_path: Path) -> No
     program = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from service.tracking.outbox import Outbox, RunHeader
+from service.tracking.outbox import Outbox
+from service.tracking.rows import RunHeader
 box = Outbox(Path({str(path)!r}))
 box.open_run(RunHeader("trial:1", "trial", "a"), 0)
 for step in range(10**6):

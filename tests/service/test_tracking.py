@@ -14,13 +14,19 @@ import mlflow
 import PIL.Image
 import pytest
 
-from service import tracking
 from service.command_line import program
 from service.errors import ServiceError
 from service.lock import FileLock
 from service.settings import Settings
+from service.tracking.announce import flat_params
 from service.tracking.cells import average
-from service.tracking.outbox import Outbox, RunHeader
+from service.tracking.delivery import Delivery, attach, sync
+from service.tracking.keys import sweep_key
+from service.tracking.outbox import Outbox
+from service.tracking.readback import read_sweep
+from service.tracking.rows import RunHeader
+from service.tracking.server import check_reachable, ui_command
+from service.tracking.uploader import Uploader
 from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
 
 CELL, TRIALS = "cell:c", ("trial:1", "trial:2")
@@ -54,9 +60,9 @@ def png() -> bytes:
 def filled(settings: Settings, name: str) -> Outbox:
     """A sweep of one cell and two trials, each with three evaluations."""
     box = Outbox(settings.experiment(name) / "outbox.db")
-    box.open_run(RunHeader(tracking.sweep_key(name), "sweep", name), 1000)
+    box.open_run(RunHeader(sweep_key(name), "sweep", name), 1000)
     box.open_run(
-        RunHeader(CELL, "cell", "a", tracking.sweep_key(name), {"diffusion.timesteps.kind": "p2"}),
+        RunHeader(CELL, "cell", "a", sweep_key(name), {"diffusion.timesteps.kind": "p2"}),
         1000,
     )
     for seed, run in enumerate(TRIALS):
@@ -67,9 +73,7 @@ def filled(settings: Settings, name: str) -> Outbox:
             "protocol": "P",
             "protocol_rung": "R",
         }
-        params = tracking.flat_params(
-            {"model": {"channels": [24, 48], "kind": "unet"}, "seed": seed}
-        )
+        params = flat_params({"model": {"channels": [24, 48], "kind": "unet"}, "seed": seed})
         box.open_run(RunHeader(run, "trial", f"a seed {seed}", CELL, params, tags), 1000)
         box.status(run, "running")
         for step in (1000, 2000, 3000):
@@ -93,7 +97,7 @@ def history(settings: Settings, run_id: str, metric: str) -> list[tuple[int, flo
 
 
 def deliver(settings: Settings, name: str) -> None:
-    assert tracking.sync(settings, name) == tracking.Delivery(name, 0, [])
+    assert sync(settings, name) == Delivery(name, 0, [])
 
 
 def test_three_levels_with_params_tags_status_images_and_files(
@@ -105,7 +109,7 @@ def test_three_levels_with_params_tags_status_images_and_files(
     box.status(TRIALS[1], "diverged", 9500)
     deliver(settings, name)
     by_key = {run.data.tags["diffsweep.key"]: run for run in runs(settings, name)}
-    sweep = tracking.sweep_key(name)
+    sweep = sweep_key(name)
     assert set(by_key) == {sweep, CELL, *TRIALS}
     one, two = (by_key[key] for key in TRIALS)
     parent = "mlflow.parentRunId"
@@ -165,7 +169,7 @@ def test_what_mlflow_refuses_is_set_aside_and_the_rest_arrives(
 ) -> None:
     box = filled(settings, name)
     box.metrics(TRIALS[0], [("not a (valid) name!", 1, 1, 1.0)])
-    delivery = tracking.sync(settings, name)
+    delivery = sync(settings, name)
     assert delivery.left == 0
     (problem,) = delivery.problems
     assert "not a (valid) name!" in problem
@@ -177,9 +181,7 @@ def test_infinity_never_reaches_a_chart(settings: Settings, name: str) -> None:
     box = filled(settings, name)
     box.metrics(TRIALS[0], [("train/loss", 1, 1, math.inf), ("train/loss", 2, 1, math.nan)])
     deliver(settings, name)
-    rows = [
-        row for row in tracking.read_sweep(settings, name).curves if row["metric"] == "train/loss"
-    ]
+    rows = [row for row in read_sweep(settings, name).curves if row["metric"] == "train/loss"]
     assert len(rows) == 2
     assert all(math.isnan(row["value"]) for row in rows)
 
@@ -188,12 +190,12 @@ def test_read_sweep_gives_back_what_was_stored(settings: Settings, name: str) ->
     box = filled(settings, name)
     box.status(TRIALS[0], "finished", 9000)
     deliver(settings, name)
-    rows = tracking.read_sweep(settings, name)
+    rows = read_sweep(settings, name)
     assert [trial["status"] for trial in sorted(rows.trials, key=lambda t: t["seed"])] == [
         "finished",
         "running",
     ]
-    only = tracking.read_sweep(settings, name, {"2"})
+    only = read_sweep(settings, name, {"2"})
     (trial,) = only.trials
     assert (trial["cell"], trial["seed"], trial["trial_key"], trial["kimg"]) == ("a", 1, "2", 3.0)
     assert trial["metrics"] == {"eval/fid": 4.0, "rung/fid": 9.0}
@@ -207,7 +209,7 @@ def test_read_sweep_gives_back_what_was_stored(settings: Settings, name: str) ->
         ("eval/fid", "P"),
         ("rung/fid", "R"),
     }
-    assert tracking.read_sweep(settings, "unknown").trials == []
+    assert read_sweep(settings, "unknown").trials == []
 
 
 def test_an_attached_report_replaces_the_one_before(
@@ -217,7 +219,7 @@ def test_an_attached_report_replaces_the_one_before(
     page = tmp_path / "page.html"
     for text in ("first", "second"):
         page.write_text(text)
-        assert tracking.attach(settings, name, {"report.html": page}) == 0
+        assert attach(settings, name, {"report.html": page}) == 0
     sweep = next(run for run in runs(settings, name) if run.data.tags["diffsweep.kind"] == "sweep")
     assert (
         settings.artifacts / name / sweep.info.run_id / "artifacts/report.html"
@@ -228,7 +230,7 @@ def test_a_server_that_never_answered_is_refused_within_seconds(settings: Settin
     away = settings.model_copy(update={"tracking_uri": f"http://127.0.0.1:{free_port()}"})
     begun = time.monotonic()
     with pytest.raises(ServiceError, match="nothing has been run") as refusal:
-        tracking.check_reachable(away)
+        check_reachable(away)
     assert time.monotonic() - begun < 4.0
     assert f"{program('mlflow')} server --port" in refusal.value.fix
     assert "unset MLFLOW_TRACKING_URI" in refusal.value.fix
@@ -236,11 +238,11 @@ def test_a_server_that_never_answered_is_refused_within_seconds(settings: Settin
 
 def test_the_ui_command_names_the_store(settings: Settings) -> None:
     assert (
-        tracking.ui_command(settings)
+        ui_command(settings)
         == f"{program('mlflow')} ui --backend-store-uri sqlite:///{settings.home}/mlflow.db"
     )
     server = settings.model_copy(update={"tracking_uri": "http://mlflow:5000"})
-    assert tracking.ui_command(server) == "open http://mlflow:5000"
+    assert ui_command(server) == "open http://mlflow:5000"
 
 
 def test_an_outbox_that_another_process_delivers_is_no_outage(
@@ -248,7 +250,7 @@ def test_an_outbox_that_another_process_delivers_is_no_outage(
 ) -> None:
     box = filled(settings, name)
     notes: list[str] = []
-    uploader = tracking.Uploader(box, settings, name, notes.append, interval_s=0.01)
+    uploader = Uploader(box, settings, name, notes.append, interval_s=0.01)
     with FileLock(box.path.with_suffix(".lock")):
         uploader.start()
         assert uploader.drain(1.6) > 0
@@ -265,7 +267,7 @@ def test_a_server_killed_in_the_middle_gets_each_point_once_and_nobody_waits(
     away = settings.model_copy(update={"tracking_uri": server.uri})
     box = filled(away, name)
     notes: list[str] = []
-    uploader = tracking.Uploader(box, away, name, notes.append, interval_s=0.05)
+    uploader = Uploader(box, away, name, notes.append, interval_s=0.05)
     uploader.start()
     assert uploader.drain(60) == 0
     server.kill()
@@ -331,7 +333,7 @@ def test_a_cell_of_one_seed_has_a_mean_without_an_interval(settings: Settings, n
 
 
 def test_params_are_flat_dotted_and_never_too_long() -> None:
-    flat = tracking.flat_params(
+    flat = flat_params(
         {"a": {"b": 1, "c": {"d": None}}, "e": [1, {"f": 2}], "g": "x" * 7000, "h": {}}
     )
     assert flat.pop("g") == "x" * 6000

@@ -1,0 +1,70 @@
+"""How does what a run left in its outbox, or a file made later, still reach the tracking server?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.command_line import diffsweep
+from service.errors import ServiceError
+from service.lock import HeldError
+from service.tracking.keys import sweep_key
+from service.tracking.outbox import Outbox
+from service.tracking.server import check_reachable, one_line
+from service.tracking.uploader import Uploader
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What became of one experiment's outbox."""
+
+    experiment: str
+    left: int
+    """Records that still wait."""
+    problems: list[str]
+    """What the server refused for good, one line each."""
+
+
+def sync(settings: Settings, name: str, timeout_s: float = 600.0) -> Delivery:
+    """Deliver what an experiment's outbox still holds; raises `ServiceError` when it cannot."""
+    path = settings.experiment(name) / "outbox.db"
+    if not path.exists():
+        raise ServiceError(
+            f"{settings.home} holds no experiment {name}", "set DIFFSWEEP_HOME to where it was run"
+        )
+    check_reachable(settings)
+    outbox = Outbox(path)
+    uploader = Uploader(outbox, settings, name)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while outbox.pending() and time.monotonic() < deadline:
+            uploader.deliver()
+        return Delivery(name, outbox.pending(), outbox.problems())
+    except HeldError as held:
+        raise ServiceError(f"{name} is being delivered by {held.holder}", "let it end") from None
+    except Exception as error:
+        raise ServiceError(
+            f"MLflow at {settings.store_uri}: {one_line(error)}",
+            f"run `{diffsweep('sync', name, settings=settings)}` again when it answers; nothing is lost",
+        ) from error
+    finally:
+        outbox.close()
+
+
+def attach(settings: Settings, name: str, files: Mapping[str, Path]) -> int:
+    """Put files (artifact path -> file) on the sweep's run; returns the records left over."""
+    outbox = Outbox(settings.experiment(name) / "outbox.db")
+    now = int(time.time() * 1000)
+    for path, file in files.items():
+        outbox.file(sweep_key(name), path, file.read_bytes(), now)
+    uploader = Uploader(outbox, settings, name)
+    uploader.start()
+    left = uploader.drain(settings.tracking_patience_s)
+    uploader.close()
+    return left

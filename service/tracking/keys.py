@@ -1,0 +1,13 @@
+"""Which run is meant? Identities that hold over restarts; MLflow's own ids are found by them."""
+
+from __future__ import annotations
+
+
+def sweep_key(name: str) -> str:
+    """The identity of an experiment's sweep run."""
+    return f"sweep:{name}"
+
+
+def trial_run_key(trial_key: str) -> str:
+    """The identity of a trial's run inside its experiment."""
+    return f"trial:{trial_key}"

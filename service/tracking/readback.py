@@ -1,0 +1,44 @@
+"""What does MLflow know of an experiment? Trials and curve points, as plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from service.errors import ServiceError
+from service.tracking.server import check_reachable, one_line, ui_command
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class SweepRows:
+    """An experiment as MLflow knows it, in plain rows.
+
+    A trial has cell, seed, trial_key, run_id, status, reason, protocol, protocol_rung, spec_digest,
+    kimg, seconds and `metrics` (metric -> last value); a curve point has cell, seed, trial_key,
+    protocol, metric, images, kimg and value.
+    """
+
+    trials: list[dict[str, Any]] = field(default_factory=list)
+    curves: list[dict[str, Any]] = field(default_factory=list)
+
+
+def read_sweep(
+    settings: Settings, name: str, trial_keys: Collection[str] | None = None
+) -> SweepRows:
+    """Read an experiment back, or only the given trials of it; raises `ServiceError`."""
+    from service.tracking.store import Store
+
+    check_reachable(settings)
+    try:
+        store = Store(settings, name, create=False)
+        trials = [t for t in store.trials() if trial_keys is None or t["trial_key"] in trial_keys]
+        return SweepRows(trials, store.curves(trials))
+    except Exception as error:
+        raise ServiceError(
+            f"MLflow at {settings.store_uri}: {one_line(error)}",
+            f"look at it with `{ui_command(settings)}`",
+        ) from error
