@@ -1,37 +1,33 @@
-"""How is an experiment run? Tune places the trials, Train trains them, the ledger writes it down.
+"""How is an experiment run? The policy says what, Tune places it, Train trains it, the ledger writes it down.
 
-The trials' directories are the truth. Each run is a fresh Tuner over the trials that have no result
-yet, so the same command submits, resumes and extends; Tune's own state is never restored.
+The trials' directories are the truth. Each run is a fresh Tuner over what is wanted and not done yet, so
+the same command submits, resumes and extends; Tune's own state is never restored.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 import signal
 import threading
-import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from service.dispatch import Dispatch
 from service.errors import ServiceError
 from service.ledger import Ledger
-from service.lock import FileLock, HeldError
 from service.outcome import Outcome
 from service.settings import Settings
 from service.settings import load as load_settings
 from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
-from trainer.report import read_result
+from trainer.files import FileLock, HeldError
 
 if TYPE_CHECKING:
-    from service.cluster.connect import Cluster, Need
-    from service.experiment import Experiment, PlannedTrial
+    from service.experiment import Experiment
     from service.progress import Event
-    from service.worker import Job
 
 
 def run(
@@ -75,146 +71,30 @@ def run(
 def _train(
     experiment: Experiment, settings: Settings, ledger: Ledger, stop: threading.Event
 ) -> None:
-    if all(read_result(settings.trial(trial.key)) is not None for trial in experiment.trials):
-        ledger.open()
+    dispatch = Dispatch(experiment, settings, ledger, stop)
+    if dispatch.is_over:
+        ledger.open(trains=False)
         return
-    from service.cluster.connect import Need, connected
+    from service.cluster.connect import connected
 
-    resources = experiment.spec.resources
-    need = Need(resources.workers, resources.cpus, resources.gpus)
-    home = settings.experiment(experiment.name)
-    with connected(settings, need) as cluster:  # refuses before anything is announced
-        jobs = _jobs(ledger.open(), settings, experiment.data_root, need)
-        hooks = _hooks(ledger, stop)
+    spec, home = experiment.spec, settings.experiment(experiment.name)
+    with connected(settings, spec.resources) as cluster:  # refuses before anything is announced
+        from service.cluster import tuning
+
+        ledger.open()
         try:
-            _tune(experiment.spec.launcher, jobs, need, cluster, settings, home, hooks)
+            tuning.run(
+                dispatch,
+                spec.launcher,
+                spec.resources,
+                cluster,
+                home,
+                settings.concurrency,
+                stop,
+            )
         finally:
             if ledger.outcome.failed and cluster.logs is not None:
                 _keep_logs(cluster.logs, home / "ray-logs")
-
-
-def _jobs(
-    waiting: Sequence[PlannedTrial], settings: Settings, data_root: Path, need: Need
-) -> dict[str, Job]:
-    from service.worker import Job
-
-    attempt = uuid.uuid4().hex
-    return {
-        trial.key: Job(
-            key=trial.key,
-            trial=trial.spec.canonical(),
-            directory=str(settings.trial(trial.key)),
-            cache=str(settings.cache),
-            data_root=str(data_root),
-            attempt=attempt,
-            workers=need.workers,
-            cpus=need.cpus,
-            gpus=need.gpus,
-        )
-        for trial in waiting
-    }
-
-
-def _tune(
-    launcher: str,
-    jobs: dict[str, Job],
-    need: Need,
-    cluster: Cluster,
-    settings: Settings,
-    home: Path,
-    hooks: dict[str, Any],
-) -> None:
-    from ray import tune
-
-    from service import worker
-    from service.cluster import gang
-
-    shutil.rmtree(home / "tune", ignore_errors=True)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    stock = launcher == "train" and not gang.supported()
-    if stock:
-        trainable, bundles = worker.trial_in_stock, [{"CPU": 0.01}]
-    elif launcher == "inproc":
-        trainable, bundles = worker.trial_in_place, [need.per_worker]
-    else:
-        trainable, bundles = worker.trial_in_gang, gang.bundles(need.workers, need.per_worker)
-    limits = [
-        settings.concurrency,
-        need.at_once(cluster.cpus - 0.1, cluster.gpus) if stock else None,
-    ]
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
-        param_space={"job": tune.grid_search([job.text() for job in jobs.values()])},
-        tune_config=tune.TuneConfig(
-            max_concurrent_trials=min((limit for limit in limits if limit), default=None),
-            reuse_actors=not stock and not (launcher == "inproc" and need.gpus > 0),
-            trial_name_creator=_name,
-            trial_dirname_creator=_name,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(home),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=worker.RETRIES),
-            **hooks,
-        ),
-    )
-    with gang.reaping() if stock else contextlib.nullcontext():
-        tuner.fit()
-
-
-def _name(trial: Any) -> str:
-    from service.worker import Job
-
-    return Job.of(trial.config).key
-
-
-def _hooks(ledger: Ledger, stop: threading.Event) -> dict[str, Any]:
-    """A Tune callback that hands everything to the ledger, and a stopper that obeys `stop`.
-
-    Tune pickles both for a restore that we never do, hence `__reduce__`: they hold locks and files.
-    """
-    from ray import tune
-    from ray.tune.stopper import NoopStopper
-
-    from service.worker import MESSAGE, last_line, parse
-
-    class Relay(tune.Callback):  # type: ignore[misc]
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (tune.Callback, ())
-
-        def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            ledger.started(_name(trial))
-
-        def on_trial_result(
-            self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            if MESSAGE in result:
-                ledger.told(_name(trial), parse(result[MESSAGE]))
-
-        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self._released(trial, "it ended without a result")
-
-        def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            self._released(trial, last_line(str(trial.get_error() or "its process was lost")))
-
-        def _released(self, trial: Any, reason: str) -> None:
-            key = _name(trial)
-            if not stop.is_set() and not ledger.is_settled(key):
-                ledger.failed(key, reason, trial.error_file)
-            ledger.released(key)
-
-    class Stop(tune.Stopper):  # type: ignore[misc]
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (NoopStopper, ())
-
-        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-            return False
-
-        def stop_all(self) -> bool:
-            return stop.is_set()
-
-    return {"callbacks": [Relay()], "stop": Stop()}
 
 
 def _keep_logs(logs: Path, kept: Path) -> None:

@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service import progress
@@ -20,15 +19,8 @@ from service.tracking.announce import announce, cell_runs, commit, trial_runs
 from service.tracking.cells import average
 from service.tracking.keys import sweep_key
 from service.tracking.outbox import Outbox
-from service.worker import LOCK
-from trainer.report import (
-    Report,
-    Result,
-    append_report,
-    read_reports,
-    read_result,
-    write_result,
-)
+from trainer.record import Record
+from trainer.report import Report, Result, Status
 
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
@@ -40,7 +32,7 @@ class _Entry:
     trial: PlannedTrial
     run: str
     """Key of its MLflow run."""
-    state: str = progress.WAITING
+    status: Status = Status.WAITING
     started: float | None = None
     work_s: float | None = None
     """Seconds of training and evaluation, if all of them were in this run."""
@@ -72,83 +64,108 @@ class Ledger:
             self._entries.setdefault(trial.key, []).append(entry)
             self._of_cell[trial.cell].append(entry)
 
-    def open(self) -> list[PlannedTrial]:
-        """Announce every run, take in what is finished already, and return the trials to train."""
+    def open(self, trains: bool = True) -> list[PlannedTrial]:
+        """Announce every run, take in what is finished already, and return the trials without a result.
+
+        `trains` says whether this run will add to them: otherwise the runs keep their commit and times.
+        """
         self.is_open = True
         every = [(e.trial, e.run) for entries in self._entries.values() for e in entries]
         announce(self._outbox, self._experiment, every, self._cells)
         waiting = []
         for key, entries in self._entries.items():
-            directory = self._settings.trial(key)
-            for report in read_reports(directory):
-                self._ingest(entries, report, _png(directory, report))
-            if (result := read_result(directory)) is not None:
+            record = self._record(key)
+            for report in record.reports():
+                self._ingest(entries, report, record.sample(report))
+            if (result := record.result()) is not None:
                 self._end(entries, result, reused=True)
             else:
                 waiting.append(entries[0].trial)
-        if waiting:  # otherwise the runs that trained it keep their commit and their times
+        if waiting and trains:
             sweep = sweep_key(self._experiment.name)
             self._outbox.tag(sweep, self._commit)
-            self._outbox.status(sweep, "running")
-        for cell, entries in self._of_cell.items():
-            if any(entry.state == progress.WAITING for entry in entries):
-                self._outbox.status(self._cells[cell], "running")
+            self._outbox.status(sweep, Status.RUNNING)
+            for cell in {trial.cell for trial in waiting}:
+                self._outbox.status(self._cells[cell], Status.RUNNING)
         self._average(self._cells)
         return waiting
 
     def note(self, text: str) -> None:
         """Tell the person one line."""
-        counts = Counter(e.state for entries in self._entries.values() for e in entries)
+        counts = Counter(e.status for entries in self._entries.values() for e in entries)
         self._emit(
             progress.SweepProgress(
-                sum(counts.values()),
-                counts[progress.FINISHED],
-                counts[progress.FAILED],
-                counts[progress.RUNNING],
+                counts.total(),
+                counts[Status.FINISHED],
+                counts[Status.FAILED] + counts[Status.DIVERGED],
+                counts[Status.RUNNING],
                 text,
             )
         )
 
     def started(self, key: str) -> None:
         """A trial got its resources."""
-        reports = read_reports(self._settings.trial(key))
+        reports = self._record(key).reports()
         for entry in self._entries[key]:
-            entry.state, entry.started = progress.RUNNING, self._clock()
+            entry.status, entry.started = Status.RUNNING, self._clock()
             entry.resumed = bool(reports)
             self._outbox.tag(entry.run, self._commit)
-            self._outbox.status(entry.run, "running")
+            self._outbox.status(entry.run, Status.RUNNING)
             trial = entry.trial
             kimg = reports[-1].kimg if reports else 0.0
             total = trial.spec.total_images() / 1000
             self._emit(progress.TrialStarted(trial.cell, trial.seed, key, total, kimg))
 
-    def told(self, key: str, message: dict[str, Any]) -> None:
+    def take(self, key: str, message: dict[str, Any]) -> None:
         """Take one message of a worker (see `service.worker`)."""
-        entries = self._entries[key]
         if message["event"] == "reported":
-            report = Report.from_json(message["report"])
             png = message.get("png")
-            self._ingest(entries, report, base64.b64decode(png) if png else None)
-            self._mirror_report(key, report)
-            for note in report.notes:
-                self.note(f"{entries[0].trial.cell} seed {entries[0].trial.seed}: {note}")
-            for trial in (entry.trial for entry in entries):
-                total = trial.spec.total_images() / 1000
-                metrics = dict(report.metrics)
-                self._emit(
-                    progress.TrialReported(trial.cell, trial.seed, key, report.kimg, total, metrics)
-                )
-            self._average(entry.trial.cell for entry in entries)
+            report = Report.from_json(message["report"])
+            self._report(key, report, base64.b64decode(png) if png else None)
         elif message["event"] == "ended":
-            result = Result(**message["result"])
-            self._mirror_result(key, result)
-            if not entries[0].resumed:
-                entries[0].work_s = result.seconds + result.eval_seconds
-                first = result.started_s - self._begun
-                self.outcome.first_step_s = min(self.outcome.first_step_s or first, first)
-            self._end(entries, result, reused=False)
+            self._ended(key, Result(**message["result"]))
+        elif message["event"] == "paused":
+            self.paused(key)
         else:
             self.failed(key, message["reason"], message.get("log"))
+
+    def _report(self, key: str, report: Report, png: bytes | None) -> None:
+        entries = self._entries[key]
+        self._ingest(entries, report, png)
+        self._record(key).accept_report(report)  # a copy here, if the worker's disk is another one
+        for note in report.notes:
+            self.note(f"{entries[0].trial.cell} seed {entries[0].trial.seed}: {note}")
+        for trial in (entry.trial for entry in entries):
+            total = trial.spec.total_images() / 1000
+            metrics = dict(report.metrics)
+            self._emit(
+                progress.TrialReported(trial.cell, trial.seed, key, report.kimg, total, metrics)
+            )
+        self._average(entry.trial.cell for entry in entries)
+
+    def _ended(self, key: str, result: Result) -> None:
+        entries = self._entries[key]
+        self._record(key).accept_result(result)
+        if not entries[0].resumed:
+            entries[0].work_s = result.seconds + result.eval_seconds
+            first = result.started_s - self._begun
+            self.outcome.first_step_s = min(self.outcome.first_step_s or first, first)
+        self._end(entries, result, reused=False)
+
+    def paused(self, key: str) -> None:
+        """A trial stopped on the way, as it was asked to; it keeps its checkpoint."""
+        record = self._record(key)
+        reports = record.reports()
+        for report in reports:  # what it reported after the one at which it was stopped
+            self._ingest(self._entries[key], report, record.sample(report))
+        self._average(entry.trial.cell for entry in self._entries[key])
+        for entry in self._entries[key]:
+            entry.status = Status.STOPPED
+            trial = entry.trial
+            self._outbox.status(entry.run, Status.STOPPED, self._now_ms())
+            kimg = reports[-1].kimg if reports else 0.0
+            total = trial.spec.total_images() / 1000
+            self._emit(progress.TrialStopped(trial.cell, trial.seed, key, kimg, total))
 
     def released(self, key: str) -> None:
         """A trial gave its resources back."""
@@ -159,30 +176,30 @@ class Ledger:
     def failed(self, key: str, reason: str, log: str | None = None) -> None:
         """A trial broke; the sweep goes on without it."""
         for entry in self._entries[key]:
-            if entry.state == progress.FAILED:
+            if entry.status is Status.FAILED:
                 continue
-            entry.state = progress.FAILED
+            entry.status = Status.FAILED
             trial = entry.trial
             self.outcome.failed.append(Failure(trial.cell, trial.seed, key, reason, log))
             self._outbox.tag(entry.run, {"reason": reason[:500]})
-            self._outbox.status(entry.run, "failed", self._now_ms())
+            self._outbox.status(entry.run, Status.FAILED, self._now_ms())
             self._emit(progress.TrialFailed(trial.cell, trial.seed, key, reason))
 
     def is_settled(self, key: str) -> bool:
-        """Whether the trial has told how it ended."""
-        return self._entries[key][0].state in (progress.FINISHED, progress.FAILED)
+        """Whether the trial has told how it ended, or that it paused."""
+        return self._entries[key][0].status not in (Status.WAITING, Status.RUNNING)
 
     def close(self, interrupted: bool = False) -> Outcome:
         """Write the ending of everything that has none, and return the outcome."""
         now = self._now_ms()
         for entries in self._entries.values():
             for entry in entries:
-                if entry.state == progress.RUNNING:
-                    self._outbox.status(entry.run, "stopped", now)
+                if entry.status is Status.RUNNING:
+                    self._outbox.status(entry.run, Status.STOPPED, now)
         self._average(self._cells)
         self._end_cells(now)
-        whole = not interrupted and not self.outcome.failed
-        status = "stopped" if interrupted else "finished" if whole else "failed"
+        ended = Status.FAILED if self.outcome.failed else Status.FINISHED
+        status = Status.STOPPED if interrupted else ended
         self._outbox.status(sweep_key(self._experiment.name), status, now)
         self.outcome.interrupted = interrupted
         self.outcome.seconds = self._clock() - self._begun
@@ -197,11 +214,12 @@ class Ledger:
 
     def _end_cells(self, now: int) -> None:
         for cell, key in self._cells.items():
-            states = {entry.state for entry in self._of_cell[cell]}
-            if states == {progress.FINISHED}:
-                self._outbox.status(key, "finished", now)
+            statuses = {entry.status for entry in self._of_cell[cell]}
+            if statuses == {Status.FINISHED}:
+                self._outbox.status(key, Status.FINISHED, now)
             else:
-                self._outbox.status(key, "failed" if progress.FAILED in states else "stopped", now)
+                broken = statuses & {Status.FAILED, Status.DIVERGED}
+                self._outbox.status(key, Status.FAILED if broken else Status.STOPPED, now)
 
     def _ingest(self, entries: list[_Entry], report: Report, png: bytes | None) -> None:
         for entry in entries:
@@ -216,24 +234,23 @@ class Ledger:
         }
         for entry in entries:
             trial, run = entry.trial, entry.run
-            last = read_reports(self._settings.trial(trial.key))
+            last = self._record(trial.key).reports()
             ended = int(last[-1].time_s * 1000) if last else self._now_ms()
             totals = {"sys/seconds": result.seconds, "sys/eval_seconds": result.eval_seconds}
             points = [(name, result.images, ended, value) for name, value in totals.items()]
             self._outbox.metrics(run, points)
             self._outbox.tag(run, tags)
-            self._outbox.status(run, result.status, ended)
+            entry.status = Status(result.status)
+            self._outbox.status(run, entry.status, ended)
             self._tell_end(entry, result, reused)
 
     def _tell_end(self, entry: _Entry, result: Result, reused: bool) -> None:
         trial = entry.trial
-        if result.status == "diverged":
-            entry.state = progress.FAILED
+        if entry.status is Status.DIVERGED:
             reason = result.reason or "diverged"
             self.outcome.diverged.append(Failure(trial.cell, trial.seed, trial.key, reason))
             self._emit(progress.TrialFailed(trial.cell, trial.seed, trial.key, reason))
             return
-        entry.state = progress.FINISHED
         self.outcome.skipped += reused
         self.outcome.finished += not reused
         seconds = result.seconds + result.eval_seconds
@@ -242,18 +259,8 @@ class Ledger:
             progress.TrialFinished(trial.cell, trial.seed, trial.key, metrics, seconds, reused)
         )
 
-    def _mirror_report(self, key: str, report: Report) -> None:
-        """Keep a copy where the driver is, if the worker's disk is another one."""
-        directory = self._settings.trial(key)
-        if not (directory / LOCK).exists():
-            directory.mkdir(parents=True, exist_ok=True)
-            append_report(directory, report)
-
-    def _mirror_result(self, key: str, result: Result) -> None:
-        directory = self._settings.trial(key)
-        if read_result(directory) is None:
-            directory.mkdir(parents=True, exist_ok=True)
-            write_result(directory, result)
+    def _record(self, key: str) -> Record:
+        return Record(self._settings.trial(key))
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
@@ -261,8 +268,3 @@ class Ledger:
 
 def _first(protocols: dict[str, str], beginning: str) -> str:
     return next((v for name, v in protocols.items() if name.startswith(beginning)), "")
-
-
-def _png(directory: Path, report: Report) -> bytes | None:
-    path = directory / report.sample_png if report.sample_png else None
-    return path.read_bytes() if path is not None and path.exists() else None

@@ -1,4 +1,4 @@
-"""What happens while a sweep runs, and how is it shown? Frozen events, and two renderers of them."""
+"""What happens while a sweep runs, and how is it told? Frozen events, and a line for each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self, TextIO
-
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-    from rich.live import Live
-
-WAITING, RUNNING, FINISHED, FAILED = "waiting", "running", "finished", "failed"
-_ORDER = {RUNNING: 0, FAILED: 1, WAITING: 2, FINISHED: 3}
+from typing import Protocol, Self, TextIO
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +32,17 @@ class TrialReported:
     kimg: float
     total_kimg: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialStopped:
+    """A trial went as far as was wanted. It keeps its checkpoint and may start again."""
+
+    cell: str
+    seed: int
+    key: str
+    kimg: float
+    total_kimg: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +78,8 @@ class SweepProgress:
     note: str = ""
 
 
-Event = TrialStarted | TrialReported | TrialFinished | TrialFailed | SweepProgress
-EventSink = Callable[[Event], None]
+TrialEvent = TrialStarted | TrialReported | TrialStopped | TrialFinished | TrialFailed
+Event = TrialEvent | SweepProgress
 
 
 class Renderer(Protocol):
@@ -107,21 +111,10 @@ def renderer(
     if out.isatty():
         from rich.console import Console
 
+        from service.live_table import LiveTable
+
         return LiveTable(trials, metrics, Console(file=out))
     return PlainLines(metrics, out)
-
-
-class Quiet:
-    """Shows nothing (notebooks, `--json`)."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def __call__(self, event: Event) -> None:
-        """Ignore the event."""
 
 
 class PlainLines:
@@ -168,6 +161,8 @@ def describe(event: Event, metrics: Sequence[str]) -> str:
     if isinstance(event, TrialReported):
         shown = headline(event.metrics, metrics)
         return f"{who}: {event.kimg:g} of {event.total_kimg:g} kimg  {shown}".rstrip()
+    if isinstance(event, TrialStopped):
+        return f"{who}: stops at {event.kimg:g} of {event.total_kimg:g} kimg"
     if isinstance(event, TrialFinished):
         how = "already finished" if event.reused else f"finished in {event.seconds:.0f} s"
         return f"{who}: {how}  {headline(event.metrics, metrics)}".rstrip()
@@ -177,119 +172,3 @@ def describe(event: Event, metrics: Sequence[str]) -> str:
 def headline(values: Mapping[str, float], metrics: Sequence[str]) -> str:
     """The first of `metrics` that has a value, as `eval/fid 4.17`; empty when none has."""
     return next((f"{name} {values[name]:.4g}" for name in metrics if name in values), "")
-
-
-@dataclass
-class _Row:
-    cell: str
-    seed: int
-    state: str = WAITING
-    kimg: float = 0.0
-    total_kimg: float = 0.0
-    text: str = ""
-
-
-class LiveTable:
-    """A table that is redrawn in place: one row per trial, running ones first, and a line of totals."""
-
-    def __init__(
-        self,
-        trials: Sequence[tuple[str, int, str]],
-        metrics: Sequence[str],
-        console: Console,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._rows = {key: _Row(cell, seed) for cell, seed, key in trials}
-        self._metrics, self._console, self._clock = metrics, console, clock
-        self._lock = threading.Lock()
-        self._begun, self._note = clock(), ""
-        self._live: Live | None = None
-
-    def __enter__(self) -> Self:
-        from rich.live import Live
-
-        self._begun = self._clock()
-        self._live = Live(
-            get_renderable=self.table, console=self._console, refresh_per_second=4, transient=True
-        )
-        self._live.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live is not None:
-            self._live.__exit__(kind, error, trace)
-            self._live = None
-            self._console.print(self.table(everything=True))
-
-    def __call__(self, event: Event) -> None:
-        """Update the trial's row."""
-        with self._lock:
-            if isinstance(event, SweepProgress):
-                self._note = event.note or self._note
-                return
-            row = self._rows.setdefault(event.key, _Row(event.cell, event.seed))
-            _update(row, event, self._metrics)
-
-    def table(self, everything: bool = False) -> RenderableType:
-        """The picture as it is now; unless `everything`, cut to what fits the terminal."""
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        with self._lock:
-            rows = list(self._rows.values())
-            lines = [self._totals(rows)] + ([self._note] if self._note else [])
-            room = len(rows) if everything else max(3, self._console.height - 6 - len(lines))
-            if len(rows) > room:
-                lines.insert(0, f"... and {len(rows) - room} more trials")
-                rows = sorted(rows, key=lambda row: _ORDER[row.state])[:room]
-            table = Table(box=None, pad_edge=False, header_style="bold")
-            for heading in ("cell", "seed", "state", "kimg", "", "last result"):
-                table.add_column(
-                    heading, justify="right" if heading in ("seed", "kimg") else "left"
-                )
-            for row in rows:
-                share = (
-                    row.kimg / row.total_kimg if row.total_kimg else float(row.state == FINISHED)
-                )
-                bar = ProgressBar(total=1.0, completed=share, width=20)
-                done = f"{row.kimg:.4g}/{row.total_kimg:.4g}" if row.total_kimg else ""
-                state = Text(row.state, style=_STYLE[row.state])
-                table.add_row(Text(row.cell), str(row.seed), state, done, bar, Text(row.text))
-            return Group(table, *(Text(line, style="dim") for line in lines))
-
-    def _totals(self, rows: Sequence[_Row]) -> str:
-        seconds = self._clock() - self._begun
-        count = {state: sum(row.state == state for row in rows) for state in _ORDER}
-        text = f"{count[FINISHED]} of {len(rows)} trials finished, {count[RUNNING]} running"
-        text += f", {count[FAILED]} FAILED" if count[FAILED] else ""
-        return f"{text}; {int(seconds) // 60}:{int(seconds) % 60:02d} elapsed"
-
-
-_STYLE = {WAITING: "dim", RUNNING: "cyan", FINISHED: "green", FAILED: "bold red"}
-
-
-def _update(
-    row: _Row,
-    event: TrialStarted | TrialReported | TrialFinished | TrialFailed,
-    metrics: Sequence[str],
-) -> None:
-    if isinstance(event, TrialStarted):
-        row.state, row.kimg, row.total_kimg = RUNNING, event.start_kimg, event.total_kimg
-        row.text = f"continued from {event.start_kimg:g} kimg" if event.start_kimg else ""
-    elif isinstance(event, TrialReported):
-        row.state, row.kimg, row.total_kimg = RUNNING, event.kimg, event.total_kimg
-        row.text = headline(event.metrics, metrics) or row.text
-    elif isinstance(event, TrialFinished):
-        row.state = FINISHED
-        row.kimg = row.total_kimg
-        row.text = headline(event.metrics, metrics) or row.text
-        row.text += "  (already done)" if event.reused else ""
-    else:
-        row.state, row.text = FAILED, event.reason

@@ -18,16 +18,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.lock import FileLock, HeldError
+from service.causes import cause, is_lost_peer, last_line
 
 if TYPE_CHECKING:
-    from trainer.report import Report
+    from trainer.record import Record
+    from trainer.report import Failure, Report
 
 MESSAGE = "diffsweep"
 """Key of a message among the metrics that Ray carries."""
-LOCK, FAILURE_LOG, FAILURE = "writer.lock", "failure.log", "failure.json"
-"""Files of a trial's directory that are ours; all others are the trainer's."""
 TRAIN_ENVIRONMENT = {
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # 2 s by default for a stopped trial to let its actor go
     "PL_DISABLE_FORK": "1",  # Tune adds it: with the job's environment equal, processes are pooled
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default, and every report waits for it
@@ -38,9 +38,6 @@ TRAIN_ENVIRONMENT = {
 """What Ray Train reads in the driver, in the trial's actor and in its workers."""
 RETRIES = 2
 """How often a lost worker, actor or node is replaced."""
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-_LESS_MEMORY = "lower train.microbatch (training) or evaluation.batch_size (generation)"
-_LOST_PEER = ("closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket")
 
 Message = dict[str, Any]
 Send = Callable[[Message], None]
@@ -58,9 +55,8 @@ class Job:
     data_root: str
     attempt: str
     """Which run of the driver sent it: a failure recorded under this name is not tried again."""
-    workers: int = 1
-    cpus: float = 1.0
-    gpus: float = 0.0
+    until_images: int
+    """Where it pauses; the whole budget ends it."""
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Job:
@@ -72,9 +68,11 @@ class Job:
         return json.dumps(asdict(self))
 
     @property
-    def per_worker(self) -> dict[str, float]:
-        """Ray resources of one worker."""
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+    def record(self) -> Record:
+        """Its directory."""
+        from trainer.record import Record
+
+        return Record(Path(self.directory))
 
 
 def trial_in_gang(config: dict[str, Any]) -> None:
@@ -90,7 +88,7 @@ def trial_in_gang(config: dict[str, Any]) -> None:
         ) -> None:
             tune.report(metrics[0])
 
-    _fit(Job.of(config), gang.trainer_class(), Relay(), tune.report)
+    _fit(config, gang.trainer_class(), Relay(), tune.report)
 
 
 def trial_in_stock(config: dict[str, Any]) -> None:
@@ -99,7 +97,7 @@ def trial_in_stock(config: dict[str, Any]) -> None:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
-    _fit(Job.of(config), TorchTrainer, TuneReportCallback(), tune.report)
+    _fit(config, TorchTrainer, TuneReportCallback(), tune.report)
 
 
 def trial_in_place(config: dict[str, Any]) -> None:
@@ -110,18 +108,26 @@ def trial_in_place(config: dict[str, Any]) -> None:
 
 
 def _fit(
-    job: Job, trainer: type[Any], relay: Any, report: Callable[[dict[str, Any]], None]
+    config: dict[str, Any],
+    trainer: type[Any],
+    relay: Any,
+    report: Callable[[dict[str, Any]], None],
 ) -> None:
     from ray import train
     from ray.train.torch import TorchConfig
 
+    from service.resources import Resources
+
     os.environ.update(TRAIN_ENVIRONMENT)
+    job, resources = Job.of(config), Resources.model_validate_json(config["resources"])
     fitted = trainer(
         _worker_loop,
         train_loop_config={"job": job.text()},
-        torch_config=TorchConfig(backend="nccl" if job.gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
         scaling_config=train.ScalingConfig(
-            num_workers=job.workers, use_gpu=job.gpus > 0, resources_per_worker=job.per_worker
+            num_workers=resources.workers,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker=resources.per_worker,
         ),
         run_config=train.RunConfig(
             name=f"{job.key}-{time.time_ns()}",  # never Train's own restore: the trial's directory knows
@@ -161,19 +167,19 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> bool:
     A trial's own error is told, not raised: trying again would only repeat it. What looks like the
     loss of another worker is raised, for Ray to replace the worker.
     """
-    directory = Path(job.directory)
-    if (known := _known_failure(job)) is not None:
-        send(known)
+    failure = job.record.failure()
+    if failure is not None and failure.attempt == job.attempt:
+        send(_message_of(failure))
         return False
     try:
-        with _claim(directory, rank):
+        with _claim(job.record, rank):
             _barrier(world)
             _train(job, send)
             return True
     except Exception as error:
-        if world > 1 and _lost_peer(error):
+        if world > 1 and is_lost_peer(error):
             raise
-        message = _failed(job, _reason(error), traceback.format_exc())
+        message = _failed(job, cause(error), traceback.format_exc())
         if world > 1:  # ends the whole group; the next one finds the failure and tells it
             raise
         send(message)
@@ -182,25 +188,33 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> bool:
 
 def _train(job: Job, send: Send) -> None:
     from trainer.loop import train
-    from trainer.report import read_result
     from trainer.trial import TrialSpec
 
-    directory = Path(job.directory)
-    if read_result(directory) is None:
+    record = job.record
+    if record.result() is None:
         trial = TrialSpec.model_validate_json(job.trial)
-        reports = train(trial, directory, cache=Path(job.cache), data_root=Path(job.data_root))
+        reports = train(
+            trial,
+            record.directory,
+            cache=Path(job.cache),
+            data_root=Path(job.data_root),
+            until_images=job.until_images,
+        )
         for report in reports:
-            send(_reported(directory, report))
-    result = read_result(directory)
-    assert result is not None, "a trial that ends writes its result"
-    send({"event": "ended", "result": asdict(result)})
+            send(_reported(record, report))
+    if (result := record.result()) is not None:
+        send({"event": "ended", "result": asdict(result)})
+        return
+    known = record.reports()
+    images = known[-1].images if known else 0
+    assert images >= job.until_images, "a trial ends with a result, or where it was to pause"
+    send({"event": "paused", "images": images})
 
 
-def _reported(directory: Path, report: Report) -> Message:
+def _reported(record: Record, report: Report) -> Message:
     message: Message = {"event": "reported", "report": report.to_json()}
-    png = directory / report.sample_png if report.sample_png else None
-    if png is not None and png.exists():
-        message["png"] = base64.b64encode(png.read_bytes()).decode()
+    if (png := record.sample(report)) is not None:
+        message["png"] = base64.b64encode(png).decode()
     return message | {"images": report.images, "metrics": report.metrics}
 
 
@@ -211,12 +225,13 @@ def flat(message: Message) -> dict[str, Any]:
 
 
 @contextmanager
-def _claim(directory: Path, rank: int) -> Iterator[None]:
+def _claim(record: Record, rank: int) -> Iterator[None]:
     """Hold the trial's directory. A driver that was just killed may hold it for a moment longer."""
     if rank > 0:
         yield
         return
-    with FileLock(directory / LOCK, wait_s=60.0):
+    with record.writer(wait_s=60.0):
+        record.clear_failure()
         yield
 
 
@@ -228,62 +243,16 @@ def _barrier(world: int) -> None:
 
 
 def _failed(job: Job, reason: str, full: str = "") -> Message:
-    directory = Path(job.directory)
-    message = {"event": "failed", "reason": reason, "log": str(directory / FAILURE_LOG)}
-    directory.mkdir(parents=True, exist_ok=True)
-    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-    with open(directory / FAILURE_LOG, "a") as log:
-        log.write(f"{stamp} {reason}\n{full}\n")
-    partial = directory / f"{FAILURE}.partial"
-    partial.write_text(json.dumps({**message, "attempt": job.attempt}))
-    partial.replace(directory / FAILURE)
-    return message
+    from trainer.report import Failure
+
+    return _message_of(job.record.write_failure(Failure(reason, job.attempt), full))
 
 
-def _known_failure(job: Job) -> Message | None:
-    try:
-        message: Message = json.loads((Path(job.directory) / FAILURE).read_text())
-    except (OSError, ValueError):
-        return None
-    return message if message.pop("attempt", None) == job.attempt else None
-
-
-def _lost_peer(error: BaseException) -> bool:
-    import torch.distributed
-
-    if isinstance(error, torch.distributed.DistError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(word in text for word in _LOST_PEER)
-
-
-def _reason(error: BaseException) -> str:
-    from trainer.errors import EnvironmentProblem, UserError
-
-    if isinstance(error, UserError | EnvironmentProblem):
-        return str(error)
-    if isinstance(error, HeldError):
-        return f"another run is training it ({error.holder}): run again when that is done"
-    said = f"{type(error).__name__}: {last_line(str(error))}"
-    return f"{said}: {_LESS_MEMORY}" if _out_of_memory(error) else said
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(word in text for word in _NO_MEMORY)
+def _message_of(failure: Failure) -> Message:
+    return {"event": "failed", "reason": failure.reason, "log": failure.log}
 
 
 def parse(text: str) -> Message:
     """A message from the JSON that travelled in Ray's metrics."""
     message: Message = json.loads(text)
     return message
-
-
-def last_line(text: str) -> str:
-    """The last line of a text that says anything: of a traceback, the error."""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no message"

@@ -174,10 +174,11 @@ class _Keeper:
 
 def _points(trial: TrialSpec, images: int, until_images: int | None) -> list[int]:
     """Images of the evaluations to come; the first at or beyond `until_images` is the last."""
-    left = [point for point in trial.evaluation_points() if point > images]
+    every = trial.evaluation_points()
+    left = [point for point in every if point > images]
     if until_images is None:
         return left
-    if images >= until_images:
+    if any(until_images <= point <= images for point in every):
         return []
     return left[: sum(point < until_images for point in left) + 1]
 

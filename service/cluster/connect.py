@@ -19,6 +19,7 @@ from typing import Any
 
 from service.cluster.janitor import Janitor
 from service.errors import ServiceError
+from service.resources import Resources
 from service.settings import Settings, inside_ray_job
 from service.worker import TRAIN_ENVIRONMENT
 
@@ -44,49 +45,36 @@ TOKEN_FILE = Path.home() / ".ray" / "auth_token"
 
 
 @dataclass(frozen=True)
-class Need:
-    """What one trial occupies."""
-
-    workers: int
-    cpus: float
-    gpus: float
-
-    @property
-    def per_worker(self) -> dict[str, float]:
-        """Ray resources of one worker."""
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
-
-    def at_once(self, cpus: float, gpus: float) -> int:
-        """How many such trials run side by side on so much."""
-        by_cpu = cpus / (self.cpus * self.workers)
-        by_gpu = gpus / (self.gpus * self.workers) if self.gpus else by_cpu
-        return int(min(by_cpu, by_gpu) + 1e-9)
-
-
-@dataclass(frozen=True)
 class Cluster:
     """A Ray that is connected."""
 
-    cpus: float
-    gpus: float
+    is_private: bool
+    """Whether it is this run's own: then it neither grows nor serves others."""
     logs: Path | None
     """Ray's own logs, if they are on this machine and end with this run."""
 
+    def size(self) -> tuple[float, float]:
+        """CPUs and GPUs that there are now."""
+        import ray
+
+        total: Mapping[str, float] = ray.cluster_resources()
+        return total.get("CPU", 0.0), total.get("GPU", 0.0)
+
 
 @contextlib.contextmanager
-def connected(settings: Settings, need: Need) -> Iterator[Cluster]:
+def connected(settings: Settings, need: Resources) -> Iterator[Cluster]:
     """Connect, check that a trial fits, and disconnect at the end; raises `ServiceError`."""
     address = settings.ray_address or ("auto" if inside_ray_job() else None)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_environment({**TRAIN_ENVIRONMENT, **_QUIET}))
+        stack.enter_context(environment({**TRAIN_ENVIRONMENT, **_QUIET}))
         if address is None:
             _check("this machine", need, float(_own_cpus()), None)
-            logs = stack.enter_context(_private(need))
+            cluster = Cluster(True, stack.enter_context(_private(need)))
         else:
-            logs = None
             stack.enter_context(_existing(address, need))
-        cpus, gpus = _check("the Ray cluster" if address else "this machine", need)
-        yield Cluster(cpus, gpus, logs)
+            cluster = Cluster(False, None)
+        _check("the Ray cluster" if address else "this machine", need, *cluster.size())
+        yield cluster
 
 
 _QUIET = {
@@ -101,7 +89,7 @@ _QUIET = {
 
 
 @contextlib.contextmanager
-def _private(need: Need) -> Iterator[Path]:
+def _private(need: Resources) -> Iterator[Path]:
     import ray
 
     scratch = tempfile.gettempdir()
@@ -136,7 +124,7 @@ def _own_token() -> Iterator[None]:
     loader = AuthenticationTokenLoader.instance()
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     try:
-        with _environment(own):
+        with environment(own):
             Config.initialize("")  # Ray reads both once per process
             loader.reset_cache()
             yield
@@ -146,7 +134,7 @@ def _own_token() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _existing(address: str, need: Need) -> Iterator[None]:
+def _existing(address: str, need: Resources) -> Iterator[None]:
     import ray
 
     use_token()
@@ -179,15 +167,8 @@ def use_token() -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
-def _check(
-    place: str, need: Need, cpus: float | None = None, gpus: float | None = None
-) -> tuple[float, float]:
-    """Refuse what can never be placed; returns the CPUs and GPUs there are."""
-    if cpus is None:
-        import ray
-
-        total: Mapping[str, float] = ray.cluster_resources()
-        cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+def _check(place: str, need: Resources, cpus: float, gpus: float | None) -> None:
+    """Refuse what can never be placed on so much (None: not known)."""
     for name, each, there in (("CPU", need.cpus, cpus), ("GPU", need.gpus, gpus)):
         if there is not None and each * need.workers > there + 1e-9:
             wanted = f"{need.workers} x {each:g} = {each * need.workers:g} {name}s"
@@ -195,10 +176,9 @@ def _check(
                 f"a trial needs {wanted}, {place} has {there:g}; nothing has been run",
                 f"lower resources.{name.lower()}s or resources.workers, or add nodes",
             )
-    return cpus, gpus or 0.0
 
 
-def _worker_environment(need: Need) -> dict[str, str]:
+def _worker_environment(need: Resources) -> dict[str, str]:
     threads = str(max(1, int(need.cpus)))
     own = {name: value for name, value in os.environ.items() if name.startswith("DIFFSWEEP_")}
     return {
@@ -230,7 +210,7 @@ def _own_cpus() -> int:
 
 
 @contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
+def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Set variables, and warnings off, for the length of the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)

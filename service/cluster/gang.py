@@ -116,7 +116,12 @@ def trainer_class() -> type[Any]:
         def _initialize_and_run_controller(self, **parts: Any) -> Any:
             parts["scaling_policy"] = Granted(self.scaling_config)
             controller = _controller_class()(**parts)
-            asyncio.run(controller.run())
+            try:
+                asyncio.run(controller.run())
+            except SystemExit:  # Tune stopped the trial at a report; its workers would train on
+                if (group := controller.get_worker_group()) is not None:
+                    _kill(group.get_workers())
+                raise
             return controller.get_result()
 
     return GangTrainer

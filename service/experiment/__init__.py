@@ -2,7 +2,8 @@
 
 from service.experiment.comparison import Cell
 from service.experiment.experiment import Experiment, PlannedTrial
-from service.experiment.spec import Compare, ExperimentSpec, Resources
+from service.experiment.spec import Compare, ExperimentSpec
+from service.resources import Resources
 
 __all__ = [
     "Cell",

@@ -8,14 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import (
     BeforeValidator,
     Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
     field_validator,
     model_validator,
 )
 
 from service.policy import AnyPolicy, Fixed
+from service.resources import Resources
 from trainer.spec import Spec
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -34,28 +32,6 @@ class Compare(Spec):
     """The cell that all others are compared with; null: the arm `{}`, else the first cell."""
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Differences below this share of the baseline's mean count as the same."""
-
-
-class Resources(Spec):
-    """What one trial occupies. It is how a trial runs, not what it is: no part of its key."""
-
-    workers: PositiveInt = 1
-    """Processes that train one trial together; they share its batch."""
-    gpus: NonNegativeFloat = 0.0
-    """GPUs per worker; 0.5 packs two workers on one."""
-    cpus: PositiveFloat = 1.0
-    """CPUs per worker."""
-
-    @property
-    def per_worker(self) -> dict[str, float]:
-        """Ray resources of one worker."""
-        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
-
-    def at_once(self, cpus: float, gpus: float) -> int:
-        """How many such trials run side by side on so much."""
-        by_cpu = cpus / (self.cpus * self.workers)
-        by_gpu = gpus / (self.gpus * self.workers) if self.gpus else by_cpu
-        return int(min(by_cpu, by_gpu) + 1e-9)
 
 
 def _seeds(value: Any) -> Any:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from service.command_line import diffsweep
 from service.errors import ServiceError
-from service.lock import HeldError
 from service.tracking.keys import sweep_key
 from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable, one_line
 from service.tracking.uploader import Uploader
+from trainer.files import HeldError
 
 if TYPE_CHECKING:
     from service.settings import Settings

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.tracking.rows import LEVELS, Item, Kind, RunHeader, StoredRun
+from trainer.report import Status
 
 if TYPE_CHECKING:
     from trainer.report import Report
@@ -37,6 +38,8 @@ CREATE TABLE IF NOT EXISTS item(
     sent INTEGER NOT NULL DEFAULT 0, problem TEXT,
     UNIQUE(run, kind, key, step));
 CREATE INDEX IF NOT EXISTS item_waiting ON item(run, kind, id) WHERE sent = 0;
+UPDATE run SET status='waiting' WHERE status='scheduled';
+UPDATE run SET status_sent='waiting' WHERE status_sent='scheduled';
 """
 _WAITING = "(run_id IS NULL OR header_sent=0 OR status_sent IS NOT status)"
 
@@ -81,7 +84,7 @@ class Outbox:
             db.execute(
                 "INSERT OR IGNORE INTO run"
                 "(key, level, parent, name, params, tags, started_ms, status)"
-                " VALUES(?,?,?,?,?,'{}',?,'scheduled')",
+                " VALUES(?,?,?,?,?,'{}',?,'waiting')",
                 (
                     header.key,
                     LEVELS[header.kind],
@@ -103,8 +106,8 @@ class Outbox:
         with self._write() as db:
             _merge_tags(db, key, tags)
 
-    def status(self, key: str, status: str, time_ms: int | None = None) -> None:
-        """Set a run's state: scheduled, running, finished, diverged, failed or stopped."""
+    def status(self, key: str, status: Status, time_ms: int | None = None) -> None:
+        """Set a run's state."""
         with self._write() as db:
             db.execute(
                 "UPDATE run SET status=?, ended_ms=? WHERE key=? AND status IS NOT ?",
@@ -202,7 +205,7 @@ class Outbox:
                 (header.key, _text(header.tags), header.name, header.parent),
             )
 
-    def status_delivered(self, key: str, status: str) -> None:
+    def status_delivered(self, key: str, status: Status) -> None:
         """Mark a run's state as delivered."""
         with self._write() as db:
             db.execute("UPDATE run SET status_sent=? WHERE key=?", (status, key))
@@ -271,4 +274,5 @@ def _stored_run(row: tuple[Any, ...]) -> StoredRun:
     key, level, parent, name, params, tags, started, status, ended, run_id, sent, status_sent = row
     kind: Any = next(kind for kind, number in LEVELS.items() if number == level)
     header = RunHeader(key, kind, name, parent, json.loads(params), json.loads(tags))
-    return StoredRun(header, started, status, ended, run_id, bool(sent), status_sent)
+    delivered = Status(status_sent) if status_sent else None
+    return StoredRun(header, started, Status(status), ended, run_id, bool(sent), delivered)

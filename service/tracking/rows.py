@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from trainer.report import Status
+
 Kind = Literal["metric", "image", "file"]
 LEVELS = {"sweep": 0, "cell": 1, "trial": 2}
 """Depth in MLflow's tree of runs; what stands higher is delivered first."""
@@ -31,11 +33,11 @@ class StoredRun:
 
     header: RunHeader
     started_ms: int
-    status: str
+    status: Status
     ended_ms: int | None
     run_id: str | None
     header_sent: bool
-    status_sent: str | None
+    status_sent: Status | None
 
 
 @dataclass(frozen=True)

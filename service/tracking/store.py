@@ -18,8 +18,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.lock import FileLock
 from service.tracking.rows import Item, RunHeader
+from trainer.files import FileLock
+from trainer.report import Status
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 RUN_STATUS = {
-    "scheduled": "SCHEDULED",
-    "running": "RUNNING",
-    "finished": "FINISHED",
-    "diverged": "FAILED",
-    "failed": "FAILED",
-    "stopped": "KILLED",
+    Status.WAITING: "SCHEDULED",
+    Status.RUNNING: "RUNNING",
+    Status.FINISHED: "FINISHED",
+    Status.DIVERGED: "FAILED",
+    Status.FAILED: "FAILED",
+    Status.STOPPED: "KILLED",
 }
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
 _NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "diffsweep")
@@ -132,7 +133,7 @@ class Store:
             local.write_bytes(body)
             self._client.log_artifact(run_id, str(local), folder or None)
 
-    def status(self, run_id: str, status: str, ended_ms: int | None) -> None:
+    def status(self, run_id: str, status: Status, ended_ms: int | None) -> None:
         """Set MLflow's status, and ours (which knows `diverged`) as the tag `outcome`."""
         self._client.set_tag(run_id, "outcome", status)
         if ended_ms is None:
@@ -219,6 +220,7 @@ def _tags(header: RunHeader, parent_id: str | None) -> dict[str, str]:
 
 def _trial_row(run: Run) -> dict[str, Any]:
     tags, metrics, nan = run.data.tags, dict(run.data.metrics), float("nan")
+    outcome = tags.get("outcome", Status.RUNNING)
     row: dict[str, Any] = {
         name: tags.get(name, "")
         for name in ("cell", "trial_key", "reason", "protocol", "protocol_rung", "spec_digest")
@@ -226,7 +228,7 @@ def _trial_row(run: Run) -> dict[str, Any]:
     return row | {
         "seed": int(tags.get("seed", -1)),
         "run_id": run.info.run_id,
-        "status": tags.get("outcome", "running"),
+        "status": Status(outcome) if outcome in {*Status} else Status.WAITING,
         "kimg": metrics.pop("kimg", 0.0),
         "seconds": sum(metrics.get(f"sys/{part}", nan) for part in ("seconds", "eval_seconds")),
         "metrics": metrics,

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from service.command_line import diffsweep
-from service.lock import FileLock, HeldError
 from service.tracking.outbox import Outbox
 from service.tracking.rows import Kind, StoredRun
 from service.tracking.server import one_line
+from trainer.files import FileLock, HeldError
 
 if TYPE_CHECKING:
     from service.settings import Settings

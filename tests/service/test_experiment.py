@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from service.cluster.connect import Need
+from service.dispatch import Dispatch
 from service.experiment import Experiment
 from service.experiment.comparison import common_kimg
 from service.experiment.saved import read_saved, save
-from service.launch import _jobs
+from service.ledger import Ledger
 from service.settings import Settings
+from service.tracking.outbox import Outbox
 from trainer.diffusion.passport import total_variation
 from trainer.errors import InputError, Problem
 from trainer.trial import TrialSpec
@@ -454,10 +456,13 @@ def test_one_data_root_gives_the_keys_and_the_training(
         type(found.cells[0].trial.data), "fingerprint", lambda _d, r: seen.append(r) or "f"
     )
 
-    jobs = _jobs(found.trials, Settings(home=tmp_path), found.data_root, Need(1, 1, 0))
+    home = Settings(home=tmp_path)
+    ledger = Ledger(found, home, Outbox(tmp_path / "outbox.db"), lambda _event: None)
+    job = Dispatch(found, home, ledger, threading.Event()).next()
 
     assert seen == [tmp_path / "there"]
-    assert {job.data_root for job in jobs.values()} == {str(tmp_path / "there")}
+    assert job is not None
+    assert job.data_root == str(tmp_path / "there")
     assert experiment(data_root=Path("mine")).data_root == tmp_path / "mine"
 
 

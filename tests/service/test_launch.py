@@ -16,13 +16,12 @@ import psutil
 import pytest
 
 from service import launch, progress
-from service.cluster.connect import Need
 from service.errors import ServiceError
-from service.lock import FileLock
 from service.outcome import Outcome
 from service.settings import Settings
 from service.tracking.readback import read_sweep
 from tests.service.sweeps import ROOT, UNDER, final_metrics, sweep, wait_for, write
+from trainer.files import FileLock
 
 LONG = {"train.kimg": 64.0, "evaluation.evaluations": 8}
 """About two seconds of training: long enough to be killed in the middle."""
@@ -295,9 +294,3 @@ def test_two_drivers_of_one_experiment_do_not_run_together(
     lock = FileLock(settings.experiment("toy") / "driver.lock")
     with lock, pytest.raises(ServiceError, match=words):
         run(settings, sweep(toy))
-
-
-def test_how_many_trials_fit_side_by_side() -> None:
-    assert Need(workers=1, cpus=1, gpus=0).at_once(cpus=4, gpus=0) == 4
-    assert Need(workers=2, cpus=1, gpus=0.5).at_once(cpus=16, gpus=2) == 2
-    assert Need(workers=1, cpus=0.1, gpus=0).at_once(cpus=1, gpus=0) == 10

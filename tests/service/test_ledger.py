@@ -16,7 +16,8 @@ from service.tracking.announce import commit
 from service.tracking.outbox import Outbox
 from service.tracking.rows import StoredRun
 from tests.service.sweeps import sweep
-from trainer.report import Result, read_result, write_result
+from trainer.record import Record
+from trainer.report import Result
 
 RESULT = Result("finished", None, 2560, {"eval/fid": 1.0}, 5.0, 1.0, 1.0, {"eval": "P"}, 10)
 
@@ -44,7 +45,7 @@ def test_only_what_this_run_trains_gets_its_commit_and_times(
         book = Ledger(sweep(toy, **changes), settings, outbox, lambda _event: None, lambda: now)
         for trial in book.open():
             book.started(trial.key)
-            book.told(trial.key, {"event": "ended", "result": asdict(RESULT)})
+            book.take(trial.key, {"event": "ended", "result": asdict(RESULT)})
         book.close()
         return by_key(outbox)
 
@@ -62,28 +63,19 @@ def test_only_what_this_run_trains_gets_its_commit_and_times(
 
 
 def test_a_result_that_cannot_be_read_is_written_again(
-    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+    toy: dict[str, Any], settings: Settings
 ) -> None:
-    directories: list[Path] = []
-
-    def unreadable_at_first(directory: Path) -> Result | None:
-        directories.append(directory)
-        return read_result(directory) if "{" in (directory / "result.json").read_text() else None
-
-    monkeypatch.setattr(ledger, "read_result", unreadable_at_first)
     experiment = sweep(toy, seeds=1)
     for trial in experiment.trials:
-        settings.trial(trial.key).mkdir(parents=True)
-        write_result(settings.trial(trial.key), RESULT)
+        Record(settings.trial(trial.key)).write_result(RESULT)
     cut = settings.trial(experiment.trials[0].key)
     (cut / "result.json").write_text("")
     book = Ledger(experiment, settings, Outbox(settings.home / "outbox.db"), lambda _event: None)
 
     assert [trial.key for trial in book.open()] == [cut.name]
-    book.told(cut.name, {"event": "ended", "result": asdict(RESULT)})
+    book.take(cut.name, {"event": "ended", "result": asdict(RESULT)})
 
-    assert read_result(cut) == RESULT
-    assert directories
+    assert Record(cut).result() == RESULT
 
 
 def test_the_commit_says_when_the_tree_was_changed(tmp_path: Path) -> None:

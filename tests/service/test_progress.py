@@ -8,11 +8,10 @@ import threading
 import pytest
 from rich.console import Console
 
+from service.live_table import LiveTable
 from service.progress import (
     Event,
-    LiveTable,
     PlainLines,
-    Quiet,
     SweepProgress,
     TrialFailed,
     TrialFinished,
@@ -126,14 +125,6 @@ def test_every_event_has_a_description_of_one_line(event: Event) -> None:
 
     assert text
     assert "\n" not in text
-
-
-def test_quiet_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    with Quiet() as show:
-        for event in STORY:
-            show(event)
-
-    assert capsys.readouterr() == ("", "")
 
 
 def test_events_may_come_from_many_threads() -> None:

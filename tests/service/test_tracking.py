@@ -16,7 +16,6 @@ import pytest
 
 from service.command_line import program
 from service.errors import ServiceError
-from service.lock import FileLock
 from service.settings import Settings
 from service.tracking.announce import flat_params
 from service.tracking.cells import average
@@ -28,6 +27,7 @@ from service.tracking.rows import RunHeader
 from service.tracking.server import check_reachable, ui_command
 from service.tracking.uploader import Uploader
 from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
+from trainer.files import FileLock
 
 CELL, TRIALS = "cell:c", ("trial:1", "trial:2")
 

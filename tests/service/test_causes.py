@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from service.worker import _reason
+from service.causes import cause
 
 WAY_OUT = ": lower train.microbatch (training) or evaluation.batch_size (generation)"
 
@@ -19,9 +19,9 @@ WAY_OUT = ": lower train.microbatch (training) or evaluation.batch_size (generat
     ],
 )
 def test_too_little_memory_names_what_to_lower(error: Exception) -> None:
-    assert _reason(error).startswith(type(error).__name__)
-    assert _reason(error).endswith(WAY_OUT)
+    assert cause(error).startswith(type(error).__name__)
+    assert cause(error).endswith(WAY_OUT)
 
 
 def test_other_errors_are_told_as_they_are() -> None:
-    assert _reason(RuntimeError("a\nshapes differ")) == "RuntimeError: shapes differ"
+    assert cause(RuntimeError("a\nshapes differ")) == "RuntimeError: shapes differ"

@@ -1,0 +1,46 @@
+"""Why did a trial break, in one line?"""
+
+from __future__ import annotations
+
+from trainer.files import HeldError
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+_LESS_MEMORY = "lower train.microbatch (training) or evaluation.batch_size (generation)"
+_LOST_PEER = ("closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket")
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether it looks like the loss of another worker, which Ray replaces."""
+    import torch.distributed
+
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(word in text for word in _LOST_PEER)
+
+
+def cause(error: BaseException) -> str:
+    """What went wrong, with the way out where there is one."""
+    from trainer.errors import EnvironmentProblem, UserError
+
+    if isinstance(error, UserError | EnvironmentProblem):
+        return str(error)
+    if isinstance(error, HeldError):
+        return f"another run is training it ({error.holder}): run again when that is done"
+    text = f"{type(error).__name__}: {last_line(str(error))}"
+    return f"{text}: {_LESS_MEMORY}" if _out_of_memory(error) else text
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(word in text for word in _NO_MEMORY)
+
+
+def last_line(text: str) -> str:
+    """The last line of a text that says anything: of a traceback, the error."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no message"

@@ -1,0 +1,198 @@
+"""How does Ray Tune run what is asked for? A searcher that asks, a callback that tells, a stopper that obeys.
+
+Tune places trials, starts their actors and replaces lost ones. Each of its trials is one job: a trial of
+ours until it pauses, stops or ends; a trial that goes on later is another one to Tune.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune.search import Searcher
+from ray.tune.stopper import NoopStopper
+
+from service import worker
+from service.causes import last_line
+from service.cluster import gang
+from service.cluster.connect import Cluster, environment
+from service.worker import MESSAGE, Job, parse
+
+if TYPE_CHECKING:
+    from service.dispatch import Dispatch
+    from service.resources import Resources
+
+_MOST_PENDING = {"TUNE_MAX_PENDING_TRIALS_PG": "200"}
+"""By default one job would start after the other; how many may wait is decided in `_Seat.room`."""
+
+
+@dataclass
+class Seats:
+    """The jobs that Tune holds, by its own ids, and how many more it may get."""
+
+    dispatch: Dispatch
+    resources: Resources
+    cluster: Cluster
+    most: int | None
+    """At most so many, whatever the cluster holds."""
+    taken: dict[str, str] = field(default_factory=dict)
+    """Tune's id of a trial to the key of ours."""
+
+    def next(self, tune_id: str) -> Job | None:
+        """The next job, if there is room for one."""
+        if self.most is not None and len(self.taken) >= self.most:
+            return None
+        if not self.dispatch.agenda.foreseen and len(self.taken) >= self._room():
+            return None  # what is wanted may change until there is room: do not decide early
+        job = self.dispatch.next()
+        if job is not None:
+            self.taken[tune_id] = job.key
+        return job
+
+    def _room(self) -> int:
+        fitting = self.resources.at_once(*self.cluster.size())
+        return (
+            max(1, fitting) if self.cluster.is_private else fitting + 1
+        )  # for an autoscaler to see
+
+
+def run(
+    dispatch: Dispatch,
+    launcher: str,
+    resources: Resources,
+    cluster: Cluster,
+    home: Path,
+    concurrency: int | None,
+    stop: threading.Event,
+) -> None:
+    """Run jobs until the dispatch is over or `stop` is set."""
+    shutil.rmtree(home / "tune", ignore_errors=True)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    is_stock = launcher == "train" and not gang.supported()
+    if is_stock:
+        trainable, bundles = worker.trial_in_stock, [{"CPU": 0.01}]
+    elif launcher == "inproc":
+        trainable, bundles = worker.trial_in_place, [resources.per_worker]
+    else:
+        trainable = worker.trial_in_gang
+        bundles = gang.bundles(resources.workers, resources.per_worker)
+    if is_stock:  # its workers are in no group of Tune's: too many trials would wait for each other
+        cpus, gpus = cluster.size()
+        fitting = resources.at_once(cpus - 0.1, gpus)
+        concurrency = min(concurrency or fitting, fitting)
+    seats = Seats(dispatch, resources, cluster, concurrency)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
+        tune_config=tune.TuneConfig(
+            num_samples=-1,
+            search_alg=Asking(seats),
+            reuse_actors=not is_stock and not (launcher == "inproc" and resources.gpus > 0),
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(home),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=worker.RETRIES),
+            callbacks=[Telling(seats)],
+            stop=Stopping(seats, stop),
+        ),
+    )
+    with environment(_MOST_PENDING), gang.reaping() if is_stock else contextlib.nullcontext():
+        tuner.fit()
+
+
+def _name(trial: Any) -> str:
+    return f"{Job.of(trial.config).key}-{trial.trial_id}"
+
+
+# Tune pickles the three below for a restore that we never do, hence `__reduce__`: they hold locks and files.
+
+
+class Asking(Searcher):  # type: ignore[misc]
+    """Asks for the next job whenever Tune could place one."""
+
+    def __init__(self, seats: Seats) -> None:
+        super().__init__()
+        self._seats = seats
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Searcher, ())
+
+    def suggest(self, trial_id: str) -> dict[str, str] | str | None:
+        """A job; None for nothing yet (Tune asks again in a moment); FINISHED for nothing ever again."""
+        job = self._seats.next(trial_id)
+        if job is None:
+            over: str = Searcher.FINISHED
+            return over if self._seats.dispatch.is_over else None
+        return {"job": job.text(), "resources": self._seats.resources.model_dump_json()}
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Told to `Telling` too, which knows why."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the records are the state."""
+
+
+class Telling(tune.Callback):  # type: ignore[misc]
+    """Tells the dispatch what becomes of the jobs."""
+
+    def __init__(self, seats: Seats) -> None:
+        self._seats = seats
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (tune.Callback, ())
+
+    def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """It got an actor."""
+        self._seats.dispatch.started(self._seats.taken[trial.trial_id])
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """It returned, or was stopped."""
+        self._release(trial, "it ended without a result")
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """It was lost more often than it is replaced."""
+        self._release(trial, last_line(str(trial.get_error() or "its process was lost")))
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        """Tune drops a trial without a word when an actor cannot be used for it."""
+        for trial in trials:
+            if trial.status == "ERROR" and trial.trial_id in self._seats.taken:
+                self._release(trial, last_line(str(trial.get_error() or "its process was lost")))
+
+    def _release(self, trial: Any, problem: str) -> None:
+        key = self._seats.taken.pop(trial.trial_id)
+        self._seats.dispatch.released(key, problem, trial.error_file)
+
+
+class Stopping(tune.Stopper):  # type: ignore[misc]
+    """Takes every report, and stops the trial there if nobody wants it any more.
+
+    A callback hears of a report only after Tune has decided to go on; the stopper is asked first.
+    """
+
+    def __init__(self, seats: Seats, stop: threading.Event) -> None:
+        self._seats, self._stop = seats, stop
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (NoopStopper, ())
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether the trial stops; its last result comes twice, the second time as `done`."""
+        if result.get("done") or MESSAGE not in result:
+            return False
+        return self._seats.dispatch.take(self._seats.taken[trial_id], parse(result[MESSAGE]))
+
+    def stop_all(self) -> bool:
+        """Whether the person stopped the run."""
+        return self._stop.is_set()

@@ -1,0 +1,106 @@
+"""Which trial starts next, which one stops, and when is a run over? The agenda, the ledger and the trials at work.
+
+Ray's side (`service.cluster.tuning`) asks and tells; nothing here knows it.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from service.agenda import Agenda
+from service.worker import Job
+from trainer.record import Record
+from trainer.report import Failure
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment
+    from service.ledger import Ledger
+    from service.settings import Settings
+
+
+class Dispatch:
+    """One run of an experiment: hands out jobs and takes in what becomes of them."""
+
+    def __init__(
+        self, experiment: Experiment, settings: Settings, ledger: Ledger, stop: threading.Event
+    ) -> None:
+        self.attempt = uuid.uuid4().hex
+        self.agenda = Agenda(experiment, settings, self.attempt)
+        self._settings, self._data_root = settings, experiment.data_root
+        self._ledger, self._stop = ledger, stop
+        self._until: dict[str, int] = {}
+
+    @property
+    def at_work(self) -> int:
+        """How many jobs were handed out and have not come back."""
+        return len(self._until)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing will be handed out any more."""
+        if self.at_work and not self.agenda.foreseen:
+            return False
+        return self.agenda.next(self._until) is None
+
+    def next(self) -> Job | None:
+        """The most urgent job, or None if there is none for now."""
+        following = None if self._stop.is_set() else self.agenda.next(self._until)
+        if following is None:
+            return None
+        trial, until = following
+        self._until[trial.key] = until
+        return Job(
+            key=trial.key,
+            trial=trial.spec.canonical(),
+            directory=str(self._settings.trial(trial.key)),
+            cache=str(self._settings.cache),
+            data_root=str(self._data_root),
+            attempt=self.attempt,
+            until_images=until,
+        )
+
+    def started(self, key: str) -> None:
+        """A trial got its resources; after the loss of a process it starts again."""
+        record = Record(self._settings.trial(key))
+        failure = record.failure()
+        if failure is not None and failure.attempt != self.attempt:
+            record.clear_failure()
+        self._ledger.started(key)
+
+    def take(self, key: str, message: dict[str, Any]) -> bool:
+        """Take a message of a trial's worker; returns whether the trial is to stop here."""
+        self._ledger.take(key, message)
+        if message["event"] == "failed":
+            self._keep_failure(key, message["reason"], message.get("log"))
+        elif message["event"] == "paused":
+            self.agenda.paused(key, message["images"])
+        self.agenda.refresh(key)
+        if message["event"] != "reported" or not self._goes_on(key):
+            return False
+        is_unwanted = not self.agenda.wants_more(key)
+        if is_unwanted:
+            self._ledger.paused(key)
+        return is_unwanted
+
+    def released(self, key: str, problem: str, log: str | None = None) -> None:
+        """A trial gave its resources back; `problem` is what to say if it did not say itself how it ended."""
+        del self._until[key]
+        if not self._stop.is_set() and not self._ledger.is_settled(key):
+            self._keep_failure(key, problem, log)
+            self._ledger.failed(key, problem, log)
+            self.agenda.refresh(key)
+        self._ledger.released(key)
+
+    def _goes_on(self, key: str) -> bool:
+        """Whether the worker trains on unless it is stopped. Its record may be ahead of its messages."""
+        standing = self.agenda.standing(key)
+        return not standing.status.is_over and standing.images < self._until[key]
+
+    def _keep_failure(self, key: str, reason: str, log: str | None) -> None:
+        """What broke in this run stays known in the record here, wherever the worker's disk is."""
+        record = Record(self._settings.trial(key))
+        failure = record.failure()
+        if failure is None or failure.attempt != self.attempt:
+            record.write_failure(Failure(reason, self.attempt, log))
