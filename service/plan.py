@@ -14,8 +14,8 @@ import torch
 from service.calibration import shape, speed
 from service.experiment import Experiment, PlannedTrial
 from service.settings import Settings
-from trainer.record import PREFIX
-from trainer.report import Result, read_result
+from trainer.record import PREFIX, Record
+from trainer.report import Result
 
 State = Literal["done", "continues", "new"]
 
@@ -117,7 +117,7 @@ class _Costs:
         self._results = {
             trial.key: result
             for trial in experiment.trials
-            if (result := read_result(settings.trial(trial.key))) is not None
+            if (result := Record(settings.trial(trial.key)).result()) is not None
         }
         self._finished: dict[str, list[Result]] = {}
         for trial in experiment.trials:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from trainer.distributed import World
 from trainer.errors import EnvironmentProblem, InputError, Problem, UserError
 from trainer.loop import train
-from trainer.report import read_result
+from trainer.record import Record
 from trainer.trial import TrialSpec
 from trainer.yaml.keys import split
 from trainer.yaml.overrides import Layered, Origin, read_option
@@ -93,7 +93,7 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if options.device.startswith("cuda") else "gloo")
     first = World.current().first
-    if (result := read_result(out)) is None:
+    if (result := Record(out).result()) is None:
         for report in train(trial, out, cache=options.cache, device=options.device):
             if first:
                 for note in report.notes:
@@ -101,7 +101,7 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
                 values = "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
                 print(f"{report.kimg:9.1f} kimg  {values}", flush=True)
         World.current().barrier()
-        result = read_result(out)
+        result = Record(out).result()
     assert result is not None
     if first:
         print(f"{result.status}: {result.reason or out}")

@@ -7,7 +7,6 @@ import json
 import time
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Literal
 
 
@@ -109,30 +108,3 @@ class Failure:
     def when(self) -> str:
         """The time for people."""
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.time_s))
-
-
-# The functions below give way to trainer.record.Record.
-
-
-def append_report(directory: Path, report: Report) -> None:  # noqa: D103
-    from trainer.record import Record
-
-    Record(directory).add_report(report)
-
-
-def read_reports(directory: Path) -> list[Report]:  # noqa: D103
-    from trainer.record import Record
-
-    return Record(directory).reports()
-
-
-def write_result(directory: Path, result: Result) -> None:  # noqa: D103
-    from trainer.record import Record
-
-    Record(directory).write_result(result)
-
-
-def read_result(directory: Path) -> Result | None:  # noqa: D103
-    from trainer.record import Record
-
-    return Record(directory).result()

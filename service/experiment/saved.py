@@ -57,8 +57,7 @@ def saved_identities(directory: Path) -> dict[str, str]:
     try:
         saved = json.loads((directory / SAVED).read_text(encoding="utf-8"))
         return {
-            name: TrialSpec.saved(cell["trial"]).key("")
-            for name, cell in saved["cells"].items()
+            name: TrialSpec.saved(cell["trial"]).key("") for name, cell in saved["cells"].items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}

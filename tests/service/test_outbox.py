@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.lock import FileLock, HeldError
 from service.tracking.outbox import Outbox, report_points
 from service.tracking.rows import Item, RunHeader, StoredRun
 from tests.service.sweeps import ROOT
+from trainer.files import FileLock, HeldError
 from trainer.report import Report
 
 TRIAL = RunHeader(
@@ -204,7 +204,7 @@ def test_a_lock_is_exclusive_says_who_holds_it_and_dies_with_its_holder(tmp_path
     program = f"""
 import sys; sys.path.insert(0, {str(ROOT)!r})
 from pathlib import Path
-from service.lock import FileLock
+from trainer.files import FileLock
 with FileLock(Path({str(path)!r})):
     print("held", flush=True); sys.stdin.read()
 """

@@ -141,9 +141,9 @@ def test_the_calibration_is_of_the_right_order(toy: dict[str, Any], settings: Se
 
     finish(trial, settings)
 
-    from trainer.report import read_result
+    from trainer.record import Record
 
-    result = read_result(settings.trial(trial.key))
+    result = Record(settings.trial(trial.key)).result()
     assert result is not None
     assert pace.parameters == result.parameters
     # a busy machine may be several times slower or faster from one second to the next

@@ -27,7 +27,7 @@ class FID(Metric):
 
 
 class Reference(NamedTuple):
-    """The real images as a normal distribution: mean [D], a root R [D, D] with R R^T = covariance, the covariance's trace []."""
+    """The real images as a normal distribution: mean [D], root R [D, D] of the covariance R R^T, its trace []."""
 
     mean: Tensor
     root: Tensor
