@@ -207,6 +207,6 @@ def _specs(planned: Sequence[Planned]) -> dict[str, dict[str, Any]]:
     specs: dict[str, dict[str, Any]] = {}
     for trial in planned:
         if trial.cell not in specs:
-            spec = json.loads(trial.spec.canonical())
+            spec = trial.spec.model_dump(mode="json")
             specs[trial.cell] = {key: value for key, value in spec.items() if key != "seed"}
     return specs

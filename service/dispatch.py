@@ -53,7 +53,7 @@ class Dispatch:
         self._until[trial.key] = until
         return Job(
             key=trial.key,
-            trial=trial.spec.canonical(),
+            trial=trial.spec.model_dump_json(),
             directory=str(self._settings.trial(trial.key)),
             cache=str(self._settings.cache),
             data_root=str(self._data_root),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,31 +25,12 @@ def blocks(language: str, document: str = "CONTRIBUTING.md") -> list[str]:
 @pytest.mark.xdist_group("ray")
 def test_a_new_schedule_works_in_a_sweep_at_once(toy: dict[str, Any], tmp_path: Path) -> None:
     """Follows the text literally, in a copy of the packages, touching one file."""
-    for package in ("trainer", "service", "dashboards"):
-        shutil.copytree(
-            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    file = tmp_path / "trainer" / "diffusion" / "schedule" / "level.py"
-    code, marker = file.read_text(), "\nLevelSchedules = "
-    written, rest = code.split(marker)
-    members, docs = rest.split("\n", 1)
-    file.write_text(f"{written}\n{blocks('python')[0]}\n{marker}{members} | Bent\n{docs}")
-
-    arms = blocks("yaml")[0]
-    experiment = tmp_path / "experiment.yaml"
+    packages(tmp_path)
+    level = tmp_path / "trainer" / "diffusion" / "schedule" / "level.py"
+    add(level, "LevelSchedules", "Bent", blocks("python")[0])
     base = json.dumps({**toy, "diffusion": {"schedule": {"kind": "cosine"}}})
-    experiment.write_text(f"name: bent\nbase: {base}\n{arms}seeds: 2\nlauncher: inproc\n")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(tmp_path),
-        "DIFFSWEEP_HOME": str(tmp_path / "runs"),
-    }
-    environment.pop("MLFLOW_TRACKING_URI", None)
-    finished = subprocess.run(
-        [sys.executable, "-m", "service", "run", str(experiment)],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    arms = blocks("yaml")[0]
+    finished = run(tmp_path, f"name: bent\nbase: {base}\n{arms}seeds: 2\nlauncher: inproc\n")
     results = list((tmp_path / "runs" / "trials").glob("*/result.json"))
     assert len(results) == 4
     specs = [json.loads((result.parent / "trial.json").read_text()) for result in results]
@@ -58,13 +40,168 @@ def test_a_new_schedule_works_in_a_sweep_at_once(toy: dict[str, Any], tmp_path: 
     assert "verdict" in finished.stdout
 
 
-def test_the_schema_lists_every_member() -> None:
-    """What a person may type comes from the same lists as the tests'."""
-    from trainer.trial import TrialSpec
+TOYS = {
+    "trainer/data/gaussians.py": (
+        "ToyData",
+        "Line",
+        """
+class Line(DataSpec):
+    \"\"\"Points on a line.\"\"\"
 
-    text = json.dumps(TrialSpec.model_json_schema())
-    for kind in ("cosine", "log_linear", "p2", "min_snr", "velocity", "dpmpp_2m", "classifier"):
-        assert f'"{kind}"' in text
+    kind: Literal["line"] = "line"
+    length: PositiveFloat = 1.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (2,)
+
+    def fingerprint(self, root: Path) -> str:
+        return self.digest()
+
+    def load(self, root: Path, cache: Path | None = None) -> Source:
+        place = torch.linspace(-1.0, 1.0, 256)
+        points = self.length * torch.stack([place, 0.5 * place], 1)
+        return Resident.of(points, levels=None, fingerprint=self.digest())
+""",
+    ),
+    "trainer/evaluation/metric/frechet.py": (
+        "MomentMetrics",
+        "MeanShift",
+        """
+class MeanShift(Metric):
+    \"\"\"How far the means are apart.\"\"\"
+
+    title: ClassVar[str] = "mean shift"
+    lower_is_better: ClassVar[bool] = True
+    needs: ClassVar[Need] = "moments"
+    kind: Literal["mean_shift"] = "mean_shift"
+
+    def prepare(self, real: Statistics) -> Prepared:
+        return {"mean": real.moments.mean()}
+
+    def measure(self, generated: Statistics, real: Prepared) -> float:
+        return float((generated.moments.mean() - real["mean"]).norm())
+""",
+    ),
+    "trainer/inputs/mirrored.py": (
+        "VectorInputs",
+        "Side",
+        """
+class Side(NetworkInput):
+    \"\"\"On which side of the origin the example lies.\"\"\"
+
+    kind: Literal["side"] = "side"
+
+    def vector(self) -> int:
+        return 1
+
+    def trained(self, batch: Batch) -> Conditions:
+        return {"vector": (batch.x0[:, :1] > 0).float()}
+
+    def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
+        return {"vector": (numbers % 2).float()[:, None]}
+""",
+    ),
+    "service/policy/fixed.py": (
+        "WholePolicies",
+        "FirstSeed",
+        """
+class FirstSeed(PlanPolicy):
+    \"\"\"Every cell with one seed.\"\"\"
+
+    kind: Literal["first_seed"] = "first_seed"
+
+    def wanted(self, sweep: Sweep, standings: Mapping[tuple[str, int], Standing]) -> Sequence[Work]:
+        trials = sweep.cells.items()
+        return [Work(cell, sweep.seeds[0], trial.total_images()) for cell, trial in trials]
+""",
+    ),
+}
+"""File to (its list, the new member's name, the member)."""
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.xdist_group("ray")
+def test_a_data_set_a_metric_an_input_and_a_policy_take_one_file_each(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """Each is a class and a name at the bottom of one file; then YAML, table and verdict know it."""
+    packages(tmp_path)
+    for name, (members, member, code) in TOYS.items():
+        assert f"`{name.rpartition('/')[0]}/`" in (ROOT / "CONTRIBUTING.md").read_text(), name
+        add(tmp_path / name, members, member, code)
+    base = toy | {"data": {"kind": "line", "length": 0.5}, "inputs": [{"kind": "side"}]}
+    base["evaluation"] = toy["evaluation"] | {"metrics": ["fid", "mean_shift"]}
+    experiment = {
+        "name": "toys",
+        "base": base,
+        "arms": {"plain": {}, "small": {"model.width": 8}},
+        "seeds": 3,
+        "policy": {"kind": "first_seed"},
+        "compare": {"metric": "eval/mean_shift"},
+        "launcher": "inproc",
+    }
+    finished = run(tmp_path, experiment)
+    results = list((tmp_path / "runs" / "trials").glob("*/result.json"))
+    assert len(results) == 2, "one seed of two cells"
+    for result in results:
+        assert {"eval/fid", "eval/mean_shift"} <= set(json.loads(result.read_text())["metrics"])
+        trial = json.loads((result.parent / "trial.json").read_text())
+        assert (trial["data"]["kind"], trial["inputs"][0]["kind"]) == ("line", "side")
+    assert "mean shift" in finished.stdout
+
+
+def packages(folder: Path) -> None:
+    """A copy of what is installed."""
+    for package in ("trainer", "service", "dashboards"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+
+
+def add(file: Path, members: str, member: str, code: str) -> None:
+    """Put a class above a file's list of members, and its name into the list."""
+    written, rest = file.read_text().split(f"\n{members} = ")
+    listed, docs = rest.split("\n", 1)
+    file.write_text(f"{written}\n{code}\n\n{members} = {listed} | {member}\n{docs}")
+
+
+def run(folder: Path, experiment: dict[str, Any] | str) -> subprocess.CompletedProcess[str]:
+    """`run` an experiment with the packages in `folder`."""
+    file = folder / "experiment.yaml"
+    file.write_text(experiment if isinstance(experiment, str) else json.dumps(experiment))
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(folder),
+        "DIFFSWEEP_HOME": str(folder / "runs"),
+    }
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    finished = subprocess.run(
+        [sys.executable, "-m", "service", "run", str(file)],
+        cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished
+
+
+def test_the_schema_lists_every_member() -> None:
+    """What a person may type comes from the same lists as the tests': every kind of every family, from the lists."""
+    from service.experiment import ExperimentSpec
+    from trainer.trial import TrialSpec
+    from trainer.yaml.spec_paths import kind_of, members
+
+    def kinds(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
+        found = {kind} if (kind := kind_of(model)) else set()
+        for field in model.model_fields.values():
+            for member in set(members(field.annotation)) - seen:
+                found |= kinds(member, seen | {member})
+        return found
+
+    for spec, least in ((TrialSpec, 70), (ExperimentSpec, 1)):
+        text, every = json.dumps(spec.model_json_schema()), kinds(spec, {spec})
+        assert len(every) >= least
+        for kind in every:
+            assert f'"{kind}"' in text
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "DESIGN.md"])

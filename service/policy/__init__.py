@@ -1,10 +1,9 @@
 """Which plan policies are there? The union of them; each says what should run, in order of priority."""
 
 from service.policy.base import PlanPolicy, Standing, Sweep, Work
-from service.policy.fixed import Fixed
+from service.policy.fixed import Fixed, WholePolicies
 
-AnyPolicy = Fixed
-"""The members of the family. A new policy is one file beside this one and one name here, as
-`Annotated[Fixed | Halving, Field(discriminator="kind")]`."""
+AnyPolicy = WholePolicies
+"""The members of the family, listed at the bottom of the files that hold them."""
 
 __all__ = ["AnyPolicy", "Fixed", "PlanPolicy", "Standing", "Sweep", "Work"]

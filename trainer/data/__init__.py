@@ -6,13 +6,13 @@ from pydantic import Field
 
 from trainer.data.batches import Batches
 from trainer.data.codec import Codec
-from trainer.data.digits import Digits
-from trainer.data.gaussians import Gaussians
-from trainer.data.image_folder import ImageFolder
+from trainer.data.digits import Digits, ShippedData
+from trainer.data.gaussians import Gaussians, ToyData
+from trainer.data.image_folder import FileData, ImageFolder
 from trainer.data.source import Absent, Resident, Source
 
-AnyData = Annotated[Digits | Gaussians | ImageFolder, Field(discriminator="kind")]
-"""The members of the family. A new data set is one file beside this one and one name here."""
+AnyData = Annotated[ShippedData | ToyData | FileData, Field(discriminator="kind")]
+"""The members of the family, listed at the bottom of the files that hold them."""
 
 __all__ = [
     "Absent",

@@ -42,3 +42,7 @@ class Gaussians(DataSpec):
     def fingerprint(self, root: Path) -> str:
         """The spec says everything about the points."""
         return self.digest()
+
+
+ToyData = Gaussians
+"""The members of this file: a new set with a closed form is one class above and one name here."""

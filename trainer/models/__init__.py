@@ -1,14 +1,14 @@
-"""Which networks are there? The union of network specs; each builds a module (x, condition, labels) -> like x."""
+"""Which networks are there? Specs that build a module (x, condition[, labels][, vector]) -> like x."""
 
 from typing import Annotated
 
 from pydantic import Field
 
-from trainer.models.dit import DiT
-from trainer.models.mlp import MLP
-from trainer.models.unet import UNet
+from trainer.models.dit import DiT, Transformers
+from trainer.models.mlp import MLP, Perceptrons
+from trainer.models.unet import UNet, UNets
 
-AnyModel = Annotated[UNet | DiT | MLP, Field(discriminator="kind")]
-"""The members of the family. A new network is one file beside this one and one name here."""
+AnyModel = Annotated[UNets | Transformers | Perceptrons, Field(discriminator="kind")]
+"""The members of the family, listed at the bottom of the files that hold them."""
 
 __all__ = ["MLP", "AnyModel", "DiT", "UNet"]

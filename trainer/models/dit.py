@@ -64,6 +64,10 @@ class DiT(Spec):
         return _DiT(self, shape, output_channels or shape[0], vector)
 
 
+Transformers = DiT
+"""The members of this file: a new network of tokens is one class above and one name here."""
+
+
 class _DiT(nn.Module):
     """Patches to tokens, blocks, tokens to patches."""
 

@@ -32,6 +32,10 @@ class MLP(Spec):
         return _MLP(self, shape, (output_channels or shape[0], *shape[1:]), vector)
 
 
+Perceptrons = MLP
+"""The members of this file: a new network of points is one class above and one name here."""
+
+
 class _MLP(nn.Module):
     def __init__(
         self, spec: MLP, shape: tuple[int, ...], output: tuple[int, ...], vector: int

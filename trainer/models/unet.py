@@ -123,6 +123,10 @@ class UNet(Spec):
         return Block(self.style(), inward, out, attention=attention, resample=direction)
 
 
+UNets = UNet
+"""The members of this file: a new network of feature maps is one class above and one name here."""
+
+
 class _Compact(nn.Module):
     """Down path, one middle block, and an up path that reads every down block's output again."""
 
