@@ -94,18 +94,13 @@ def train(
             training.images, time.time(), metrics, series, picture, done, failure, notes, protocol
         )
         if world.first:
-            record.add_report(report)
-            if failure is None:  # what diverged must not be continued from
-                keeper.save(keep=1 if done else KEEP)
-            if done:
-                keeper.finish(report, evaluator)
+            keeper.keep(report, evaluator)
         world.barrier()
         yield report
         if done:
             return
         notes = []
         training.go_on()
-        keeper.evaluated()
 
 
 class _Measured(NamedTuple):
@@ -131,11 +126,20 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
 
 
 class _Keeper:
-    """Writes checkpoints and the result: the only place that does."""
+    """Writes reports, checkpoints and the result: the only place that does."""
 
     def __init__(self, record: Record, training: Training, every_s: float) -> None:
         self._record, self._training, self._every_s = record, training, every_s
         self._due = time.perf_counter() + every_s
+
+    def keep(self, report: Report, evaluator: Evaluator) -> None:
+        """The report, then the checkpoint it belongs to, then the result if this was the last one."""
+        self._record.add_report(report)
+        if report.failure is None:  # what diverged must not be continued from
+            self.save(keep=1 if report.done else KEEP)
+        if report.done:
+            self.finish(report, evaluator)
+        self._due = max(self._due, time.perf_counter() + self._every_s)
 
     def save_if_due(self) -> None:
         """Between evaluations, unless the last checkpoint is young or writing one is slow."""
@@ -149,10 +153,6 @@ class _Keeper:
     def save(self, keep: int) -> None:
         """Now."""
         self._record.save_checkpoint(self._training.images, self._training.state(), keep)
-
-    def evaluated(self) -> None:
-        """A checkpoint was just written with the report."""
-        self._due = max(self._due, time.perf_counter() + self._every_s)
 
     def finish(self, report: Report, evaluator: Evaluator) -> None:
         """Write the result."""
