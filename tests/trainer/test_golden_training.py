@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from tests.trainer.diffusion.families import ancestor_schedule, tensor
+from tests.trainer.diffusion.families import ancestor_schedule, losses_of, tensor
 from tests.trainer.diffusion.families import golden as entries_of
 from tests.trainer.diffusion.solver_cases import golden as solver_file
 from tests.trainer.diffusion.solver_cases import mixture
@@ -246,7 +246,7 @@ def cell(given: dict[str, Any]) -> Diffusion:
 def losses(given: dict[str, Any], network: nn.Module, x0: Any, eps: Any) -> Tensor:
     diffusion = cell(given)
     level = diffusion.schedule.table(given["T"])[given["t"]]
-    return diffusion.loss(network, tensor(x0), tensor(eps), level)
+    return losses_of(diffusion, network, tensor(x0), tensor(eps), level)
 
 
 @pytest.mark.parametrize("entry", golden("microbatch_gradient"))

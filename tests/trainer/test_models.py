@@ -269,15 +269,16 @@ def by_kind_then_head(rows: Tensor, heads: int) -> Tensor:
 
 @pytest.mark.parametrize("entry", golden("timestep_embedding"))
 def test_sinusoids_are_the_published_ones(entry: dict[str, Any]) -> None:
-    given, expected = entry["inputs"], torch.tensor(entry["outputs"]["embedding"])
+    given = entry["inputs"]
+    expected = torch.tensor(entry["outputs"]["embedding"], dtype=torch.float64)
     if entry["system"] == "vdpm":
-        actual = sinusoidal(torch.tensor(given["t"]).double(), given["embed_dim"])
+        actual = sinusoidal(torch.tensor(given["t"], dtype=torch.float64), given["embed_dim"])
         expected = expected.roll(given["embed_dim"] // 2, 1)  # sines first: a permutation of inputs
     else:
-        t = torch.tensor(given["timesteps"]).double() / 1000.0
+        t = torch.tensor(given["timesteps"], dtype=torch.float64) / 1000.0
         actual = sinusoidal(t, given["dim"], last=False, period=given["max_period"])
-    # phases up to 1000 of the float32 original are rounded at 6e-5
-    torch.testing.assert_close(actual, expected.double(), rtol=0.0, atol=1e-4)
+    # 1e-9: rounding of phases up to 1000, 1e-13, with room
+    torch.testing.assert_close(actual, expected, rtol=0.0, atol=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.diffusion import schedule
+from trainer.diffusion.process import Diffusion
 from trainer.spec import Spec
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -24,14 +25,14 @@ def members(union: Any) -> list[type[Spec]]:
 def golden(family: str, feature: str, **inputs: Any) -> list[dict[str, Any]]:
     """Entries of tests/golden/<family>.json with this feature (a prefix) and these input values."""
     entries = _entries(family)
-    found = [
+    matching = [
         entry
         for entry in entries
         if entry["feature"].startswith(feature)
         and all(entry["inputs"].get(key) == value for key, value in inputs.items())
     ]
-    assert found, f"no golden entry {feature} {inputs}"
-    return found
+    assert matching, f"no golden entry {feature} {inputs}"
+    return matching
 
 
 @functools.cache
@@ -49,6 +50,11 @@ def tensor(values: Any) -> Tensor:
 def midpoints(count: int) -> Tensor:
     """`count` evenly spaced u in (0, 1), float64."""
     return (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
+def losses_of(diffusion: Diffusion, *arguments: Any, **named: Any) -> Tensor:
+    """Loss of each example [B], as training makes it."""
+    return diffusion.loss(*arguments, **named)
 
 
 def ancestor_schedule(name: str, steps: int) -> schedule.Schedule:

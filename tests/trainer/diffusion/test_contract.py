@@ -31,13 +31,13 @@ EVERY_MEMBER = pytest.mark.parametrize(
 
 
 def _schedules() -> list[schedule.Schedule]:
-    found: list[schedule.Schedule] = []
+    curves: list[schedule.Schedule] = []
     for cls in members(schedule.AnySchedule):
         default = cls()
-        found.append(default)
+        curves.append(default)
         if default.steps is None:
-            found.append(cls(steps=100))
-    return found
+            curves.append(cls(steps=100))
+    return curves
 
 
 def _id(spec: Spec) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.trainer.diffusion.families import ancestor_schedule, tensor
+from tests.trainer.diffusion.families import ancestor_schedule, losses_of, tensor
 from tests.trainer.diffusion.families import golden as entries_of
 from tests.trainer.diffusion.solver_cases import entries, mixture, no_noise
 from tests.trainer.diffusion.solver_cases import golden as golden_file
@@ -238,7 +238,7 @@ def test_p2_without_gamma_is_improved_diffusion(entry: dict[str, Any]) -> None:
     output = tensor(given["model_output"])
     level = table(cell.schedule)[given["t"]]
     x0, eps = tensor(given["x_start"]), tensor(given["noise"])
-    close(cell.loss(lambda *_: output, x0, eps, level), entry["outputs"]["loss"], rtol=1e-6)
+    close(losses_of(cell, lambda *_: output, x0, eps, level), entry["outputs"]["loss"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("entry", golden("classifier_guidance"))
@@ -259,10 +259,10 @@ def test_score_guidance_with_ddim(entry: dict[str, Any]) -> None:
             return plain(x, at) + noise.sigma(at) ** 2 / noise.alpha(at) * gradient
 
         if k == 0:
-            found = DDIM().sample(guided, level[:1], x, no_noise)
+            ours = DDIM().sample(guided, level[:1], x, no_noise)
         else:
-            found = DDIM().transport(guided, level[[k, k - 1]], x, no_noise)
-        close(found[0], entry["outputs"]["ddim_eta0"][i], rtol=1e-8, atol=1e-9)
+            ours = DDIM().transport(guided, level[[k, k - 1]], x, no_noise)
+        close(ours[0], entry["outputs"]["ddim_eta0"][i], rtol=1e-8, atol=1e-9)
 
 
 DIFFSCHED = {
@@ -319,7 +319,7 @@ def test_diffsched_losses(entry: dict[str, Any]) -> None:
     level, output = table(curve)[given["timesteps"]], tensor(given["model_output"])
     x0, eps = tensor(given["clean"]), tensor(given["noise"])
     close(noise.noised(x0, eps, level), out["noisy"])
-    loss = cell.loss(lambda *_: output, x0, eps, level)
+    loss = losses_of(cell, lambda *_: output, x0, eps, level)
     if weighted and predicts_x0:
         right = tensor(out["weights"]) * torch.exp(level)
         close(cell.loss_weight(level), right.tolist(), rtol=1e-7)
@@ -337,10 +337,10 @@ def test_diffsched_steps(entry: dict[str, Any]) -> None:
     denoise = Diffusion(prediction=meaning).denoiser(lambda *_: output, clip=True)
     close(denoise(x, level[k]), entry["outputs"]["pred_original_sample"], rtol=1e-7, atol=1e-9)
     if k == 0:
-        found = DDPM().sample(denoise, level[:1], x, no_noise)
+        ours = DDPM().sample(denoise, level[:1], x, no_noise)
     else:
-        found = DDPM().transport(denoise, level[[k, k - 1]], x, lambda _: tensor(given["noise"]))
-    close(found, entry["outputs"]["prev_sample"], rtol=1e-7, atol=1e-9)
+        ours = DDPM().transport(denoise, level[[k, k - 1]], x, lambda _: tensor(given["noise"]))
+    close(ours, entry["outputs"]["prev_sample"], rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("entry", golden("logsnr_rescale"))
@@ -487,19 +487,19 @@ def test_discrete_wrappers(entry: dict[str, Any]) -> None:
     close(noise.edm_sigma(curve.log_snr(times)), out["sigma_of_t"], rtol=1e-6)
 
     sigma = tensor(given["sigma"])
-    level, told = noise.from_edm_sigma(sigma), index(sigma)
+    level, condition = noise.from_edm_sigma(sigma), index(sigma)
     meaning = Velocity() if "VDDPM" in entry["name"] else Epsilon()
 
     def network(x: Tensor, _: Tensor) -> Tensor:
         """Their scripted F(x, t), which keeps log(t) finite at t = 0."""
-        return 0.7 * torch.tanh(x) + 0.05 * noise.expand(torch.log(told.clamp_min(1e-12)), x)
+        return 0.7 * torch.tanh(x) + 0.05 * noise.expand(torch.log(condition.clamp_min(1e-12)), x)
 
     cell = Diffusion.model_construct(schedule=curve, prediction=meaning, conditioning="angle")
     x_t = noise.expand(noise.alpha(level), tensor(given["x"])) * tensor(given["x"])
     close(cell.denoise(network, x_t, level), out["D"])
     x0, eps = tensor(given["x"]), tensor(given["noise"])
     cell = cell.model_copy(update={"weighting": WeightOf(of=meaning)})
-    close(cell.loss(network, x0, eps, level), out["loss"])
+    close(losses_of(cell, network, x0, eps, level), out["loss"])
 
 
 @pytest.mark.parametrize("entry", golden("sampler:callback"))

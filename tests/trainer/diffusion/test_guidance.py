@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from tests.trainer.diffusion.families import losses_of
 from tests.trainer.diffusion.solver_cases import (
     Gaussian,
     edm_log_snr,
@@ -41,16 +42,16 @@ def test_k_diffusion_guidance() -> None:
     ramp = torch.linspace(0.0, 1.0, 8, dtype=torch.float64)
     sigmas = (10.0 ** (1 / 7) + ramp * (0.02 ** (1 / 7) - 10.0 ** (1 / 7))) ** 7
     start = tensor(given["shared"]["z_public"]) * 10.0 / math.hypot(1.0, 10.0)
-    found = DPMpp2M().sample(denoise, -2.0 * torch.log(sigmas), start, no_noise)
-    torch.testing.assert_close(found, tensor(given["cfg"]["outputs"]["x"]), rtol=1e-9, atol=1e-10)
+    ours = DPMpp2M().sample(denoise, -2.0 * torch.log(sigmas), start, no_noise)
+    torch.testing.assert_close(ours, tensor(given["cfg"]["outputs"]["x"]), rtol=1e-9, atol=1e-10)
 
 
 def test_label_dropout_is_k_diffusion_s() -> None:
     given = golden("solver_kdiff")["class_dropout"]
     dropout = LabelDropout(rate=given["inputs"]["cond_dropout_rate"])
     labels, u = torch.tensor(given["inputs"]["class_cond"]), tensor(given["inputs"]["u"])
-    found = dropout.apply(labels, u, given["inputs"]["num_classes"])
-    assert found.tolist() == given["outputs"]["class_cond"]
+    shown = dropout.apply(labels, u, given["inputs"]["num_classes"])
+    assert shown.tolist() == given["outputs"]["class_cond"]
     assert LabelDropout(rate=1.0).apply(labels, u, -1).tolist() == [-1] * 8
     assert LabelDropout(rate=0.0).apply(labels, u, -1).tolist() == labels.tolist()
 
@@ -64,9 +65,9 @@ def test_dropped_labels_change_the_training_loss() -> None:
         return x * labels[:, None]
 
     labels = torch.tensor([1, 2, 3, 4])
-    kept = diffusion.loss(bound(network, {"labels": labels}), x, x, levels)
+    kept = losses_of(diffusion, bound(network, {"labels": labels}), x, x, levels)
     hidden = LabelDropout(rate=0.5).apply(labels, torch.tensor([0.1, 0.9, 0.4, 0.6]), 0)
-    dropped = diffusion.loss(bound(network, {"labels": hidden}), x, x, levels)
+    dropped = losses_of(diffusion, bound(network, {"labels": hidden}), x, x, levels)
     assert (kept != dropped).tolist() == [True, False, True, False]
 
 
@@ -76,10 +77,10 @@ def test_interval_and_scale_zero_spend_nothing() -> None:
     guidance = Guidance(scale=2.0, log_snr_min=-1.0, log_snr_max=2.0)
     for level, guided in ((-1.5, False), (-1.0, True), (0.0, True), (2.0, True), (2.5, False)):
         with_label, without = Gaussian(1.0), Gaussian(-1.0)
-        found = guidance.denoiser(with_label, without)(x, torch.tensor(level))
+        ours = guidance.denoiser(with_label, without)(x, torch.tensor(level))
         assert without.calls == guided
         plain = Gaussian(1.0)(x, torch.tensor(level))
-        assert torch.equal(found, plain) != guided
+        assert torch.equal(ours, plain) != guided
     unused = Gaussian()
     Guidance().denoiser(Gaussian(1.0), unused)(x, torch.tensor(0.0))
     assert unused.calls == 0

@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from tests.trainer.diffusion.families import golden, midpoints, tensor
+from tests.trainer.diffusion.families import golden, losses_of, midpoints, tensor
 from trainer.diffusion import objective, schedule, timestep
 from trainer.diffusion.learning import ends_loss, interior_loss, schedule_loss
 from trainer.diffusion.process import Diffusion, training_levels
@@ -123,7 +123,7 @@ def estimates(diffusion: Diffusion, network: nn.Module) -> Tensor:
     """Estimates of the bound at independent uniform times."""
     x0, eps, _, u = draws(4000, 99)
     with torch.no_grad():
-        return diffusion.loss(network, x0, eps, training_levels(diffusion, u))
+        return losses_of(diffusion, network, x0, eps, training_levels(diffusion, u))
 
 
 @pytest.mark.parametrize(("learn_ends", "kind"), [(False, "vlb"), (False, "mse"), (True, "vlb")])

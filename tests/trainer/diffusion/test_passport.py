@@ -234,9 +234,9 @@ def test_mismatched_sigma_data_is_found() -> None:
 
 
 def test_a_weighting_of_another_space_is_found() -> None:
-    said = text(x=Diffusion(prediction=prediction.Data()))
-    assert "the plain MSE of `epsilon`, on a network that predicts `data`" in said
-    assert "its plain MSE is the weighting `data`" in said
+    lines = text(x=Diffusion(prediction=prediction.Data()))
+    assert "the plain MSE of `epsilon`, on a network that predicts `data`" in lines
+    assert "its plain MSE is the weighting `data`" in lines
     plain = Diffusion(prediction=prediction.Data(), weighting=weighting.Data())
     assert "plain MSE" not in text(x=plain)
     assert "plain MSE" not in text(x=Diffusion(weighting=weighting.MinSNR()))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.trainer.diffusion.families import golden, tensor
+from tests.trainer.diffusion.families import golden, losses_of, tensor
 from trainer.diffusion import log_snr as noise
 from trainer.diffusion import prediction, schedule, weighting
 from trainer.diffusion.process import Diffusion
@@ -123,8 +123,8 @@ def _scripted(meaning: prediction.Prediction, x_t: Tensor, level: Tensor) -> Ten
     """F(x, c) = 0.7 tanh(x) + 0.05 log(c), c = edm_sigma for EDM and the angle for v."""
     inp = noise.expand(meaning.coefficients(level).inp, x_t)
     velocity = isinstance(meaning, prediction.Velocity)
-    told = noise.angle(level) if velocity else noise.edm_sigma(level)
-    return 0.7 * torch.tanh(inp * x_t) + 0.05 * noise.expand(torch.log(told), x_t)
+    condition = noise.angle(level) if velocity else noise.edm_sigma(level)
+    return 0.7 * torch.tanh(inp * x_t) + 0.05 * noise.expand(torch.log(condition), x_t)
 
 
 def test_both_needs_two_heads() -> None:
@@ -149,4 +149,4 @@ def test_both_denoises_with_a_network_of_two_heads() -> None:
         return torch.cat([x0, eps], 1)
 
     torch.testing.assert_close(cell.denoise(network, noise.noised(x0, eps, level), level), x0)
-    assert float(cell.loss(network, x0, eps, level).abs().max()) < 1e-20
+    assert float(losses_of(cell, network, x0, eps, level).abs().max()) < 1e-20

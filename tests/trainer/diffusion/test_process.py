@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.trainer.diffusion.families import losses_of
 from tests.trainer.diffusion.solver_cases import entries, no_noise, tensor
 from trainer.diffusion import log_snr as noise
 from trainer.diffusion.guidance import Guidance
@@ -60,14 +61,14 @@ def test_improved_diffusion_steps(name: str) -> None:
         denoise = diffusion_of(inputs).denoiser(lambda *_, o=output: o, clip=clip)
         if encoding:
             above = table[k + 1] if k + 1 < len(table) else PURE_NOISE
-            found = solver.transport(denoise, torch.stack([table[k], above]), x, no_noise)
+            ours = solver.transport(denoise, torch.stack([table[k], above]), x, no_noise)
         elif k == 0:
-            found = solver.sample(denoise, table[:1], x, no_noise)
+            ours = solver.sample(denoise, table[:1], x, no_noise)
         else:
-            found = solver.transport(denoise, table[[k, k - 1]], x, lambda _, z=z: z)
+            ours = solver.transport(denoise, table[[k, k - 1]], x, lambda _, z=z: z)
         wanted = tensor(entry["outputs"]["sample"])[i : i + 1]
         # without clipping x0_hat reaches 1e5 at the noisiest level, and its rounding with it
-        torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-9 if clip else 1e-6)
+        torch.testing.assert_close(ours, wanted, rtol=1e-8, atol=1e-9 if clip else 1e-6)
 
 
 @pytest.mark.parametrize("name", [n for n in entries("solver_iddpm") if "loop" in n])
@@ -87,11 +88,11 @@ def test_improved_diffusion_loops(name: str) -> None:
         return torch.cat([mean, f["c"] * x + f["d"] * s + f["e"]], 1)
 
     denoise = diffusion.denoiser(network, clip=True)
-    found = solver_of(inputs).sample(
+    ours = solver_of(inputs).sample(
         denoise, table.flip(0), tensor(inputs["x_T"]), lambda i: noises[i]
     )
     wanted = tensor(entry["outputs"]["trajectory"])[-1]
-    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-9)
+    torch.testing.assert_close(ours, wanted, rtol=1e-8, atol=1e-9)
 
 
 VDPM: dict[str, Prediction] = {"x0": Data(), "eps": Epsilon(), "v": Velocity(), "both": Both()}
@@ -116,10 +117,10 @@ def test_v_diffusion_steps(name: str) -> None:
     denoise = Guidance(scale=inputs["w_guide"]).denoiser(models[0], models[-1])
     grid, x, z = tensor(inputs["log_snr"]), tensor(inputs["x_t"]), tensor(inputs["noise"])
     if inputs["step"] == 0:
-        found = solver.sample(denoise, grid[:1], x, no_noise)
+        ours = solver.sample(denoise, grid[:1], x, no_noise)
     else:
-        found = solver.transport(denoise, grid, x, lambda _: z)
-    torch.testing.assert_close(found, tensor(entry["outputs"]["x_s"]), rtol=1e-8, atol=1e-9)
+        ours = solver.transport(denoise, grid, x, lambda _: z)
+    torch.testing.assert_close(ours, tensor(entry["outputs"]["x_s"]), rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", [n for n in entries("solver_vdpm") if "loop" in n])
@@ -144,8 +145,8 @@ def test_v_diffusion_loops(name: str) -> None:
     solver, models = v_diffusion(inputs, [network({"n": 0}, label), network({"n": 0}, None)])
     denoise = Guidance(scale=inputs["w_guide"]).denoiser(*models)
     x, draws = tensor(inputs["x_T"]), tensor(noises)
-    found = solver.sample(denoise, grid, x, lambda i: draws[i])
-    torch.testing.assert_close(found, tensor(entry["outputs"]["x_0"]), rtol=1e-8, atol=1e-9)
+    ours = solver.sample(denoise, grid, x, lambda i: draws[i])
+    torch.testing.assert_close(ours, tensor(entry["outputs"]["x_0"]), rtol=1e-8, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", entries("solver_diffsched"))
@@ -155,9 +156,9 @@ def test_diffsched_loops(name: str) -> None:
     diffusion = Diffusion.model_validate({"prediction": {"kind": inputs["prediction"]}})
     denoise = diffusion.denoiser(lambda x, _: 0.4 * x + 0.1 * torch.sin(3.0 * x), clip=True)
     grid, x = tensor(inputs["log_snr"]), tensor(inputs["x_T"])
-    found = DDPM().sample(denoise, grid, x, lambda i: draws[i])
+    ours = DDPM().sample(denoise, grid, x, lambda i: draws[i])
     # diffusers computes 1 - alpha^2 by subtraction; their clamp of the variance at 1e-20 plays no part
-    torch.testing.assert_close(found, tensor(entry["outputs"]["x_0"]), rtol=1e-7, atol=1e-8)
+    torch.testing.assert_close(ours, tensor(entry["outputs"]["x_0"]), rtol=1e-7, atol=1e-8)
 
 
 X0, EPS = (
@@ -178,7 +179,7 @@ def test_network_is_called_as_documented(conditioning: Any) -> None:
         return arguments[0]
 
     for dtype in (torch.float32, torch.float64):
-        diffusion.loss(network, X0.to(dtype), EPS.to(dtype), levels)
+        losses_of(diffusion, network, X0.to(dtype), EPS.to(dtype), levels)
         x, condition = calls[-1]
         assert x.dtype == condition.dtype == dtype
         assert bool((condition.diff() > 0).all())
@@ -206,30 +207,41 @@ def test_denoise_takes_one_level_or_one_per_example() -> None:
 
 
 def test_loss_is_weighted_x0_error() -> None:
-    """loss = w SNR |x0 - x0_hat|^2, the definition behind every pair of prediction and weighting."""
+    """loss = w SNR |x0 - x0_hat|^2 x importance, every factor worked out by hand.
+
+    On betas from 0.001 to 0.2: Min-SNR weighs x0's error by min(SNR, 5); the under-sampler, which draws by
+    1 - alpha^2 to the power 1/2, is undone by mean / value of that; flow's x0_hat is x_s - s F on the straight path.
+    """
     diffusion = Diffusion.model_validate(
         {
             "weighting": {"kind": "min_snr"},
             "prediction": {"kind": "flow"},
             "timesteps": {"kind": "p2", "unbiased": True},
             "schedule": {"kind": "linear_beta", "steps": 100},
+            "conditioning": "time",
         }
     )
-    levels = training_levels(diffusion, torch.linspace(0.05, 0.95, 8, dtype=torch.float64))
+    alpha_squared = torch.cumprod(1.0 - torch.linspace(0.001, 0.2, 100, dtype=torch.float64), 0)
+    k = torch.tensor([0, 9, 24, 39, 54, 69, 84, 99])
+    alpha, sigma = alpha_squared[k].sqrt()[:, None], (1.0 - alpha_squared[k]).sqrt()[:, None]
+    s = sigma / (alpha + sigma)
+    x_s = (1.0 - s) * X0 + s * EPS
+    x0_hat = x_s - s * (torch.sin(x_s) + (k[:, None].double() + 1.0) / 100.0)
+    drawn = (1.0 - alpha_squared).sqrt()
+    importance = drawn.mean() / drawn[k]
+    snr = (alpha_squared / (1.0 - alpha_squared))[k]
+    wanted = importance * snr.clamp(max=5.0) * (x0_hat - X0).square().mean(1)
 
     def network(x: Tensor, condition: Tensor) -> Tensor:
         return torch.sin(x) + condition[:, None]
 
-    loss = diffusion.loss(network, X0, EPS, levels)
-    x0_hat = diffusion.denoise(network, noise.noised(X0, EPS, levels), levels)
-    weight = diffusion.weighting.weight(
-        levels, diffusion.schedule
-    ) * diffusion.timesteps.importance(levels, diffusion.schedule)
-    wanted = weight * torch.exp(levels) * (x0_hat - X0).square().mean(1)
-    torch.testing.assert_close(loss, wanted)
-    torch.testing.assert_close(
-        diffusion.loss_weight(levels), weight * diffusion.prediction.residual_weight(levels)
-    )
+    levels = training_levels(diffusion, torch.tensor([1e-9, 1.0 - 1e-9], dtype=torch.float64))
+    torch.testing.assert_close(levels.exp(), snr[[0, -1]], rtol=1e-9, atol=0.0)
+    ours = losses_of(diffusion, network, X0, EPS, snr.log())
+    # 1e-9: 1 - alpha^2 of the first entry, 1e-3, has lost three of sixteen digits
+    torch.testing.assert_close(ours, wanted, rtol=1e-9, atol=0.0)
+    factor = diffusion.loss_weight(snr.log()) / s[:, 0].square()
+    torch.testing.assert_close(factor, importance * snr.clamp(max=5.0), rtol=1e-9, atol=0.0)
 
 
 def test_learned_variance_reaches_the_solver() -> None:

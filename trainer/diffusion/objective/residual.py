@@ -103,7 +103,7 @@ class LearnedUncertainty(Objective):
 
     def loss(self, terms: Terms) -> Tensor:
         """With u = 0, where training starts, equal to `mse`."""
-        assert terms.log_variance is not None, "pass objective.build() to Diffusion.loss as `part`"
+        assert terms.log_variance is not None, "pass objective.build() to Diffusion.terms as `part`"
         squared = terms.squared().flatten(1).mean(1)
         u = terms.log_variance.to(squared.dtype)
         return terms.importance.to(squared.dtype) * (squared * torch.exp(-u) + u)

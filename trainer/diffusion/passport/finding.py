@@ -98,8 +98,8 @@ def _other_sigma_data(cell: Diffusion) -> str | None:
     stated = {n: part.sigma_data for n, part in parts.items() if hasattr(part, "sigma_data")}
     if len(set(stated.values())) < 2:
         return None
-    said = ", ".join(f"{n} {value:g}" for n, value in stated.items())
-    return f"states different sigma_data ({said}): it is one property of the data"
+    values = ", ".join(f"{n} {value:g}" for n, value in stated.items())
+    return f"states different sigma_data ({values}): it is one property of the data"
 
 
 def _terminal(cell: Diffusion, snr: float) -> str | None:

@@ -23,7 +23,7 @@ from trainer.diffusion.solver.base import (
     to_preserving,
 )
 from trainer.diffusion.solver.noise import NoiseSource, PathNoise
-from trainer.diffusion.solver.ode import AncestralSolver, ancestral_step, euler_step
+from trainer.diffusion.solver.ode import AncestralSolver, ancestral_step, euler_step, midpoint_step
 from trainer.diffusion.solver.posterior import mix
 
 
@@ -56,12 +56,7 @@ class DPMpp2SAncestral(AncestralSolver):
 
     def _step(self, model: Exploding, x: Tensor, level: float, down: float) -> Tensor:
         """D at the middle in log-SNR replaces D at the start."""
-        estimate = model(x, level)
-        if down == 0.0:
-            return estimate
-        middle = math.sqrt(level * down)
-        halfway = euler_step(x, estimate, level, middle)
-        return euler_step(x, model(halfway, middle), level, down)
+        return midpoint_step(model, x, level, down, on_x0=True)
 
     def evaluations(self, steps: int) -> int:
         """Two per step, one for the last."""

@@ -110,7 +110,7 @@ class DPM2(_Churning):
 
     def _step(self, model: Exploding, x: Tensor, level: float, target: float) -> Tensor:
         """mid = sqrt(sigma sigma')."""
-        return _midpoint_step(model, x, level, target)
+        return midpoint_step(model, x, level, target)
 
     def evaluations(self, steps: int) -> int:
         """Two per step, one for the last."""
@@ -167,7 +167,7 @@ class DPM2Ancestral(AncestralSolver):
     kind: Literal["dpm_2_ancestral"] = "dpm_2_ancestral"
 
     def _step(self, model: Exploding, x: Tensor, level: float, down: float) -> Tensor:
-        return _midpoint_step(model, x, level, down)
+        return midpoint_step(model, x, level, down)
 
     def evaluations(self, steps: int) -> int:
         """Two per step, one for the last."""
@@ -211,14 +211,17 @@ def euler_step(x: Tensor, estimate: Tensor, level: float, target: float) -> Tens
     return (target / level) * x + (1.0 - target / level) * estimate
 
 
-def _midpoint_step(model: Exploding, x: Tensor, level: float, target: float) -> Tensor:
+def midpoint_step(
+    model: Exploding, x: Tensor, level: float, target: float, *, on_x0: bool = False
+) -> Tensor:
+    """Euler to the middle in log-SNR, then all the way with what is true there: the slope, or D itself if `on_x0`."""
     estimate = model(x, level)
     if target == 0.0:
-        return euler_step(x, estimate, level, target)
+        return estimate
     middle = math.sqrt(level * target)
     halfway = euler_step(x, estimate, level, middle)
     later = model(halfway, middle)
-    if level > NO_SIGNAL:
+    if on_x0 or level > NO_SIGNAL:
         return euler_step(x, later, level, target)
     return x + (target - level) * (halfway - later) / middle
 
