@@ -28,9 +28,11 @@ def schedule_loss(
     `terms` are those of the training step at uniform times; `eps` [B, ...] is fresh noise for the ends, looked at
     where `at_clean` [B] says, at the noisy end elsewhere.
     """
+    # The interior: less variance of the bound, estimated at the times of this batch.
     with torch.no_grad():
         error = squared_eps_error(terms.x0, terms.x0_hat(detached=True), terms.log_snr)
     loss = interior_loss(curve, curve.time(terms.log_snr.double()), error)
+    # The ends: a lower bound, at one more pass of the network.
     if curve.clean.requires_grad:
         with torch.no_grad():
             level = torch.where(at_clean, curve.clean, curve.noisy).double()
@@ -38,6 +40,7 @@ def schedule_loss(
             x0_hat = diffusion.denoise(network, x_t, level)
             error = squared_eps_error(terms.x0, x0_hat, level)
         loss = loss + ends_loss(curve, terms.x0, eps, at_clean, error)
+    # Gradient without value: the curve of `train/loss` stays the objective's.
     return loss - loss.detach()
 
 

@@ -51,12 +51,15 @@ class _Chained(Objective):
         """KL of one reverse step, or the decoder's cost of the data, in bits per dimension [B]."""
         steps = self.chain_steps(terms.schedule)
         assert steps is not None
+        # Where in the chain the example stands, and what q(x_s | x_t, x0) is there.
         index = chain_index(terms.schedule, steps, terms.log_snr)
         step = chain_step(terms.schedule, steps, index)
         x0_hat = terms.x0_hat(detached=detached)
         model = self._model_log_variance(terms, variance, step.first, step.small, step.large)
+        # Both means share their part of x_t: they differ by gain (x0_hat - x0) (Ho et al. 2020, eq. 8).
         gap = expand(step.gain, x0_hat) * (x0_hat - terms.x0)
         kl = bits(normal_kl(gap, expand(step.small, x0_hat), model))
+        # L_0: at the cleanest level the step ends at the data themselves (Ho et al. 2020, eq. 13).
         decoder = bits(decoder_nll(terms.x0, x0_hat, model.expand_as(x0_hat)))
         return torch.where(step.first, decoder.to(kl.dtype), kl)
 

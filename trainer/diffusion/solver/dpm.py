@@ -50,6 +50,7 @@ class _Span:
 
     def third(self, r1: float = 1 / 3, r2: float = 2 / 3) -> Tensor:
         """Two further evaluations, at the fractions r1 and r2."""
+        # DPM-Solver-3 (Lu et al. 2022, algorithm 2): eps at r1, from there x at r2, eps there, then the end.
         early = self._change(r1)
         middle = self.t + r2 * self.h
         bend = math.exp(-middle) * (r2 / r1) * _excess(r2 * self.h)
@@ -149,10 +150,12 @@ class DPMAdaptive(NoisySolver):
             self._still_moving(spent + self.order + 1, control.h, t)
             step = min(control.h, self.max_step)
             ahead = t + direction * step if step < direction * (end - t) else end
+            # Propose: one step by two orders, which share their evaluations.
             target, up = _noise_plan(t, ahead, end, self.eta)
             span = _Span(model, state, t, target)
             low, high = span.step(self.order - 1, r=1 / 3), span.step(self.order)
             spent += self.order
+            # Accept the higher order, or stay and try a shorter step; either way `control.h` changes.
             if control.accept(self._error(low, high, previous)):
                 previous = low
                 state = self.noised(high, up, noise, accepted, math.exp(-t), math.exp(-ahead))

@@ -127,6 +127,7 @@ class _MultistepSDE(NoisySolver):
         for i, (level, target) in enumerate(itertools.pairwise(levels)):
             estimates = [model(state, level), *estimates[:2]]
             widths = [math.log(level / target), *widths[:2]]
+            # The linear part exactly, D held constant over the step; then D's slope and bend; then the noise.
             reach = widths[0] * (1.0 + self.eta)
             state = math.exp(-reach) * state - math.expm1(-reach) * estimates[0]
             state = self._corrected(state, estimates, widths, reach)

@@ -45,10 +45,12 @@ class UniPC(Solver):
             if self.lower_order_end:
                 order = min(order, len(levels) - i + to_data)
             step = _Step(state, past[:order], -math.log(level), self.variant)
+            # UniP: from past estimates to the new level.
             predicted = step.predicted()
             last = i == len(levels) - 1
             if last and not to_data:
                 return to_preserving(predicted, level, x)
+            # UniC: the estimate there also corrects the step that led there, and costs nothing more.
             fresh = model(predicted, level)
             state = predicted if last else step.corrected(fresh)
             past = [_Estimate(-math.log(level), fresh), *past[: self.order - 1]]

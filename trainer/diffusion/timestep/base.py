@@ -163,5 +163,6 @@ def cell_quantile(u: Tensor, probability: Tensor, schedule: Schedule) -> Tensor:
     index = torch.searchsorted(upper, u.contiguous(), right=True).clamp(max=knots - 1)
     if schedule.steps is not None:
         return schedule.log_snr((index + 1.0).to(u) / knots)
+    # Inside its cell u is spread evenly over t.
     within = (u - (upper[index] - probability[index])) / probability[index]
     return schedule.log_snr((index + within.clamp(0.0, 1.0)) / knots)

@@ -143,6 +143,7 @@ class Beta(TimeLaw):
     def time_quantile(self, u: Tensor) -> Tensor:
         """Table lookup on logit(t), then Newton's iteration on the exact rank."""
         nodes, lower = self._table(u)
+        # The cell of the table, a straight line in it, then two steps of Newton that may not leave it.
         index = torch.searchsorted(lower, u.contiguous(), right=True).clamp(1, BETA_CELLS) - 1
         width = nodes[index + 1] - nodes[index]
         mass = (lower[index + 1] - lower[index]).clamp_min(torch.finfo(u.dtype).tiny)
