@@ -38,7 +38,10 @@ def test_divergence_is_exit_code_one(toy: dict[str, Any], tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("seed: 1\ndata: [", "{file}:2: not valid YAML: a list opened with `[` is not closed\n"),
+        (
+            "seed: 1\ndata: [",
+            "{file}:2: not valid YAML: the text ends inside a `[` or `{{`: close it\n",
+        ),
         (
             "- a",
             "{file}:1: a trial is a mapping, this is `[a]`: a trial needs data, model, train and "

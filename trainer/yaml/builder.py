@@ -35,6 +35,22 @@ _PLAIN_WORDS: Final = (
     ("unexpected end of stream", "a quoted text is not closed"),
     ("found undefined alias", "`*name` refers to an anchor `&name` that is not defined above it"),
     ("that cannot start any token", "a value cannot start with this character: put it in quotes"),
+    ("content, but found '<stream end>'", "the text ends inside a `[` or `{`: close it"),
+    ("expected the node content", "a value is missing here, or a bracket is out of place"),
+    ("expected '<document start>'", "more follows after the end of the value: remove it"),
+    ("sequence entries are not allowed", "an entry `- ` of a list begins on a line of its own"),
+    ("mapping keys are not allowed", "a key cannot begin here: put it on a line of its own"),
+    ("unexpected document separator", "a `---` inside quotes: close the quotes, or indent it"),
+    ("found unexpected ':'", "a `:` inside `[` or `{`: put a space after it, or quotes around"),
+    ("unknown escape character", "a `\\` in double quotes begins an escape: use single quotes"),
+    ("escape sequence", "a `\\` in double quotes begins an escape: use single quotes"),
+    ("alphabetic or numeric", "`*`, `&` and `%` mean something in YAML: put the text in quotes"),
+    ("expected chomping", "after `|` or `>` the text begins on the next line"),
+    ("a comment or a line break", "after `|` or `>` the text begins on the next line"),
+    *(
+        (sign, "`!` begins a tag, and tags are not allowed: put the text in quotes")
+        for sign in ("undefined tag handle", "expected '>'", "expected URI", "expected '!'")
+    ),
 )
 
 
@@ -56,8 +72,7 @@ def build(text: str, file: str) -> Built:
         raise InputError([_bad_yaml(error, file)]) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        shown = f"U+{ord(str(error.character)):04X}"
-        message = f"not valid YAML: the character {shown} does not occur in text"
+        message = f"not valid YAML: the character U+{error.character:04X} does not occur in text"
         raise InputError([Problem(file, line, "", message)]) from None
     except (YAMLError, ValueError, OverflowError) as error:  # the latter: escapes beyond Unicode
         message = f"not valid YAML: {str(error).splitlines()[0]}"
@@ -164,7 +179,9 @@ class _Builder:
         """The anchor's value; its inner lines stay those of the anchor, its own line is the alias's."""
         if event.anchor not in self._anchors:
             self._complain(
-                event, keys, f"`*{event.anchor}` has no anchor `&{event.anchor}` above it"
+                event,
+                keys,
+                f"`*{event.anchor}` has no anchor `&{event.anchor}` above it; as text it needs quotes",
             )
             return None
         value, start, end = self._anchors[event.anchor]

@@ -20,10 +20,12 @@ _SPECIAL = {
 
 def display(path: Path) -> str:
     """The path as a person would type it: relative to the working directory when it lies inside."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd().resolve()))
-    except (ValueError, OSError, RuntimeError):  # RuntimeError: a link to itself
-        return str(path)
+    for made_absolute in (Path.absolute, Path.resolve):  # links are followed only if that helps
+        try:
+            return os.path.normpath(made_absolute(path).relative_to(made_absolute(Path.cwd())))
+        except (ValueError, OSError, RuntimeError):  # RuntimeError: a link to itself
+            continue
+    return str(path)
 
 
 def is_handed_over(path: Path) -> bool:

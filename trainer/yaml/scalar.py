@@ -24,9 +24,9 @@ def scalar(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if _INT.fullmatch(text):
-        if len(text) > MOST_DIGITS:
+        if (digits := len(text.lstrip("+-"))) > MOST_DIGITS:
             raise ValueError(
-                f"is a whole number of {len(text):,} digits, at most {MOST_DIGITS} are read: "
+                f"is a whole number of {digits:,} digits, at most {MOST_DIGITS} are read: "
                 "write it shorter, or put it in quotes if it is text"
             )
         return int(text, 0) if text[:2] in ("0o", "0x") else int(text)

@@ -62,6 +62,8 @@ def plain(value: Any, name: str, keys: Keys = ()) -> Any:
         return float(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if getattr(value, "shape", None) == ():  # a scalar of numpy or torch
+        return plain(value.item(), name, keys)
     message = f"a {type(value).__name__} is no YAML value: use text, numbers, lists and mappings"
     raise InputError([Problem(name, None, dotted(keys), message)])
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +139,8 @@ BROKEN = {
     "x: 1\na: 'b\n": "f:2: not valid YAML: a quoted text is not closed",
     "a: 1\nb\n": "f:2: not valid YAML: a line that is no `key: value`",
     "a: @b\n": "f:1: not valid YAML: a value cannot start with this character: put it in quotes",
-    "a: *b\n": "f:1: a: `*b` has no anchor `&b` above it",
-    "a: &b [*b]\n": "f:1: a[0]: `*b` has no anchor `&b` above it",
+    "a: *b\n": "f:1: a: `*b` has no anchor `&b` above it; as text it needs quotes",
+    "a: &b [*b]\n": "f:1: a[0]: `*b` has no anchor `&b` above it; as text it needs quotes",
     "<<: {a: 1}\n": "f:1: <<: merging with `<<` is not supported: repeat the keys",
     "? [a]\n: 1\n": "f:1: a key must be a single word, not a list or a mapping",
     "a: 1\n---\nb: 2\n": "f:2: a second document: keep one per file, drop the `---`",
@@ -206,3 +209,110 @@ def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
     (tmp_path / "bom.yaml").write_bytes("a: 1\n".encode("utf-8-sig"))
 
     assert read(tmp_path / "bom.yaml").data == {"a": 1}
+
+
+def refusal(path: Path | str) -> str:
+    with pytest.raises(InputError) as caught:
+        read(path)
+    return str(caught.value)
+
+
+def test_nothing_but_a_plain_file_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that nobody writes to would wait for ever, a device never ends."""
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("link").symlink_to("link")
+    Path("nowhere").symlink_to("gone.yaml")
+    Path("file").write_text("")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        assert refusal("socket") == "socket: is a socket, not a YAML file"
+
+    assert refusal("pipe") == "pipe: is a pipe, not a YAML file"
+    assert refusal("/dev/zero") == "/dev/zero: is a device, not a YAML file"
+    assert refusal("link") == "link: cannot be read: Too many levels of symbolic links"
+    assert refusal("nowhere") == "nowhere: is a link to gone.yaml, which does not exist"
+    assert refusal("file/x.yaml") == "file/x.yaml: does not exist (file is no folder)"
+    assert refusal("x" * 300) == f"{'x' * 300}: cannot be read: File name too long"
+    assert "is no file name" in refusal("a\0b")
+
+
+def test_a_pipe_of_the_shell_is_read() -> None:
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"a: 1\n")
+    os.close(write_end)
+    try:
+        assert read(f"/dev/fd/{read_end}").data == {"a": 1}
+    finally:
+        os.close(read_end)
+
+
+def test_files_that_are_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_bytes("a: 1\nb: 2\n".encode("utf-16"))
+    assert refusal(file) == f"{file}: is not a text file in UTF-8"
+    file.write_bytes(b"a: 1\nb: \x00\n")
+    assert refusal(file) == f"{file}:2: not valid YAML: the character U+0000 does not occur in text"
+    with open(file, "wb") as sparse:
+        sparse.truncate(2**33)
+    assert refusal(file) == f"{file}: is larger than 8 MB: an experiment is a page of text"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: " + "[" * 3000 + "]" * 3000,
+        "a: " + "{b: " * 3000 + "1" + "}" * 3000,
+        "a:\n  " + "- " * 3000 + "1",
+        "[" * 3000,
+    ],
+)
+def test_endless_nesting_is_told(text: str) -> None:
+    with pytest.raises(InputError, match=r"^f:[12]: (a|\[0\]): is nested more than 50 deep$"):
+        parse(text, "f")
+
+
+def test_aliases_cannot_nest_endlessly() -> None:
+    lines = ["a0: &a0 [1]"]
+    lines += [f"a{i}: &a{i} {'[' * 9}*a{i - 1}{']' * 9}" for i in range(1, 9)]
+
+    with pytest.raises(InputError, match=r"^f:7: a6: is nested more than 50 deep$"):
+        parse("\n".join(lines), "f")
+
+
+def test_many_aliases_of_a_small_value_are_read_at_once() -> None:
+    began = time.perf_counter()
+    found = parse("a: &a 1\nb: [" + "*a, " * 20_000 + "1]\n", "f")
+
+    assert found.data["b"] == [1] * 20_001
+    assert time.perf_counter() - began < 60  # a second or two; quadratic work takes many minutes
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000, "0x" + "f" * 5000])
+def test_a_number_of_thousands_of_digits_is_told(number: str) -> None:
+    with pytest.raises(
+        InputError, match=r"^f:2: b: is a whole number of 5,00\d digits, at most 600"
+    ):
+        parse(f"a: 1\nb: {number}\n", "f")
+    assert parse(f"? {number}\n: 1", "f").data == {number: 1}, "a name is text"
+    assert parse(f"a: '{number}'", "f").data == {"a": number}
+
+
+@pytest.mark.parametrize("text", ['a: "\\ud800"', '"\\udc00": 1'])
+def test_half_a_character_is_told(text: str) -> None:
+    with pytest.raises(InputError, match="holds half a character"):
+        parse(text, "f")
+
+
+MARKS = st.sampled_from([*"[]{}:,-?&*!|>'\"%@`#\\\n\t ", ": ", "- ", "---", "...", "<<", "a", "1"])
+
+
+@given(st.text(max_size=40) | st.lists(MARKS, max_size=30).map("".join))
+def test_any_text_is_read_or_refused_in_words(text: str) -> None:
+    try:
+        parse(text, "f")
+    except InputError as error:
+        refused = str(error)
+        assert refused.startswith("f")
