@@ -14,26 +14,30 @@ from service.settings import Settings, default_home
 def program(name: str) -> str:
     """The name alone if PATH finds the very file beside this Python, else the path of that file."""
     beside = Path(os.path.abspath(sys.executable)).parent / name
-    found = shutil.which(name)
-    if not beside.exists() or (found is not None and beside.samefile(found)):
+    on_path = shutil.which(name)
+    if not beside.exists() or (on_path is not None and beside.samefile(on_path)):
         return name
     return shlex.quote(_from_here(beside))
 
 
 def diffsweep(*words: str, settings: Settings | None = None) -> str:
     """A `diffsweep` command line; it says `--home` where the settings have another than it would find."""
-    home = () if settings is None or _is_found(settings.home) else _home_option(settings.home)
+    home = () if settings is None or _finds_itself(settings.home) else _home_option(settings.home)
     return f"{program('diffsweep')} {shlex.join([*words, *home])}"
 
 
-def _is_found(home: Path) -> bool:
+def _finds_itself(home: Path) -> bool:
     """Whether a command finds this home by itself, in this shell and in one without DIFFSWEEP_HOME.
 
     The second counts because `make demo` sets the variable for itself alone.
     """
     named = os.environ.get("DIFFSWEEP_HOME")
-    here = Path(named).expanduser() if named else default_home()
-    return home == Path(os.path.abspath(here)) == Path(os.path.abspath(default_home()))
+    default = _absolute(default_home())
+    return home == (_absolute(Path(named)) if named else default) == default
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))
 
 
 def _home_option(home: Path) -> tuple[str, str]:

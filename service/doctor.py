@@ -14,7 +14,8 @@ from service.errors import ServiceError
 from service.settings import Settings
 
 _ENOUGH_DISK = 2 * 10**9
-_NEEDED = ("torch", "ray", "mlflow", "diffusers", "torchvision", "pandas", "plotly", "scikit-learn")
+_NEEDED = ("torch", "ray", "mlflow", "torchvision", "pandas", "plotly", "scikit-learn")
+"""What the product imports; diffusers is the peer of the benchmarks only."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def _writable(settings: Settings) -> Check:
 def _disk(home: Path) -> Check:
     place = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(place).free
-    said = f"{free / 1e9:.1f} GB free at {place}"
+    space = f"{free / 1e9:.1f} GB free at {place}"
     return Check(
-        "disk", free > _ENOUGH_DISK, said, "free some, or set DIFFSWEEP_HOME to another disk"
+        "disk", free > _ENOUGH_DISK, space, "free some, or set DIFFSWEEP_HOME to another disk"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -31,7 +32,7 @@ def inside_ray_job() -> bool:
 
 def default_home() -> Path:
     """Where results live when nothing says where: not absolute outside a Ray job."""
-    return Path.home() / "diffsweep" if inside_ray_job() else Path("runs")
+    return Path("~/diffsweep") if inside_ray_job() else Path("runs")
 
 
 class Settings(BaseSettings):
@@ -71,7 +72,12 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:
         """Absolute at once: Tune changes the working directory of its trials."""
-        return path if path is None else Path(os.path.abspath(path.expanduser()))
+        try:
+            return path if path is None else Path(os.path.abspath(path.expanduser()))
+        except RuntimeError:  # ~ of a user that this machine does not know
+            raise ValueError(
+                f"`{path}` begins with an unknown user: write the whole path"
+            ) from None
 
     @field_validator("tracking_uri", "ray_address", mode="before")
     @classmethod
@@ -131,6 +137,10 @@ def load(**given: Any) -> Settings:
     except ValidationError as error:
         details = error.errors(include_url=False)
         raise InputError([_problem({**detail}) for detail in details]) from None
+    except FileNotFoundError:
+        raise ServiceError(
+            "the working directory does not exist any more", "cd to another"
+        ) from None
 
 
 def _problem(detail: dict[str, Any]) -> Problem:
@@ -138,7 +148,8 @@ def _problem(detail: dict[str, Any]) -> Problem:
     from trainer.yaml.wording import plain_message
 
     if isinstance(detail["input"], str):  # every variable is text: show what it says
-        detail["input"] = scalar(detail["input"])
+        with contextlib.suppress(ValueError):  # endless digits stay text
+            detail["input"] = scalar(detail["input"])
     return Problem("environment", None, _variable(detail["loc"]), plain_message(detail))
 
 

@@ -92,7 +92,8 @@ class Jobs:
                     f"follow it with `{diffsweep('logs', job.id)}`, "
                     f"end it with `{diffsweep('stop', job.id)}`",
                 )
-        attempt = 1 + max((int(job.id.rpartition("-")[2]) for job in earlier), default=0)
+        attempts = [job.id.rpartition("-")[2] for job in earlier]
+        attempt = 1 + max((int(number) for number in attempts if number.isdecimal()), default=0)
         with _staged(experiment) as (folder, file), self._reaching():
             submitted = self._client.submit_job(
                 entrypoint=_entrypoint(file, experiment.options),
@@ -112,10 +113,8 @@ class Jobs:
     def list(self) -> list[Submission]:
         """All jobs that were submitted to this cluster by diffsweep, the newest first."""
         with self._reaching():
-            found = [
-                job for job in self._client.list_jobs() if "experiment" in (job.metadata or {})
-            ]
-        jobs = [_submission(job) for job in found]
+            ours = [job for job in self._client.list_jobs() if "experiment" in (job.metadata or {})]
+        jobs = [_submission(job) for job in ours]
         return sorted(jobs, key=lambda job: job.started_ms or 0, reverse=True)
 
     def logs(self, job_id: str) -> str:
@@ -169,7 +168,8 @@ class Jobs:
                     "copy the cluster's token to ~/.ray/auth_token (mode 600), or set RAY_AUTH_TOKEN",
                 ) from None
             raise ServiceError(
-                f"Ray at {self.address}: {one_line(error)}", "see the cluster's logs"
+                f"Ray at {self.address}: {one_line(error)}",
+                "look at the cluster's dashboard at that address, or at its logs in /tmp/ray",
             ) from error
 
 

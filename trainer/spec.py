@@ -6,10 +6,14 @@ Specs are data and component at once: the fields are what a YAML may say, the me
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
+
+MANY = 1_000_000
+Count = Annotated[int, Field(ge=1, le=MANY)]
+"""A number of things that are made or walked one by one: more is a slip of the keyboard that would fill the memory."""
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from trainer.evaluation.protocol import Evaluation
 from trainer.inputs import AnyInput, Labels, NetworkInput
 from trainer.models import AnyModel
 from trainer.optimizer import AdamW
-from trainer.spec import Neutral, Spec
+from trainer.spec import MANY, Neutral, Spec
 
 
 class Train(Spec):
     """The budget and how a step is computed."""
 
-    kimg: PositiveFloat
+    kimg: Annotated[float, Field(gt=0.0, le=1e9)]
     """Budget: thousands of training images seen. Equal budgets make trials comparable."""
     batch_size: PositiveInt = 128
     """Global batch, over all workers and accumulation."""
@@ -64,6 +64,12 @@ class TrialSpec(Spec):
         if self.steps() < 1:
             raise ValueError(
                 f"train.kimg: {self.train.kimg:g} is less than one batch of {self.train.batch_size}"
+            )
+        every = self.evaluation.every_kimg
+        if every is not None and self.train.kimg / every > MANY:
+            raise ValueError(
+                f"evaluation.every_kimg: {every:g} makes {self.train.kimg / every:.2g} evaluations of "
+                f"{self.train.kimg:g} kimg, more than {MANY:,}: write a larger interval"
             )
         if self.train.label_dropout and self.model.classes is None:
             raise ValueError("train.label_dropout: the network has no labels; set model.classes")

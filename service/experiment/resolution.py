@@ -12,7 +12,7 @@ import torch
 from service.experiment.comparison import Cell, Comparison
 from service.experiment.expansion import Choice, Combination, Setting, combine, dimensions, settings
 from service.experiment.options import Option, apply_options
-from service.experiment.spec import NAME, ExperimentSpec
+from service.experiment.spec import ExperimentSpec, name_fault
 from trainer.errors import InputError, Problem, UserError
 from trainer.learner import build_network
 from trainer.trial import TrialSpec
@@ -173,10 +173,7 @@ class Resolution:
         if not varied[0]:
             self._complain(("arms",), "is empty: name the cells to compare, or leave `arms` out")
         for name in self.spec.arms:
-            if not NAME.fullmatch(name):
-                message = (
-                    f"`{name}` is not a name for an arm: use letters, digits, `-`, `_` and `.`"
-                )
+            if (message := name_fault(name, "a name for an arm")) is not None:
                 self._complain(("arms", name), message, of_key=True)
 
     def _check_reach(
@@ -229,6 +226,9 @@ class Resolution:
             except UserError as error:
                 keys, message = leading_path(TrialSpec, trial.model_dump(mode="json"), str(error))
                 self._fits[pair] = Fault(keys, message)
+            except (RuntimeError, OverflowError, MemoryError):  # sizes that overflow
+                message = "is too large to be built: write smaller widths, channels or depths"
+                self._fits[pair] = Fault(("model",), message)
         return self._fits[pair]
 
     def _place(self, tree: Layered, faults: Sequence[Fault], cause: str = "") -> None:

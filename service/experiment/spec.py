@@ -15,12 +15,25 @@ from pydantic import (
 from service.policy import AnyPolicy, Fixed
 from service.resources import Resources
 from trainer.spec import Spec
+from trainer.yaml.writer import yaml_text
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """Names of experiments and arms: they become directories, run names and legends."""
 TWIN = "~equal"
 """Ending of the name of an equal-objective twin."""
 _MOST_SEEDS = 1000
+_LONGEST_NAME = 120
+
+
+def name_fault(name: str, what: str = "a name") -> str | None:
+    """Why a text cannot name an experiment or an arm; None if it can."""
+    if len(name) > _LONGEST_NAME:
+        return f"`{name[:20]}...` has {len(name)} characters: use at most {_LONGEST_NAME}"
+    if not name[:1].isascii() or not name[:1].isalnum():
+        return f"`{name}` is not {what}: begin with a letter or a digit"
+    if not NAME.fullmatch(name):
+        return f"`{name}` is not {what}: use letters, digits, `-`, `_` and `.`"
+    return None
 
 
 class Compare(Spec):
@@ -41,14 +54,14 @@ def _seeds(value: Any) -> Any:
     if isinstance(value, int):
         if not 1 <= value <= _MOST_SEEDS:
             raise ValueError(
-                f"must be a count from 1 to {_MOST_SEEDS}, or a list of seeds, not {value}"
+                f"must be a count from 1 to {_MOST_SEEDS}, or a list of seeds, not {value:,}"
             )
         return value
     if not value:
         raise ValueError("is an empty list: give a count such as 3, or at least one seed")
     for at, seed in enumerate(value):
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise ValueError(f"a seed is a whole number from 0 on, not {seed!r}")
+            raise ValueError(f"a seed is a whole number from 0 on, not {yaml_text(seed)}")
         if seed in value[:at]:
             raise ValueError(f"seed {seed} is listed twice: remove one")
     return list(value)
@@ -66,7 +79,12 @@ class ExperimentSpec(Spec):
     base: str | dict[str, Any]
     """The trial that all cells start from: a preset file (relative to this one), or the trial itself."""
     set: dict[str, Any] = {}  # noqa: RUF012
-    """Changes to `base` that hold for all cells: dotted path to new value."""
+    """Changes to `base` that hold for all cells: dotted path to new value.
+
+    Here, in arms, axes, zip and -o: a mapping changes only the keys it has, so `optimizer: {lr: 1e-3}` is
+    `optimizer.lr: 1e-3`. A mapping that names its `kind`, and everything that is no mapping, replaces the
+    whole value; what it leaves out has the defaults of that kind.
+    """
     arms: dict[str, dict[str, Any]] | None = None
     """Named cells: name to the dotted paths that differ from `base`; `{}` is the base itself."""
     axes: dict[str, list[Any]] = {}  # noqa: RUF012
@@ -90,8 +108,8 @@ class ExperimentSpec(Spec):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
-        if not NAME.fullmatch(name) or len(name) > 120:
-            raise ValueError(f"`{name}` is not a name: use letters, digits, `-`, `_` and `.`")
+        if (fault := name_fault(name)) is not None:
+            raise ValueError(fault)
         return name
 
     @field_validator("controls", mode="before")

@@ -64,10 +64,20 @@ class ImageFolder(DataSpec):
         return digest.hexdigest()[:16]
 
     def _files(self, root: Path) -> tuple[Path, list[Path]]:
-        folder = (root / Path(self.path).expanduser()).resolve()
-        if not folder.is_dir():
+        try:
+            folder = (root / Path(self.path).expanduser()).resolve()
+            is_folder = folder.is_dir()
+        except (OSError, RuntimeError, ValueError) as error:  # a link to itself, ~nobody, a NUL
+            reason = getattr(error, "strerror", None) or str(error).partition(" from ")[0]
+            message = f"data.path: {self.path[:60]!r} cannot be a folder ({reason})"
+            raise DataError(f"{message}: write the path of a folder of images") from None
+        if not is_folder:
             raise DataError(f"data.path: {folder} is not a folder on this machine")
-        files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in EXTENSIONS)
+        named = (f for f in folder.rglob("*") if f.suffix.lower() in EXTENSIONS)
+        files = sorted(f for f in named if not f.is_dir())
+        if (lost := next((f for f in files if not f.is_file()), None)) is not None:
+            what = "a link to a file that is not there" if lost.is_symlink() else "no plain file"
+            raise DataError(f"data.path: {lost} is {what}: bring it back or remove it")
         if not files:
             raise DataError(
                 f"data.path: no image files ({', '.join(sorted(EXTENSIONS))}) under {folder}"

@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
 from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.schedule import AnySchedule, LogLinear
@@ -16,7 +16,7 @@ from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.features import AnyFeatures, Classifier
 from trainer.evaluation.metric import AnyMetric, Metric
 from trainer.evaluation.metric.frechet import FID
-from trainer.spec import Spec
+from trainer.spec import Count, Spec
 
 
 class Generation(Spec):
@@ -24,7 +24,7 @@ class Generation(Spec):
 
     images: Annotated[int, Field(ge=2)]
     """Number of generated images."""
-    steps: PositiveInt
+    steps: Count
     """Solver steps (grid levels); the table of a run reports the network evaluations they cost."""
     solver: AnySolver = DPMpp2M()
     """How do we come back from noise?"""
@@ -50,11 +50,11 @@ class Generation(Spec):
 class Evaluation(Spec):
     """When, how and with what a trial is measured. Evaluation never advances the training's random streams."""
 
-    evaluations: PositiveInt = 8
+    evaluations: Count = 8
     """How many points the convergence curve has; the last is the end of the budget."""
     spacing: Literal["even", "doubling"] = "even"
     """`even`: equal intervals. `doubling`: at 1, 1/2, 1/4 ... of the budget, for a logarithmic axis."""
-    every_kimg: PositiveFloat | None = None
+    every_kimg: Annotated[float, Field(gt=0.0, le=1e9)] | None = None
     """Interval in thousands of training images; if given, it replaces `evaluations` and `spacing`."""
     metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)] = (FID(),)
     """What is measured: kinds such as `fid`, or mappings such as {kind: kid, features: {kind: inception}}."""

@@ -26,7 +26,7 @@ class DiT(Spec):
     """Side of a patch in pixels."""
     width: PositiveInt = 384
     """Width of a token."""
-    depth: PositiveInt = 12
+    depth: Annotated[int, Field(ge=1, le=1000)] = 12
     """Blocks."""
     heads: PositiveInt = 6
     """Attention heads."""

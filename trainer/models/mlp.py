@@ -1,10 +1,10 @@
 """Which network for points rather than images? A residual perceptron for toy data."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from trainer.models.embedding import NoiseLevelEmbedding
@@ -17,7 +17,7 @@ class MLP(Spec):
     kind: Literal["mlp"] = "mlp"
     width: PositiveInt = 64
     """Hidden units."""
-    depth: PositiveInt = 2
+    depth: Annotated[int, Field(ge=1, le=1000)] = 2
     """Residual layers."""
     classes: PositiveInt | None = None
     """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""

@@ -12,6 +12,8 @@ from trainer.models.embedding import NoiseLevelEmbedding
 from trainer.models.layers import Block, Direction, Resample, Style, zero
 from trainer.spec import Spec
 
+_Blocks = Annotated[int, Field(ge=1, le=1000)]
+
 
 class UNet(Spec):
     """Residual U-Net; with layout `ddpm` the network of DDPM, improved-diffusion, ADM, P2 and v-diffusion."""
@@ -23,7 +25,7 @@ class UNet(Spec):
     the identity."""
     channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 128)
     """Width of each resolution level, finest first."""
-    blocks: PositiveInt | tuple[PositiveInt, ...] = 2
+    blocks: _Blocks | tuple[_Blocks, ...] = 2
     """Residual blocks per level: one number for all, or one for each."""
     attention: tuple[int, ...] = ()
     """Levels (0 is the finest) that have self-attention."""

@@ -39,6 +39,15 @@ def coerced(given: Any, became: Any, keys: Keys = ()) -> list[Fault]:
     return []
 
 
+def oversized(data: Any) -> list[Fault]:
+    """Whole numbers that no machine counts with."""
+    return [
+        Fault(keys, f"{shown(value)} is too large: write a smaller number")
+        for _, keys, value in _numbers(data, ())
+        if isinstance(value, int) and abs(value) >= 2**63
+    ]
+
+
 def too_large(data: Any) -> Fault:
     """A number with too many zeros broke the arithmetic of a check: most likely the largest one."""
     _, keys, value = max(_numbers(data, ()), default=(0.0, (), None), key=lambda n: n[0])

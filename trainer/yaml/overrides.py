@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from trainer.errors import InputError, Problem, closest, listing, suggestion
-from trainer.yaml.faults import Fault, coerced, too_large
+from trainer.yaml.faults import Fault, coerced, oversized, too_large
 from trainer.yaml.keys import Keys, dotted, split
 from trainer.yaml.source import Source, parse
 from trainer.yaml.spec_paths import (
@@ -189,6 +189,8 @@ class Layered:
 
     def faults(self) -> BaseModel | list[Fault]:
         """The finished model, or everything that is wrong with it."""
+        if oversized_numbers := oversized(self.data):
+            return oversized_numbers
         try:
             model = self.model.model_validate(self.data)
         except ValidationError as error:

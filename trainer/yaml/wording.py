@@ -43,11 +43,11 @@ _PLAIN: Final[dict[str, str]] = {
     "model_attributes_type": "must be a mapping `key: value`, not {given}",
     "dataclass_type": "must be a mapping `key: value`, not {given}",
     "none_required": "must be null, not {given}",
-    "greater_than": "must be greater than {gt:g}, not {given}",
-    "greater_than_equal": "must be {ge:g} or more, not {given}",
-    "less_than": "must be less than {lt:g}, not {given}",
-    "less_than_equal": "must be {le:g} or less, not {given}",
-    "multiple_of": "must be a multiple of {multiple_of:g}, not {given}",
+    "greater_than": "must be greater than {gt}, not {given}",
+    "greater_than_equal": "must be {ge} or more, not {given}",
+    "less_than": "must be less than {lt}, not {given}",
+    "less_than_equal": "must be {le} or less, not {given}",
+    "multiple_of": "must be a multiple of {multiple_of}, not {given}",
     "too_short": "needs {min_length} or more entries, it has {actual_length}",
     "too_long": "takes at most {max_length} entries, it has {actual_length}",
     "string_too_short": "must not be empty",
@@ -70,12 +70,23 @@ def plain_message(detail: Detail) -> str:
         allowed = [word.strip().strip("'") for word in _words(str(context["expected"]))]
         near = closest(str(detail["input"]), allowed)
         choice = " or ".join(f"`{word}`" for word in allowed)
-        said = f"must be {choice}, not {shown(detail['input'])}"
-        return said + (f", did you mean `{near}`?" if near else "")
+        message = f"must be {choice}, not {shown(detail['input'])}"
+        return message + (f", did you mean `{near}`?" if near else "")
     template = _PLAIN.get(kind)
     if template is None:
         return str(detail["msg"])
-    return template.format(given=shown(detail["input"]), **context)
+    limits = {name: _number(limit) for name, limit in context.items()}
+    message = template.format(given=shown(detail["input"]), **limits)
+    if kind == "string_type" and isinstance(detail["input"], int | float):
+        message += f': put it in quotes, "{yaml_text(detail["input"])}"'
+    return message
+
+
+def _number(limit: Any) -> Any:
+    """A limit as a person writes it: 1,000,000 instead of 1e+06."""
+    if not isinstance(limit, int | float):
+        return limit
+    return f"{limit:,.0f}" if limit == int(limit) else f"{limit:g}"
 
 
 def shown(value: Any) -> str:
@@ -90,7 +101,7 @@ def shown(value: Any) -> str:
 
 def translate(details: Iterable[Detail], root: Model, data: Any) -> list[tuple[Keys, str, bool]]:
     """(path in `data`, message, whether the key is at fault) of every error, labels of unions removed."""
-    found: dict[Keys, list[tuple[str, bool]]] = {}
+    by_place: dict[Keys, list[tuple[str, bool]]] = {}
     every = list(details)
     for detail in every:
         keys = path_in(
@@ -104,10 +115,10 @@ def translate(details: Iterable[Detail], root: Model, data: Any) -> list[tuple[K
         if detail["type"] == "missing" and _misspelt(root, data, keys):
             continue  # the unknown key says what it was meant to be
         keys, message, at_key = _one(detail, keys, root, data)
-        found.setdefault(keys, []).append((message, at_key))
+        by_place.setdefault(keys, []).append((message, at_key))
     return [
-        (keys, _joined([message for message, _ in said]), any(at_key for _, at_key in said))
-        for keys, said in found.items()
+        (keys, _joined([message for message, _ in faults]), any(at_key for _, at_key in faults))
+        for keys, faults in by_place.items()
     ]
 
 

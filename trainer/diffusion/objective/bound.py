@@ -18,6 +18,7 @@ from trainer.diffusion.reverse import (
     normal_kl,
 )
 from trainer.diffusion.schedule import Schedule
+from trainer.spec import MANY
 
 LearnedVariance = Literal["learned_range", "learned"]
 
@@ -25,7 +26,7 @@ LearnedVariance = Literal["learned_range", "learned"]
 class _Chained(Objective):
     """An objective over the steps of a discrete chain."""
 
-    steps: Annotated[int, Field(ge=2)] | None = None
+    steps: Annotated[int, Field(ge=2, le=MANY)] | None = None
     """Steps of the chain; null: the schedule's own table."""
 
     def chain_steps(self, schedule: Schedule) -> int | None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from trainer.diffusion.numeric import interpolate
-from trainer.spec import Spec
+from trainer.spec import MANY, Spec
 
 DISCRETE_MIN = 2
 LOG_SNR_LIMIT = 30.0
@@ -29,7 +29,7 @@ class Schedule(Spec):
     learns: ClassVar[bool] = False
     """Whether it changes while it trains: its own methods are its start, those of `live` its present."""
 
-    steps: Annotated[int, Field(ge=DISCRETE_MIN)] | None = None
+    steps: Annotated[int, Field(ge=DISCRETE_MIN, le=MANY)] | None = None
     """Number of discrete noise levels of the published table; null: the continuous limit."""
 
     def continuous(self, t: Tensor) -> Tensor:

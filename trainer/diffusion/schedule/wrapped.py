@@ -14,6 +14,7 @@ from trainer.diffusion.schedule.cosine import CircleSchedules, Cosine
 from trainer.diffusion.schedule.level import LevelSchedules
 from trainer.diffusion.schedule.respacing import kept
 from trainer.diffusion.schedule.sde import SDESchedules
+from trainer.spec import MANY
 
 Curve = BetaSchedules | CircleSchedules | LevelSchedules | SDESchedules
 """What may be changed: every schedule that stands for itself, listed at the bottom of its file."""
@@ -97,7 +98,7 @@ class Respaced(Schedule):
         of = data.get("of", cls.model_fields["of"].default)
         total = of.get("steps") if isinstance(of, dict) else getattr(of, "steps", None)
         rule = data.get("rule", cls.model_fields["rule"].default)
-        if not isinstance(total, int) or not isinstance(rule, str):
+        if not isinstance(total, int) or total > MANY or not isinstance(rule, str):
             return data
         return {**data, "steps": len(kept(total, rule))}
 
