@@ -166,6 +166,39 @@ CASES: dict[str, tuple[str, str]] = {
         arm("model: {kind: unet}"),
         "x.yaml:5: arms.b.model.kind: unet needs images, the data has shape (2,): use kind: mlp",
     ),
+    # mappings in mappings
+    "misspelt key of a nested arm": (
+        f"{HEAD}arms:\n  a: {{}}\n  b:\n    optimizer:\n      lrr: 1\n",
+        "x.yaml:7: arms.b.optimizer.lrr: unknown key of `adamw`, did you mean `optimizer.lr`?",
+    ),
+    "misspelt nested arm": (
+        f"{HEAD}arms:\n  a: {{}}\n  b:\n    optimiser:\n      lr: 1\n",
+        "x.yaml:6: arms.b.optimiser: unknown key, did you mean `optimizer`?",
+    ),
+    "nested arm of another kind": (
+        arm("diffusion: {timesteps: {gamma: 1}}"),
+        "x.yaml:5: arms.b.diffusion.timesteps.gamma: unknown key of `uniform`: it belongs to another "
+        "kind of `diffusion.timesteps`",
+    ),
+    "nested and dotted say different things": (
+        arm("optimizer.lr: 1, optimizer: {lr: 2}"),
+        "x.yaml:5: arms.b.optimizer: replaces what `optimizer.lr` sets just above: keep one of them",
+    ),
+    "axis over a nested arm": (
+        arm("diffusion: {timesteps: {draw: stratified}}")
+        + "axes:\n  diffusion.timesteps: [{kind: uniform}, {kind: p2}]\n",
+        "x.yaml:7: axes.diffusion.timesteps: overwrites `arms.b.diffusion`: vary each path in one "
+        "place only",
+    ),
+    "nested arm that changes nothing": (
+        arm("optimizer: {lr: 4e-3}"),
+        "x.yaml:5: arms.b: changes nothing: `optimizer` is {lr: 0.004} already in the base; remove this "
+        "arm",
+    ),
+    "seed in a nested arm": (
+        f"{HEAD}arms:\n  a: {{}}\n  b: {{seed: 3}}\n",
+        "x.yaml:5: arms.b.seed: seeds are no override: list them in `seeds`",
+    ),
     # arms, axes, zip
     "duplicate arm": (
         f"{HEAD}arms:\n  a: {{}}\n  b: {{optimizer.lr: 1}}\n  b: {{optimizer.lr: 2}}\n",
@@ -347,6 +380,57 @@ CASES: dict[str, tuple[str, str]] = {
     "name": (
         "name: a/b\nbase: preset.yaml\n",
         "x.yaml:1: name: `a/b` is not a name: use letters, digits, `-`, `_` and `.`",
+    ),
+    "name of 300 letters": (
+        f"name: {'x' * 300}\nbase: preset.yaml\n",
+        f"x.yaml:1: name: `{'x' * 20}...` has 300 characters: use at most 120",
+    ),
+    "name begins with a dash": (
+        "name: -x\nbase: preset.yaml\n",
+        "x.yaml:1: name: `-x` is not a name: begin with a letter or a digit",
+    ),
+    "name is a number": (
+        "name: 0.10\nbase: preset.yaml\n",
+        "x.yaml:1: name: must be text, not `0.1`: put it in quotes",
+    ),
+    "preset is a device": (
+        "name: x\nbase: /dev/null\n",
+        "x.yaml:2: base: /dev/null is a device, not a YAML file",
+    ),
+    "preset is a folder": (
+        "name: x\nbase: .\n",
+        "x.yaml:2: base: . is a directory, not a YAML file",
+    ),
+    "preset is pasted as text": (
+        "name: x\nbase: |\n  data: {kind: digits}\n  model: {kind: mlp}\n",
+        "x.yaml:2: base: is a text of several lines: write the mapping without `|`, or the name of a file",
+    ),
+    "preset of 300 letters": (
+        f"name: x\nbase: {'p' * 300}\n",
+        f"x.yaml:2: base: {'p' * 57}... cannot be read: File name too long",
+    ),
+    "endless nesting": (
+        f"{HEAD}set: {'{a: ' * 2000}1{'}' * 2000}\n",
+        "x.yaml:3: set: is nested more than 50 deep",
+    ),
+    "endless number": (
+        f"{HEAD}set: {{train.batch_size: {'9' * 5000}}}\n",
+        "x.yaml:3: set.train.batch_size: is a whole number of 5,000 digits, at most 600 are read: write "
+        "it shorter, or put it in quotes if it is text",
+    ),
+    "a number no machine counts with": (
+        f"{HEAD}set:\n  model.width: 1{'0' * 30}\n",
+        f"x.yaml:4: set.model.width: `1{'0' * 30}` is too large: write a smaller number",
+    ),
+    "a network that no machine holds": (
+        f"{HEAD}set:\n  model.width: 1{'0' * 12}\n",
+        "preset.yaml:2: model: is too large to be built: write smaller widths, channels or depths",
+    ),
+    "axis of nan": (
+        f"{HEAD}axes:\n  optimizer.lr: [.nan, .nan]\n",
+        "x.yaml:4: axes.optimizer.lr[1]: repeats value 1, .nan: remove one\n"
+        "x.yaml:4: axes.optimizer.lr[0]: must be a finite number, not `.nan`\n"
+        "2 problems; nothing has been run",
     ),
     "preset is not there": (
         "name: x\nbase: preset.yml\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import subprocess
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.models import CommandInfo
 
 from service import cli, launch
-from service.cli import invoke
+from service.cli import app, invoke
 from service.errors import ServiceError
 from service.experiment import Experiment
 from service.experiment.saved import save
@@ -95,10 +98,25 @@ def test_help_lists_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         assert verb in text
 
 
-@pytest.mark.parametrize("verb", ["run", "validate", "plan", "compare", "show", "submit", "doctor"])
-def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", app.registered_commands, ids=lambda c: c.callback.__name__)
+def test_every_verb_explains_itself(
+    command: CommandInfo, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it does and each of its options, of which none stands there without a word."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "dumb")
+    assert command.callback is not None
+    verb = command.name or command.callback.__name__
     assert invoke([verb, "--help"]) == 0
-    assert verb in capsys.readouterr().out
+
+    text = " ".join(capsys.readouterr().out.split())
+    (purpose, *_) = inspect.cleandoc(command.callback.__doc__ or "").split("\n")
+    assert len(purpose) > 20
+    assert purpose in text
+    parameters = typer.main.get_command(app).commands[verb].params  # type: ignore[attr-defined]
+    for parameter in parameters:
+        assert parameter.help, f"{verb}: {parameter.name} is not explained"
+        assert parameter.help.split("\n")[0].split("  ")[0][:40] in text
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,6 +187,101 @@ def test_a_path_reaches_into_what_is_left_to_the_default() -> None:
     assert trial.optimizer.betas == (0.9, 0.5)
 
 
+def in_yaml(tmp_path: Path, text: str, overrides: tuple[str, ...] = ()) -> Experiment:
+    """An experiment on a preset that sets more than one thing of optimizer and diffusion."""
+    optimizer = {"lr": 4e-3, "betas": [0.9, 0.99], "weight_decay": 0.05}
+    diffusion = {"schedule": {"kind": "cosine", "steps": 100}, "prediction": {"kind": "velocity"}}
+    preset = {**TOY, "optimizer": optimizer, "diffusion": diffusion}
+    (tmp_path / "preset.yaml").write_text(json.dumps(preset))
+    (tmp_path / "x.yaml").write_text("name: x\nbase: preset.yaml\n" + text)
+    return Experiment.from_yaml(tmp_path / "x.yaml", overrides)
+
+
+NESTED = """\
+arms:
+  plain: {}
+  slow:
+    optimizer:
+      lr: 1e-3
+  other:
+    diffusion:
+      schedule: {kind: linear_beta, steps: 100}
+    train: {kimg: 5.12}
+"""
+
+
+def test_an_arm_of_nested_mappings_changes_what_it_names(tmp_path: Path) -> None:
+    plain, slow, other = (cell.trial for cell in in_yaml(tmp_path, NESTED).cells)
+
+    assert slow == plain.model_copy(
+        update={"optimizer": plain.optimizer.model_copy(update={"lr": 1e-3})}
+    )
+    assert (other.diffusion.schedule.kind, other.diffusion.schedule.steps) == ("linear_beta", 100)
+    assert other.diffusion.prediction == plain.diffusion.prediction
+    assert (other.train.kimg, other.train.batch_size) == (5.12, plain.train.batch_size)
+
+
+def test_overrides_are_named_by_their_dotted_paths(tmp_path: Path) -> None:
+    found = in_yaml(tmp_path, NESTED)
+
+    assert found.cells[1].overrides == {"optimizer.lr": 1e-3}
+    assert found.cells[2].overrides == {
+        "diffusion.schedule": {"kind": "linear_beta", "steps": 100},
+        "train.kimg": 5.12,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        ("set: {optimizer: {lr: 1e-3}}", ()),
+        ("axes: {optimizer: [{lr: 1e-3}]}", ()),
+        ("zip: {optimizer: [{lr: 1e-3}]}", ()),
+        ("", ("optimizer={lr: 1e-3}",)),
+        ("arms: {a: {optimizer: {lr: 2}}}", ("arms.a.optimizer.lr=1e-3",)),
+        ("arms: {a: {optimizer: {lr: 2}}}", ("arms.a.optimizer={lr: 1e-3}",)),
+        ("arms:\n  a:\n", ("arms.a.optimizer.lr=1e-3",)),
+    ],
+)
+def test_the_rule_of_mappings_holds_wherever_a_trial_is_changed(
+    tmp_path: Path, text: str, overrides: tuple[str, ...]
+) -> None:
+    optimizer = in_yaml(tmp_path, text, overrides).cells[0].trial.optimizer
+
+    assert optimizer.lr == 1e-3
+    assert (optimizer.betas, optimizer.weight_decay) == ((0.9, 0.99), 0.05)
+
+
+def test_a_mapping_in_an_option_keeps_the_rest_of_the_experiments_parts(tmp_path: Path) -> None:
+    found = in_yaml(
+        tmp_path, "compare: {metric: rung/fid, margin: 0.1}", ("compare={margin: 0.2}",)
+    )
+
+    assert (found.spec.compare.metric, found.spec.compare.margin) == ("rung/fid", 0.2)
+
+
+def test_what_a_kind_resets_is_noted(tmp_path: Path) -> None:
+    found = in_yaml(tmp_path, "arms: {a: {}, b: {optimizer: {kind: adamw, lr: 1e-3}}}")
+
+    assert found.cells[1].trial.optimizer.weight_decay == 0.0
+    (note,) = found.notes
+    assert note.endswith(
+        "x.yaml:3: arms.b.optimizer: names its `kind` and so replaces the whole value: `betas`, "
+        "`weight_decay` fall back to the default; leave `kind` out to keep them"
+    )
+
+
+def test_the_twin_of_a_nested_arm_takes_its_place(tmp_path: Path) -> None:
+    nested = "    diffusion:\n      timesteps: {kind: p2, gamma: 0.5}\n"
+    dotted = "    diffusion.timesteps: {kind: p2, gamma: 0.5}\n"
+    head = "controls: equal_objective\narms:\n  a: {}\n  b:\n"
+
+    one, other = (in_yaml(tmp_path, head + arm).cells for arm in (nested, dotted))
+
+    assert [cell.name for cell in one] == ["a", "b", "b~equal"]
+    assert one == other
+
+
 LEAVES = [
     ("optimizer.lr", st.floats(1e-6, 1.0)),
     ("train.batch_size", st.integers(1, 2000)),

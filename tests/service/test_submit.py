@@ -23,6 +23,7 @@ from service.submit import (
     address_of,
 )
 from tests.service.sweeps import ROOT, free_port, sweep, write
+from trainer.yaml.writer import yaml_document
 
 QUICKSTART = ROOT / "experiments" / "quickstart.yaml"
 
@@ -69,6 +70,67 @@ def test_what_is_sent_validates_where_it_arrives_with_nothing_installed(tmp_path
         assert keys.split() == [trial.key for trial in original.trials], (
             "and it means the same trials"
         )
+
+
+NAMES = ["0.10", "1_000", "1e-3", "yes", "0o17", "2026-11-26", "12", "null", "1.0", "0x1F"]
+ODD = f"""\
+name: 2026-11-26
+base: presets/mine.yaml
+arms:
+  plain:
+{"".join(f"  {name}: {{optimizer.lr: {i + 1}e-3}}" + chr(10) for i, name in enumerate(NAMES))}
+set: {{optimizer.eps: 1e-7, train.kimg: 2560e-3}}
+compare: {{baseline: '0.10', metric: eval/fid}}
+seeds: [9223372036854775807, 017]
+"""
+
+
+def test_names_and_numbers_that_look_like_others_arrive_as_they_are(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """The cluster reads the same trials, under the same names and keys, as were validated here."""
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "mine.yaml").write_text(yaml_document(toy))
+    (tmp_path / "mine.yaml").write_text(ODD)
+    original = Experiment.from_yaml(tmp_path / "mine.yaml")
+
+    with _staged(original) as (folder, file):
+        again = Experiment.from_yaml(folder / file)
+
+    assert file == "2026-11-26.yaml"
+    assert [cell.name for cell in original.cells] == ["plain", *NAMES]
+    assert again.name == original.name == "2026-11-26"
+    assert again.cells == original.cells
+    assert again.seeds == original.seeds == [2**63 - 1, 17]
+    assert [t.key for t in again.trials] == [t.key for t in original.trials]
+
+
+def test_a_preset_named_by_an_option_is_written_out(toy: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(yaml_document(toy))
+    (tmp_path / "mine.yaml").write_text("name: mine\nbase: not_here.yaml\nseeds: 1\n")
+    options = ["base=other.yaml", "optimizer.lr=0.125", " base = other.yaml"]
+    original = Experiment.from_yaml(tmp_path / "mine.yaml", options)
+
+    with _staged(original) as (folder, file):
+        line = _entrypoint(file, original.options)
+        sent = Experiment.from_yaml(folder / file, ["optimizer.lr=0.125"])
+
+    assert line == "python -m service run mine.yaml -o optimizer.lr=0.125"
+    assert [t.key for t in sent.trials] == [t.key for t in original.trials]
+
+
+def test_a_file_among_the_sent_ones_with_a_preset_that_is_not_is_written_out() -> None:
+    """An absolute path means something on this machine only."""
+    preset = ROOT / "experiments" / "presets" / "digits.yaml"
+    file = ROOT / "experiments" / "of_this_test.yaml"
+    try:
+        file.write_text(f"name: of_this_test\nbase: {preset}\n")
+        with _staged(Experiment.from_yaml(file)) as (folder, sent):
+            assert sent == "of_this_test.yaml"
+            assert "gaussians" not in (folder / sent).read_text()
+            assert str(preset) not in (folder / sent).read_text()
+    finally:
+        file.unlink()
 
 
 def test_an_experiment_written_in_python_is_sent_whole(toy: dict[str, Any]) -> None:
