@@ -424,7 +424,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "a network that no machine holds": (
         f"{HEAD}set:\n  model.width: 1{'0' * 12}\n",
-        "preset.yaml:2: model: is too large to be built: write smaller widths, channels or depths",
+        "x.yaml:4: set.model.width: is too large to be built: write smaller widths, channels or depths",
     ),
     "axis of nan": (
         f"{HEAD}axes:\n  optimizer.lr: [.nan, .nan]\n",

@@ -78,7 +78,7 @@ name: 2026-11-26
 base: presets/mine.yaml
 arms:
   plain:
-{"".join(f"  {name}: {{optimizer.lr: {i + 1}e-3}}" + chr(10) for i, name in enumerate(NAMES))}
+{"".join(f"  {name}: {{optimizer.lr: {i + 11}e-3}}" + chr(10) for i, name in enumerate(NAMES))}
 set: {{optimizer.eps: 1e-7, train.kimg: 2560e-3}}
 compare: {{baseline: '0.10', metric: eval/fid}}
 seeds: [9223372036854775807, 017]

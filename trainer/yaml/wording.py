@@ -78,7 +78,7 @@ def plain_message(detail: Detail) -> str:
     limits = {name: _number(limit) for name, limit in context.items()}
     message = template.format(given=shown(detail["input"]), **limits)
     if kind == "string_type" and isinstance(detail["input"], int | float):
-        message += f': put it in quotes, "{yaml_text(detail["input"])}"'
+        message += ": put it in quotes"
     return message
 
 
