@@ -6,18 +6,16 @@ import heapq
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from service.agenda import Agenda
 from service.calibration import shape, speed
 from service.experiment import Experiment, PlannedTrial
 from service.settings import Settings
-from trainer.record import PREFIX, Record
-from trainer.report import Result
-
-State = Literal["done", "continues", "new"]
+from trainer.record import Record
+from trainer.report import Result, Status
 
 _FIRST_START_S = {"train": 12.0, "inproc": 5.0}
 _START_S = {"train": 2.0, "inproc": 0.3}
@@ -34,8 +32,11 @@ class TrialPlan:
     cell: str
     seed: int
     key: str
-    state: State
+    status: Status
+    """WAITING is new, STOPPED continues, FINISHED and DIVERGED are done."""
     done_kimg: float
+    until_kimg: float
+    """How far it is wanted."""
     total_kimg: float
     train_s: float
     eval_s: float
@@ -48,7 +49,7 @@ class TrialPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """All trials and what they cost together."""
+    """What the policy wants, beside what is done already, and what it costs together."""
 
     experiment: str
     trials: tuple[TrialPlan, ...]
@@ -64,9 +65,14 @@ class Plan:
     """Where the prediction comes from."""
     findings: tuple[str, ...]
 
-    def count(self, state: State) -> int:
-        """How many trials are in this state."""
-        return sum(trial.state == state for trial in self.trials)
+    def count(self, *statuses: Status) -> int:
+        """How many trials have one of these."""
+        return sum(trial.status in statuses for trial in self.trials)
+
+    @property
+    def done(self) -> int:
+        """How many trials have ended."""
+        return self.count(Status.FINISHED, Status.DIVERGED)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
@@ -74,11 +80,19 @@ class Plan:
 
 
 def plan(experiment: Experiment, settings: Settings, at_once: int | None = None) -> Plan:
-    """Look at every trial's directory and predict what is left; `at_once` overrules this machine's CPUs."""
+    """Look at every trial's record, ask the policy what it wants and predict what that takes.
+
+    `at_once` overrules this machine's CPUs.
+    """
     resources = experiment.spec.resources
-    costs = _Costs(experiment, settings)
-    trials = tuple(costs.of(trial) for trial in experiment.trials)
-    todo = [trial for trial in trials if trial.state != "done"]
+    agenda, costs = Agenda(experiment, settings), _Costs(experiment, settings)
+    until = {trial.key: images for trial, images in agenda.open_work()}
+    trials = tuple(
+        costs.of(trial, agenda.standing(trial.key).status, until.get(trial.key, 0))
+        for trial in experiment.trials
+        if trial.key in until or agenda.standing(trial.key).status.is_over
+    )
+    todo = [trial for trial in trials if not trial.status.is_over]
     slots = at_once or settings.concurrency or local_slots(experiment)
     worked = sum(trial.seconds for trial in todo) * resources.workers / 3600
     evaluated = sum(trial.eval_s for trial in todo)
@@ -128,36 +142,47 @@ class _Costs:
         self._calibrated: set[str] = set()
         self._measured = 0
 
-    def of(self, trial: PlannedTrial) -> TrialPlan:
-        """The trial's state and what is left of it."""
+    def of(self, trial: PlannedTrial, status: Status, until: int) -> TrialPlan:
+        """What is left of a trial until so many images."""
         total = trial.spec.total_images()
-        if trial.key in self._results:
-            done = self._results[trial.key].images / 1000
-            return TrialPlan(
-                trial.cell, trial.seed, trial.key, "done", done, total / 1000, 0.0, 0.0
-            )
-        start = newest_checkpoint(self._settings.trial(trial.key))
-        train_s, eval_s = self._seconds(trial, start)
-        state: State = "continues" if start else "new"
+        start = Record(self._settings.trial(trial.key)).images()
+        train_s, eval_s = 0.0, 0.0
+        if status.is_over:
+            start = until = self._results[trial.key].images
+        else:
+            train_s, eval_s = self._seconds(trial, start, until)
         return TrialPlan(
-            trial.cell, trial.seed, trial.key, state, start / 1000, total / 1000, train_s, eval_s
+            trial.cell,
+            trial.seed,
+            trial.key,
+            status,
+            start / 1000,
+            until / 1000,
+            total / 1000,
+            train_s,
+            eval_s,
         )
 
-    def _seconds(self, trial: PlannedTrial, start: int) -> tuple[float, float]:
-        known = self._finished.get(shape(trial.spec))
+    def _seconds(self, trial: PlannedTrial, start: int, until: int) -> tuple[float, float]:
+        """Of training and of evaluation, from one number of images to the other."""
+        known, total = self._finished.get(shape(trial.spec)), trial.spec.total_images()
         if known:
             self._measured = max(self._measured, len(known))
             self._parameters[trial.key] = known[0].parameters
-            left = 1.0 - start / trial.spec.total_images()
             train_s = sum(result.seconds for result in known) / len(known)
             eval_s = sum(result.eval_seconds for result in known) / len(known)
-            return left * train_s, left * eval_s
+            share = max(0, until - start) / total
+            return share * train_s, share * eval_s
         resources = self._experiment.spec.resources
         root = self._experiment.data_root
         pace = speed(trial.spec, root, self._settings.cache, resources.cpus, resources.gpus)
         self._calibrated.add(pace.device)
         self._parameters[trial.key] = pace.parameters
-        return pace.seconds(trial.spec, resources.workers, start)
+        whole = pace.seconds(trial.spec, resources.workers, start)
+        beyond = pace.seconds(trial.spec, resources.workers, max(until, start))
+        if until >= total:
+            return whole
+        return whole[0] - beyond[0], whole[1] - beyond[1]
 
     def checkpoint_bytes(self, todo: Sequence[TrialPlan], slots: int) -> int:
         """The last checkpoints of all trials to come, and one more of each that runs beside others."""
@@ -175,12 +200,6 @@ class _Costs:
             if self._experiment.spec.resources.gpus and "cuda" not in self._calibrated:
                 parts.append("there is no GPU here: on the cluster's it will be faster")
         return "; ".join(parts) or "everything is done"
-
-
-def newest_checkpoint(directory: Path) -> int:
-    """Images seen at the newest checkpoint, 0 when there is none."""
-    names = [path.name.removeprefix(PREFIX) for path in directory.glob(f"{PREFIX}*")]
-    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def _wall(seconds: Sequence[float], slots: int, launcher: str) -> float:

@@ -43,7 +43,7 @@ def residents(directory: Path, driver: int) -> list[int]:
     """Processes other than the driver started with, or holding a file open below, `directory`."""
     import psutil
 
-    found = []
+    pids = []
     mark = f"{directory}/"
     for process in psutil.process_iter():
         if process.pid in (driver, os.getpid()):
@@ -55,8 +55,8 @@ def residents(directory: Path, driver: int) -> list[int]:
         except (psutil.Error, OSError):
             continue
         if lives:
-            found.append(process.pid)
-    return found
+            pids.append(process.pid)
+    return pids
 
 
 def clean(directory: Path, driver: int) -> None:

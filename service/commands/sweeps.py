@@ -19,11 +19,12 @@ from service.commands.common import (
     settings_of,
 )
 from service.commands.compare import print_comparison
+from trainer.report import Status
 
 if TYPE_CHECKING:
     from service.experiment import Cell, Experiment
     from service.outcome import Outcome
-    from service.plan import Plan
+    from service.plan import Plan, TrialPlan
     from service.results import Judged
     from service.settings import Settings
 
@@ -220,25 +221,29 @@ def plan(
 
 
 def _states(experiment: Experiment, planned: Plan) -> list[list[str]]:
-    words = {}
-    for trial in planned.trials:
-        left = f"{trial.seconds:.0f} s"
-        word = {"done": "done", "new": left}.get(trial.state)
-        words[trial.cell, trial.seed] = word or f"from {trial.done_kimg:g} kimg, {left}"
+    words = {(trial.cell, trial.seed): _state(trial) for trial in planned.trials}
     return [
-        [cell.name, *(words[cell.name, seed] for seed in experiment.seeds)]
+        [cell.name, *(words.get((cell.name, seed), "-") for seed in experiment.seeds)]
         for cell in experiment.cells
     ]
+
+
+def _state(trial: TrialPlan) -> str:
+    if trial.status.is_over:
+        return "done"
+    begun = f"from {trial.done_kimg:g} kimg, " if trial.done_kimg else ""
+    pauses = f"to {trial.until_kimg:g} kimg, " if trial.until_kimg < trial.total_kimg else ""
+    return f"{begun}{pauses}{trial.seconds:.0f} s"
 
 
 def _costs(planned: Plan) -> None:
     from dashboards.text import duration
 
     say(
-        f"{planned.count('new')} to train, {planned.count('continues')} to continue, "
-        f"{planned.count('done')} done already"
+        f"{planned.count(Status.WAITING)} to train, {planned.count(Status.STOPPED)} to continue, "
+        f"{planned.done} done already"
     )
-    if planned.count("done") == len(planned.trials):
+    if planned.done == len(planned.trials):
         return
     say(f"about {duration(planned.wall_s)} with {planned.at_once} at a time ({planned.basis})")
     gpu = f", {planned.gpu_hours:.3g} GPU-hours" if planned.gpu_hours else ""

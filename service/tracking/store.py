@@ -44,21 +44,21 @@ class Store:
 
     def __init__(self, settings: Settings, experiment: str, create: bool = True) -> None:
         self._client = _client(settings)
-        found = self._client.get_experiment_by_name(experiment)
-        if create and (found is None or found.lifecycle_stage == "deleted"):
+        known = self._client.get_experiment_by_name(experiment)
+        if create and (known is None or known.lifecycle_stage == "deleted"):
             with _only_creator(settings):
-                found = self._open(settings, experiment)
-        self.exists = found is not None
-        self._id = found.experiment_id if found is not None else ""
-        created = found.creation_time if found is not None else 0
+                known = self._open(settings, experiment)
+        self.exists = known is not None
+        self._id = known.experiment_id if known is not None else ""
+        created = known.creation_time if known is not None else 0
         self.identity = f"{settings.store_uri} {self._id} {created}"
         """Changes when the store is another one, or was wiped: then it knows nothing of us."""
 
     def _open(self, settings: Settings, experiment: str) -> Any:
-        found = self._client.get_experiment_by_name(experiment)
-        if found is not None and found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        elif found is None:
+        known = self._client.get_experiment_by_name(experiment)
+        if known is not None and known.lifecycle_stage == "deleted":
+            self._client.restore_experiment(known.experiment_id)
+        elif known is None:
             place = (settings.artifacts / experiment).as_uri()
             self._client.create_experiment(
                 experiment,
@@ -71,10 +71,10 @@ class Store:
 
     def find(self, key: str) -> str | None:
         """The id of the run that carries this key."""
-        found = self._client.search_runs(
+        runs = self._client.search_runs(
             [self._id], f"tags.`diffsweep.key` = '{key}'", max_results=1
         )
-        return str(found[0].info.run_id) if found else None
+        return str(runs[0].info.run_id) if runs else None
 
     def create(self, header: RunHeader, parent_id: str | None, started_ms: int) -> str:
         """Make the run and return its id. Look first: MLflow cannot make a given id."""

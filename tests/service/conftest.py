@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service.experiment import Experiment
 from service.settings import Settings
+from tests.service.driver import Driver
 from tests.service.toy_experiment import EXPERIMENT, TOY
 from trainer.loop import train
 
@@ -37,3 +39,14 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     for name in ("DIFFSWEEP_HOME", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "DIFFSWEEP_CONCURRENCY"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def drivers() -> Iterator[list[Driver]]:
+    """Drivers to be added to; those that still run at the end are killed."""
+    started: list[Driver] = []
+    yield started
+    for driver in started:
+        if driver.process.poll() is None:
+            driver.process.kill()
+        driver.process.wait(10)

@@ -8,11 +8,14 @@ from service import launch
 from service.experiment import Experiment
 from service.progress import Event, describe
 from service.settings import Settings
+from tests.service import policies
 
 
-def main(home: str, yaml: str) -> int:
-    """Run the YAML's experiment in `home`; returns the outcome's exit code."""
+def main(home: str, yaml: str, policy: str = "") -> int:
+    """Run the YAML's experiment in `home`, under a policy of the tests if one is named; its exit code."""
     experiment = Experiment.from_yaml(yaml)
+    if policy:
+        experiment = policies.with_policy(experiment, getattr(policies, policy)())
 
     def show(event: Event) -> None:
         print(describe(event, experiment.shown_metrics), flush=True)

@@ -65,7 +65,7 @@ def test_plan_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["plan", "x.yaml", "--json"]) == 0
 
     data = json.loads(capsys.readouterr().out)
-    assert [trial["state"] for trial in data["trials"]] == ["done"] * 4
+    assert [trial["status"] for trial in data["trials"]] == ["finished"] * 4
 
 
 def test_show_prints_a_preset_with_nothing_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from service import launch, progress
@@ -20,7 +15,8 @@ from service.errors import ServiceError
 from service.outcome import Outcome
 from service.settings import Settings
 from service.tracking.readback import read_sweep
-from tests.service.sweeps import ROOT, UNDER, final_metrics, sweep, wait_for, write
+from tests.service.driver import Driver, gone
+from tests.service.sweeps import UNDER, final_metrics, sweep, wait_for, write
 from trainer.files import FileLock
 
 LONG = {"train.kimg": 64.0, "evaluation.evaluations": 8}
@@ -35,55 +31,6 @@ def settings(tmp_path: Path) -> Settings:
 def run(settings: Settings, experiment: Any) -> tuple[Outcome, list[progress.Event]]:
     events: list[progress.Event] = []
     return launch.run(experiment, settings, events.append), events
-
-
-class Driver:
-    """A sweep in a process of its own."""
-
-    def __init__(self, home: Path, yaml: Path) -> None:
-        command = [sys.executable, "-m", "tests.service.drive", str(home), str(yaml)]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True,
-        )  # fmt: skip
-        self.lines: list[str] = []
-
-    def until(self, words: str) -> None:
-        """Read on to the first line that contains the words."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-            if words in line:
-                return
-        raise AssertionError("\n".join(["the driver ended:", *self.lines]))
-
-    def family(self) -> list[psutil.Process]:
-        """Every process that it has started so far."""
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def end(self) -> dict[str, Any]:
-        """Wait for the end and return the outcome, its last line."""
-        assert self.process.stdout is not None
-        self.lines += self.process.stdout.read().splitlines()
-        self.process.wait(60)
-        outcome: dict[str, Any] = json.loads(self.lines[-1])
-        return outcome
-
-
-@pytest.fixture
-def drivers() -> Iterator[list[Driver]]:
-    started: list[Driver] = []
-    yield started
-    for driver in started:
-        if driver.process.poll() is None:
-            driver.process.kill()
-        driver.process.wait(10)
-
-
-def gone(family: list[psutil.Process]) -> bool:
-    return not any(
-        process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family
-    )
 
 
 @pytest.mark.ray

@@ -13,9 +13,11 @@ from service import calibration, plan
 from service.calibration import Speed, shape
 from service.experiment import Experiment, PlannedTrial
 from service.settings import Settings
+from tests.service.policies import HALF, Halving, with_policy
 from trainer.errors import InputError
 from trainer.loop import train
-from trainer.report import Report
+from trainer.record import Record
+from trainer.report import Failure, Report, Status
 from trainer.trial import TrialSpec
 
 
@@ -53,13 +55,13 @@ def refuse(*_: object) -> Speed:
 def test_everything_is_new_at_first(toy: dict[str, Any], settings: Settings) -> None:
     found = plan.plan(experiment(toy), settings)
 
-    assert [(t.cell, t.seed, t.state) for t in found.trials] == [
-        ("a", 0, "new"),
-        ("b", 0, "new"),
-        ("a", 1, "new"),
-        ("b", 1, "new"),
+    assert [(t.cell, t.seed, t.status) for t in found.trials] == [
+        ("a", 0, Status.WAITING),
+        ("b", 0, Status.WAITING),
+        ("a", 1, Status.WAITING),
+        ("b", 1, Status.WAITING),
     ]
-    assert found.count("new") == 4
+    assert found.count(Status.WAITING) == 4
     assert all(t.train_s > 0 and t.eval_s > 0 for t in found.trials)
     assert found.cpu_hours == pytest.approx(sum(t.seconds for t in found.trials) / 3600)
     assert found.gpu_hours == 0.0
@@ -78,7 +80,8 @@ def test_states_follow_the_directories(toy: dict[str, Any], settings: Settings) 
 
     found = plan.plan(experiment(toy), settings)
 
-    assert [t.state for t in found.trials] == ["done", "continues", "new", "new"]
+    assert [t.status for t in found.trials] == ["finished", "stopped", "waiting", "waiting"]
+    assert found.done == 1
     assert found.trials[0].seconds == 0.0
     assert found.trials[1].done_kimg == pytest.approx(report.kimg)
     assert 0 < found.trials[1].seconds < found.trials[3].seconds
@@ -94,8 +97,8 @@ def test_finished_trials_of_the_same_shape_replace_the_calibration(
     found = plan.plan(experiment(toy, **parts), settings)
 
     assert found.basis == "measured in 1 finished trials of the same shape"
-    assert found.count("new") == 3
-    assert all(t.seconds > 0 for t in found.trials if t.state == "new")
+    assert found.count(Status.WAITING) == 3
+    assert all(t.seconds > 0 for t in found.trials if t.status is Status.WAITING)
 
 
 def test_a_finished_experiment_costs_nothing(
@@ -140,8 +143,6 @@ def test_the_calibration_is_of_the_right_order(toy: dict[str, Any], settings: Se
     predicted, _ = pace.seconds(trial.spec, workers=1)
 
     finish(trial, settings)
-
-    from trainer.record import Record
 
     result = Record(settings.trial(trial.key)).result()
     assert result is not None
@@ -218,4 +219,38 @@ def test_the_plan_as_data(toy: dict[str, Any], settings: Settings) -> None:
     data = plan.plan(experiment(toy), settings).to_dict()
 
     assert data["experiment"] == "x"
-    assert {t["state"] for t in data["trials"]} == {"new"}
+    assert {t["status"] for t in data["trials"]} == {"waiting"}
+
+
+def test_only_what_the_policy_wants_is_priced(toy: dict[str, Any], settings: Settings) -> None:
+    """A rung of half the budget first; after it, the survivors' second half."""
+    halving = with_policy(experiment(toy, seeds=1), Halving())
+    whole = plan.plan(experiment(toy, seeds=1), settings)
+    found = plan.plan(halving, settings)
+    assert [t.until_kimg for t in found.trials] == [HALF / 1000] * 2
+    assert sum(t.train_s for t in found.trials) == pytest.approx(
+        sum(t.train_s for t in whole.trials) / 2
+    )
+    assert all(t.eval_s > 0 for t in found.trials)
+    assert sum(t.eval_s for t in found.trials) < sum(t.eval_s for t in whole.trials) / 2
+
+    for trial in halving.trials:
+        list(
+            train(
+                trial.spec,
+                settings.trial(trial.key),
+                cache=settings.cache,
+                device="cpu",
+                until_images=HALF,
+            )
+        )
+    (survivor,) = plan.plan(halving, settings).trials
+    assert (survivor.status, survivor.done_kimg) == (Status.STOPPED, HALF / 1000)
+    assert survivor.until_kimg == survivor.total_kimg
+
+
+def test_a_failed_trial_is_tried_again(toy: dict[str, Any], settings: Settings) -> None:
+    trials = experiment(toy).trials
+    Record(settings.trial(trials[0].key)).write_failure(Failure("broke", "yesterday"))
+
+    assert plan.plan(experiment(toy), settings).count(Status.WAITING) == 4
