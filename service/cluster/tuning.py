@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from service.resources import Resources
 
 _MOST_PENDING = {"TUNE_MAX_PENDING_TRIALS_PG": "200"}
-"""By default one job would start after the other; how many may wait is decided in `_Seat.room`."""
+"""By default one job would start after the other; how many may wait is decided by `Seats`."""
 
 
 @dataclass

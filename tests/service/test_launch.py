@@ -21,6 +21,8 @@ from trainer.files import FileLock
 
 LONG = {"train.kimg": 64.0, "evaluation.evaluations": 8}
 """About two seconds of training: long enough to be killed in the middle."""
+LONGER = {"train.kimg": 192.0, "evaluation.evaluations": 24}
+"""Long enough even if the machine is busy while the test looks for processes."""
 
 
 @pytest.fixture
@@ -115,9 +117,9 @@ def test_kill_9_of_the_driver_then_the_same_command_gives_the_same_bits(
 def test_ctrl_c_ends_cleanly_and_the_same_command_continues(
     toy: dict[str, Any], tmp_path: Path, drivers: list[Driver]
 ) -> None:
-    yaml = write(sweep(toy, seeds=1, set=LONG), tmp_path)
+    yaml = write(sweep(toy, seeds=1, set=LONGER), tmp_path)
     drivers.append(Driver(tmp_path / "home", yaml))
-    drivers[0].until(" 8 of 64 kimg")
+    drivers[0].until(" 8 of 192 kimg")
     family = drivers[0].family()
     os.kill(drivers[0].process.pid, signal.SIGINT)
     outcome = drivers[0].end()

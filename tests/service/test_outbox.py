@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from service.tracking.outbox import Outbox, report_points
 from service.tracking.rows import Item, RunHeader, StoredRun
 from tests.service.sweeps import ROOT
 from trainer.files import FileLock, HeldError
-from trainer.report import Report
+from trainer.report import Report, Status
 
 TRIAL = RunHeader(
     "trial:1", "trial", "a seed 0", parent="cell:1", params={"lr": "1"}, tags={"seed": "0"}
@@ -172,6 +173,18 @@ def test_threads_write_and_read_together(outbox: Outbox) -> None:
         sent += deliver(outbox)
     sent += deliver(outbox)
     assert len(sent) == len({(item.key, item.step) for item in sent}) == 200
+
+
+def test_an_outbox_of_former_days_says_waiting(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "outbox.db")
+    outbox.open_run(RunHeader("trial:1", "trial", "a"), 0)
+    outbox.close()
+    with sqlite3.connect(tmp_path / "outbox.db") as db:
+        db.execute("UPDATE run SET status='scheduled', status_sent='scheduled'")
+
+    (run,) = Outbox(tmp_path / "outbox.db").runs()
+
+    assert (run.status, run.status_sent) == (Status.WAITING, Status.WAITING)
 
 
 def test_what_was_stored_before_kill_9_is_there_afterwards(tmp_path: Path) -> None:

@@ -179,6 +179,42 @@ def test_kill_minus_nine_loses_nothing(
     assert result.metrics["eval/fid"] == expected.metrics["eval/fid"]
 
 
+def test_a_trial_pauses_where_it_is_told_and_goes_on_as_if_it_never_had(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    whole = run(trial(toy), tmp_path / "whole")
+    record = Record(tmp_path / "paused")
+
+    begun = run(trial(toy), record.directory, until_images=700)
+    assert [report.images for report in begun] == [640, 1280], "the first at or beyond 700"
+    assert (record.result(), record.images()) == (None, 1280), "its checkpoint is kept"
+    assert run(trial(toy), record.directory, until_images=1280) == [], "it is there already"
+    rest = run(trial(toy), record.directory, until_images=2560)
+
+    assert numbers(begun + rest) == numbers(whole)
+    assert record.result() is not None
+
+
+def test_a_checkpoint_between_two_evaluations_is_not_as_far_as_the_second(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """Interrupted beyond 700 images, before the evaluation at 1280: that one is still to come."""
+    reports = train(
+        trial(toy), tmp_path / "x", cache=tmp_path / "c", device="cpu", checkpoint_every_s=0.0
+    )
+    next(reports)
+    record = Record(tmp_path / "x")
+    state, _ = record.newest_state(torch.device("cpu"))
+    assert state is not None
+    state["progress"]["images"] = 832
+    record.save_checkpoint(832, state)
+    reports.close()
+
+    again = run(trial(toy), record.directory, until_images=700)
+
+    assert [report.images for report in again] == [1280]
+
+
 def test_a_damaged_result_is_made_again(toy: dict[str, Any], tmp_path: Path) -> None:
     spec = trial(toy)
     whole = run(spec, tmp_path / "a")
