@@ -14,11 +14,10 @@ from trainer.evaluation.protocol import Evaluation
 
 @dataclass(frozen=True)
 class Explanation:
-    """One protocol id and its meaning."""
+    """What some protocol ids have in common: how the images were made, and in which space compared."""
 
-    identifier: str
-    metrics: str
-    """The metrics measured under it, such as `eval/fid`."""
+    identifiers: dict[str, str]
+    """Id to the metrics measured under it, such as `eval/fid`."""
     words: str
 
 
@@ -31,11 +30,15 @@ def explanations(sweep: Sweep) -> list[Explanation]:
                 _, metrics = measured.setdefault(identifier, (trial.cell, []))
                 if metric not in metrics:
                     metrics.append(metric)
-    explained = [
-        Explanation(identifier, ", ".join(metrics), _words(sweep.specs.get(cell, {}), metrics[0]))
-        for identifier, (cell, metrics) in measured.items()
-    ]
-    return sorted(explained, key=lambda explanation: explanation.metrics.startswith("rung/"))
+    shared: dict[str, dict[str, str]] = {}
+    for identifier, (cell, metrics) in sorted(measured.items(), key=_reported_first):
+        words = _words(sweep.specs.get(cell, {}), metrics[0])
+        shared.setdefault(words, {})[identifier] = ", ".join(metrics)
+    return [Explanation(identifiers, words) for words, identifiers in shared.items()]
+
+
+def _reported_first(item: tuple[str, tuple[str, list[str]]]) -> bool:
+    return item[1][1][0].startswith("rung/")
 
 
 def _words(spec: Mapping[str, Any], metric: str) -> str:
