@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from trainer.evaluation.metric import describe
-
 
 def title(metric: str) -> str:
     """A metric's name for people: `eval/fid` is FID, `rung/kid-pixels` is KID-pixels (cheap protocol)."""
+    from trainer.evaluation.metric import describe  # with torch, which a duration can do without
+
     family, _, name = metric.rpartition("/")
     described = describe(metric)
     if described is None:

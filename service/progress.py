@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
+from dashboards.text import duration
+
 
 @dataclass(frozen=True, slots=True)
 class TrialStarted:
@@ -164,7 +166,7 @@ def describe(event: Event, metrics: Sequence[str]) -> str:
     if isinstance(event, TrialStopped):
         return f"{who}: stops at {event.kimg:g} of {event.total_kimg:g} kimg"
     if isinstance(event, TrialFinished):
-        how = "already finished" if event.reused else f"finished in {event.seconds:.0f} s"
+        how = "already finished" if event.reused else f"finished in {duration(event.seconds)}"
         return f"{who}: {how}  {headline(event.metrics, metrics)}".rstrip()
     return f"{who}: FAILED: {event.reason}"
 

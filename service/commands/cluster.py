@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dashboards.text import duration
 from service.commands.common import (
     AsJson,
     Home,
@@ -179,8 +180,6 @@ def _with_outbox(folder: Path) -> list[str]:
 
 
 def _age(job: Submission) -> str:
-    from dashboards.text import duration
-
     if job.started_ms is None:
         return ""
     end = job.ended_ms or int(time.time() * 1000)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dashboards.text import duration
 from service.commands.common import (
     AsJson,
     Home,
@@ -111,7 +112,7 @@ def _replaced(experiment: Experiment, settings: Settings) -> list[str]:
 
 def _tell(outcome: Outcome) -> None:
     """What happened to the trials, the bad news by name."""
-    parts = [f"{outcome.finished} trials trained in {outcome.seconds:.0f} s"]
+    parts = [f"{outcome.finished} trials trained in {duration(outcome.seconds)}"]
     parts += [f"{outcome.skipped} were finished already"] if outcome.skipped else []
     say(", ".join(parts) + (", then interrupted: nothing is lost" if outcome.interrupted else ""))
     for failure in [*outcome.diverged, *outcome.failed]:
@@ -233,12 +234,10 @@ def _state(trial: TrialPlan) -> str:
         return "done"
     begun = f"from {trial.done_kimg:g} kimg, " if trial.done_kimg else ""
     pauses = f"to {trial.until_kimg:g} kimg, " if trial.until_kimg < trial.total_kimg else ""
-    return f"{begun}{pauses}{trial.seconds:.0f} s"
+    return f"{begun}{pauses}{duration(trial.seconds)}"
 
 
 def _costs(planned: Plan) -> None:
-    from dashboards.text import duration
-
     say(
         f"{planned.count(Status.WAITING)} to train, {planned.count(Status.STOPPED)} to continue, "
         f"{planned.done} done already"
