@@ -1,5 +1,6 @@
 """Proves that what the documents say works: CONTRIBUTING's ten lines, README's YAML, links and commands."""
 
+import importlib
 import json
 import os
 import re
@@ -212,6 +213,17 @@ def test_documents_are_finished_and_their_links_lead_somewhere(document: str) ->
         assert target.startswith("http") or (ROOT / target).exists(), target
     for path in re.findall(r"\b(?:experiments|docker)/[\w/.]+\.(?:yaml|png)\b", text):
         assert (ROOT / path).exists(), path
+
+
+def test_the_reading_order_leads_through_code_that_is_there() -> None:
+    """Every `file.py: name` of DESIGN exists under that name in that file."""
+    text = (ROOT / "DESIGN.md").read_text()
+    places = re.findall(r"`([\w/]+)\.py:\s+([\w.]+)`", text)
+    assert len(places) > 20
+    for module, name in places:
+        found = importlib.import_module(module.replace("/", "."))
+        for part in name.split("."):
+            found = getattr(found, part)
 
 
 def test_the_readmes_experiment_is_valid(tmp_path: Path) -> None:
