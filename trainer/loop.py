@@ -192,10 +192,10 @@ def _due(trial: TrialSpec, images: int) -> list[Part]:
 
 def _agree(world: World, images: int, device: torch.device) -> None:
     """Raise CheckpointError unless every worker continues from the same checkpoint."""
-    found = world.gather(torch.tensor([images], device=device)).tolist()
-    if len(set(found)) > 1:
+    images_of_all = world.gather(torch.tensor([images], device=device)).tolist()
+    if len(set(images_of_all)) > 1:
         raise CheckpointError(
-            f"the workers found different checkpoints (at {found} images): the trial's directory must be on "
+            f"the workers found different checkpoints (at {images_of_all} images): the trial's directory must be on "
             "storage that every node sees; set DIFFSWEEP_HOME to such a folder"
         )
 

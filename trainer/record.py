@@ -149,9 +149,9 @@ class Record:
         log = self.directory / FAILURE_LOG
         with open(log, "a") as file:
             file.write(f"{failure.when()} {failure.reason}\n{text}\n")
-        told = Failure(failure.reason, failure.attempt, str(log), failure.time_s)
-        write_whole(self.directory / FAILURE, json.dumps(asdict(told)))
-        return told
+        kept = Failure(failure.reason, failure.attempt, str(log), failure.time_s)
+        write_whole(self.directory / FAILURE, json.dumps(asdict(kept)))
+        return kept
 
     def clear_failure(self) -> None:
         """A new attempt begins; the log stays."""

@@ -157,9 +157,9 @@ class Absent(Source):
 
 def digest(*tensors: Tensor | None) -> str:
     """16 hex digits over shapes and values."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for tensor in tensors:
         if tensor is not None:
-            found.update(f"{tuple(tensor.shape)}/{tensor.dtype}".encode())
-            found.update(tensor.cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()[:16]
+            sha.update(f"{tuple(tensor.shape)}/{tensor.dtype}".encode())
+            sha.update(tensor.cpu().contiguous().numpy().tobytes())
+    return sha.hexdigest()[:16]

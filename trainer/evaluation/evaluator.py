@@ -85,7 +85,9 @@ class Evaluator:
     def protocols(self) -> dict[str, str]:
         """Protocol id of every metric: `eval/...`, and `rung/...` if there is a cheap curve."""
         parts: list[Part] = ["full"] if self.spec.rung is None else ["full", "rung"]
-        return {name: found for part in parts for name, found in self._protocol(part).items()}
+        return {
+            name: identifier for part in parts for name, identifier in self._protocol(part).items()
+        }
 
     def _protocol(self, part: Part) -> dict[str, str]:
         spaces = {metric.name: space for space in self._spaces for metric in space.metrics}

@@ -35,13 +35,13 @@ def log_likelihood(
     def slope(edm_sigma: float, state: np.ndarray) -> np.ndarray:
         here = torch.from_numpy(state[:count].copy()).to(x).reshape(shape)
         drift, trace = _drift_and_trace(denoise, here, edm_sigma, probe.to(x))
-        found = torch.cat([drift.flatten(), trace]).double().cpu().numpy()
-        if not np.isfinite(found).all() or next(left, None) is None:
+        values = torch.cat([drift.flatten(), trace]).double().cpu().numpy()
+        if not np.isfinite(values).all() or next(left, None) is None:
             raise ValueError(
                 f"log_likelihood stalled at edm_sigma {edm_sigma:.3g}: estimates are not finite, or "
                 f"rtol {rtol:g} and atol {atol:g} need more than {max_evaluations} evaluations"
             )
-        return found
+        return values
 
     start = np.concatenate([x.detach().double().cpu().numpy().ravel(), np.zeros(len(x))])
     path = solve_ivp(
