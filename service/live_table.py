@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TextIO
 
 from service.progress import (
     Event,
+    PlainLines,
+    Renderer,
     SweepProgress,
     TrialEvent,
     TrialFinished,
@@ -146,3 +149,20 @@ def _update(row: _Row, event: TrialEvent, metrics: Sequence[str]) -> None:
         row.text += "  (already done)" if event.reused else ""
     else:
         row.status, row.text = Status.FAILED, event.reason
+
+
+def renderer(
+    trials: Sequence[tuple[str, int, str]],
+    metrics: Sequence[str],
+    stream: TextIO | None = None,
+) -> Renderer:
+    """A live table when `stream` is a terminal, plain timestamped lines elsewhere.
+
+    `trials` are (cell, seed, key) in the order to show; `metrics` are the names worth showing, best first.
+    """
+    out = stream or sys.stdout
+    if out.isatty():
+        from rich.console import Console
+
+        return LiveTable(trials, metrics, Console(file=out))
+    return PlainLines(metrics, out)

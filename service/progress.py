@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -98,25 +97,6 @@ class Renderer(Protocol):
 
     def __call__(self, event: Event) -> None:
         """Take one event."""
-
-
-def renderer(
-    trials: Sequence[tuple[str, int, str]],
-    metrics: Sequence[str],
-    stream: TextIO | None = None,
-) -> Renderer:
-    """A live table when `stream` is a terminal, plain timestamped lines elsewhere.
-
-    `trials` are (cell, seed, key) in the order to show; `metrics` are the names worth showing, best first.
-    """
-    out = stream or sys.stdout
-    if out.isatty():
-        from rich.console import Console
-
-        from service.live_table import LiveTable
-
-        return LiveTable(trials, metrics, Console(file=out))
-    return PlainLines(metrics, out)
 
 
 class PlainLines:

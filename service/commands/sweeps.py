@@ -47,8 +47,9 @@ def run(
     Finished trials are skipped and broken ones continue from their checkpoint: the same command
     submits, resumes and extends. Exit code 1 says that some trials failed; the rest is judged.
     """
-    from service import launch, progress, results
+    from service import launch, results
     from service.experiment import Experiment
+    from service.live_table import renderer
 
     experiment = Experiment.from_yaml(file, override or ())
     settings = settings_of(home, concurrency=at_once)
@@ -58,7 +59,7 @@ def run(
         say(opening(experiment))
         print_findings([*experiment.findings(), *_replaced(experiment, settings)])
     stream = sys.stderr if as_json else sys.stdout
-    with progress.renderer(trials, experiment.shown_metrics, stream) as show:
+    with renderer(trials, experiment.shown_metrics, stream) as show:
         outcome = launch.run(experiment, settings, show)
     judged = results.judged(results.collect(experiment, settings))
     if as_json:

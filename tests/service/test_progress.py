@@ -8,7 +8,7 @@ import threading
 import pytest
 from rich.console import Console
 
-from service.live_table import LiveTable
+from service.live_table import LiveTable, renderer
 from service.progress import (
     Event,
     PlainLines,
@@ -18,7 +18,6 @@ from service.progress import (
     TrialReported,
     TrialStarted,
     describe,
-    renderer,
 )
 
 METRICS = ("eval/fid", "rung/fid")
