@@ -1,8 +1,9 @@
 """Which trials does an experiment consist of? Answered without Ray and without training."""
 
 from service.experiment.comparison import Cell
+from service.experiment.criterion import Compare
 from service.experiment.experiment import Experiment, PlannedTrial
-from service.experiment.spec import Compare, ExperimentSpec
+from service.experiment.spec import ExperimentSpec
 from service.resources import Resources
 
 __all__ = [

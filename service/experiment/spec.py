@@ -7,11 +7,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
-    Field,
     field_validator,
     model_validator,
 )
 
+from service.experiment.criterion import Compare
 from service.policy import AnyPolicy, Fixed
 from service.resources import Resources
 from trainer.spec import Spec
@@ -34,17 +34,6 @@ def name_fault(name: str, what: str = "a name") -> str | None:
     if not NAME.fullmatch(name):
         return f"`{name}` is not {what}: use letters, digits, `-`, `_` and `.`"
     return None
-
-
-class Compare(Spec):
-    """Which number decides, against which cell, and how much is worth talking about."""
-
-    metric: str = "eval/fid"
-    """The deciding number: eval/... is the reported protocol, rung/... the cheap one."""
-    baseline: str | None = None
-    """The cell that all others are compared with; null: the arm `{}`, else the first cell."""
-    margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
-    """Differences below this share of the baseline's mean count as the same."""
 
 
 def _seeds(value: Any) -> Any:

@@ -10,7 +10,7 @@ from trainer.report import Failure, Report, Result, Status
 from trainer.spec import Spec
 
 if TYPE_CHECKING:
-    from service.experiment.spec import Compare
+    from service.experiment.criterion import Compare
     from trainer.trial import TrialSpec
 
 
