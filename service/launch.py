@@ -77,21 +77,13 @@ def _train(
         return
     from service.cluster.connect import connected
 
-    spec, home = experiment.spec, settings.experiment(experiment.name)
-    with connected(settings, spec.resources) as cluster:  # refuses before anything is announced
+    home, resources = settings.experiment(experiment.name), experiment.spec.resources
+    with connected(settings, resources) as cluster:  # refuses before anything is announced
         from service.cluster import tuning
 
         ledger.open()
         try:
-            tuning.run(
-                dispatch,
-                spec.launcher,
-                spec.resources,
-                cluster,
-                home,
-                settings.concurrency,
-                stop,
-            )
+            tuning.run(dispatch, experiment.spec, settings, cluster, stop)
         finally:
             if ledger.outcome.failed and cluster.logs is not None:
                 _keep_logs(cluster.logs, home / "ray-logs")

@@ -11,7 +11,6 @@ import logging
 import shutil
 import threading
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray import tune
@@ -26,7 +25,9 @@ from service.worker import MESSAGE, Job, parse
 
 if TYPE_CHECKING:
     from service.dispatch import Dispatch
+    from service.experiment import ExperimentSpec
     from service.resources import Resources
+    from service.settings import Settings
 
 _MOST_PENDING = {"TUNE_MAX_PENDING_TRIALS_PG": "200"}
 """By default one job would start after the other; how many may wait is decided by `Seats`."""
@@ -57,21 +58,20 @@ class Seats:
 
     def _room(self) -> int:
         fitting = self.resources.at_once(*self.cluster.size())
-        return (
-            max(1, fitting) if self.cluster.is_private else fitting + 1
-        )  # for an autoscaler to see
+        waiting = 0 if self.cluster.is_private else 1  # for an autoscaler to see
+        return max(1, fitting + waiting)
 
 
 def run(
     dispatch: Dispatch,
-    launcher: str,
-    resources: Resources,
+    spec: ExperimentSpec,
+    settings: Settings,
     cluster: Cluster,
-    home: Path,
-    concurrency: int | None,
     stop: threading.Event,
 ) -> None:
     """Run jobs until the dispatch is over or `stop` is set."""
+    launcher, resources, most = spec.launcher, spec.resources, settings.concurrency
+    home = settings.experiment(spec.name)
     shutil.rmtree(home / "tune", ignore_errors=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     is_stock = launcher == "train" and not gang.supported()
@@ -85,8 +85,8 @@ def run(
     if is_stock:  # its workers are in no group of Tune's: too many trials would wait for each other
         cpus, gpus = cluster.size()
         fitting = resources.at_once(cpus - 0.1, gpus)
-        concurrency = min(concurrency or fitting, fitting)
-    seats = Seats(dispatch, resources, cluster, concurrency)
+        most = min(most or fitting, fitting)
+    seats = Seats(dispatch, resources, cluster, most)
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
         tune_config=tune.TuneConfig(
