@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,10 @@ def test_what_is_given_wins_over_the_environment(
     ("value", "said"),
     [
         ("many", "environment: DIFFSWEEP_CONCURRENCY: must be a whole number, not `many`"),
+        (
+            "9" * 5000,
+            f"environment: DIFFSWEEP_CONCURRENCY: must be a smaller number, not the text `{'9' * 57}...`",
+        ),
         ("0", "environment: DIFFSWEEP_CONCURRENCY: must be greater than 0, not `0`"),
     ],
 )
@@ -108,6 +113,30 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, value: str, sa
         load()
 
     assert str(caught.value) == said
+
+
+def test_an_unknown_users_home_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFSWEEP_HOME", "~nosuchuser/runs")
+
+    with pytest.raises(InputError) as caught:
+        load()
+
+    assert str(caught.value) == (
+        "environment: DIFFSWEEP_HOME: `~nosuchuser/runs` begins with an unknown user: write the whole path"
+    )
+
+
+def test_a_working_directory_that_was_removed_is_told(
+    monkeypatch: pytest.MonkeyPatch, bare: Path
+) -> None:
+    (bare / "gone").mkdir()
+    monkeypatch.chdir(bare / "gone")
+    (bare / "gone").rmdir()
+    try:
+        with pytest.raises(ServiceError, match="the working directory does not exist any more"):
+            load()
+    finally:
+        os.chdir(bare)
 
 
 def test_paths_are_absolute_at_once(monkeypatch: pytest.MonkeyPatch, bare: Path) -> None:

@@ -122,6 +122,30 @@ def test_fingerprint_follows_the_content(tmp_path: Path) -> None:
     assert spec.fingerprint(Path()) != before
 
 
+@pytest.mark.parametrize("path", ["~nosuchuser/photos", "x" * 300, "a\0b", "loop"])
+def test_what_is_no_path_is_explained(path: str, tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(
+        DataError, match=r"^data\.path: .* cannot be a folder \(.*\): write the path"
+    ):
+        ImageFolder(path=path).fingerprint(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["gone.png", "link.png"])
+def test_a_link_that_leads_nowhere_is_named(target: str, tmp_path: Path) -> None:
+    write_images(tmp_path)
+    (tmp_path / "cat" / "link.png").symlink_to(target)
+    with pytest.raises(DataError, match=r"cat/link\.png is a link to a file that is not there: "):
+        ImageFolder(path=str(tmp_path)).fingerprint(Path())
+
+
+def test_a_folder_named_like_an_image_is_a_folder(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    (tmp_path / "cat" / "frames.gif").mkdir()
+    (tmp_path / "cat" / "1.png").rename(tmp_path / "cat" / "frames.gif" / "1.png")
+    assert everything(ImageFolder(path=str(tmp_path), size=8).load(Path())).shape[0] == 6
+
+
 def test_bad_folders_are_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data.path: .*missing is not a folder"):
         ImageFolder(path=str(tmp_path / "missing")).load(Path())

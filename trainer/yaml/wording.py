@@ -27,6 +27,7 @@ Detail = Mapping[str, Any]
 _PLAIN: Final[dict[str, str]] = {
     "int_type": "must be a whole number, not {given}",
     "int_parsing": "must be a whole number, not {given}",
+    "int_parsing_size": "must be a smaller number, not {given}",
     "int_from_float": "must be a whole number, not {given}",
     "float_type": "must be a number, not {given}",
     "float_parsing": "must be a number, not {given}",
