@@ -51,7 +51,7 @@ class InversePower(Spec):
     @model_validator(mode="after")
     def _ordered(self) -> "InversePower":
         if self.least > self.decay:
-            raise ValueError("least must not exceed decay")
+            raise ValueError("least must not exceed decay: lower it, or raise decay")
         return self
 
     def at(self, update: int) -> float:

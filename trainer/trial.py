@@ -63,7 +63,8 @@ class TrialSpec(Spec):
     def _consistent(self) -> "TrialSpec":
         if self.steps() < 1:
             raise ValueError(
-                f"train.kimg: {self.train.kimg:g} is less than one batch of {self.train.batch_size}"
+                f"train.kimg: {self.train.kimg:g} is less than one batch of {self.train.batch_size}: "
+                f"write {self.train.batch_size / 1000:g} or more"
             )
         every = self.evaluation.every_kimg
         if every is not None and self.train.kimg / every > MANY:
@@ -89,7 +90,8 @@ class TrialSpec(Spec):
             own = self.diffusion.schedule.steps
             if generation and generation.grid is None and own and generation.steps > own:
                 raise ValueError(
-                    f"evaluation.{name}.steps: {generation.steps} exceeds the schedule's {own} levels"
+                    f"evaluation.{name}.steps: {generation.steps} exceeds the schedule's {own} levels: "
+                    f"use {own} or fewer, or leave `grid` out"
                 )
         return self
 

@@ -160,7 +160,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "seconds thoughts of a validator": (
         arm("train.kimg: 0.01"),
-        "x.yaml:5: arms.b.train.kimg: 0.01 is less than one batch of 64",
+        "x.yaml:5: arms.b.train.kimg: 0.01 is less than one batch of 64: write 0.064 or more",
     ),
     "a network that does not fit": (
         arm("model: {kind: unet}"),
@@ -442,11 +442,12 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "set makes the base wrong": (
         f"{HEAD}set:\n  train.batch_size: 8192\n",
-        "preset.yaml:11: train.kimg: 2.56 is less than one batch of 8192 (after what `set` and -o change)",
+        "preset.yaml:11: train.kimg: 2.56 is less than one batch of 8192: write 8.192 or more (after what "
+        "`set` and -o change)",
     ),
     "an arm makes the base wrong": (
         arm("train.batch_size: 8192"),
-        "preset.yaml:11: train.kimg: 2.56 is less than one batch of 8192 (in cell `b`)",
+        "preset.yaml:11: train.kimg: 2.56 is less than one batch of 8192: write 8.192 or more (in cell `b`)",
     ),
 }
 
@@ -610,7 +611,8 @@ def test_an_unreadable_data_set_is_told_at_its_line(
 
     assert invoke(["validate", "x.yaml"]) == 2
     assert capsys.readouterr().err == (
-        f"preset.yaml:1: data.path: {folder}/pictures is not a folder on this machine\n"
+        f"preset.yaml:1: data.path: {folder}/pictures is not a folder on this machine: write where the "
+        "images are\n"
     )
 
 

@@ -72,7 +72,9 @@ class ImageFolder(DataSpec):
             message = f"data.path: {self.path[:60]!r} cannot be a folder ({reason})"
             raise DataError(f"{message}: write the path of a folder of images") from None
         if not is_folder:
-            raise DataError(f"data.path: {folder} is not a folder on this machine")
+            raise DataError(
+                f"data.path: {folder} is not a folder on this machine: write where the images are"
+            )
         named = (f for f in folder.rglob("*") if f.suffix.lower() in EXTENSIONS)
         files = sorted(f for f in named if not f.is_dir())
         if (lost := next((f for f in files if not f.is_file()), None)) is not None:

@@ -80,7 +80,8 @@ class Evaluation(Spec):
                 least = metric.fewest_images
                 if generation is not None and generation.images < least:
                     raise ValueError(
-                        f"{name}.images: {generation.images} is too few, {metric.kind} needs more than {least - 1}"
+                        f"{name}.images: {generation.images} is too few, "
+                        f"{metric.kind} needs more than {least - 1}: raise it, or leave the metric out"
                     )
         return self
 

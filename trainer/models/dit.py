@@ -40,9 +40,13 @@ class DiT(Spec):
     @model_validator(mode="after")
     def _divisible(self) -> "DiT":
         if self.width % self.heads:
-            raise ValueError(f"heads: {self.heads} does not divide width: {self.width}")
+            raise ValueError(
+                f"heads: {self.heads} does not divide width: {self.width}; use a divisor"
+            )
         if self.width % 4:
-            raise ValueError(f"width: {self.width} is not a multiple of 4, as positions need")
+            raise ValueError(
+                f"width: {self.width} is not a multiple of 4, as positions need; use {self.width // 4 * 4 + 4}"
+            )
         return self
 
     def build(
@@ -59,7 +63,8 @@ class DiT(Spec):
             )
         if shape[1] % self.patch or shape[2] % self.patch:
             raise ValueError(
-                f"model.patch: {self.patch} does not divide images of {shape[1]} x {shape[2]}"
+                f"model.patch: {self.patch} does not divide images of {shape[1]} x {shape[2]}; "
+                "use a divisor of both sides"
             )
         return _DiT(self, shape, output_channels or shape[0], vector)
 

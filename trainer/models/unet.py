@@ -54,24 +54,33 @@ class UNet(Spec):
     def _divisible(self) -> "UNet":
         for width in self.channels:
             if width % self.groups:
-                raise ValueError(f"channels: {width} is not a multiple of groups: {self.groups}")
+                raise ValueError(
+                    f"channels: {width} is not a multiple of groups: {self.groups}; change one of them"
+                )
         if len(self.depths()) != len(self.channels):
             raise ValueError(
-                f"blocks: {len(self.depths())} numbers for {len(self.channels)} levels"
+                f"blocks: {len(self.depths())} numbers for {len(self.channels)} levels of channels; "
+                "give one for each, or one for all"
             )
         middle = [len(self.channels) - 1] if self.layout == "ddpm" else []
         for level in [*self.attention, *middle]:
             if not 0 <= level < len(self.channels):
                 raise ValueError(
-                    f"attention: level {level} does not exist; there are {len(self.channels)}"
+                    f"attention: level {level} does not exist; there are {len(self.channels)}, counted from 0"
                 )
             width = self.channels[level]
             if self.heads is not None and width % self.heads:
-                raise ValueError(f"heads: {self.heads} does not divide {width} channels")
+                raise ValueError(
+                    f"heads: {self.heads} does not divide {width} channels; use a divisor"
+                )
             if self.heads is None and width % min(self.head_width, width):
-                raise ValueError(f"head_width: {self.head_width} does not divide {width} channels")
+                raise ValueError(
+                    f"head_width: {self.head_width} does not divide {width} channels; use a divisor"
+                )
         if self.attention_after_resample and self.resample == "conv":
-            raise ValueError("attention_after_resample: needs resample: residual")
+            raise ValueError(
+                "attention_after_resample: needs resample: residual; set both, or leave it out"
+            )
         return self
 
     def build(
@@ -90,7 +99,7 @@ class UNet(Spec):
         if shape[1] % factor or shape[2] % factor:
             raise ValueError(
                 f"model.channels: {len(self.channels)} levels need sides divisible by {factor}, "
-                f"the images are {shape[1]} x {shape[2]}"
+                f"the images are {shape[1]} x {shape[2]}: use fewer levels, or another data.size"
             )
         network = _Compact if self.layout == "compact" else _DDPM
         return network(self, shape[0], output_channels or shape[0], vector)
