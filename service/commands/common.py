@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -100,10 +101,10 @@ def find(target: str, overrides: Sequence[str] | None, settings: Settings) -> Ex
     from service.experiment.saved import SAVED, read_saved
     from trainer.errors import InputError, Problem, suggestion
 
-    if Path(target).suffix in (".yaml", ".yml") or Path(target).is_file():
+    if Path(target).suffix in (".yaml", ".yml") or os.path.isfile(target):
         return Experiment.from_yaml(target, overrides or ())
     saved = settings.experiment(target) / SAVED
-    if saved.is_file():
+    if os.path.isfile(saved):
         if overrides:
             message = "-o changes a YAML file, not an experiment that was run: name the file"
             raise InputError([Problem(target, None, "", message)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +69,7 @@ def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, Tri
     from service.experiment import Experiment
     from trainer.yaml.source import read
 
-    if Path(file).is_file():
+    if os.path.isfile(file):
         data = read(file).data
         if (
             isinstance(data, dict)

@@ -112,9 +112,8 @@ class Resolution:
     def _base(self) -> Layered:
         """The trial that the cells start from, from its preset file or inline."""
         base = self.spec.base
-        origin, below = self.document.origin_of(("base",))
         if isinstance(base, dict):
-            return Layered(base, Origin(origin.source, (*origin.keys, *below)), TrialSpec)
+            return self.document.below("base", TrialSpec)
         if (refusal := _refusal(base, self.folder)) is not None:
             self._complain(("base",), refusal)
             self._give_up_if_wrong()
@@ -124,6 +123,11 @@ class Resolution:
             raise InputError(
                 [*self.problems, preset.problem((), f"{fault}: a preset is a whole trial")]
             )
+        if "base" in preset.data:
+            message = (
+                "is an experiment itself: a preset is one whole trial, with data, model and train"
+            )
+            raise InputError([*self.problems, Problem(preset.file, None, "", message)])
         return Layered(preset.data, Origin(preset, ()), TrialSpec)
 
     def _change_base(self, for_trials: Sequence[Option]) -> None:
@@ -249,6 +253,10 @@ def _refusal(base: str, folder: Path) -> str | None:
     """Why a preset, named from `folder`, cannot be read; None if it can."""
     if "\n" in base:
         return "is a text of several lines: write the mapping without `|`, or the name of a file"
+    if not base.strip():
+        return "is empty: write the name of a preset's file, or a whole trial"
+    if base.startswith("~"):
+        return f"{base[:_LONGEST_NAME]}: `~` is not a folder here, write the path of the home directory"
     reason = why_unreadable(folder / base, None if Path(base).is_absolute() else folder)
     name = base if len(base) <= _LONGEST_NAME else f"{base[: _LONGEST_NAME - 3]}..."
     return f"{name} {reason}" if reason is not None else None

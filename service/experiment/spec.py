@@ -27,6 +27,8 @@ _LONGEST_NAME = 120
 
 def name_fault(name: str, what: str = "a name") -> str | None:
     """Why a text cannot name an experiment or an arm; None if it can."""
+    if not name.isprintable():
+        return f"{yaml_text(name)} is not {what}: use letters, digits, `-`, `_` and `.`"
     if len(name) > _LONGEST_NAME:
         return f"`{name[:20]}...` has {len(name)} characters: use at most {_LONGEST_NAME}"
     if not name[:1].isascii() or not name[:1].isalnum():

@@ -393,6 +393,31 @@ CASES: dict[str, tuple[str, str]] = {
         "name: 0.10\nbase: preset.yaml\n",
         "x.yaml:1: name: must be text, not `0.1`: put it in quotes",
     ),
+    "name of two lines": (
+        'name: "a\\nb"\nbase: preset.yaml\n',
+        'x.yaml:1: name: "a\\nb" is not a name: use letters, digits, `-`, `_` and `.`',
+    ),
+    "preset is a number": (
+        "name: x\nbase: 3\n",
+        "x.yaml:2: base: must be text or a mapping `key: value`, not `3`",
+    ),
+    "preset is empty text": (
+        "name: x\nbase: ''\n",
+        "x.yaml:2: base: is empty: write the name of a preset's file, or a whole trial",
+    ),
+    "preset is an experiment": (
+        "name: x\nbase: x.yaml\n",
+        "x.yaml: is an experiment itself: a preset is one whole trial, with data, model and train",
+    ),
+    "kind without a name": (
+        arm("ema: {kind: }"),
+        "x.yaml:5: arms.b.ema: needs a `kind`: `ramp`, `constant`, `inverse_power`",
+    ),
+    "kind is a list": (
+        arm("ema: {kind: [a]}"),
+        "x.yaml:5: arms.b.ema.kind: must be the name of a kind, not `[a]`: `ramp`, `constant`, "
+        "`inverse_power`",
+    ),
     "preset is a device": (
         "name: x\nbase: /dev/null\n",
         "x.yaml:2: base: /dev/null is a device, not a YAML file",
@@ -584,6 +609,37 @@ OPTIONS = {
         "diffusion.schedule.kind: unknown kind `cosin`, did you mean `cosine`?"
     ),
 }
+
+
+def test_an_error_in_an_option_for_an_inline_base_names_the_option(folder: Path) -> None:
+    inline = "".join(f"  {line}\n" for line in PRESET.splitlines())
+    (folder / "x.yaml").write_text("name: x\nbase:\n" + inline.replace("width: 32", "width: 0"))
+
+    with pytest.raises(InputError) as caught:
+        Experiment.from_yaml("x.yaml", ["base.optimizer.lr=fast", "base.optimizer={eps: slow}"])
+
+    assert [str(problem) for problem in caught.value.problems] == [
+        "-o base.optimizer.lr=fast: base.optimizer.lr: must be a number, not `fast`",
+        "-o base.optimizer={eps: slow}: base.optimizer.eps: must be a number, not `slow`",
+        "x.yaml:6: base.model.width: must be greater than 0, not `0`",
+    ]
+
+
+def test_a_long_option_is_cut_in_the_message(folder: Path) -> None:
+    (folder / "x.yaml").write_text(HEAD)
+
+    with pytest.raises(InputError, match=r"^-o train\.kimg=9{189}\.\.\.: train\.kimg: is a whole"):
+        Experiment.from_yaml("x.yaml", ["train.kimg=" + "9" * 5000])
+
+
+@pytest.mark.parametrize("target", ["x" * 300, "x" * 300 + ".yaml", "a\0b", "/dev/null", "."])
+@pytest.mark.parametrize("verb", ["show", "compare"])
+@pytest.mark.usefixtures("folder")
+def test_what_is_no_experiment_is_told(
+    verb: str, target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke([verb, target]) == 2
+    assert capsys.readouterr().err.startswith(f"{target}: ")
 
 
 @pytest.mark.parametrize(("option", "message"), OPTIONS.items(), ids=OPTIONS)

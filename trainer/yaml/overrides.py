@@ -26,6 +26,8 @@ from trainer.yaml.spec_paths import (
 )
 from trainer.yaml.wording import shown, translate, unknown_key
 
+_LONGEST_OPTION = 200
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -74,6 +76,18 @@ class Layered:
         twin = Layered(self.data, self._layers[0].origin, self.model)
         twin._layers = list(self._layers)
         return twin
+
+    def below(self, key: str, model: Model) -> Layered:
+        """The value at `key` as a tree of its own, with the origins of all that is in it."""
+        origin, inner = self._layers[0].origin.below(key), list[_Layer]()
+        for layer in self._layers[1:]:
+            if layer.at == (key,):
+                origin, inner = layer.origin, []
+            elif layer.at[:1] == (key,):
+                inner.append(_Layer(layer.at[1:], layer.origin))
+        tree = Layered(self.data[key], origin, model)
+        tree._layers += inner
+        return tree
 
     def merge(self, keys: Keys, value: Any, origin: Origin) -> Merged:
         """Override the value at `keys`: a mapping without `kind` key by key, everything else as a whole.
@@ -263,7 +277,8 @@ class Layered:
 def read_option(text: str) -> tuple[str, Source]:
     """The path and the value of a command line's `-o path=value`; InputError when it is none."""
     path, equals, written = text.partition("=")
-    path, name = path.strip(), f"-o {text}"
+    path = path.strip()
+    name = f"-o {text if len(text) <= _LONGEST_OPTION else text[:_LONGEST_OPTION] + '...'}"
     if not equals or not path:
         message = "write an override as -o path=value, such as -o train.kimg=20"
         raise InputError([Problem(name, None, "", message)])

@@ -56,6 +56,9 @@ _PLAIN: Final[dict[str, str]] = {
     "string_pattern_mismatch": "must match `{pattern}`, not {given}",
 }
 
+_QUOTES: Final = ": put it in quotes"
+_LONGEST: Final = 300
+"""Characters of a validator's message: some quote what was written."""
 _PATH: Final = re.compile(r"([a-z_][a-z_0-9]*(?:\.[a-z_][a-z_0-9]*)*): ")
 """A validator's message may begin with the path of the field at fault."""
 
@@ -66,7 +69,8 @@ def plain_message(detail: Detail) -> str:
     if kind == "missing":
         return "is missing"
     if kind in ("value_error", "assertion_error"):
-        return str(context.get("error", detail["msg"])).strip()
+        message = str(context.get("error", detail["msg"])).strip()
+        return message if len(message) <= _LONGEST else f"{message[: _LONGEST - 3]}..."
     if kind in ("literal_error", "enum"):
         allowed = [word.strip().strip("'") for word in _words(str(context["expected"]))]
         near = closest(str(detail["input"]), allowed)
@@ -79,7 +83,7 @@ def plain_message(detail: Detail) -> str:
     limits = {name: _number(limit) for name, limit in context.items()}
     message = template.format(given=shown(detail["input"]), **limits)
     if kind == "string_type" and isinstance(detail["input"], int | float):
-        message += ": put it in quotes"
+        message += _QUOTES
     return message
 
 
@@ -93,7 +97,7 @@ def _number(limit: Any) -> Any:
 def shown(value: Any) -> str:
     """A value as the YAML would write it, in backquotes, cut to a line."""
     if isinstance(value, str):
-        text = value
+        text = value if value.isprintable() else yaml_text(value)
         kind = "the text " if _looks_numeric(value) else ""
         return f"{kind}`{text if len(text) <= 60 else text[:57] + '...'}`"
     text = yaml_text(value)
@@ -223,15 +227,21 @@ def _wrong_kind(detail: Detail, keys: Keys, root: Model, data: Any) -> tuple[Key
         example = f"{{kind: {near or known[0]}}}"
         others = "" if near else f"; kinds: {listing(known)}"
         return keys, f"must be a mapping such as {example}, not {shown(given)}{others}", False
-    if "kind" not in given:
+    if given.get("kind") is None:
         return keys, f"needs a `kind`: {listing(known)}", False
-    kind = str(given["kind"])
-    return (*keys, "kind"), f"unknown kind `{kind}`{suggestion(kind, known)}", False
+    kind = given["kind"]
+    if not isinstance(kind, str):
+        message = f"must be the name of a kind, not {shown(kind)}: {listing(known)}"
+    else:
+        message = f"unknown kind {shown(kind)}{suggestion(kind, known)}"
+    return (*keys, "kind"), message, False
 
 
 def _joined(messages: Sequence[str]) -> str:
     """What several members of a union said of one value: `must be A or B, not X`."""
     unique = list(dict.fromkeys(messages))
+    if len(unique) > 1:
+        unique = [text.removesuffix(_QUOTES) for text in unique]
     if len(unique) == 1 or not all(text.startswith("must be ") for text in unique):
         return "; ".join(unique)
     ending = ", not " + unique[0].rpartition(", not ")[2]

@@ -1,5 +1,7 @@
 """Which entries of a long table does a respacing rule keep? improved-diffusion's rules, as index lists."""
 
+_LONGEST_COUNT = 9
+
 
 def kept(total: int, rule: str) -> list[int]:
     """Indices, rising, of the entries of a table of `total` levels that `rule` keeps.
@@ -42,7 +44,7 @@ def _strided(total: int, count: int) -> list[int]:
 
 
 def _count(text: str, rule: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
+    if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT or int(text) < 1:
         raise ValueError(
             f'rule {rule!r} is not "N", "a,b,c" or "ddimN" with whole numbers above zero'
         )
