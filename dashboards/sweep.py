@@ -111,7 +111,7 @@ class Sweep:
         """The same in plain values, as verdicts are built on."""
         finals = tables.final_metrics(self.trials)
         curves: dict[tuple[str, int], dict[str, pd.DataFrame]] = {}
-        judged = self.curves[self.curves["metric"].str.startswith(("eval/", "rung/"))]
+        judged = self.curves[self.curves["metric"].str.startswith(tables.FINAL)]
         for _, rows in judged.groupby(["cell", "seed", "metric"], sort=False):
             first = rows.iloc[0]
             own = curves.setdefault((str(first["cell"]), int(first["seed"])), {})

@@ -27,6 +27,8 @@ TRIAL_COLUMNS = (
 )
 """`run_id` is MLflow's. The protocols are those of the deciding metric and of its curve; `seconds`
 are of training and evaluation. Then one column per final metric."""
+FINAL = ("eval/", "rung/")
+"""Beginnings of the metrics that a trial ends with."""
 CURVE_COLUMNS = ("cell", "seed", "trial_key", "protocol", "metric", "images", "kimg", "value")
 
 
@@ -51,8 +53,13 @@ def final_metrics(table: pd.DataFrame) -> list[str]:
 
 
 def curve_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """`CURVE_COLUMNS` from one mapping per number; of repeated numbers the last counts."""
-    table = pd.DataFrame(list(rows), columns=list(CURVE_COLUMNS))
+    """`CURVE_COLUMNS` from one mapping per number; of repeated numbers the last counts.
+
+    Numbers of measuring and training, `eval/...`, `rung/...` and `train/...`; those of the machine
+    are left out.
+    """
+    kept = [_emptied(row) for row in rows if row["metric"].startswith((*FINAL, "train/"))]
+    table = pd.DataFrame(kept, columns=list(CURVE_COLUMNS))
     table = table.astype({"images": "int64", "kimg": "float64", "value": "float64"})
     return table.drop_duplicates(
         ["cell", "seed", "trial_key", "metric", "images"], keep="last", ignore_index=True
@@ -63,8 +70,14 @@ def _with_finals(row: Mapping[str, Any]) -> dict[str, Any]:
     finished = row.get("status") == Status.FINISHED
     metrics = row.get("metrics") or {}
     finals = {name: value for name, value in metrics.items() if finished and _is_final(name)}
-    return {n: v for n, v in row.items() if n in TRIAL_COLUMNS or _is_final(n)} | finals
+    kept = {n: v for n, v in row.items() if n in TRIAL_COLUMNS or _is_final(n)}
+    return _emptied(kept) | finals
+
+
+def _emptied(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What MLflow has as empty text is nothing."""
+    return {name: None if value == "" else value for name, value in row.items()}
 
 
 def _is_final(name: str) -> bool:
-    return name.startswith(("eval/", "rung/"))
+    return name.startswith(FINAL)

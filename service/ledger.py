@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dashboards.verdict.evidence import rung_twin
 from service import progress
 from service.outcome import Failure, Outcome
 from service.tracking.announce import announce, cell_runs, commit, trial_runs
 from service.tracking.cells import average
-from service.tracking.keys import sweep_key
+from service.tracking.keys import PROTOCOL_OF, sweep_key
 from service.tracking.outbox import Outbox
 from trainer.record import Record
 from trainer.report import Report, Result, Status
@@ -226,11 +227,13 @@ class Ledger:
             self._outbox.ingest(entry.run, report, png)
 
     def _end(self, entries: list[_Entry], result: Result, reused: bool) -> None:
+        metric = self._experiment.metric
         tags = {
-            "protocol": _first(result.protocol, "eval/"),
-            "protocol_rung": _first(result.protocol, "rung/"),
+            "protocol": result.protocol.get(metric, ""),
+            "protocol_rung": result.protocol.get(rung_twin(metric), ""),
             "reason": result.reason or "",
             "parameters": str(result.parameters),
+            **{f"{PROTOCOL_OF}{name}": one for name, one in result.protocol.items()},
         }
         for entry in entries:
             trial, run = entry.trial, entry.run
@@ -264,7 +267,3 @@ class Ledger:
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)
-
-
-def _first(protocols: dict[str, str], beginning: str) -> str:
-    return next((v for name, v in protocols.items() if name.startswith(beginning)), "")

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from dashboards.verdict.statistics import Floats
+import numpy as np
+from numpy.typing import NDArray
+
 from trainer.report import Status
 
 
@@ -18,8 +20,8 @@ def rung_twin(metric: str) -> str:
 class Curve(NamedTuple):
     """One trial's metric over training, in order of `kimg`."""
 
-    kimg: Floats
-    value: Floats
+    kimg: NDArray[np.float64]
+    value: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+PROTOCOL_OF = "protocol."
+"""Beginning of the tags that hold a metric's protocol id: `protocol.eval/fid`."""
+
 
 def sweep_key(name: str) -> str:
     """The identity of an experiment's sweep run."""

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 class SweepRows:
     """An experiment as MLflow knows it, in plain rows.
 
-    A trial has cell, seed, trial_key, run_id, status, reason, protocol, protocol_rung, spec_digest,
-    kimg, seconds and `metrics` (metric -> last value); a curve point has cell, seed, trial_key,
-    protocol, metric, images, kimg and value.
+    A trial has the `TRIAL_COLUMNS` of `dashboards.tables`, spec_digest, `metrics` (metric -> last
+    value) and `protocols` (metric -> id); a curve point has the `CURVE_COLUMNS`.
     """
 
     trials: list[dict[str, Any]] = field(default_factory=list)

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.tracking.keys import PROTOCOL_OF
 from service.tracking.rows import Item, RunHeader
 from trainer.files import FileLock
 from trainer.report import Status
@@ -158,9 +159,8 @@ class Store:
 
     def _curve(self, wanted: tuple[dict[str, Any], str]) -> list[dict[str, Any]]:
         trial, metric = wanted
-        kinds = {"eval": trial["protocol"], "rung": trial["protocol_rung"]}
         same = {name: trial[name] for name in ("cell", "seed", "trial_key")}
-        same |= {"protocol": kinds.get(metric.partition("/")[0], ""), "metric": metric}
+        same |= {"protocol": trial["protocols"].get(metric, ""), "metric": metric}
         history = self._client.get_metric_history(trial["run_id"], metric)
         return [
             {**same, "images": point.step, "kimg": point.step / 1000, "value": point.value}
@@ -232,4 +232,9 @@ def _trial_row(run: Run) -> dict[str, Any]:
         "kimg": metrics.pop("kimg", 0.0),
         "seconds": sum(metrics.get(f"sys/{part}", nan) for part in ("seconds", "eval_seconds")),
         "metrics": metrics,
+        "protocols": {
+            name.removeprefix(PROTOCOL_OF): identifier
+            for name, identifier in tags.items()
+            if name.startswith(PROTOCOL_OF)
+        },
     }

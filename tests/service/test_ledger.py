@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from tests.service.sweeps import sweep
 from trainer.record import Record
 from trainer.report import Result
 
-RESULT = Result("finished", None, 2560, {"eval/fid": 1.0}, 5.0, 1.0, 1.0, {"eval": "P"}, 10)
+RESULT = Result("finished", None, 2560, {"eval/fid": 1.0}, 5.0, 1.0, 1.0, {"eval/fid": "P"}, 10)
 
 
 @pytest.fixture
@@ -60,6 +60,23 @@ def test_only_what_this_run_trains_gets_its_commit_and_times(
     assert {third[key].header.tags["git_sha"] for key in added} == {"two"}
     for key in (key for key in first if key.startswith("trial:")):
         assert facts(third[key]) == facts(first[key]), "though its cell is another"
+
+
+def test_every_metric_is_tagged_with_its_protocol(toy: dict[str, Any], settings: Settings) -> None:
+    """And the run with those of the deciding metric, which need not be measured first."""
+    toy["evaluation"]["metrics"] = ["fid", "kid"]
+    experiment = sweep(toy, seeds=1, compare={"metric": "eval/kid"})
+    ids = {"eval/fid": "F", "eval/kid": "K", "rung/fid": "f", "rung/kid": "k"}
+    for trial in experiment.trials:
+        Record(settings.trial(trial.key)).write_result(replace(RESULT, protocol=ids))
+    outbox = Outbox(settings.home / "outbox.db")
+    Ledger(experiment, settings, outbox, lambda _event: None).open()
+
+    for key, run in by_key(outbox).items():
+        if key.startswith("trial:"):
+            tags = run.header.tags
+            assert (tags["protocol"], tags["protocol_rung"]) == ("K", "k")
+            assert {name: tags[f"protocol.{name}"] for name in ids} == ids
 
 
 def test_a_result_that_cannot_be_read_is_written_again(

@@ -102,15 +102,18 @@ def test_results_and_directories_make_the_same_table(folder: Path, settings: Set
     here = settings.model_copy(update={"home": folder / "runs"})
     job = Client(settings=here).submit(folder / "x.yaml")
     assert job.wait(timeout=120) == "SUCCEEDED"
-    ours, read = job.results(), collect(job.experiment, here).trials
+    directories = collect(job.experiment, here)
+    ours, read = job.results(), directories.trials
     assert list(ours.columns[: len(TRIAL_COLUMNS)]) == list(TRIAL_COLUMNS)
     assert set(ours.columns) == set(read.columns)
-    both = [
-        t.set_index("trial_key").sort_index().drop(columns=["run_id", "reason"])
-        for t in (ours, read)
-    ]
+    both = (t.set_index("trial_key").sort_index().drop(columns="run_id") for t in (ours, read))
     pd.testing.assert_frame_equal(*both, check_like=True, check_dtype=False)
-    assert list(job.curves().columns) == list(CURVE_COLUMNS)
+
+    place = ["trial_key", "metric", "images"]
+    curves = [c.sort_values(place, ignore_index=True) for c in (job.curves(), directories.curves)]
+    assert list(curves[0].columns) == list(CURVE_COLUMNS)
+    pd.testing.assert_frame_equal(*curves)
+    assert curves[0]["protocol"].nunique() == 2
 
 
 def test_trials_on_another_machine_are_not_judged_here(

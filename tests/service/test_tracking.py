@@ -72,6 +72,8 @@ def filled(settings: Settings, name: str) -> Outbox:
             "trial_key": run[-1],
             "protocol": "P",
             "protocol_rung": "R",
+            "protocol.eval/fid": "P",
+            "protocol.rung/fid": "R",
         }
         params = flat_params({"model": {"channels": [24, 48], "kind": "unet"}, "seed": seed})
         box.open_run(RunHeader(run, "trial", f"a seed {seed}", CELL, params, tags), 1000)
