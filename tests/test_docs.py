@@ -80,8 +80,8 @@ class MeanShift(Metric):
     def prepare(self, real: Statistics) -> Prepared:
         return {"mean": real.moments.mean()}
 
-    def measure(self, generated: Statistics, real: Prepared) -> float:
-        return float((generated.moments.mean() - real["mean"]).norm())
+    def measure(self, generated: Statistics, real: Real) -> float:
+        return float((generated.moments.mean() - real.prepared["mean"]).norm())
 """,
     ),
     "trainer/inputs/mirrored.py": (

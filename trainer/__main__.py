@@ -1,6 +1,7 @@
 """`python -m trainer trial.yaml`: one trial on this machine, without a cluster; also under torchrun."""
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ import torch.distributed as dist
 
 from trainer.distributed import World
 from trainer.errors import EnvironmentProblem, InputError, Problem, UserError
+from trainer.files import HeldError
 from trainer.loop import train
 from trainer.record import Record
+from trainer.report import Report
 from trainer.trial import TrialSpec
 from trainer.yaml.keys import split
 from trainer.yaml.overrides import Layered, Origin, read_option
@@ -35,6 +38,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except EnvironmentProblem as error:
         print(f"{options.trial}: {error}", file=sys.stderr)
+        return 3
+    except HeldError as held:
+        print(
+            f"another process trains there ({held.holder}): wait until it ends, or choose another --out",
+            file=sys.stderr,
+        )
         return 3
     except OSError as error:
         print(
@@ -93,19 +102,26 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if options.device.startswith("cuda") else "gloo")
     first = World.current().first
-    if (result := Record(out).result()) is None:
-        for report in train(trial, out, cache=options.cache, device=options.device):
-            if first:
-                for note in report.notes:
-                    print(f"note: {note}", file=sys.stderr)
-                values = "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
-                print(f"{report.kimg:9.1f} kimg  {values}", flush=True)
+    record = Record(out)
+    with record.writer() if first else contextlib.nullcontext():
         World.current().barrier()
-        result = Record(out).result()
+        if (result := record.result()) is None:
+            for report in train(trial, out, cache=options.cache, device=options.device):
+                if first:
+                    _show(report)
+            World.current().barrier()
+            result = record.result()
     assert result is not None
     if first:
         print(f"{result.status}: {result.reason or out}")
     return 0 if result.status == "finished" else 1
+
+
+def _show(report: Report) -> None:
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+    values = "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items())
+    print(f"{report.kimg:9.1f} kimg  {values}", flush=True)
 
 
 if __name__ == "__main__":

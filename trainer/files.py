@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import hashlib
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from trainer.errors import EnvironmentProblem
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -28,15 +32,56 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def made_once(path: Path, make: Callable[[], bytes]) -> bytes:
-    """The content of a cached file; the first of all processes that ask makes it, the others wait for it."""
-    with FileLock(path.with_name(f"{path.name}.lock"), wait_s=_PATIENCE_S):
-        if not path.exists():
-            write_whole(path, make())
-        return path.read_bytes()
+    """The content of a cached file; the first of all processes that ask makes it, the others wait for it.
+
+    A file that was damaged is made again. Raises EnvironmentProblem when another process takes too long.
+    """
+    with cache_lock(path):
+        content = kept(path)
+        if content is None:
+            content = make()
+            keep(path, content)
+        return content
+
+
+def keep(path: Path, content: bytes) -> None:
+    """Write a file of a cache, and beside it the digest by which damage shows."""
+    write_whole(path, content)
+    write_whole(_digest_file(path), hashlib.sha256(content).hexdigest())
+
+
+def kept(path: Path) -> bytes | None:
+    """What `keep` wrote; None where there is nothing, or something else."""
+    try:
+        content, digest = path.read_bytes(), _digest_file(path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return content if hashlib.sha256(content).hexdigest() == digest else None
+
+
+@contextlib.contextmanager
+def cache_lock(path: Path) -> Iterator[None]:
+    """The right to make `path`; whoever else wants it waits, and learns who has it if that takes too long."""
+    lock = FileLock(path.with_name(f"{path.name}.lock"), wait_s=_PATIENCE_S)
+    try:
+        lock.__enter__()
+    except HeldError as held:
+        raise EnvironmentProblem(
+            f"{path} has been in the making for more than {_PATIENCE_S / 3600:g} h by {held.holder}: "
+            "end that process, then the same command makes it"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 _PATIENCE_S = 3600.0
-"""How long to wait for another process that makes the same file."""
+"""How long to wait for another process that makes the same file of a cache."""
 
 
 class HeldError(RuntimeError):

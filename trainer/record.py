@@ -17,7 +17,7 @@ import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -50,14 +50,20 @@ class Record:
     # What is trained here
 
     def trial(self) -> TrialSpec | None:
-        """The trial that was begun here."""
+        """The trial that was begun here; UserError if it cannot be read."""
+        file = self.directory / TRIAL
         try:
-            return TrialSpec.saved((self.directory / TRIAL).read_bytes())
-        except (OSError, ValueError):
+            return TrialSpec.saved(file.read_bytes())
+        except FileNotFoundError:
             return None
+        except (OSError, ValueError):
+            raise UserError(
+                f"{file} cannot be read: it is damaged, or of a later version; choose another directory, "
+                f"or remove {self.directory} to train again"
+            ) from None
 
     def refuse_another(self, trial: TrialSpec) -> None:
-        """Raise UserError if the directory holds another trial's training."""
+        """Raise UserError if the directory holds another trial's training, or nobody can say whose."""
         there = self.trial()
         if there is not None and there.key("") != trial.key(""):
             raise UserError(
@@ -78,18 +84,20 @@ class Record:
     # Reports, samples and the result
 
     def reports(self) -> list[Report]:
-        """All complete reports, in order; a line cut short by a crash is left out."""
+        """All complete reports, in order; a line that was cut short or damaged is left out."""
         try:
             text = (self.directory / REPORTS).read_text()
         except FileNotFoundError:
             return []
-        return [Report.from_json(line) for line in text.split("\n")[:-1] if line]
+        return [report for line in text.split("\n") if (report := _report(line)) is not None]
 
     def add_report(self, report: Report) -> None:
         """Add a line, on disk when this returns."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        with open(self.directory / REPORTS, "a") as file:
-            file.write(report.to_json() + "\n")
+        with open(self.directory / REPORTS, "a+b") as file:
+            if file.tell() and not _ends_with_newline(file):
+                file.write(b"\n")  # the line before was cut short by a crash
+            file.write(f"{report.to_json()}\n".encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -103,9 +111,10 @@ class Record:
     def result(self) -> Result | None:
         """The result, or None while the trial is not done; a file that cannot be read is no result."""
         try:
-            return Result(**json.loads((self.directory / RESULT).read_text()))
+            result = Result(**json.loads((self.directory / RESULT).read_text()))
         except (OSError, ValueError, TypeError):
             return None
+        return result if result.status in (Status.FINISHED, Status.DIVERGED) else None
 
     def write_result(self, result: Result) -> None:
         """The trial is done."""
@@ -215,9 +224,21 @@ def _damage(checkpoint: Path) -> str | None:
     try:
         expected = json.loads(manifest.read_text())["sha256"]
         actual = _sha256(checkpoint / STATE)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         return f"it cannot be read ({error})"
     return None if actual == expected else "its content does not match its manifest (cut short?)"
+
+
+def _report(line: str) -> Report | None:
+    try:
+        return Report.from_json(line)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _ends_with_newline(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def _sha256(file: Path) -> str:

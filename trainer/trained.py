@@ -58,20 +58,32 @@ class Trained:
         return cls(trial, network, learner.diffusion, codec, state["fingerprint"], images, on)
 
     def generate(
-        self, generation: Generation | None = None, index: range | None = None, seed: int = 0
+        self,
+        generation: Generation | None = None,
+        index: range | None = None,
+        seed: int | None = None,
     ) -> Tensor:
-        """Samples number `index` [B, ...] in [-1, 1]; as the trial is measured unless `generation` says otherwise."""
-        chosen = generation or self.trial.evaluation.full
-        return generate(
-            self.network,
-            self.diffusion,
-            self.codec,
-            chosen,
-            range(chosen.images) if index is None else index,
-            seed,
-            self.trial.network_inputs(),
-            self.device,
-        )
+        """Samples number `index` [B, ...] in [-1, 1], on the processor.
+
+        What is left out is as the trial was measured: its full protocol, all images, the same noise.
+        """
+        evaluation = self.trial.evaluation
+        chosen = generation or evaluation.full
+        numbers = range(chosen.images) if index is None else index
+        parts = [
+            generate(
+                self.network,
+                self.diffusion,
+                self.codec,
+                chosen,
+                numbers[first : first + evaluation.batch_size],
+                evaluation.noise_seed if seed is None else seed,
+                self.trial.network_inputs(),
+                self.device,
+            ).cpu()
+            for first in range(0, len(numbers), evaluation.batch_size)
+        ]
+        return torch.cat(parts)
 
     def measure(self, cache: Path, part: Part = "full") -> Measurement:
         """The metrics under one of the trial's protocols.

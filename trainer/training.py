@@ -15,7 +15,7 @@ from trainer.data import Batches, Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.ema import Average
-from trainer.errors import UserError
+from trainer.errors import CheckpointError, UserError
 from trainer.inputs import Batch, together
 from trainer.learner import Learner
 from trainer.randomness import derive
@@ -187,16 +187,25 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "codec": self.source.codec.to_state(),
             "fingerprint": self.source.fingerprint,
+            "trial": self._key(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from `state()`."""
+        """Continue from `state()`; raises CheckpointError if it is another trial's."""
+        if state["trial"] != self._key():
+            raise CheckpointError(
+                "the checkpoint is that of another trial or data set: choose another directory, or remove the "
+                "checkpoint-* there to train again"
+            )
         self.learner.load_state_dict(state["learner"])
         self.average.network.load_state_dict(state["average"])
         self.average.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
         self._timed = (self.images, self.progress.seconds)
+
+    def _key(self) -> str:
+        return self.trial.key(self.source.fingerprint)
 
 
 def _slices(trial: TrialSpec, world: World) -> tuple[int, list[tuple[int, int]]]:

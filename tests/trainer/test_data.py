@@ -173,13 +173,16 @@ def test_digits_are_read_once_and_from_the_cache_then(
     monkeypatch.setattr(sklearn.datasets, "load_digits", None)
     again = Digits().load(Path(), tmp_path)
     assert torch.equal(everything(first), everything(again))
-    file = tmp_path / "digits.npy"
-    content = file.read_bytes()
-    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    monkeypatch.undo()
+    (tmp_path / "digits.npy").write_bytes(b"damaged")
+    assert torch.equal(everything(Digits().load(Path(), tmp_path)), everything(first))
+    other = sklearn.datasets.load_digits()
+    other.data[0, 0] = 9.0
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: other)
     with pytest.raises(
         DataError, match=r"other digits than the published.* and remove .*digits\.npy"
     ):
-        Digits().load(Path(), tmp_path)
+        Digits().load(Path(), tmp_path / "new")
 
 
 def test_codecs_survive_a_checkpoint_and_draw_labels_as_the_data_has_them() -> None:

@@ -1,12 +1,12 @@
 """Proves when a trial is measured, that protocols name what they must, and that measuring is shared and repeatable."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 
-from trainer.data import Digits, Gaussians
+from trainer.data import Digits, Gaussians, Resident
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.errors import UserError
@@ -149,6 +149,10 @@ def test_inception_reads_weights_from_a_file(tmp_path: Path) -> None:
     # the same network in another memory format: float32 convolutions in another order
     torch.testing.assert_close(extractor.features(x), made(pixels)[0], rtol=1e-3, atol=1e-4)
     assert extractor.features(x).shape == (2, 2048)
+    assert extractor.classify is not None
+    assert torch.allclose(
+        extractor.classify(extractor.features(x)).sum(1), torch.ones(2), atol=1e-4
+    )
     with torch.no_grad():
         made.fc.bias.add_(1.0)
     torch.save(made.state_dict(), tmp_path / "weights.pth")
@@ -193,6 +197,55 @@ def test_measuring_does_not_depend_on_the_global_generator(tmp_path: Path) -> No
     assert first.metrics == second.metrics
     assert set(first.metrics) == {"eval/fid", "eval/kid", "eval/precision", "eval/recall"}
     assert 0.0 <= first.metrics["eval/recall"] <= 1.0
+
+
+def test_the_real_images_are_looked_at_once_and_kept_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For all trials, metrics and processes; what is damaged is made again."""
+    source = Gaussians(examples=256).load(Path())
+    looks: list[int] = []
+    passage = Resident.passage
+    monkeypatch.setattr(
+        Resident, "passage", lambda self, count: (looks.append(1), passage(self, count))[1]
+    )
+    spec = evaluation(features=Pixels(), metrics=["fid", "kid", "precision", "recall"])
+    network = MLP(width=16).build((2,))
+
+    def measured() -> dict[str, float]:
+        evaluator = Evaluator(spec, Diffusion(), source, tmp_path)
+        return evaluator.measure(network, "full", World(0, 1)).metrics
+
+    first = measured()
+    files = sorted(file.name for file in tmp_path.glob("reference-*.pt"))
+    assert len(looks) == 1
+    assert len(files) == 4, "moments of fid, kernel of kid, one manifold, one copy of the features"
+    assert measured() == first
+    assert len(looks) == 1
+    for file in tmp_path.glob("reference-*-manifold-*.pt"):
+        file.write_bytes(file.read_bytes()[:-9] + b"corrupted")
+    assert measured() == first
+    assert len(looks) == 2
+
+
+def test_a_metric_in_the_common_space_has_the_short_name() -> None:
+    written = evaluation(metrics=["fid", {"kind": "kid", "features": {"kind": "classifier"}}])
+    assert [metric.name for metric in written.metrics] == ["fid", "kid"]
+    assert written == evaluation(metrics=["fid", "kid"])
+    other = evaluation(metrics=["fid", {"kind": "fid", "features": {"kind": "pixels"}}])
+    assert [metric.name for metric in other.metrics] == ["fid", "fid-pixels"]
+    with pytest.raises(ValueError, match="two are called `fid`"):
+        evaluation(metrics=["fid", {"kind": "fid", "features": {"kind": "classifier"}}])
+
+
+def test_a_metric_of_probabilities_needs_a_space_that_has_them() -> None:
+    from trainer.evaluation.metric.base import Need
+
+    class OfClasses(KID):
+        needs: ClassVar[Need] = "probabilities"
+
+    with pytest.raises(ValueError, match="features pixels has none: use features classifier"):
+        Evaluation(full=Generation.model_validate(FULL), features=Pixels(), metrics=(OfClasses(),))
 
 
 def test_precision_and_recall_need_some_images() -> None:

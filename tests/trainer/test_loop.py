@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from trainer.distributed import World
-from trainer.errors import UserError
+from trainer.errors import CheckpointError, UserError
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.generation import generate
 from trainer.evaluation.protocol import Generation
@@ -239,6 +239,30 @@ def test_a_directory_keeps_its_trial(toy: dict[str, Any], tmp_path: Path) -> Non
     run(trial(toy), tmp_path / "a")
     with pytest.raises(UserError, match="holds another trial"):
         run(trial(toy, seed=1), tmp_path / "a")
+
+
+def test_a_checkpoint_of_another_trial_is_not_continued(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """Even where nothing says any more whose directory it is."""
+    run(trial(toy), tmp_path / "a")
+    for name in ("trial.json", "result.json"):
+        (tmp_path / "a" / name).unlink()
+    with pytest.raises(CheckpointError, match="checkpoint is that of another trial"):
+        run(trial(toy, seed=1), tmp_path / "a")
+
+
+def test_a_trial_pauses_where_it_is_told_and_goes_on(toy: dict[str, Any], tmp_path: Path) -> None:
+    """`until_images` ends it with the first evaluation at or beyond; no result, and nothing differs in the end."""
+    spec = trial(toy)
+    whole = run(spec, tmp_path / "whole")
+    assert [r.images for r in run(spec, tmp_path / "cut", until_images=700)] == [640, 1280]
+    assert Record(tmp_path / "cut").result() is None
+    assert Record(tmp_path / "cut").images() == 1280
+    assert run(spec, tmp_path / "cut", until_images=1280) == []
+    assert [r.images for r in run(spec, tmp_path / "cut", until_images=2560)] == [1920, 2560]
+    assert Record(tmp_path / "cut").result() is not None
+    assert numbers(Record(tmp_path / "cut").reports()) == numbers(whole)
 
 
 def test_time_is_counted_over_all_attempts(toy: dict[str, Any], tmp_path: Path) -> None:

@@ -35,6 +35,17 @@ def test_divergence_is_exit_code_one(toy: dict[str, Any], tmp_path: Path) -> Non
     assert Record(tmp_path / "o").result() is not None
 
 
+def test_two_do_not_train_in_one_directory(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "t.yaml", toy)
+    with Record(tmp_path / "o").writer():
+        assert main([file, "--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]) == 3
+    error = capsys.readouterr().err
+    assert "another process trains there (process" in error
+    assert "choose another --out" in error
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -35,7 +35,9 @@ def test_nothing_there_is_nothing_wrong(tmp_path: Path) -> None:
     assert Record(tmp_path).newest_state(CPU) == (None, [])
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "no manifest", "bad manifest", "no state"])
+@pytest.mark.parametrize(
+    "damage", ["cut", "flipped", "no manifest", "bad manifest", "null manifest", "no state"]
+)
 def test_damaged_checkpoint_is_passed_over_with_a_note(tmp_path: Path, damage: str) -> None:
     save(tmp_path, 1)
     newest = save(tmp_path, 2)
@@ -48,6 +50,8 @@ def test_damaged_checkpoint_is_passed_over_with_a_note(tmp_path: Path, damage: s
         (newest / "manifest.json").unlink()
     elif damage == "bad manifest":
         (newest / "manifest.json").write_text("{")
+    elif damage == "null manifest":
+        (newest / "manifest.json").write_text("null")
     else:
         (newest / "state.pt").unlink()
     loaded, notes = Record(tmp_path).newest_state(CPU)
@@ -177,6 +181,44 @@ def test_a_directory_keeps_its_trial(toy: dict[str, Any], tmp_path: Path) -> Non
     record.refuse_another(trial)
     with pytest.raises(UserError, match="holds another trial"):
         record.refuse_another(trial.model_copy(update={"seed": 1}))
+
+
+def test_a_trial_that_cannot_be_read_is_not_trained_over(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    record = Record(tmp_path)
+    record.begin(TrialSpec.model_validate(toy), 0)
+    (tmp_path / "trial.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read: it is damaged, or of a later version"):
+        record.refuse_another(TrialSpec.model_validate(toy))
+
+
+@pytest.mark.parametrize("rest", ["", '{"images": 2', '{"images": 2, "what": 1}\n', "\x00\x01\n"])
+def test_damaged_lines_of_reports_cost_only_themselves(
+    toy: dict[str, Any], tmp_path: Path, rest: str
+) -> None:
+    """Whoever appends after a crash begins a line of its own."""
+    record = Record(tmp_path)
+    record.add_report(report(1))
+    with open(tmp_path / "reports.jsonl", "a") as file:
+        file.write(rest)
+    assert record.reports() == [report(1)]
+    assert record.accept_report(report(3))
+    assert record.reports() == [report(1), report(3)]
+    record.begin(TrialSpec.model_validate(toy), 3)
+    assert record.reports() == [report(1), report(3)]
+
+
+@pytest.mark.parametrize("content", ["{", "null", "[]", '{"status": "finished"}'])
+def test_a_result_or_failure_that_says_nothing_is_none(tmp_path: Path, content: str) -> None:
+    record = Record(tmp_path)
+    (tmp_path / "result.json").write_text(content)
+    (tmp_path / "failure.json").write_text(content)
+    assert record.result() is None
+    assert record.status() is Status.WAITING
+    odd = Result("odd", None, 5, {}, 9.0, 2.0, 1.0, {}, 10)  # type: ignore[arg-type]
+    record.write_result(odd)
+    assert record.result() is None
 
 
 def test_samples_are_found_again(tmp_path: Path) -> None:

@@ -96,6 +96,20 @@ def test_samples_are_those_of_the_evaluation(toy: dict[str, Any], tmp_path: Path
     assert not torch.equal(trained.generate(index=range(10, 14), seed=1), few)
 
 
+def test_what_is_left_out_is_as_the_trial_was_measured(toy: dict[str, Any], tmp_path: Path) -> None:
+    """Its noise, its number of images, and no more of them at once than an evaluation makes."""
+    toy["evaluation"] |= {"noise_seed": 7, "batch_size": 100}
+    list(
+        train(TrialSpec.model_validate(toy), tmp_path / "a", cache=tmp_path / "cache", device="cpu")
+    )
+    trained = Trained.load(tmp_path / "a", "cpu")
+    sizes: list[int] = []
+    trained.network.register_forward_hook(lambda _module, given, _out: sizes.append(len(given[0])))
+    samples = trained.generate()
+    assert set(sizes) == {100, 56}
+    assert torch.equal(samples[:64], trained.measure(tmp_path / "cache").samples)
+
+
 def test_a_directory_without_a_model_is_explained(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="holds no trained model; train it first"):
         Trained.load(tmp_path / "nothing")

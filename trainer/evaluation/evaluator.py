@@ -16,7 +16,7 @@ from trainer.distributed import World
 from trainer.evaluation.features import Extractor
 from trainer.evaluation.generation import generate
 from trainer.evaluation.metric import Metric
-from trainer.evaluation.metric.base import Prepared
+from trainer.evaluation.metric.base import Real
 from trainer.evaluation.protocol import Evaluation, Generation
 from trainer.evaluation.reference import Gathered, reference
 from trainer.inputs import NetworkInput
@@ -49,7 +49,7 @@ class _Space:
     identity: str
     """Of data, extractor and weights."""
     metrics: list[Metric]
-    real: dict[str, Prepared]
+    real: dict[str, Real]
 
 
 class Evaluator:

@@ -38,6 +38,8 @@ class FeatureSpace(Spec):
 
     words: ClassVar[str]
     """What the space is, to be read after "in the feature space of"."""
+    classifies: ClassVar[bool] = False
+    """Whether its extractor also gives class probabilities."""
 
     @abstractmethod
     def build(self, source: Source, cache: Path) -> Extractor:
@@ -65,6 +67,7 @@ class Classifier(FeatureSpace):
         "the last hidden layer of a small classifier trained on the data's own labels (it ranks trials on this "
         "data set; it is not the Inception FID of papers)"
     )
+    classifies: ClassVar[bool] = True
     kind: Literal["classifier"] = "classifier"
     width: PositiveInt = 64
     """Dimensions of the feature space."""
@@ -103,6 +106,7 @@ class Inception(FeatureSpace):
     """
 
     words: ClassVar[str] = "Inception-v3 pool features"
+    classifies: ClassVar[bool] = True
     kind: Literal["inception"] = "inception"
     weights: str | None = None
     """File of torch-fidelity's weights (weights-inception-2015-12-05-6726825d.pth); null: its usual download."""
@@ -139,7 +143,13 @@ class Inception(FeatureSpace):
             pixels = pixels[:, :1].expand(-1, 3, -1, -1) if pixels.shape[1] != 3 else pixels
             return network(pixels)[0].flatten(1)
 
-        return Extractor(extract, digest.hexdigest()[:12])
+        @torch.inference_mode()
+        def classify(features: Tensor) -> Tensor:
+            return (features @ network.fc.weight.T).softmax(
+                1
+            )  # without bias, as Salimans et al. have it
+
+        return Extractor(extract, digest.hexdigest()[:12], classify)
 
     @staticmethod
     def _check(weights: str) -> None:

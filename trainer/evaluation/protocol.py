@@ -7,7 +7,13 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.schedule import AnySchedule, LogLinear
@@ -56,10 +62,10 @@ class Evaluation(Spec):
     """`even`: equal intervals. `doubling`: at 1, 1/2, 1/4 ... of the budget, for a logarithmic axis."""
     every_kimg: Annotated[float, Field(gt=0.0, le=1e9)] | None = None
     """Interval in thousands of training images; if given, it replaces `evaluations` and `spacing`."""
-    metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)] = (FID(),)
-    """What is measured: kinds such as `fid`, or mappings such as {kind: kid, features: {kind: inception}}."""
     features: AnyFeatures = Classifier()
     """Feature space of the metrics."""
+    metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)] = (FID(),)
+    """What is measured: kinds such as `fid`, or mappings such as {kind: kid, features: {kind: inception}}."""
     full: Generation
     """The reported protocol (`eval/...`): at the end, or at every evaluation if there is no `rung`."""
     rung: Generation | None = None
@@ -69,12 +75,31 @@ class Evaluation(Spec):
     batch_size: PositiveInt = 500
     """Images generated together on one worker; no part of any result."""
 
+    @field_validator("metrics")
+    @classmethod
+    def _in_short(cls, metrics: tuple[Metric, ...], info: ValidationInfo) -> tuple[Metric, ...]:
+        """A metric that names the feature space of all is the metric without one."""
+        common = info.data.get("features")
+        return tuple(
+            metric.model_copy(update={"features": None}) if metric.features == common else metric
+            for metric in metrics
+        )
+
     @model_validator(mode="after")
     def _measurable(self) -> "Evaluation":
         names = [metric.name for metric in self.metrics]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
-            raise ValueError(f"metrics: `{twice}` is listed twice: remove one")
+            raise ValueError(
+                f"metrics: two are called `{twice}`: list each once, in one feature space of a kind"
+            )
+        for metric in self.metrics:
+            space = metric.features or self.features
+            if metric.needs == "probabilities" and not space.classifies:
+                raise ValueError(
+                    f"metrics: {metric.kind} needs class probabilities, features {space.kind} has none: "
+                    "use features classifier or inception"
+                )
         for name, generation in (("full", self.full), ("rung", self.rung)):
             for metric in self.metrics:
                 least = metric.fewest_images

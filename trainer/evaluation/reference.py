@@ -1,7 +1,6 @@
 """What do the metrics know of the real images? Streamed once per data set and feature space, cached for all trials."""
 
 import io
-import pickle
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,13 +11,12 @@ from trainer.data import Source
 from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.features import Extractor
 from trainer.evaluation.metric import Metric, Moments, Statistics
-from trainer.evaluation.metric.base import Prepared
-from trainer.files import FileLock, write_whole
+from trainer.evaluation.metric.base import Prepared, Real
+from trainer.files import cache_lock, keep, kept
 
-_PATIENCE_S = 3600.0
-"""How long to wait for another process that passes through the same data."""
 _BATCH = 500
 """Images of one pass of the extractor."""
+_FEATURES = f"features-{METRIC_VERSION}"
 
 
 class Gathered:
@@ -56,24 +54,27 @@ class Gathered:
 
 def reference(
     source: Source, space: str, extractor: Extractor, metrics: Sequence[Metric], cache: Path
-) -> dict[str, Prepared]:
-    """What each of the metrics keeps of the real images, by its name; `space` identifies extractor and data.
+) -> dict[str, Real]:
+    """What each of the metrics knows of the real images, by its name; `space` identifies extractor and data.
 
     The first process that asks passes through the data, others wait for it. A source without examples will do
     where the cache has everything; DataError where it has not.
     """
-    files = {metric.name: cache / f"reference-{space}-{_identity(metric)}.pt" for metric in metrics}
-    with FileLock(cache / f"reference-{space}.lock", wait_s=_PATIENCE_S):
-        prepared = {name: _read(file, source.device) for name, file in files.items()}
-        missing = [metric for metric in metrics if prepared[metric.name] is None]
-        if missing:
-            real = _statistics(source, extractor, missing)
-            for metric in missing:
-                written = io.BytesIO()
-                torch.save({k: v.cpu() for k, v in metric.prepare(real).items()}, written)
-                write_whole(files[metric.name], written.getvalue())
-                prepared[metric.name] = _read(files[metric.name], source.device)
-    return {name: values for name, values in prepared.items() if values is not None}
+    stem = cache / f"reference-{space}"
+    needed = {_identity(metric): metric for metric in metrics}
+    with_features = any(metric.needs != "moments" for metric in metrics)
+    with cache_lock(stem):
+        tensors = {name: _read(stem, name, source.device) for name in needed}
+        features = _read(stem, _FEATURES, source.device) if with_features else {}
+        missing = {name: metric for name, metric in needed.items() if tensors[name] is None}
+        if missing or features is None:
+            real = _statistics(source, extractor, metrics)
+            for name, metric in missing.items():
+                tensors[name] = _write(stem, name, metric.prepare(real), source.device)
+            if with_features:
+                features = _write(stem, _FEATURES, {"rows": real.kept()}, source.device)
+    rows = features["rows"] if features else None
+    return {metric.name: Real(tensors[_identity(metric)] or {}, rows) for metric in metrics}
 
 
 def _statistics(source: Source, extractor: Extractor, metrics: Sequence[Metric]) -> Statistics:
@@ -84,15 +85,22 @@ def _statistics(source: Source, extractor: Extractor, metrics: Sequence[Metric])
 
 
 def _identity(metric: Metric) -> str:
-    """Of the metric itself: its feature space is named apart."""
+    """Of what a metric keeps: its feature space is named apart."""
     plain = metric.model_copy(update={"features": None})
-    return f"{metric.kind}-{plain.digest()[:8]}-{METRIC_VERSION}"
+    return f"{metric.keeps or f'{metric.kind}-{plain.digest()[:8]}'}-{METRIC_VERSION}"
 
 
-def _read(file: Path, device: torch.device) -> Prepared | None:
-    """None where there is no such file, or one that was cut short."""
-    try:
-        prepared: Prepared = torch.load(file, weights_only=True, map_location=device)
-    except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+def _write(stem: Path, name: str, tensors: Prepared, device: torch.device) -> Prepared:
+    written = io.BytesIO()
+    torch.save({key: value.cpu() for key, value in tensors.items()}, written)
+    keep(stem.with_name(f"{stem.name}-{name}.pt"), written.getvalue())
+    return {key: value.to(device) for key, value in tensors.items()}
+
+
+def _read(stem: Path, name: str, device: torch.device) -> Prepared | None:
+    """None where there is no such file, or a damaged one."""
+    content = kept(stem.with_name(f"{stem.name}-{name}.pt"))
+    if content is None:
         return None
-    return prepared
+    tensors: Prepared = torch.load(io.BytesIO(content), weights_only=True, map_location=device)
+    return tensors

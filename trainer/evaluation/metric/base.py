@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -56,10 +56,14 @@ class Statistics:
     classify: Callable[[Tensor], Tensor] | None = None
     """Features [B, D] -> class probabilities [B, K], in a space that has classes."""
 
+    def kept(self) -> Tensor:
+        """Features [N, D] as they were extracted."""
+        assert self.features is not None, "a metric that needs features says so"
+        return self.features
+
     def every(self) -> Tensor:
         """Features float64 [N, D]."""
-        assert self.features is not None, "a metric that needs features says so"
-        return self.features.double()
+        return self.kept().double()
 
     def probabilities(self) -> Tensor:
         """Class probabilities float64 [N, K]."""
@@ -70,6 +74,20 @@ class Statistics:
 
 Prepared = dict[str, Tensor]
 """What a metric keeps of the real images: made once per data set and feature space, cached on disk."""
+
+
+class Real(NamedTuple):
+    """What is known of the real images when generated ones are measured."""
+
+    prepared: Prepared
+    """What the metric keeps of them."""
+    features: Tensor | None = None
+    """[N, D], one tensor for all metrics that look at them."""
+
+    def every(self) -> Tensor:
+        """Features float64 [N, D]."""
+        assert self.features is not None, "a metric that needs features says so"
+        return self.features.double()
 
 
 class Metric(Spec):
@@ -84,6 +102,8 @@ class Metric(Spec):
     """What `measure` and `prepare` look at; moments are always there."""
     fewest_images: ClassVar[int] = 2
     """Fewer images than this have no such number."""
+    keeps: ClassVar[str | None] = None
+    """Name of what `prepare` gives, if several members keep the same."""
 
     kind: str
     features: AnyFeatures | None = None
@@ -96,8 +116,8 @@ class Metric(Spec):
 
     @abstractmethod
     def prepare(self, real: Statistics) -> Prepared:
-        """What `measure` wants to know of the real images."""
+        """What `measure` wants to know of the real images beside their features, which are kept anyhow."""
 
     @abstractmethod
-    def measure(self, generated: Statistics, real: Prepared) -> float:
+    def measure(self, generated: Statistics, real: Real) -> float:
         """The number; finite features in, finite number out."""

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from trainer.evaluation.metric.base import Metric, Moments, Need, Prepared, Statistics
+from trainer.evaluation.metric.base import Metric, Moments, Need, Prepared, Real, Statistics
 
 
 class FID(Metric):
@@ -21,9 +21,9 @@ class FID(Metric):
         """Mean, a root R with R R^T = covariance, and the covariance's trace."""
         return Reference.of_moments(real.moments)._asdict()
 
-    def measure(self, generated: Statistics, real: Prepared) -> float:
+    def measure(self, generated: Statistics, real: Real) -> float:
         """From moments alone."""
-        return frechet_distance(generated.moments, Reference(**real))
+        return frechet_distance(generated.moments, Reference(**real.prepared))
 
 
 class Reference(NamedTuple):

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from trainer.evaluation.metric.base import Metric, Need, Prepared, Statistics
+from trainer.evaluation.metric.base import Metric, Need, Prepared, Real, Statistics
 
 
 class KID(Metric):
@@ -17,13 +17,12 @@ class KID(Metric):
     kind: Literal["kid"] = "kid"
 
     def prepare(self, real: Statistics) -> Prepared:
-        """The real features and their mean kernel among themselves."""
-        features = real.every()
-        return {"features": features, "within": mean_kernel_within(features)}
+        """Their mean kernel among themselves."""
+        return {"within": mean_kernel_within(real.every())}
 
-    def measure(self, generated: Statistics, real: Prepared) -> float:
+    def measure(self, generated: Statistics, real: Real) -> float:
         """Within the generated, plus within the real, minus twice across."""
-        return kernel_distance(generated.every(), real["features"], real["within"])
+        return kernel_distance(generated.every(), real.every(), real.prepared["within"])
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:

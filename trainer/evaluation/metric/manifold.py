@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from trainer.evaluation.metric.base import Metric, Need, Prepared, Statistics
+from trainer.evaluation.metric.base import Metric, Need, Prepared, Real, Statistics
 
 NEIGHBOURS = 3
 """k, as published."""
@@ -46,11 +46,11 @@ class _OfManifolds(Metric):
     lower_is_better: ClassVar[bool] = False
     needs: ClassVar[Need] = "features"
     fewest_images: ClassVar[int] = NEIGHBOURS + 1
+    keeps: ClassVar[str | None] = "manifold"
 
     def prepare(self, real: Statistics) -> Prepared:
-        """The real features and the radii of their balls."""
-        manifold = Manifold.of(real.every())
-        return {"features": manifold.features, "radius": manifold.radius}
+        """The radii of their balls."""
+        return {"radius": Manifold.of(real.every()).radius}
 
 
 class Precision(_OfManifolds):
@@ -59,9 +59,9 @@ class Precision(_OfManifolds):
     title: ClassVar[str] = "precision"
     kind: Literal["precision"] = "precision"
 
-    def measure(self, generated: Statistics, real: Prepared) -> float:
+    def measure(self, generated: Statistics, real: Real) -> float:
         """From 0 to 1."""
-        return precision(generated.every(), Manifold(**real))
+        return precision(generated.every(), Manifold(real.every(), real.prepared["radius"]))
 
 
 class Recall(_OfManifolds):
@@ -70,9 +70,9 @@ class Recall(_OfManifolds):
     title: ClassVar[str] = "recall"
     kind: Literal["recall"] = "recall"
 
-    def measure(self, generated: Statistics, real: Prepared) -> float:
+    def measure(self, generated: Statistics, real: Real) -> float:
         """From 0 to 1."""
-        return recall(generated.every(), Manifold(**real))
+        return recall(generated.every(), Manifold(real.every(), real.prepared["radius"]))
 
 
 def precision(features: Tensor, real: Manifold) -> float:
