@@ -11,26 +11,33 @@ from trainer.spec import Spec
 
 
 class LearningRate(Spec):
-    """Factor on the learning rate after `images` of `total`, with a linear warm-up."""
+    """Factor on the learning rate of one update: a warm-up times a decay.
+
+    A decay counts the images seen before the update, so that the first one has the full rate and the last one is not
+    lost (improved-diffusion, diffusers, k-diffusion). A warm-up counts those of the update too, so that the first one
+    moves (v-diffusion, k-diffusion), except `linear_from_zero` (diffusers).
+    """
 
     warmup_kimg: NonNegativeFloat = 0.0
-    """Thousands of images over which the factor rises linearly from 0, or its time constant if exponential."""
-    warmup: Literal["linear", "exponential"] = "linear"
-    """`linear`: images/warmup; `exponential`: 1 - exp(-images/warmup), k-diffusion's 1 - w^updates."""
+    """Thousands of images over which the factor rises linearly, or its time constant if exponential."""
+    warmup: Literal["linear", "exponential", "linear_from_zero"] = "linear"
+    """`linear`: images/warmup; `exponential`: 1 - exp(-images/warmup), k-diffusion's 1 - w^updates; `linear_from_zero`:
+    images/warmup without those of the update, diffusers' warm-up, whose first update moves nothing."""
 
-    def factor(self, images: float, total: float) -> float:
-        """Warm-up times decay; `images` counts those seen when the update is made."""
-        return self.warm(images) * self.decayed(images, total)
+    def factor(self, images: float, total: float, batch: float = 0.0) -> float:
+        """Of the update on the next `batch` images after `images` of `total` were seen."""
+        return self.warm(images, batch) * self.decayed(images, total)
 
-    def warm(self, images: float) -> float:
+    def warm(self, images: float, batch: float = 0.0) -> float:
         """The warm-up alone, from 0 to 1."""
         if self.warmup_kimg == 0.0:
             return 1.0
-        progress = images / (1000.0 * self.warmup_kimg)
-        return min(1.0, progress) if self.warmup == "linear" else -math.expm1(-progress)
+        counted = images if self.warmup == "linear_from_zero" else images + batch
+        progress = counted / (1000.0 * self.warmup_kimg)
+        return -math.expm1(-progress) if self.warmup == "exponential" else min(1.0, progress)
 
     def decayed(self, images: float, total: float) -> float:
-        """The decay alone, after `images` of `total`."""
+        """The decay alone, `images` of `total` having been seen before the update."""
         return self.decay(min(1.0, images / total))
 
     def decay(self, progress: float) -> float:

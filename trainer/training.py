@@ -119,7 +119,7 @@ class Training:
     def _set_rate(self) -> None:
         optimizer, batch = self.trial.optimizer, self.trial.train.batch_size
         rate = optimizer.lr * optimizer.lr_schedule.factor(
-            self.images + batch, self.trial.total_images()
+            self.images, self.trial.total_images(), batch
         )
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):

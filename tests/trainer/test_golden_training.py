@@ -1,7 +1,7 @@
 """Learning rates, averages, gradients, metrics and images equal the ancestors'.
 
 Golden entries are outputs of the ancestor systems in float64, at rtol 1e-9 unless a wider one says why;
-tests/golden/README.md lists which feature is tested where. One update of theirs is a thousand images here.
+tests/golden/README.md lists which feature is tested where. Learning rates are those that a real training applied.
 """
 
 import copy
@@ -20,6 +20,7 @@ from tests.trainer.diffusion.families import ancestor_schedule, losses_of, tenso
 from tests.trainer.diffusion.families import golden as entries_of
 from tests.trainer.diffusion.solver_cases import golden as solver_file
 from tests.trainer.diffusion.solver_cases import mixture
+from tests.trainer.rates import applied_rates
 from trainer.data import Codec, ImageFolder
 from trainer.diffusion.process import Diffusion
 from trainer.ema import Average, Constant, InversePower, Ramp
@@ -60,50 +61,71 @@ def close(actual: Tensor, expected: Any, rtol: float = 1e-9, atol: float = 1e-12
     torch.testing.assert_close(actual, tensor(expected), rtol=rtol, atol=atol)
 
 
+def applied(
+    toy: dict[str, Any], rate: LearningRate, base: float, updates: int, directory: Path
+) -> list[float]:
+    """The rates of a real training of so many updates of one image, on the toy trial."""
+    values = {
+        **toy,
+        "train": {"kimg": 1.0, "batch_size": 1},
+        "optimizer": {"lr": base, "lr_schedule": rate.model_dump(mode="json")},
+    }
+    return applied_rates(values, updates, directory)
+
+
 @pytest.mark.parametrize("entry", golden("train_loop_files_and_lr"))
-def test_improved_diffusion_annealing(entry: dict[str, Any]) -> None:
-    """From the first update, and going on after a resume at step 3."""
+def test_improved_diffusion_annealing(
+    entry: dict[str, Any], toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """From the first update, and the same ones after a resume at step 3."""
     given, out = entry["inputs"], entry["outputs"]
-    total = 1000 * given["lr_anneal_steps"]
-    for first, rates in ((0, out["lr_used_per_update"]), (3, out["resume_lr_per_update"])):
-        for step, rate in enumerate(rates, start=first):
-            ours = given["lr"] * LinearRate().decayed(1000 * step, total)
-            assert ours == pytest.approx(rate, rel=1e-9, abs=1e-15)
+    ours = applied(toy, LinearRate(), given["lr"], given["lr_anneal_steps"], tmp_path)
+    assert ours == pytest.approx(out["lr_used_per_update"], rel=1e-9, abs=1e-15)
+    assert ours[3:] == pytest.approx(out["resume_lr_per_update"], rel=1e-9, abs=1e-15)
+
+
+TRAINED = 100
+"""Updates that are really trained; later ones ask the schedule as the training does."""
 
 
 @pytest.mark.parametrize("entry", golden("lr_warmup"))
-def test_v_diffusion_warmup(entry: dict[str, Any]) -> None:
-    rate = ConstantRate(warmup_kimg=entry["inputs"]["warmup"])
-    ours = [rate.factor(1000 * (step + 1), 1e9) for step in entry["inputs"]["step"]]
-    assert ours == pytest.approx(entry["outputs"]["factor"], rel=1e-9)
+def test_v_diffusion_warmup(entry: dict[str, Any], toy: dict[str, Any], tmp_path: Path) -> None:
+    steps, factors = entry["inputs"]["step"], entry["outputs"]["factor"]
+    rate = ConstantRate(warmup_kimg=entry["inputs"]["warmup"] / 1000)
+    ours = applied(toy, rate, 1.0, TRAINED, tmp_path)
+    for step, factor in zip(steps, factors, strict=True):
+        actual = ours[step] if step < TRAINED else rate.factor(step, TRAINED, 1)
+        assert actual == pytest.approx(factor, rel=1e-9)
 
 
 def k_diffusion_rate(given: dict[str, Any], base: float) -> LearningRate:
+    """With updates of one image."""
     warm = given["warmup"]
     common: dict[str, Any] = {
         "warmup": "exponential",
-        "warmup_kimg": -1.0 / math.log(warm) if warm else 0,
+        "warmup_kimg": -0.001 / math.log(warm) if warm else 0,
     }
     least = given.get("min_lr", 0.0) / base
     if given["cls"] == "InverseLR":
         return InverseRate(
-            inv_gamma_kimg=given["inv_gamma"], power=given["power"], least=least, **common
+            inv_gamma_kimg=given["inv_gamma"] / 1000, power=given["power"], least=least, **common
         )
     if given["cls"] == "ExponentialLR":
-        half_life = given["num_steps"] * math.log(0.5) / math.log(given["decay"])
+        half_life = 0.001 * given["num_steps"] * math.log(0.5) / math.log(given["decay"])
         return ExponentialRate(half_life_kimg=half_life, least=least, **common)
     return ConstantRate(**common)
 
 
 @pytest.mark.parametrize("entry", golden("lr-schedule"))
-def test_k_diffusion_rates(entry: dict[str, Any]) -> None:
+def test_k_diffusion_rates(entry: dict[str, Any], toy: dict[str, Any], tmp_path: Path) -> None:
     """Its decay counts the updates made, its warm-up the one being made too."""
     given = entry["inputs"]
     for column, base in enumerate(given["base_lrs"]):
         rate = k_diffusion_rate(given, base)
+        ours = applied(toy, rate, base, TRAINED, tmp_path / str(column))
         for step, row in zip(given["steps"], entry["outputs"]["lr"], strict=True):
-            ours = base * rate.warm(1000 * (step + 1)) * rate.decayed(1000 * step, 1e12)
-            assert ours == pytest.approx(row[column], rel=1e-9)
+            actual = ours[step] if step < TRAINED else base * rate.factor(step, TRAINED, 1)
+            assert actual == pytest.approx(row[column], rel=1e-9)
 
 
 DIFFUSERS: dict[str, Any] = {
@@ -116,18 +138,22 @@ DIFFUSERS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("entry", golden("lr_schedule"))
-def test_diffusers_rates(entry: dict[str, Any]) -> None:
-    """Its decays begin where the warm-up ends; `constant` has none."""
+def test_diffusers_rates(entry: dict[str, Any], toy: dict[str, Any], tmp_path: Path) -> None:
+    """Its decays begin where the warm-up ends, which begins at zero; `constant` has none."""
     given, name = entry["inputs"], entry["inputs"]["name"]
-    settings: dict[str, Any] = {"warmup_kimg": given["warmup"], "decay_from": "warmup"}
+    settings: dict[str, Any] = {
+        "warmup": "linear_from_zero",
+        "warmup_kimg": given["warmup"] / 1000,
+        "decay_from": "warmup",
+    }
     if name == "polynomial":
         settings |= {"power": 1.0, "final": 1e-7 / given["lr"]}
     if name == "constant_with_warmup":
         del settings["decay_from"]
     rate = ConstantRate() if name == "constant" else DIFFUSERS[name](**settings)
-    total = 1000 * given["total"]
-    ours = [given["lr"] * rate.factor(1000 * step, total) for step in given["steps"]]
-    assert ours == pytest.approx(entry["outputs"]["lr"], rel=1e-9, abs=1e-18)
+    ours = applied(toy, rate, given["lr"], given["total"], tmp_path)
+    expected = entry["outputs"]["lr"]
+    assert [ours[step] for step in given["steps"]] == pytest.approx(expected, rel=1e-9, abs=1e-18)
 
 
 def averaged(spec: Any, initial: list[float], sequence: list[list[float]]) -> list[Tensor]:
@@ -291,7 +317,7 @@ def test_training_steps_of_improved_diffusion(entry: dict[str, Any]) -> None:
     averages = [Average(Constant(decay=r), network, copy.deepcopy(network)) for r in rates]
     total = 1000 * given["lr_anneal_steps"]
     for step, (x0, eps) in enumerate(zip(given["batches"], given["noises"], strict=True)):
-        optimizer.param_groups[0]["lr"] = spec.lr * spec.lr_schedule.decayed(1000 * step, total)
+        optimizer.param_groups[0]["lr"] = spec.lr * spec.lr_schedule.factor(1000 * step, total)
         optimizer.zero_grad()
         losses(given, network, x0, eps).mean().backward()
         optimizer.step()
