@@ -193,6 +193,16 @@ def test_respacing_rules(entry: dict) -> None:
         assert steps[:10] + steps[-10:] == out["steps_thinned"]
 
 
+def test_a_section_of_a_respacing_rule_may_keep_nothing() -> None:
+    """improved-diffusion's sections of 34, 33 and 33: both ends of the first and of the last, nothing between."""
+    steps = schedule.kept(100, "5,0,5")
+    assert steps == [0, 8, 16, 25, 33, 67, 75, 83, 91, 99]
+    assert schedule.kept(100, "0,1") == [50]
+    curve = schedule.Respaced(of=schedule.Cosine(steps=100), rule="5,0,5")
+    assert curve.steps == 10
+    torch.testing.assert_close(curve.table(10), schedule.Cosine(steps=100).table(100)[steps])
+
+
 @pytest.mark.parametrize("entry", golden("schedule", "respaced"), ids=name)
 def test_respaced_tables(entry: dict) -> None:
     given, out = entry["inputs"], entry["outputs"]
@@ -327,7 +337,10 @@ def test_resolution_shift_is_the_interpolants_shift(shift: float) -> None:
         ("Respaced", {"rule": "ddim300"}, "no integer stride keeps 300 of 4000 levels: use ddim"),
         ("Respaced", {"rule": "5000"}, "rule '5000' asks for 5000"),
         ("Respaced", {"rule": "ten"}, "rule 'ten'"),
-        ("Respaced", {"rule": "0"}, "rule '0'"),
+        ("Respaced", {"rule": "0"}, "rule '0' keeps no level"),
+        ("Respaced", {"rule": "0,0"}, "rule '0,0' keeps no level"),
+        ("Respaced", {"rule": "ddim0"}, "no integer stride keeps 0"),
+        ("Respaced", {"rule": "5,-1"}, "rule '5,-1' is not"),
         ("Respaced", {"rule": "1"}, "steps"),
         ("Respaced", {"rule": "250", "steps": 100}, "contradicts rule"),
         ("Respaced", {"of": {"kind": "cosine"}}, "must be discrete"),

@@ -7,12 +7,14 @@ def kept(total: int, rule: str) -> list[int]:
     """Indices, rising, of the entries of a table of `total` levels that `rule` keeps.
 
     "ddimN": N entries at the smallest integer stride from 0. "a,b,c": the table is cut into equal sections
-    of which a, b and c entries are kept, evenly and with both ends of each; "N" is one section.
+    of which a, b and c entries are kept, evenly and with both ends of each, or none for 0; "N" is one section.
     Source: improved-diffusion, respace.py. Raises ValueError with the way out.
     """
     if rule.startswith("ddim"):
         return _strided(total, _count(rule[4:], rule))
     counts = [_count(part, rule) for part in rule.split(",")]
+    if not any(counts):
+        raise ValueError(f"rule {rule!r} keeps no level: give a section a number above zero")
     size, extra = divmod(total, len(counts))
     steps: list[int] = []
     start = 0
@@ -44,8 +46,6 @@ def _strided(total: int, count: int) -> list[int]:
 
 
 def _count(text: str, rule: str) -> int:
-    if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT or int(text) < 1:
-        raise ValueError(
-            f'rule {rule!r} is not "N", "a,b,c" or "ddimN" with whole numbers above zero'
-        )
+    if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT:
+        raise ValueError(f'rule {rule!r} is not "N", "a,b,c" or "ddimN" with whole numbers')
     return int(text)
