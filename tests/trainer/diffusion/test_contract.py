@@ -205,6 +205,57 @@ def test_slowness_is_the_density_of_uniform_time(curve: schedule.Schedule) -> No
     assert float(torch.trapezoid(slow, level)) == pytest.approx(1.0, abs=2e-3)
 
 
+CHANGED = [
+    schedule.Modified(resolution_shift=4.0, input_scale=0.5),
+    schedule.Modified(of=schedule.CosineEnds(), zero_terminal_snr=True),
+    schedule.Modified(of=schedule.Legacy(), zero_terminal_snr=True, resolution_shift=2.0),
+    schedule.Modified(of=schedule.InterpolatedCosine(), input_scale=2.0),
+    schedule.Polyexponential(rho=0.5),
+    schedule.Sigmoid(start=0.0, tau=0.7),
+]
+SMOOTH = [c for c in SCHEDULES if not c.steps] + CHANGED
+
+
+@pytest.mark.parametrize("curve", SMOOTH, ids=_id)
+def test_slowness_is_the_slope_of_time(curve: schedule.Schedule) -> None:
+    """Against central differences of `time` with one step of Richardson's extrapolation, between the ends."""
+    level = curve.log_snr(torch.linspace(0.01, 0.99, 98, dtype=torch.float64))
+
+    def difference(step: float) -> Tensor:
+        return (curve.time(level - step) - curve.time(level + step)) / (2.0 * step)
+
+    expected = (4.0 * difference(1e-4) - difference(2e-4)) / 3.0
+    # 1e-8: rounding of two times, 1e-16, over the step, where a schedule hurries at 1e-3 of t per unit of log-SNR
+    torch.testing.assert_close(curve.slowness(level), expected, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("curve", SMOOTH, ids=_id)
+def test_slowness_is_exact_at_both_ends_and_zero_beyond(curve: schedule.Schedule) -> None:
+    """1/(-dlog_snr/dt) of the curve itself, differentiated at t = 0 and t = 1."""
+    t = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    ends, slope = torch.func.jvp(curve.continuous, (t,), (torch.ones_like(t),))
+    for end, exact, beyond in zip(ends, -1.0 / slope, (1e-3, -1e-3), strict=True):
+        if end.abs() >= schedule.LOG_SNR_LIMIT or not torch.isfinite(exact):
+            continue
+        # 1e-7: at log-SNR 20 alpha^2 is 1 - 2e-9, of which its logarithm keeps seven digits
+        torch.testing.assert_close(curve.slowness(end), exact, rtol=1e-7, atol=0.0)
+        assert float(curve.slowness(end + beyond)) == 0.0
+
+
+@pytest.mark.parametrize("curve", [c for c in SCHEDULES if c.steps], ids=_id)
+def test_slowness_of_a_table_is_that_of_its_lines(curve: schedule.Schedule) -> None:
+    """At every entry, both ends and the middle of every line; all of t lies on them."""
+    nodes = torch.arange(curve.steps + 1, dtype=torch.float64) / curve.steps
+    level = curve.log_snr(nodes)
+    exact = 1.0 / (curve.steps * (level[:-1] - level[1:]))
+    torch.testing.assert_close(curve.slowness(level[1:]), exact, rtol=1e-9, atol=0.0)
+    torch.testing.assert_close(curve.slowness(level[:1]), exact[:1], rtol=1e-9, atol=0.0)
+    middle = 0.5 * (level[1:] + level[:-1])
+    torch.testing.assert_close(curve.slowness(middle), exact, rtol=1e-9, atol=0.0)
+    outside = torch.stack([level[0] + 1e-3, level[-1] - 1e-3])
+    assert curve.slowness(outside).tolist() == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("curve", [c for c in SCHEDULES if c.steps], ids=_id)
 def test_training_visits_only_the_table(curve: schedule.Schedule) -> None:
     table = curve.table(curve.steps)
@@ -248,6 +299,10 @@ def test_a_schedule_that_has_learned_is_a_schedule(curve: schedule.Schedule) -> 
     test_time_inverts_log_snr(moved)
     test_time_outside_the_ends_is_clamped(moved)
     test_slowness_is_the_density_of_uniform_time(moved)
+    if moved.steps:
+        test_slowness_of_a_table_is_that_of_its_lines(moved)
+    else:
+        test_slowness_is_the_slope_of_time(moved)
     for dtype in (torch.float32, torch.float64):
         test_schedule_keeps_dtype_shape_and_is_finite_at_both_ends(moved, dtype)
     for steps in (1, 2, 7):

@@ -137,7 +137,7 @@ EQUAL = {
 @pytest.mark.parametrize("pair", EQUAL)
 def test_pairs_known_to_be_equal(pair: str) -> None:
     one, other = EQUAL[pair]
-    # 5e-4 is what prints as 0.000; the rest is the central difference behind slowness.
+    # 5e-4 is what prints as 0.000.
     assert total_variation(one, other) < 5e-4
     assert "(TV 0.000)" in text(one=one, other=other)
 

@@ -99,6 +99,16 @@ def test_the_bound_is_the_same_on_every_schedule(curve: schedule.Schedule) -> No
     torch.testing.assert_close(shaped, 0.5 * torch.sigmoid(1.0 - level), rtol=1e-9, atol=0.0)
 
 
+@pytest.mark.parametrize("t", [0.0, 1e-9, 1e-4, 0.5, 1.0 - 1e-9, 1.0])
+def test_the_bound_weighs_the_ends_as_the_middle(t: float) -> None:
+    """On a straight line from 8 to -9 the bound is 17/2 everywhere; its shape over log-SNR is a factor of it."""
+    line = schedule.LogLinear(log_snr_max=8.0, log_snr_min=-9.0)
+    level = line.log_snr(torch.tensor([t], dtype=torch.float64))
+    assert float(weighting.Elbo().weight(level, line)) == pytest.approx(8.5, rel=1e-12)
+    shaped = float(torch.sigmoid(2.0 - level))
+    assert float(weighting.Sigmoid().weight(level, line)) == pytest.approx(8.5 * shaped, rel=1e-12)
+
+
 def test_the_discrete_bound_approaches_the_continuous_one() -> None:
     table, curve = schedule.LogLinear(steps=4000), schedule.LogLinear()
     level = table.table(4000)[10:-10:100]

@@ -17,8 +17,8 @@ DISCRETE_MIN = 2
 LOG_SNR_LIMIT = 30.0
 """Log-SNR is kept within +-30 (alpha or sigma 3e-7), so that both ends of every schedule are finite."""
 
-SLOPE_STEP = 1e-3
-"""Half-width in log-SNR of the central difference behind `Schedule.slowness`."""
+ROUNDING = 256.0
+"""Machine epsilons of log-SNR by which a level may lie beyond an end, or an entry, and still count as that one."""
 
 
 class Schedule(Spec):
@@ -72,9 +72,31 @@ class Schedule(Spec):
         return self.log_snr((self.time(log_snr) * self.steps).round().clamp(min=1.0) / self.steps)
 
     def slowness(self, log_snr: Tensor) -> Tensor:
-        """-dt/dlog_snr >= 0: the density over log-SNR of a time drawn uniformly from [0, 1]."""
-        ahead, behind = self.time(log_snr - SLOPE_STEP), self.time(log_snr + SLOPE_STEP)
-        return ((ahead - behind) / (2.0 * SLOPE_STEP)).clamp_min(0.0)
+        """-dt/dlog_snr >= 0: the density over log-SNR of a time drawn uniformly from [0, 1].
+
+        Exact up to both ends, zero beyond them. A table's is that of the line that leads to the level from its
+        cleaner neighbour: the cell of t whose draws the entry takes.
+        """
+        slack = ROUNDING * torch.finfo(log_snr.dtype).eps
+        if self.steps is not None:
+            nodes, values = self._nodes(log_snr)
+            entry = torch.searchsorted(-values, -log_snr - slack).clamp(1, self.steps)
+            slow = (nodes[entry] - nodes[entry - 1]) / (values[entry - 1] - values[entry])
+            clean, noisy = values[0], values[-1]
+        else:
+            slow = self.continuous_slowness(log_snr)
+            ends = torch.arange(2, dtype=log_snr.dtype, device=log_snr.device)
+            clean, noisy = self.continuous(ends).unbind()
+        inside = (log_snr <= clean + slack) & (log_snr >= noisy - slack)
+        return torch.where(inside, slow, 0.0)
+
+    def continuous_slowness(self, log_snr: Tensor) -> Tensor:
+        """-dt/dlog_snr of the continuous limit between its ends: the derivative of `continuous_time`.
+
+        Written out by members whose inverse is an iteration or loses digits when it is differentiated.
+        """
+        one = torch.ones_like(log_snr)
+        return -torch.func.jvp(self.continuous_time, (log_snr,), (one,))[1]
 
     def grid(self, steps: int) -> Tensor:
         """Noise levels for `steps` solver steps, float64 [steps], from t = 1 towards data.

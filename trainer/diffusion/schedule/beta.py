@@ -195,6 +195,12 @@ class Legacy(Schedule):
             t = (t - (self._decay(t) / 1000.0 - decay) / slope).clamp(0.0, 2.0)
         return t
 
+    def continuous_slowness(self, log_snr: Tensor) -> Tensor:
+        """By the chain rule over decay = -log alpha^2: d decay/dt = -1000 log(1 - beta)."""
+        t = self.continuous_time(log_snr)
+        rate = -1000.0 * torch.log1p(-self.beta_start - (self.beta_end - self.beta_start) * t)
+        return 1.0 / (rate * (1.0 + 1.0 / torch.expm1(self._decay(t) + self.floor)))
+
     def _decay(self, t: Tensor) -> Tensor:
         """-log alpha^2 = -1000/d [x log x - x] from a to a - d t, as a series in z = d t / a < 0.5."""
         start, rise = 1.0 - self.beta_start, self.beta_end - self.beta_start

@@ -164,15 +164,11 @@ class Following(Schedule):
         """Solved by bisection."""
         return self._curve.time(self._exact(log_snr)).to(log_snr)
 
-    def slowness(self, log_snr: Tensor) -> Tensor:
-        """1/(-dlog_snr/dt) between the ends; that of a table is read off its knots."""
-        if self.steps is not None:
-            return super().slowness(log_snr)
+    def continuous_slowness(self, log_snr: Tensor) -> Tensor:
+        """1/(-dlog_snr/dt) at its time."""
         with torch.no_grad():
-            level = self._exact(log_snr)
-            slow = 1.0 / (self._curve.fall() * self._curve.slope(self._curve.time(level)))
-            inside = (level <= self._curve.clean) & (level >= self._curve.noisy)
-            return torch.where(inside, slow, 0.0).to(log_snr)
+            t = self._curve.time(self._exact(log_snr))
+            return (1.0 / (self._curve.fall() * self._curve.slope(t))).to(log_snr)
 
     def _exact(self, values: Tensor) -> Tensor:
         return values.to(self._curve.clean.device, torch.float64)

@@ -97,6 +97,12 @@ class Sigmoid(Schedule):
         bound = torch.full_like(ratio, half)
         return (torch.logaddexp(ratio, bound) - torch.logaddexp(ratio, -bound)) / (2.0 * half)
 
+    def continuous_slowness(self, log_snr: Tensor) -> Tensor:
+        """sinh d/(2 d (cosh(log_snr + tilt) + cosh d)), all over the larger exponential."""
+        ratio, half = (log_snr + self._tilt()).abs(), 0.5 * self._span()
+        ahead, behind = torch.exp(half - ratio), torch.exp(-half - ratio)
+        return (ahead - behind) / (1.0 + torch.exp(-2.0 * ratio) + ahead + behind) / (2.0 * half)
+
     def _span(self) -> float:
         return (self.end - self.start) / self.tau
 
@@ -122,6 +128,10 @@ class Laplace(Schedule):
         """The Laplace distribution function."""
         tail = 0.5 * torch.exp(-(log_snr - self.mu).abs() / self.b)
         return torch.where(log_snr > self.mu, tail, 1.0 - tail)
+
+    def continuous_slowness(self, log_snr: Tensor) -> Tensor:
+        """The Laplace density, whose peak has no derivative on either side."""
+        return torch.exp(-(log_snr - self.mu).abs() / self.b) / (2.0 * self.b)
 
 
 class Interpolant(Schedule):

@@ -147,6 +147,12 @@ class Polyexponential(_Exploding):
         clean, noisy = self._ends()
         return ((clean - log_snr) / (clean - noisy)).clamp(0.0, 1.0) ** (1.0 / self.rho)
 
+    def continuous_slowness(self, log_snr: Tensor) -> Tensor:
+        """1/(rho t^(rho - 1) of the whole fall); bounded at t = 0, where the curve stands still if rho is above 1."""
+        clean, noisy = self._ends()
+        t = self.continuous_time(log_snr).clamp_min(1e-12 if self.rho > 1.0 else 0.0)
+        return t ** (1.0 - self.rho) / (self.rho * (clean - noisy))
+
 
 class Karras(_Exploding):
     """edm_sigma^(1/rho) linear in t (Karras et al. 2022, eq. 5)."""

@@ -64,9 +64,18 @@ class Modified(Schedule):
 
     def continuous_time(self, log_snr: Tensor) -> Tensor:
         """Undoes the stretching, then the shift."""
+        return self.of.continuous_time(self._undone(log_snr))
+
+    def continuous_slowness(self, log_snr: Tensor) -> Tensor:
+        """By the chain rule over the level before the changes."""
+        rate = torch.func.jvp(self._undone, (log_snr,), (torch.ones_like(log_snr),))[1]
+        return self.of.continuous_slowness(self._undone(log_snr)) * rate
+
+    def _undone(self, log_snr: Tensor) -> Tensor:
+        """The level of the schedule that is modified."""
         if self.zero_terminal_snr:
             log_snr = _unstretched(log_snr, *self._continuous_ends(log_snr))
-        return self.of.continuous_time(log_snr - self._shift())
+        return log_snr - self._shift()
 
     def _shift(self) -> float:
         return 2.0 * math.log(self.input_scale / self.resolution_shift)
@@ -126,6 +135,10 @@ class Respaced(Schedule):
     def continuous_time(self, log_snr: Tensor) -> Tensor:
         """As of the schedule that is respaced."""
         return self.of.continuous_time(log_snr)
+
+    def continuous_slowness(self, log_snr: Tensor) -> Tensor:
+        """As of the schedule that is respaced."""
+        return self.of.continuous_slowness(log_snr)
 
 
 def _stretched(level: Tensor, clean: Tensor, noisy: Tensor) -> Tensor:
