@@ -186,6 +186,13 @@ def test_schedule_compiles_in_one_graph(curve: schedule.Schedule) -> None:
 
 
 @EVERY_SCHEDULE
+def test_a_finite_start_is_declared(curve: schedule.Schedule) -> None:
+    """Bounds and grids go to t = 0 where the continuous limit has a log-SNR there, and nowhere else."""
+    start = float(curve.continuous(torch.zeros(1, dtype=torch.float64)))
+    assert curve.finite_start == (start < schedule.LOG_SNR_LIMIT)
+
+
+@EVERY_SCHEDULE
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_grid_rises_from_noise_to_data(curve: schedule.Schedule, steps: int) -> None:
     grid = curve.grid(steps)

@@ -37,7 +37,16 @@ from trainer.diffusion.prediction import (
 )
 from trainer.diffusion.process import Diffusion
 from trainer.diffusion.reverse import decoder_nll, normal_cdf, normal_kl, prior_bits
-from trainer.diffusion.schedule import Cosine, LinearBeta, LogLinear, Schedule
+from trainer.diffusion.schedule import (
+    VPSDE,
+    Cosine,
+    CosineEnds,
+    Karras,
+    Legacy,
+    LinearBeta,
+    LogLinear,
+    Schedule,
+)
 from trainer.diffusion.timestep import Uniform
 from trainer.diffusion.weighting import AnyWeighting, Simple, Weighting
 
@@ -399,6 +408,36 @@ def test_bound_on_a_fine_chain_is_the_continuous_bound() -> None:
     coarse, fine = (float((loss / losses[0] - 1).abs()[:-1].max()) for loss in losses[1:])
     assert fine < 0.27 * coarse
     assert coarse < 0.05
+
+
+FINITE = [LogLinear(log_snr_max=9.0, log_snr_min=-9.0), CosineEnds(), Legacy(), VPSDE(), Karras()]
+
+
+@pytest.mark.parametrize("schedule", FINITE, ids=lambda s: s.kind)
+@pytest.mark.parametrize("variance", [0.0, 0.3, 1.0])
+def test_the_decoder_of_a_continuous_schedule_has_the_variance_of_the_step_to_zero(
+    schedule: Schedule, variance: float
+) -> None:
+    """v-diffusion: -log p(x0) under N(x0_hat, v), log v between (1 - r) sigma^2 at t = 0 and at t = 1/8."""
+    clean, first = (math.exp(float(schedule.log_snr(torch.tensor(t).double()))) for t in (0, 1 / 8))
+    shrink = 1.0 - first / clean
+    small, large = math.log(shrink / (1.0 + clean)), math.log(shrink / (1.0 + first))
+    deviation = math.exp(0.5 * ((1.0 - variance) * small + variance * large))
+    objective = OBJECTIVE.validate_python(
+        {"kind": "vlb", "steps": 8, "variance": variance, "per_step": True}
+    )
+    x0 = torch.tensor([[[[0.1, -1.0, 1.0, 0.5]]]], dtype=torch.float64)
+    x0_hat = x0 + 1 / 255 + deviation
+    cell = build(schedule=schedule, objective=objective, prediction=Data())
+    level = schedule.log_snr(torch.full((1,), 1 / 8, dtype=torch.float64))
+    ours = losses_of(cell, lambda *_: x0_hat, x0, torch.zeros_like(x0), level)
+    low, high = ((x0 - x0_hat + step) / deviation for step in (-1 / 255, 1 / 255))
+    above = 0.5 * (1.0 + torch.tanh((2 / math.pi) ** 0.5 * (high + 0.044715 * high**3)))
+    below = 0.5 * (1.0 + torch.tanh((2 / math.pi) ** 0.5 * (low + 0.044715 * low**3)))
+    inside = torch.where(x0 < -0.999, above, torch.where(x0 > 0.999, 1.0 - below, above - below))
+    wanted = -torch.log2(inside.clamp_min(1e-12)).mean()
+    # 1e-6: differences of the distribution function, as in the golden losses
+    torch.testing.assert_close(ours[0], wanted, rtol=1e-6, atol=0.0)
 
 
 def test_learned_uncertainty_learns_the_size_of_the_loss() -> None:

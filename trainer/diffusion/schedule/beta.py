@@ -1,7 +1,7 @@
 """Which schedules are stated by the variances beta_k of a Markov chain?"""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat, model_validator
@@ -165,6 +165,7 @@ class Legacy(Schedule):
     With beta(s) = b0 + (b1 - b0) s and N = 1000; `linear_beta` keeps only the first order, -beta, in the logarithm.
     """
 
+    finite_start: ClassVar[bool] = True
     kind: Literal["legacy"] = "legacy"
     beta_start: Annotated[float, Field(gt=0.0, lt=0.5)] = 1e-4
     """b0."""
