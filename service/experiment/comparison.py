@@ -117,7 +117,7 @@ class Comparison:
         if baseline is None:
             self._complain(("controls",), "there is only one cell: a control needs a baseline")
             return plain
-        from trainer.diffusion.passport import equal_objective_twin
+        from trainer.diffusion.passport import equal_objective_twin, twin_refusal
 
         reference = next(cell.trial.diffusion for cell in plain if cell.name == baseline)
         known = {cell.trial.digest(): cell.name for cell in plain}
@@ -129,6 +129,8 @@ class Comparison:
                 continue
             changes = equal_objective_twin(cell.trial.diffusion, reference)
             if not changes:
+                if why := twin_refusal(cell.trial.diffusion, reference):
+                    self.notes.append(f"`{cell.name}` has no equal-objective twin: {why}")
                 continue
             is_any = True
             twin = self._twin(cell, changes)

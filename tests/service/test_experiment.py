@@ -561,6 +561,20 @@ def test_one_data_root_gives_the_keys_and_the_training(
     assert experiment(data_root=Path("mine")).data_root == tmp_path / "mine"
 
 
+def test_controls_keep_to_what_the_objective_weighs() -> None:
+    """Under vlb and hybrid the under-sampler's twin has importance weights; hybrid's weighting has none."""
+    arms = {"u": {}, "p": {"diffusion.timesteps": P2}}
+    for kind in ("vlb", "hybrid"):
+        base = {"diffusion.objective": {"kind": kind}, "diffusion.schedule.steps": 100}
+        twin = experiment(set=base, arms=arms, controls="equal_objective").cells[-1]
+        assert twin.trial.diffusion.timesteps.kind == "importance"
+    arms["w"] = {"diffusion.weighting": {"kind": "p2"}}
+    lines = experiment(set=base, arms=arms, controls="equal_objective").findings()
+    assert any(
+        "`w` has no equal-objective twin: objective hybrid does not" in line for line in lines
+    )
+
+
 def test_cells_that_share_a_diffusion_are_no_finding() -> None:
     axes = {"optimizer.lr": [1e-3, 2e-3, 3e-3]}
 

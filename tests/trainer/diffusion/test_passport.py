@@ -1,20 +1,29 @@
 """The passport says what is optimized: equal objectives have distance 0, planted mistakes are found."""
 
 import json
+import math
 import time
 
 import pytest
 import torch
 
-from tests.trainer.diffusion.families import ancestor_schedule, golden, members
+from tests.trainer.diffusion.families import (
+    ancestor_schedule,
+    golden,
+    losses_of,
+    members,
+    midpoints,
+)
 from trainer.diffusion import prediction, schedule, timestep, weighting
-from trainer.diffusion.objective import Hybrid
+from trainer.diffusion.objective import MSE, VLB, AnyObjective, Hybrid, Multiscale, Objective
 from trainer.diffusion.passport import (
     SAME_OBJECTIVE,
     equal_objective_twin,
     findings,
+    loss_distance,
     passport,
     total_variation,
+    twin_refusal,
 )
 from trainer.diffusion.process import Diffusion, training_levels
 
@@ -42,13 +51,34 @@ def twin_of(cell: Diffusion, baseline: Diffusion) -> Diffusion:
     return Diffusion.model_validate(json.loads(json.dumps(data)))
 
 
-def expected_loss(cell: Diffusion, count: int = 200_000) -> float:
-    """Mean loss over u of a network whose epsilon-error is a fixed function of log-SNR."""
-    level = training_levels(cell, (torch.arange(count, dtype=torch.float64) + 0.5) / count)
-    weight = cell.weighting.weight(level, cell.schedule) * cell.timesteps.importance(
-        level, cell.schedule
-    )
-    return float((weight * torch.sigmoid(0.8 * level + 1.0)).mean())
+def expected_loss(cell: Diffusion) -> float:
+    """The training's own mean loss, of a denoiser whose error grows with the noise, over every entry of the table.
+
+    Of a continuous schedule: over 100,000 even u, one pixel each.
+    """
+    schedule, objective = cell.schedule, cell.objective
+    if schedule.steps is None:
+        level = training_levels(cell, midpoints(100_000))
+        share = torch.full_like(level, 1e-5)
+    else:
+        level = schedule.table(schedule.steps)
+        share = cell.timesteps.relative(level, schedule) / schedule.steps
+    shape = (len(level), 1, 1, 4) if schedule.steps else (len(level), 1, 1, 1)
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.rand(1, *shape[1:], generator=generator, dtype=torch.float64) - 0.5
+    eps = torch.randn(1, *shape[1:], generator=generator, dtype=torch.float64)
+    x0, eps = x0.expand(shape), eps.expand(shape)
+    error = torch.sigmoid(0.8 * level + 1.0).sqrt().reshape(-1, 1, 1, 1)
+    spread = 0.3 * torch.ones(len(level), objective.extra_channels(1), *shape[2:])
+
+    def network(*_: torch.Tensor) -> torch.Tensor:
+        return torch.cat([eps + error * eps, spread.double()], 1)
+
+    part = objective.build()
+    if part is not None:
+        torch.nn.init.constant_(next(part.parameters()), 0.1)
+    losses = losses_of(cell, network, x0, eps, level, part=part)
+    return float((share * losses.detach()).sum())
 
 
 @pytest.mark.parametrize("curve", P2_CURVES, ids=lambda c: f"{c.kind}-{c.steps}")
@@ -69,11 +99,16 @@ def test_the_p2_twin_has_the_same_expected_loss(curve: schedule.Schedule) -> Non
     twin = twin_of(sampled, baseline)
     assert isinstance(twin.timesteps, timestep.Uniform)
     assert isinstance(twin.weighting, weighting.P2)
-    # 1e-4: the stored scale has six digits, u is a grid of 200,000.
-    assert expected_loss(twin) == pytest.approx(expected_loss(sampled), rel=1e-4)
-    back = twin_of(Diffusion(schedule=curve, weighting=weighting.P2()), baseline)
-    assert back.timesteps == timestep.P2()
-    assert back.weighting == weighting.Simple()
+    # 1e-4: of a continuous schedule, u is a grid of 100,000.
+    rel = 1e-7 if curve.steps else 1e-4
+    assert expected_loss(twin) == pytest.approx(expected_loss(sampled), rel=rel)
+    again = twin_of(twin, baseline)
+    assert again.timesteps == timestep.P2()
+    assert again.weighting == weighting.Simple()
+    weighted = Diffusion(schedule=curve, weighting=weighting.P2(gamma=1.0))
+    back = twin_of(weighted, baseline)
+    assert back.timesteps == timestep.P2(gamma=1.0)
+    assert expected_loss(back) == pytest.approx(expected_loss(weighted), rel=rel)
 
 
 def test_an_unchanged_objective_has_no_twin() -> None:
@@ -170,12 +205,94 @@ def test_general_twins_move_the_product(curve: schedule.Schedule, change: dict) 
     if "timesteps" in change:
         u = (torch.arange(500, dtype=torch.float64) + 0.5) / 500
         torch.testing.assert_close(training_levels(twin, u), training_levels(baseline, u))
-        # 5e-3: rare draws with large weights on a grid of 200,000 u.
-        assert expected_loss(twin) == pytest.approx(expected_loss(cell), rel=5e-3)
     else:
         assert twin.weighting == baseline.weighting
+    # 5e-3: rare draws with large weights on a grid of 100,000 u.
+    assert expected_loss(twin) == pytest.approx(
+        expected_loss(cell), rel=1e-6 if curve.steps else 5e-3
+    )
     back = twin_of(twin, baseline)
-    assert total_variation(back, cell) < SAME_OBJECTIVE
+    assert loss_distance(back, cell) < SAME_OBJECTIVE
+    assert expected_loss(back) == pytest.approx(
+        expected_loss(cell), rel=1e-6 if curve.steps else 5e-3
+    )
+
+
+TABLE = schedule.LinearBeta(steps=100)
+WEIGHTINGS = [cls() for cls in members(weighting.AnyWeighting)]
+SAMPLERS = [cls() for cls in members(timestep.AnyTimestepSampler)]
+OBJECTIVES = [cls() for cls in members(AnyObjective)]
+
+
+def same_loss_there_and_back(cell: Diffusion, baseline: Diffusion) -> None:
+    """The twin has the cell's expected loss, measured on the training's own losses; so has the twin's twin."""
+    twin = twin_of(cell, baseline)
+    assert twin != cell
+    # 1e-6: eight digits of a stored scale, and sums over a table of a hundred
+    assert expected_loss(twin) == pytest.approx(expected_loss(cell), rel=1e-6)
+    assert loss_distance(twin, cell) < 1e-6
+    if equal_objective_twin(twin, baseline) is not None:
+        back = twin_of(twin, baseline)
+        assert expected_loss(back) == pytest.approx(expected_loss(cell), rel=1e-6)
+
+
+@pytest.mark.parametrize("weight", WEIGHTINGS, ids=lambda w: w.kind)
+def test_every_weighting_may_go_into_the_density(weight: weighting.Weighting) -> None:
+    baseline = Diffusion(schedule=TABLE)
+    cell = Diffusion(schedule=TABLE, weighting=weight)
+    if weight == baseline.weighting:
+        assert equal_objective_twin(cell, baseline) is None
+        return
+    same_loss_there_and_back(cell, baseline)
+
+
+@pytest.mark.parametrize("kind", ["mse", "hybrid", "vlb", "huber", "learned_uncertainty"])
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s.kind)
+def test_every_sampler_may_become_weights(sampler: timestep.TimestepSampler, kind: str) -> None:
+    """Under every objective: what is undone or restored is importance, which every term has."""
+    (objective,) = (o for o in OBJECTIVES if o.kind == kind)
+    baseline = Diffusion(schedule=TABLE, objective=objective)
+    cell = Diffusion(schedule=TABLE, objective=objective, timesteps=sampler)
+    if total_variation(cell, baseline) < SAME_OBJECTIVE:
+        return
+    why = twin_refusal(cell, baseline)
+    if isinstance(sampler, timestep.Tilted) and kind != "mse":
+        assert why == "its timestep sampler combines others already"
+        return
+    assert why is None
+    same_loss_there_and_back(cell, baseline)
+
+
+def test_the_twin_of_a_hybrid_moves_both_terms() -> None:
+    """As improved-diffusion trains it: the twin keeps the squared error and the bound, each on its own."""
+    for vlb_weight in (0.0, 0.001, 1.0):
+        objective = Hybrid(vlb_weight=vlb_weight)
+        baseline = Diffusion(schedule=TABLE, objective=objective)
+        under = Diffusion(schedule=TABLE, objective=objective, timesteps=timestep.P2())
+        twin = twin_of(under, baseline)
+        assert isinstance(twin.timesteps, timestep.Importance)
+        assert expected_loss(twin) == pytest.approx(expected_loss(under), rel=1e-9)
+    by_weight = Diffusion(
+        schedule=TABLE, objective=Hybrid(), weighting=weighting.P2(), timesteps=timestep.Uniform()
+    )
+    moved = by_weight.model_copy(
+        update={"timesteps": timestep.P2(), "weighting": weighting.Simple()}
+    )
+    assert total_variation(by_weight, moved) > 0.1
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda o: o.kind)
+def test_a_weighting_that_is_not_the_whole_loss_stays(objective: Objective) -> None:
+    """Refused by the objective's name, and only where the density would change more than the weighting did."""
+    baseline = Diffusion(schedule=TABLE, objective=objective)
+    cell = baseline.model_copy(update={"weighting": weighting.MinSNR()})
+    if objective.weighs_itself:
+        return
+    if isinstance(objective, MSE | Multiscale):
+        same_loss_there_and_back(cell, baseline)
+        return
+    assert equal_objective_twin(cell, baseline) is None
+    assert f"objective {objective.kind} does not weigh" in (twin_refusal(cell, baseline) or "")
 
 
 def test_a_cell_with_the_baselines_objective_needs_no_twin() -> None:
@@ -188,11 +305,80 @@ def test_a_law_beyond_the_schedule_has_no_twin() -> None:
     baseline = Diffusion(schedule=schedule.LogLinear(log_snr_max=2.0, log_snr_min=-2.0))
     cell = baseline.model_copy(update={"timesteps": timestep.LogNormal()})
     assert equal_objective_twin(cell, baseline) is None
+    assert "never look where this cell does" in (twin_refusal(cell, baseline) or "")
 
 
 def test_different_objectives_are_told_apart() -> None:
     assert total_variation(Diffusion(), Diffusion(weighting=weighting.P2())) > 0.1
     assert "same objective" not in text(a=Diffusion(), b=Diffusion(weighting=weighting.P2()))
+
+
+FORMS = [
+    *OBJECTIVES,
+    VLB(variance="learned_range"),
+    Hybrid(variance="learned"),
+    Multiscale(scales=2),
+]
+
+
+@pytest.mark.parametrize("objective", FORMS, ids=lambda o: o.label())
+def test_the_kind_and_parameters_of_an_objective_count(objective: Objective) -> None:
+    """Nothing else of these cells differs, and no two of them are one objective."""
+    cell = Diffusion(objective=objective)
+    for other in (Diffusion(objective=o) for o in FORMS if o != objective):
+        assert total_variation(cell, other) > 0.1
+        assert "same" not in text(cell=cell, other=other).replace("same minimum", "")
+    assert total_variation(cell, Diffusion(objective=objective)) == 0.0
+
+
+def test_the_balance_of_two_terms_counts() -> None:
+    """Twice the bound is not the same objective, though each term is the same function of the noise level."""
+    once, twice = (Diffusion(objective=Hybrid(vlb_weight=weight)) for weight in (0.001, 0.002))
+    assert total_variation(once, twice) == pytest.approx(1 / 3)
+    under = once.model_copy(update={"timesteps": timestep.P2()})
+    weighed = once.model_copy(update={"weighting": weighting.P2()})
+    assert total_variation(under, weighed) > 0.1
+    assert [term["form"].split(",")[0] for term in passport(once).terms] == [
+        "squared error",
+        "bound of 1000 steps",
+    ]
+
+
+def test_a_weight_inside_a_root_is_no_density() -> None:
+    """Under mse it is the same objective; under huber it is not, and a factor is not forgiven either."""
+    for kind, same in (("mse", True), ("huber", False)):
+        cells = [
+            Diffusion.model_validate({"objective": {"kind": kind}, **fields})
+            for fields in ({"timesteps": {"kind": "p2"}}, {"weighting": {"kind": "p2"}})
+        ]
+        assert (total_variation(*cells) < 5e-4) == same
+    twice = Diffusion.model_validate(
+        {"objective": {"kind": "huber"}, "weighting": {"kind": "p2", "gamma": 0, "scale": 2}}
+    )
+    assert total_variation(twice, Diffusion.model_validate({"objective": {"kind": "huber"}})) > 0.1
+
+
+def test_the_continuous_bound_is_the_squared_error_weighed_by_elbo() -> None:
+    """Equal passports, and equal losses but for the nats in a bit."""
+    curve = schedule.LogLinear(log_snr_max=8.0, log_snr_min=-9.0)
+    bound = Diffusion(schedule=curve, objective=VLB())
+    weighed = Diffusion(schedule=curve, weighting=weighting.Elbo())
+    assert total_variation(bound, weighed) == pytest.approx(0.0, abs=1e-12)
+    assert "are the same objective" in text(bound=bound, weighed=weighed)
+    bits = expected_loss(weighed) / math.log(2.0)
+    assert expected_loss(bound) == pytest.approx(bits, rel=1e-9)
+
+
+def test_another_prediction_is_another_parametrization() -> None:
+    """Equal loss of equal denoisers; that only the variance differs would be false."""
+    epsilon = Diffusion(weighting=weighting.Velocity())
+    velocity = epsilon.model_copy(update={"prediction": prediction.Velocity()})
+    lines = text(epsilon=epsilon, velocity=velocity)
+    assert "have the same expected loss for the same denoiser (TV 0.000)" in lines
+    assert "another parametrization (prediction epsilon and velocity)" in lines
+    assert "only the variance" not in lines
+    timed = epsilon.model_copy(update={"conditioning": "time"})
+    assert "another parametrization (conditioning angle and time)" in text(a=epsilon, b=timed)
 
 
 def test_double_p2_is_found() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from trainer.diffusion.objective.base import Objective as Objective
+from trainer.diffusion.objective.base import Part as Part
 from trainer.diffusion.objective.base import Terms as Terms
 from trainer.diffusion.objective.bound import VLB as VLB
 from trainer.diffusion.objective.bound import BoundObjectives

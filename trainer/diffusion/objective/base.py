@@ -1,7 +1,9 @@
 """What may an objective look at, and what must it answer?"""
 
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from trainer.diffusion.prediction import Prediction
@@ -34,10 +36,29 @@ class Terms(NamedTuple):
         return self.prediction.x0(output.to(self.x_t.dtype), self.x_t, self.log_snr)
 
     def squared(self) -> Tensor:
-        """weight/importance |F - F*|^2 [B, ...]: the same for every prediction with the same x0_hat."""
+        """weight/importance |F - F*|^2 [B, ...]: the same for every prediction with the same x0_hat.
+
+        Zero where the importance is: such an example counts nothing, whatever its error.
+        """
         error = self.output.to(self.target.dtype) - self.target
-        share = (self.weight / self.importance).to(error.dtype)
+        share = torch.where(self.importance > 0.0, self.weight / self.importance, 0.0)
+        share = share.to(error.dtype)
         return share.reshape(-1, *([1] * (error.ndim - 1))) * error.square()
+
+
+class Part(NamedTuple):
+    """One term of an expected loss: the mean of importance x f(weight x |eps - eps_hat|^2) over the levels drawn."""
+
+    form: str
+    """f with its parameters, and what its gradient reaches: equal texts are equal functions."""
+    weight: Callable[[Tensor], Tensor] | None = None
+    """What the formula itself makes of a noise level, log_snr to weight; None: the cell's weighting."""
+    linear: bool = True
+    """Whether f is linear, so that weight and density count by their product alone."""
+
+
+SQUARED_ERROR = "squared error"
+"""The form of every objective that is a weighted mean square."""
 
 
 class Objective(Spec):
@@ -49,6 +70,10 @@ class Objective(Spec):
     def loss(self, terms: Terms) -> Tensor:
         """Loss of each example [B]; the batch loss is its mean."""
         raise NotImplementedError
+
+    def parts(self, schedule: Schedule) -> tuple[Part, ...]:
+        """What the expected loss is made of; a member that says nothing counts as a form of its own, not linear."""
+        return (Part(self.canonical(), linear=False),)
 
     def extra_channels(self, channels: int) -> int:
         """Output channels the network needs beyond the prediction's, for data of `channels` channels."""

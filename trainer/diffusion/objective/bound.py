@@ -1,5 +1,6 @@
 """What does the variational bound on the likelihood cost at one noise level, in bits per dimension?"""
 
+import math
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -7,7 +8,7 @@ from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from trainer.diffusion.log_snr import expand
-from trainer.diffusion.objective.base import Objective, Terms
+from trainer.diffusion.objective.base import SQUARED_ERROR, Objective, Part, Terms
 from trainer.diffusion.reverse import (
     between,
     bits,
@@ -18,6 +19,7 @@ from trainer.diffusion.reverse import (
     normal_kl,
 )
 from trainer.diffusion.schedule import Schedule
+from trainer.diffusion.weighting import Elbo
 from trainer.spec import MANY
 
 LearnedVariance = Literal["learned_range", "learned"]
@@ -106,6 +108,17 @@ class VLB(_Chained):
         error = (terms.x0_hat() - terms.x0).square()
         return factor.to(error.dtype) * bits(error)
 
+    def parts(self, schedule: Schedule) -> tuple[Part, ...]:
+        """In the continuous limit a weighted square; on a chain a form of its own, of about the same weight."""
+        steps = self.chain_steps(schedule)
+
+        def weight(log_snr: Tensor) -> Tensor:
+            share = steps if steps is not None and self.per_step else 1
+            return Elbo().weight(log_snr, schedule) / (share * math.log(2.0))
+
+        form = f"bound of {steps} steps, variance {self.variance}"
+        return (Part(SQUARED_ERROR if steps is None else form, weight),)
+
     def extra_channels(self, channels: int) -> int:
         """As many as the data's for a learned variance."""
         return 0 if isinstance(self.variance, float) else channels
@@ -140,6 +153,16 @@ class Hybrid(_Chained):
         simple = terms.weight.to(error.dtype) * error.square().flatten(1).mean(1)
         term = self._term(terms, self.variance, detached=True)
         return simple + self.vlb_weight * steps * terms.importance.to(term.dtype) * term
+
+    def parts(self, schedule: Schedule) -> tuple[Part, ...]:
+        """The weighted square, and lambda times the bound, whatever the weighting; its gradient stops at the mean."""
+        steps = self.chain_steps(schedule)
+
+        def weight(log_snr: Tensor) -> Tensor:
+            return torch.full_like(log_snr, self.vlb_weight * (steps or 1))
+
+        form = f"bound of {steps} steps, variance {self.variance}, of the variance alone"
+        return Part(SQUARED_ERROR), Part(form, weight)
 
     def extra_channels(self, channels: int) -> int:
         """As many as the data's."""

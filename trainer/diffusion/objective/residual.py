@@ -8,7 +8,8 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from trainer.diffusion import log_snr as noise
-from trainer.diffusion.objective.base import Objective, Terms
+from trainer.diffusion.objective.base import SQUARED_ERROR, Objective, Part, Terms
+from trainer.diffusion.schedule import Schedule
 
 UNCERTAINTY_FEATURES = 32
 
@@ -22,6 +23,10 @@ class MSE(Objective):
         """Weighted mean squared error [B]."""
         error = terms.output.to(terms.target.dtype) - terms.target
         return terms.weight.to(error.dtype) * error.square().flatten(1).mean(1)
+
+    def parts(self, schedule: Schedule) -> tuple[Part, ...]:
+        """The weighted square."""
+        return (Part(SQUARED_ERROR),)
 
 
 class Huber(Objective):
@@ -64,6 +69,10 @@ class Multiscale(Objective):
             error = torch.tensordot(error, basis, ([dimension], [1])).movedim(-1, dimension)
         weight = self.frequency_weight(error.shape[2], error.shape[3]).to(error)
         return terms.weight.to(error.dtype) * (weight * error.square()).flatten(1).mean(1)
+
+    def parts(self, schedule: Schedule) -> tuple[Part, ...]:
+        """The weighted square of each frequency; of all alike, by Parseval's theorem, the square itself."""
+        return (Part(SQUARED_ERROR if self.scales == 1.0 else self.canonical()),)
 
     def frequency_weight(self, height: int, width: int) -> Tensor:
         """W [height, width], float64."""

@@ -4,13 +4,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from trainer.diffusion.process import Diffusion
+from trainer.diffusion.passport.expected import grid, spacing, terms
+from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep import TimestepSampler
 
-GRID_MIN, GRID_MAX, GRID_SIZE = -25.0, 25.0, 2001
+RARELY = 1e-6
+"""Share of the draws beyond the trained range at either end."""
+DRAWS = 4000
+"""u behind the mean importance of a continuous schedule."""
 SAME_OBJECTIVE = 0.005
 """Total-variation distance below which two cells are called the same objective."""
 
@@ -23,9 +26,9 @@ class Passport:
     density: list[float]
     """Training density over log-SNR."""
     weight: list[float]
-    """Weight on the epsilon-MSE, importance included."""
+    """Weight on the epsilon-MSE in the objective's first term, importance included."""
     product: list[float]
-    """density x weight, normalized to integrate to one: the objective."""
+    """density x weight, normalized to integrate to one: the objective's first term."""
     t: list[float]
     schedule: list[float]
     """log_snr(t)."""
@@ -37,6 +40,10 @@ class Passport:
     """(E w)^2 / E w^2 of the per-example weights on the network's output: the share of a batch that counts."""
     vlb_distortion: tuple[float, float]
     """Least and largest factor by which timestep sampler and importance rescale a term made for uniform times."""
+    terms: list[dict[str, Any]]
+    """Every term of the expected loss: `form`, and its `product` on the first one's scale."""
+    mean_importance: float
+    """Mean importance weight: below 1 if the sampler never looks at levels whose loss it claims to estimate."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and figures."""
@@ -45,33 +52,28 @@ class Passport:
 
 def passport(diffusion: Diffusion) -> Passport:
     """Compile a diffusion spec to its passport."""
-    log_snr = _grid()
+    log_snr, parts = grid(), terms(diffusion)
     density = diffusion.timesteps.density(log_snr, diffusion.schedule)
-    weight = _weight(diffusion, log_snr)
+    weight = parts[0].weight * diffusion.timesteps.importance(log_snr, diffusion.schedule)
+    mass = parts[0].product.sum() * spacing()
     t = torch.linspace(0.0, 1.0, 201, dtype=torch.float64)
     clean, noisy = diffusion.schedule.ends()
     return Passport(
         log_snr=log_snr.tolist(),
         density=density.tolist(),
         weight=weight.tolist(),
-        product=_product(diffusion).tolist(),
+        product=(parts[0].product / mass).tolist(),
         t=t.tolist(),
         schedule=diffusion.schedule.log_snr(t).tolist(),
         initial_snr=float(torch.tensor(clean).exp()),
         terminal_snr=float(torch.tensor(noisy).exp()),
         effective_sample_size=_effective_sample_size(diffusion),
         vlb_distortion=vlb_distortion(diffusion.timesteps, diffusion.schedule),
+        terms=[
+            {"form": term.part.form, "product": (term.product / mass).tolist()} for term in parts
+        ],
+        mean_importance=_mean_importance(diffusion),
     )
-
-
-def total_variation(a: Diffusion, b: Diffusion) -> float:
-    """Half the L1 distance of the two normalized objectives, in [0, 1]; 0 means the same minimum.
-
-    Over the entries of a table that both share, else over log-SNR.
-    """
-    if a.schedule == b.schedule and a.schedule.steps is not None:
-        return float(0.5 * (_table_product(a) - _table_product(b)).abs().sum())
-    return float(0.5 * (_product(a) - _product(b)).abs().sum() * _step())
 
 
 def vlb_distortion(sampler: TimestepSampler, schedule: Schedule) -> tuple[float, float]:
@@ -83,45 +85,34 @@ def vlb_distortion(sampler: TimestepSampler, schedule: Schedule) -> tuple[float,
     return float(ratio.min()), float(ratio.max())
 
 
-def _grid() -> Tensor:
-    return torch.linspace(GRID_MIN, GRID_MAX, GRID_SIZE, dtype=torch.float64)
+def _mean_importance(diffusion: Diffusion) -> float:
+    """Over the draws: of the table's entries, or of a grid of u."""
+    schedule, sampler = diffusion.schedule, diffusion.timesteps
+    if schedule.steps is not None:
+        return float(terms(diffusion, table=True)[0].seen.sum())
+    u = (torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS
+    return float(sampler.importance(training_levels(diffusion, u), schedule).mean())
 
 
-def _step() -> float:
-    return (GRID_MAX - GRID_MIN) / (GRID_SIZE - 1)
-
-
-def _weight(diffusion: Diffusion, log_snr: Tensor) -> Tensor:
-    weight = diffusion.weighting.weight(log_snr, diffusion.schedule)
-    return weight * diffusion.timesteps.importance(log_snr, diffusion.schedule)
-
-
-def _product(diffusion: Diffusion) -> Tensor:
-    """density x weight on the grid, integrating to one; zero where training never looks."""
-    log_snr = _grid()
-    density = diffusion.timesteps.density(log_snr, diffusion.schedule)
-    product = torch.where(density > 0.0, density * _weight(diffusion, log_snr), 0.0)
-    return product / (product.sum() * _step())
-
-
-def _table_product(diffusion: Diffusion) -> Tensor:
-    """Probability x weight of each table entry, summing to one."""
-    schedule = diffusion.schedule
-    assert schedule.steps is not None
-    level = schedule.table(schedule.steps)
-    product = diffusion.timesteps.relative(level, schedule) * _weight(diffusion, level)
-    return product / product.sum()
+def trained_range(diffusion: Diffusion) -> tuple[float, float]:
+    """log_snr of the noisiest and of the cleanest level that training visits, but for one draw in a million."""
+    u = torch.tensor([1.0 - RARELY, RARELY], dtype=torch.float64)
+    noisy, clean = training_levels(diffusion, u).tolist()
+    return noisy, clean
 
 
 def _effective_sample_size(diffusion: Diffusion) -> float:
     """(E w)^2 / E w^2 with w on the network's output: over the table, or by quadrature over log-SNR."""
     schedule, sampler = diffusion.schedule, diffusion.timesteps
     if schedule.steps is None:
-        level = _grid()
+        level = grid()
         share = sampler.density(level, schedule)
     else:
         level = schedule.table(schedule.steps)
         share = sampler.relative(level, schedule)
-    weight = torch.where(share > 0.0, diffusion.loss_weight(level), 0.0)
+    first = terms(diffusion, table=schedule.steps is not None)[0]
+    on_output = first.weight * sampler.importance(level, schedule)
+    on_output = on_output * diffusion.prediction.residual_weight(level)
+    weight = torch.where(share > 0.0, on_output, 0.0)
     share = share / share.sum()
     return float((share * weight).sum() ** 2 / (share * weight.square()).sum())

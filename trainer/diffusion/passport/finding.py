@@ -5,7 +5,8 @@ from itertools import combinations
 import torch
 
 from trainer.diffusion import prediction, timestep, weighting
-from trainer.diffusion.passport.card import SAME_OBJECTIVE, passport, total_variation
+from trainer.diffusion.passport.card import SAME_OBJECTIVE, passport
+from trainer.diffusion.passport.expected import total_variation
 from trainer.diffusion.process import Diffusion, training_levels
 
 LEAKING_SNR = 1e-2
@@ -16,7 +17,7 @@ POOR_SAMPLE_SIZE = 0.3
 """Relative effective sample size below which importance weights waste most of a batch."""
 UNEVEN = 1.5
 """Ratio of the largest to the smallest weight on the network's own output that is worth a sentence."""
-WITH_BOUND = frozenset({"hybrid", "vlb", "kl"})
+WITH_BOUND = frozenset({"hybrid", "vlb"})
 """Objectives with a term of the variational bound, which assumes uniform times."""
 
 
@@ -26,11 +27,28 @@ def findings(cells: dict[str, Diffusion]) -> list[str]:
     for (name, cell), (other, twin) in combinations(cells.items(), 2):
         distance = total_variation(cell, twin)
         if distance < SAME_OBJECTIVE and not (cell.schedule.learns or twin.schedule.learns):
-            lines.append(
-                f"`{name}` and `{other}` are the same objective (TV {distance:.3f}): the expected loss has one "
-                "minimum, only the variance of its estimate differs"
-            )
+            lines.append(_equal(name, cell, other, twin, distance))
     return lines
+
+
+def _equal(name: str, cell: Diffusion, other: str, twin: Diffusion, distance: float) -> str:
+    """What two cells of one expected loss still differ in."""
+    changed = [
+        f"{part} {getattr(cell, part)} and {getattr(twin, part)}"
+        if part == "conditioning"
+        else f"{part} {getattr(cell, part).label()} and {getattr(twin, part).label()}"
+        for part in ("prediction", "conditioning")
+        if getattr(cell, part) != getattr(twin, part)
+    ]
+    if changed:
+        return (
+            f"`{name}` and `{other}` have the same expected loss for the same denoiser (TV {distance:.3f}), in "
+            f"another parametrization ({', '.join(changed)}): what a network learns of it differs"
+        )
+    return (
+        f"`{name}` and `{other}` are the same objective (TV {distance:.3f}): the expected loss has one "
+        "minimum, only the variance of its estimate differs"
+    )
 
 
 def _own_findings(name: str, cell: Diffusion) -> list[str]:

@@ -21,7 +21,8 @@ Law = P2 | TimeLaws | LevelLaws | TruncatedLaws
 class Tilted(TimestepSampler):
     """The objective of another sampler and of a weighting, all of it in the density: p = p_of x by / against.
 
-    Drawing more often what `by` would have weighed more: the general form of the under-sampler.
+    Drawing more often what `by` would have weighed more: the general form of the under-sampler. Every example has the
+    weight that normalizes the density, so that with weighting `against` the expected loss is that of `of` with `by`.
     """
 
     kind: Literal["tilted"] = "tilted"
@@ -43,6 +44,14 @@ class Tilted(TimestepSampler):
     def relative(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
         """N p_t."""
         return self._tilt(log_snr, schedule) / self._tilt(cell_levels(schedule), schedule).mean()
+
+    def importance(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
+        """The tilt's mean over uniform time, one number."""
+        if self.unbiased:
+            return super().importance(log_snr, schedule)
+        return torch.ones_like(log_snr) * self._tilt(cell_levels(schedule), schedule).mean().to(
+            log_snr
+        )
 
     def probability(self, schedule: Schedule) -> Tensor:
         """Probability of each table entry [N], or of each of the quantile's equal cells of t, float64."""

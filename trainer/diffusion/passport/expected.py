@@ -1,0 +1,96 @@
+"""What enters the expected loss of a cell, and how far are two cells' expected losses apart?
+
+A term is the mean of importance x f(weight x |eps - eps_hat|^2) over the noise levels drawn. If f is linear, only the
+product density x importance x weight counts; else what is seen and how it is weighed count each on their own.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trainer.diffusion.objective import Part
+from trainer.diffusion.process import Diffusion
+
+GRID_MIN, GRID_MAX, GRID_SIZE = -25.0, 25.0, 2001
+
+
+class Term(NamedTuple):
+    """One term of the expected loss over the levels of a grid or table [L]."""
+
+    part: Part
+    seen: Tensor
+    """Share of the draws x importance of each level; sums to about one."""
+    weight: Tensor
+    """On the epsilon-MSE; zero where training never looks."""
+
+    @property
+    def product(self) -> Tensor:
+        """What the level counts."""
+        return self.seen * self.weight
+
+
+def grid() -> Tensor:
+    """Evenly spaced log-SNR, float64."""
+    return torch.linspace(GRID_MIN, GRID_MAX, GRID_SIZE, dtype=torch.float64)
+
+
+def spacing() -> float:
+    """Distance of the grid's neighbours."""
+    return (GRID_MAX - GRID_MIN) / (GRID_SIZE - 1)
+
+
+def terms(cell: Diffusion, *, table: bool = False) -> list[Term]:
+    """The cell's terms over log-SNR, or over the entries of its schedule's table."""
+    schedule, sampler = cell.schedule, cell.timesteps
+    if table:
+        assert schedule.steps is not None
+        level = schedule.table(schedule.steps)
+        share = sampler.relative(level, schedule) / schedule.steps
+    else:
+        level = grid()
+        share = sampler.density(level, schedule) * spacing()
+    looks = share > 0.0
+    seen = torch.where(looks, share * sampler.importance(level, schedule), 0.0)
+    listed = []
+    for part in cell.objective.parts(schedule):
+        weight = part.weight or (lambda log_snr: cell.weighting.weight(log_snr, schedule))
+        listed.append(Term(part, seen, torch.where(looks, weight(level), 0.0)))
+    return listed
+
+
+def total_variation(a: Diffusion, b: Diffusion) -> float:
+    """How far two expected losses are apart, in [0, 1]: 0 is the same minimum, 1 nothing in common.
+
+    Half the L1 distance of the normalized products of the first term, or more if another term is farther, measured on
+    the same scale. 1 for objectives of different form. The prediction plays no part: the same denoiser has the same
+    loss. Over the entries of a table that both share, else over log-SNR.
+    """
+    return _distance(a, b, up_to_scale=True)
+
+
+def loss_distance(a: Diffusion, b: Diffusion) -> float:
+    """The same without forgiving a constant factor: 0 is the same expected loss for every denoiser."""
+    return _distance(a, b, up_to_scale=False)
+
+
+def _distance(a: Diffusion, b: Diffusion, *, up_to_scale: bool) -> float:
+    table = a.schedule == b.schedule and a.schedule.steps is not None
+    mine, theirs = terms(a, table=table), terms(b, table=table)
+    if [term.part.form for term in mine] != [term.part.form for term in theirs]:
+        return 1.0
+    scales = [1.0, 1.0]
+    if up_to_scale and all(term.part.linear for term in mine):
+        scales = [1.0 / float(side[0].product.sum()) for side in (mine, theirs)]
+    gaps = [0.0]
+    for one, other in zip(mine, theirs, strict=True):
+        gaps.append(_apart(scales[0] * one.product, scales[1] * other.product))
+        if not one.part.linear:
+            gaps.append(_apart(one.seen, other.seen))
+    return max(gaps)
+
+
+def _apart(x: Tensor, y: Tensor) -> float:
+    """The L1 distance over the sum of both."""
+    total = float((x + y).sum())
+    return float((x - y).abs().sum()) / total if total > 0.0 else 0.0
