@@ -387,6 +387,40 @@ BOUNDED = schedule.LogLinear(log_snr_max=6.0, log_snr_min=-5.0)
 """A schedule that every truncated law covers."""
 
 
+NARROW = [
+    timestep.LogUniform(unbiased=True),
+    timestep.LogUniform(sigma_min=0.1, sigma_max=2.0, unbiased=True),
+    timestep.LogLogistic(sigma_min=0.05, sigma_max=3.0, unbiased=True),
+    timestep.VDiffusion(sigma_min=0.02, sigma_max=20.0, unbiased=True),
+    timestep.CosineInterpolated(sigma_min=0.01, sigma_max=30.0, unbiased=True),
+]
+"""Laws that end inside the schedules below."""
+
+
+@pytest.mark.parametrize("sampler", NARROW, ids=lambda s: s.label())
+@EVERY_CURVE
+def test_unbiased_misses_nothing_beyond_its_bounds(
+    sampler: timestep.TimestepSampler, curve: schedule.Schedule
+) -> None:
+    """Over even u: E[a f] is E[f] of uniform time, f = 1 included; on a table every entry has its exact probability."""
+    u = midpoints(100_000)
+    level = sampler.log_snr(u, curve)
+    assert (level[1:] <= level[:-1]).all()
+    factor = sampler.importance(level, curve)
+    uniform = timestep.Uniform().log_snr(u, curve)
+    for probe in PROBES:
+        # 1e-3: bounds of u that fall between the points, times weights up to about fifty
+        mean = float((factor * probe(level)).mean())
+        assert mean == pytest.approx(float(probe(uniform).mean()), abs=1e-3)
+    if curve.steps:
+        table = curve.table(curve.steps)
+        share = sampler.relative(table, curve) / curve.steps
+        assert float(share.sum()) == pytest.approx(1.0, rel=1e-9)
+        drawn = torch.isclose(level[:, None], table).double().mean(0)
+        torch.testing.assert_close(drawn, share, rtol=0.0, atol=3e-5)
+        assert float((share * sampler.importance(table, curve)).sum()) == pytest.approx(1.0)
+
+
 @pytest.mark.parametrize("sampler", UNBIASABLE, ids=_id)
 def test_unbiased_restores_the_uniform_mean(sampler: timestep.TimestepSampler) -> None:
     """E[a f] under the density is E[f] of uniform time, f = 1 included, by quadrature over log-SNR."""

@@ -471,6 +471,22 @@ def test_a_network_whose_output_is_weighed_evenly_counts_whole() -> None:
     assert passport(edm).effective_sample_size == pytest.approx(1.0)
 
 
+def test_what_importance_weights_cannot_restore_is_found() -> None:
+    """`unbiased` draws what its law leaves out; a proposal that ends early cannot."""
+    whole = Diffusion(schedule=schedule.LinearBeta(), timesteps=timestep.LogUniform(unbiased=True))
+    assert passport(whole).unseen == 0.0
+    assert "never looks" not in text(whole=whole)
+    target = timestep.Importance(proposal=timestep.LogUniform(), target=timestep.Uniform())
+    narrow = Diffusion(schedule=schedule.LinearBeta(), timesteps=target)
+    # beyond edm_sigma 80: 1 - t of log-SNR -8.764, by the quadratic of the class's formula
+    decay = math.log1p(80.0**2)
+    beyond = 1.0 - (math.sqrt(0.01 + 2.0 * 19.9 * decay) - 0.1) / 19.9
+    # 2e-3: the grid's spacing in log-SNR
+    assert passport(narrow).unseen == pytest.approx(beyond, abs=2e-3)
+    assert beyond == pytest.approx(0.066, abs=1e-3)
+    assert "never looks where 0.06" in text(narrow=narrow)
+
+
 def test_poor_effective_sample_size_is_found() -> None:
     rare = Diffusion(timesteps=timestep.P2(gamma=1.0, unbiased=True))
     assert "effective sample size" in text(rare=rare)

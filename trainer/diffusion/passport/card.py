@@ -8,12 +8,10 @@ import torch
 from trainer.diffusion.passport.expected import grid, spacing, terms
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.schedule import Schedule
-from trainer.diffusion.timestep import TimestepSampler
+from trainer.diffusion.timestep import Importance, TimestepSampler, Uniform
 
 RARELY = 1e-6
 """Share of the draws beyond the trained range at either end."""
-DRAWS = 4000
-"""u behind the mean importance of a continuous schedule."""
 SAME_OBJECTIVE = 0.005
 """Total-variation distance below which two cells are called the same objective."""
 
@@ -42,8 +40,8 @@ class Passport:
     """Least and largest factor by which timestep sampler and importance rescale a term made for uniform times."""
     terms: list[dict[str, Any]]
     """Every term of the expected loss: `form`, and its `product` on the first one's scale."""
-    mean_importance: float
-    """Mean importance weight: below 1 if the sampler never looks at levels whose loss it claims to estimate."""
+    unseen: float
+    """Share of the loss that importance weights claim to estimate, at levels that are never drawn."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON and figures."""
@@ -72,7 +70,7 @@ def passport(diffusion: Diffusion) -> Passport:
         terms=[
             {"form": term.part.form, "product": (term.product / mass).tolist()} for term in parts
         ],
-        mean_importance=_mean_importance(diffusion),
+        unseen=unseen(diffusion.timesteps, diffusion.schedule),
     )
 
 
@@ -85,13 +83,19 @@ def vlb_distortion(sampler: TimestepSampler, schedule: Schedule) -> tuple[float,
     return float(ratio.min()), float(ratio.max())
 
 
-def _mean_importance(diffusion: Diffusion) -> float:
-    """Over the draws: of the table's entries, or of a grid of u."""
-    schedule, sampler = diffusion.schedule, diffusion.timesteps
-    if schedule.steps is not None:
-        return float(terms(diffusion, table=True)[0].seen.sum())
-    u = (torch.arange(DRAWS, dtype=torch.float64) + 0.5) / DRAWS
-    return float(sampler.importance(training_levels(diffusion, u), schedule).mean())
+def unseen(sampler: TimestepSampler, schedule: Schedule) -> float:
+    """Share of the loss that importance weights claim to estimate, at levels that the sampler never draws."""
+    of = sampler.target if isinstance(sampler, Importance) else Uniform()
+    if not (sampler.unbiased or isinstance(sampler, Importance)):
+        return 0.0
+    if schedule.steps is None:
+        level = grid()
+        drawn, claimed = sampler.density(level, schedule), of.density(level, schedule)
+    else:
+        level = schedule.table(schedule.steps)
+        drawn, claimed = sampler.relative(level, schedule), of.relative(level, schedule)
+    claimed = claimed * of.importance(level, schedule) * (schedule.slowness(level) > 0.0)
+    return float(torch.where(drawn > 0.0, 0.0, claimed).sum() / claimed.sum())
 
 
 def trained_range(diffusion: Diffusion) -> tuple[float, float]:

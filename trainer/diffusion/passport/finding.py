@@ -60,6 +60,9 @@ def _own_findings(name: str, cell: Diffusion) -> list[str]:
         _terminal(cell, card.terminal_snr),
         _rescaled_bound(cell, card.vlb_distortion),
         _start_only(cell),
+        f"never looks where {card.unseen:.2g} of the loss lies that its importance weights claim to estimate"
+        if card.unseen > SAME_OBJECTIVE
+        else None,
         f"weighs its examples so unevenly that {card.effective_sample_size:.0%} of a batch counts "
         "(effective sample size)"
         if card.effective_sample_size < POOR_SAMPLE_SIZE

@@ -83,21 +83,25 @@ class LevelLaw(TimestepSampler):
         return self.law(log_snr)
 
     def relative(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
-        """Law / slowness, or N x probability of the levels that are nearest to the entry."""
+        """Density / slowness, or N x probability of the levels that are nearest to the entry."""
         if schedule.steps is None:
-            return self.law(log_snr) / schedule.slowness(log_snr).clamp_min(RARE)
+            return self.density(log_snr, schedule) / schedule.slowness(log_snr).clamp_min(RARE)
         entry = (schedule.time(log_snr) * schedule.steps).round().clamp(1, schedule.steps)
-        below = self.rank(schedule.log_snr((entry + 0.5) / schedule.steps))
-        above = self.rank(schedule.log_snr((entry - 0.5) / schedule.steps))
+        below = self.probability_cleaner(schedule.log_snr((entry + 0.5) / schedule.steps), schedule)
+        above = self.probability_cleaner(schedule.log_snr((entry - 0.5) / schedule.steps), schedule)
         below = torch.where(entry == schedule.steps, 1.0, below)
         above = torch.where(entry == 1, 0.0, above)
         return schedule.steps * (below - above)
 
     def importance(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
-        """Uniform density / law; zero where the schedule never goes."""
+        """Uniform density / own; zero where the schedule never goes."""
         if not self.unbiased or schedule.steps is not None:
             return super().importance(log_snr, schedule)
-        return schedule.slowness(log_snr) / self.law(log_snr).clamp_min(RARE)
+        return schedule.slowness(log_snr) / self.density(log_snr, schedule).clamp_min(RARE)
+
+    def probability_cleaner(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
+        """Share of the draws that are cleaner than log_snr."""
+        return self.rank(log_snr)
 
 
 class TimeLaw(TimestepSampler):

@@ -8,12 +8,20 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validat
 from torch import Tensor
 
 from trainer.diffusion.numeric import invert
+from trainer.diffusion.schedule import LOG_SNR_LIMIT, Schedule
 from trainer.diffusion.schedule.cosine import cosine_path
 from trainer.diffusion.timestep.base import LevelLaw
 
+TINY = 1e-12
+"""Distance from 0 and 1 of a rank within a law, whose quantile may be infinite there."""
+
 
 class _Truncated(LevelLaw):
-    """A law between two noise levels."""
+    """A law between two noise levels.
+
+    With `unbiased` the times of the schedule beyond them are drawn as uniform time draws them, so that none is missing
+    from the mean: u runs through the cleaner ones, the law, the noisier ones.
+    """
 
     sigma_min: NonNegativeFloat
     """Smallest edm_sigma."""
@@ -28,9 +36,46 @@ class _Truncated(LevelLaw):
 
     def inside(self, log_snr: Tensor, density: Tensor) -> Tensor:
         """The density, zero outside the bounds."""
+        return torch.where(self._inside(log_snr), density, 0.0)
+
+    def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
+        """The quantile, moved to the nearest level of a discrete schedule; beyond the law's bounds uniform time."""
+        first, last = self._left_out(schedule)
+        if first == 0.0 and last == 1.0:
+            return super().log_snr(u, schedule)
+        within = ((u - first) / max(last - first, 1e-12)).clamp(TINY, 1.0 - TINY)
+        law = self.quantile(within).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
+        beyond = (u < first) | (u > last)
+        return schedule.snap(torch.where(beyond, schedule.log_snr(u), law))
+
+    def density(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
+        """The law, by its share of the draws; beyond it the density of uniform time."""
+        first, last = self._left_out(schedule)
+        beyond = torch.where(self._inside(log_snr), 0.0, schedule.slowness(log_snr))
+        missing = first > 0.0 or last < 1.0
+        return (last - first) * self.law(log_snr) + (beyond if missing else 0.0)
+
+    def probability_cleaner(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
+        """Share of the draws that are cleaner."""
+        first, last = self._left_out(schedule)
+        if first == 0.0 and last == 1.0:
+            return self.rank(log_snr)
+        time = schedule.time(log_snr)
+        mixed = first + (last - first) * self.rank(log_snr)
+        return torch.where((time < first) | (time > last), time, mixed)
+
+    def _left_out(self, schedule: Schedule) -> tuple[float, float]:
+        """The times of the schedule at both bounds, if the times beyond are to be drawn too."""
+        if not self.unbiased:
+            return 0.0, 1.0
         low, high = self.bounds()
-        log_sigma = -0.5 * log_snr
-        return torch.where((log_sigma >= low) & (log_sigma <= high), density, 0.0)
+        level = torch.tensor([-2.0 * low, -2.0 * high], dtype=torch.float64)
+        first, last = schedule.time(level.clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)).tolist()
+        return first, last
+
+    def _inside(self, log_snr: Tensor) -> Tensor:
+        low, high = self.bounds()
+        return (-0.5 * log_snr >= low) & (-0.5 * log_snr <= high)
 
     def bounds(self) -> tuple[float, float]:
         """log(edm_sigma) at both bounds."""
