@@ -51,6 +51,8 @@ def train(
     state, notes = record.newest_state(on)
     if state is not None:
         training.restore(state)
+    else:
+        notes += [line for one in training.inputs for line in one.remarks(source)]
     _agree(world, training.images, on)
     if world.first:
         record.begin(trial, training.images)

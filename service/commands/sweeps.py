@@ -142,6 +142,9 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     ]
     print_table(("cell", "seeds", "budget", "evaluations", "changes"), rows)
     say()
+    levels = [[cell.name, *_levels(cell)] for cell in experiment.cells]
+    print_table(("cell", "log-SNR trained", "log-SNR of the grid"), levels)
+    say()
     print_findings(findings)
     costs = diffsweep("plan", experiment.file)
     say(f"{experiment.file} is valid. What it costs here: {costs}")
@@ -172,6 +175,14 @@ def _evaluations(cell: Cell) -> str:
     if rung is None:
         return f"{count} of {full.images} images x {full.steps} steps"
     return f"{count} of {rung.images} x {rung.steps}, last also {full.images} x {full.steps}"
+
+
+def _levels(cell: Cell) -> tuple[str, str]:
+    """The noise levels that are trained, and the grid of the full protocol."""
+    from trainer.evaluation.coverage import coverage, span
+
+    full = coverage(cell.trial.diffusion, cell.trial.evaluation)[0]
+    return span(full.trained), span(full.grid)
 
 
 def _changes(cell: Cell) -> str:

@@ -173,12 +173,15 @@ class Experiment:
     def findings(self) -> list[str]:
         """What the objective passports say of the cells, and the notes."""
         from trainer.diffusion.passport import findings
+        from trainer.evaluation.coverage import coverage_findings
 
         distinct: dict[str, Cell] = {}
         for cell in self.cells:  # cells that differ in a learning rate share a passport
             distinct.setdefault(cell.trial.diffusion.digest(), cell)
-        cards = {cell.name: cell.trial.diffusion for cell in distinct.values()}
-        return [*findings(cards), *self.notes]
+        trials = {cell.name: cell.trial for cell in distinct.values()}
+        cards = {name: trial.diffusion for name, trial in trials.items()}
+        measured = {name: (trial.diffusion, trial.evaluation) for name, trial in trials.items()}
+        return [*findings(cards), *coverage_findings(measured), *self.notes]
 
     def resolved(self) -> dict[str, Any]:
         """Everything the experiment means, as JSON data: no preset file is needed to read it."""

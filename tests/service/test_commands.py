@@ -37,6 +37,8 @@ def test_validate_prints_cells_budget_and_findings(capsys: pytest.CaptureFixture
     assert "{kind: p2, gamma: 0.5, k: 1}" in lines[4]
     assert lines[5].startswith("under~equal")
     assert "diffusion.timesteps: uniform" in " ".join(lines)
+    levels = lines.index(next(line for line in lines if "log-SNR trained" in line))
+    assert lines[levels + 1].split() == ["uniform", "10.1", "to", "-19.8", "9", "to", "-9"]
     assert any(line.startswith("note: ") and "same objective" in line for line in lines)
     assert lines[-1] == "x.yaml is valid. What it costs here: diffsweep plan x.yaml"
 

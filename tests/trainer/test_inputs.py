@@ -14,6 +14,7 @@ from trainer.errors import UserError
 from trainer.inputs import Batch, Labels, bound, together
 from trainer.inputs.mirrored import Mirrored
 from trainer.learner import build_network
+from trainer.loop import train
 from trainer.training import Training
 from trainer.trial import TrialSpec
 
@@ -130,6 +131,20 @@ def test_an_input_is_silent_at_first_and_is_learned(model: dict[str, Any]) -> No
         training.step()
     training.step()
     assert training.learner.network.state_dict()[added[0]].any()
+
+
+def test_labels_that_the_data_never_shows_are_remarked() -> None:
+    source = trial({"kind": "mlp"}).data.load(Path())
+    assert Labels(classes=10).remarks(source) == []
+    (line,) = Labels(classes=12).remarks(source)
+    assert line.startswith("model.classes: 12, but the data has 10: the last 2 are never trained")
+
+
+def test_a_training_says_so_in_its_first_report(tmp_path: Path) -> None:
+    spec = trial({"kind": "mlp", "classes": 11})
+    first, *rest = train(spec, tmp_path / "t", cache=tmp_path / "c", device="cpu")
+    assert [line.split(",")[0] for line in first.notes] == ["model.classes: 11"]
+    assert not any(report.notes for report in rest)
 
 
 def test_what_the_data_cannot_give_is_refused() -> None:

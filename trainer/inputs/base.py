@@ -46,6 +46,10 @@ class NetworkInput(Spec):
     def check(self, source: Source) -> None:
         """Raise UserError if the data cannot give it."""
 
+    def remarks(self, source: Source) -> list[str]:
+        """What a person should know about it and this data, though it can be trained."""
+        return []
+
     def trained(self, batch: Batch) -> Conditions:
         """What the network is told of the examples of a training step."""
         raise NotImplementedError

@@ -34,6 +34,16 @@ class Labels(NetworkInput):
                 f"model.classes: {self.classes} is too few, the data has {classes} classes"
             )
 
+    def remarks(self, source: Source) -> list[str]:
+        """Labels that the data never shows are rows of the table that nothing trains."""
+        classes = source.codec.classes or 0
+        if classes == self.classes:
+            return []
+        return [
+            f"model.classes: {self.classes}, but the data has {classes}: the last {self.classes - classes} are never "
+            f"trained; set it to {classes}"
+        ]
+
     def trained(self, batch: Batch) -> Conditions:
         """The examples' labels, hidden at random."""
         labels = batch.batches.labels(batch.first, len(batch.x0))

@@ -23,6 +23,7 @@ from trainer.diffusion.passport import (
     loss_distance,
     passport,
     total_variation,
+    trained_range,
     twin_refusal,
 )
 from trainer.diffusion.process import Diffusion, training_levels
@@ -502,6 +503,25 @@ def test_what_learns_has_the_passport_of_its_start() -> None:
     line = Diffusion(schedule=schedule.LogLinear(**curve))
     assert passport(learned) == passport(line)
     assert "same objective" not in text(learned=learned, line=line)
+
+
+def test_a_schedule_that_learns_by_another_objective_is_found() -> None:
+    learned = Diffusion(schedule=schedule.Learned())
+    assert "learns its schedule by the variational bound, its network by `mse`" in text(it=learned)
+    for change in ({"objective": VLB()}, {"weighting": weighting.Elbo()}):
+        assert "learns its schedule" not in text(it=learned.model_copy(update=change))
+    assert "learns its schedule" not in text(it=Diffusion())
+
+
+def test_the_trained_range_is_that_of_the_sampler_on_the_schedule() -> None:
+    line = schedule.LogLinear(log_snr_max=9.0, log_snr_min=-7.0)
+    assert trained_range(Diffusion(schedule=line)) == pytest.approx((-7.0, 9.0), abs=1e-4)
+    table = schedule.ConstantBeta(steps=50)
+    ends = (float(table.table(50)[-1]), float(table.table(50)[0]))
+    assert trained_range(Diffusion(schedule=table)) == pytest.approx(ends)
+    narrow = Diffusion(schedule=line, timesteps=timestep.LogUniform(sigma_min=0.1, sigma_max=2.0))
+    wanted = (-2.0 * math.log(2.0), -2.0 * math.log(0.1))
+    assert trained_range(narrow) == pytest.approx(wanted, abs=1e-4)
 
 
 EVERYTHING = (

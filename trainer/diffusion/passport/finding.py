@@ -60,6 +60,7 @@ def _own_findings(name: str, cell: Diffusion) -> list[str]:
         _terminal(cell, card.terminal_snr),
         _rescaled_bound(cell, card.vlb_distortion),
         _start_only(cell),
+        _learns_by_another_objective(cell),
         f"never looks where {card.unseen:.2g} of the loss lies that its importance weights claim to estimate"
         if card.unseen > SAME_OBJECTIVE
         else None,
@@ -144,6 +145,17 @@ def _start_only(cell: Diffusion) -> str | None:
     if not learning:
         return None
     return f"changes while it trains ({', '.join(learning)}): its passport is that of its start"
+
+
+def _learns_by_another_objective(cell: Diffusion) -> str | None:
+    if not cell.schedule.learns or cell.objective.kind in WITH_BOUND:
+        return None
+    if isinstance(cell.weighting, weighting.Elbo):
+        return None
+    return (
+        f"learns its schedule by the variational bound, its network by `{cell.objective.kind}` with weighting "
+        f"`{cell.weighting.kind}`: the schedule moves without serving what is minimized; objective vlb is the bound"
+    )
 
 
 def _rescaled_bound(cell: Diffusion, distortion: tuple[float, float]) -> str | None:
