@@ -24,6 +24,17 @@ def invert(rising: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
     return low + (high - low) * share.nan_to_num(0.0).clamp(0.0, 1.0)
 
 
+def derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """df/dx of an elementwise function, exact; nothing of it stays in a graph."""
+    if (
+        torch.compiler.is_compiling()
+    ):  # the reverse mode would break the graph, the forward mode is slower outside it
+        return torch.func.jvp(function, (x,), (torch.ones_like(x),))[1]
+    with torch.enable_grad():
+        at = x.detach().requires_grad_()
+        return torch.autograd.grad(function(at).sum(), at)[0]
+
+
 def interpolate(x: Tensor, nodes: Tensor, values: Tensor) -> Tensor:
     """Piecewise-linear through increasing (nodes, values), prolonged on the end slopes."""
     right = torch.searchsorted(nodes, x.contiguous()).clamp(1, len(nodes) - 1)

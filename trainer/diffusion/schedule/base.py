@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from trainer.diffusion.numeric import interpolate
+from trainer.diffusion.numeric import derivative, interpolate
 from trainer.spec import MANY, Spec
 
 DISCRETE_MIN = 2
@@ -95,8 +95,7 @@ class Schedule(Spec):
 
         Written out by members whose inverse is an iteration or loses digits when it is differentiated.
         """
-        one = torch.ones_like(log_snr)
-        return -torch.func.jvp(self.continuous_time, (log_snr,), (one,))[1]
+        return -derivative(self.continuous_time, log_snr)
 
     def grid(self, steps: int) -> Tensor:
         """Noise levels for `steps` solver steps, float64 [steps], from t = 1 towards data.

@@ -8,6 +8,7 @@ from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor
 
 from trainer.diffusion.log_snr import alpha, sigma
+from trainer.diffusion.numeric import derivative
 from trainer.diffusion.schedule.base import LOG_SNR_LIMIT, Schedule
 from trainer.diffusion.schedule.beta import BetaSchedules, LinearBeta
 from trainer.diffusion.schedule.cosine import CircleSchedules, Cosine
@@ -68,7 +69,7 @@ class Modified(Schedule):
 
     def continuous_slowness(self, log_snr: Tensor) -> Tensor:
         """By the chain rule over the level before the changes."""
-        rate = torch.func.jvp(self._undone, (log_snr,), (torch.ones_like(log_snr),))[1]
+        rate = derivative(self._undone, log_snr)
         return self.of.continuous_slowness(self._undone(log_snr)) * rate
 
     def _undone(self, log_snr: Tensor) -> Tensor:
