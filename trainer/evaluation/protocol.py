@@ -36,7 +36,7 @@ class Generation(Spec):
     """How do we come back from noise?"""
     grid: AnySchedule | None = LogLinear(log_snr_max=9.0, log_snr_min=-9.0)
     """Any schedule serves as grid; null: the trial's own schedule. The default is uniform in log-SNR, as the
-    multistep solver needs, within what every published schedule trains, and equal for all cells."""
+    multistep solver needs, and equal for all cells; `validate` says which cells train fewer noise levels."""
     guidance: Guidance | None = None
     """Classifier-free guidance of a network with labels; null: the labels alone."""
     clip: bool = True
