@@ -17,7 +17,7 @@ def everything(source: Source) -> torch.Tensor:
 
 
 def labels(source: Source) -> torch.Tensor | None:
-    return source.labels(torch.arange(len(source)))
+    return source.labels_of(torch.arange(len(source)))
 
 
 def test_every_epoch_visits_every_row_once() -> None:

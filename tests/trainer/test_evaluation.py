@@ -110,7 +110,7 @@ def test_classifier_learns_the_digits_and_is_cached(tmp_path: Path) -> None:
     assert files[0].stat().st_mtime_ns == stamp
     assert extractor.weights == again.weights
     rows = torch.arange(len(dataset))
-    x, labels = dataset.codec.scale(dataset.read(rows)), dataset.labels(rows)
+    x, labels = dataset.codec.scale(dataset.read(rows)), dataset.labels_of(rows)
     features = extractor.features(x)
     assert features.shape == (1797, 64)
     assert torch.equal(features, again.features(x))

@@ -73,7 +73,7 @@ def test_labels_are_those_of_the_examples_hidden_at_the_stated_rate() -> None:
     seen = batch(count=3000)
     rows = seen.batches.rows(0, 3000)
     plain = Labels(classes=3).trained(seen)["labels"]
-    assert torch.equal(plain, IMAGES.labels(rows))
+    assert torch.equal(plain, IMAGES.labels_of(rows))
     dropped = Labels(classes=3, rate=0.2).trained(seen)["labels"]
     hidden = dropped == 3
     assert torch.equal(dropped[~hidden], plain[~hidden])

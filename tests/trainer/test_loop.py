@@ -386,7 +386,7 @@ def test_labels_condition_and_guide(toy: dict[str, Any], tmp_path: Path) -> None
     }
     wanted = source.codec.label(Stream(0, "generate/label").uniform(torch.arange(256)))
     rows = torch.arange(len(source))
-    examples, labels = source.read(rows), source.labels(rows)
+    examples, labels = source.read(rows), source.labels_of(rows)
     means = torch.stack([examples[labels == c].mean(0) for c in range(8)])
     hits = {scale: (torch.cdist(v, means).argmin(1) == wanted) for scale, v in x.items()}
     # eight modes: chance is 1/8

@@ -32,7 +32,7 @@ class Batches:
 
     def labels(self, first: int, count: int) -> Tensor | None:
         """Labels [count] of the same examples, if the data has any."""
-        return self.source.labels(self.rows(first, count))
+        return self.source.labels_of(self.rows(first, count))
 
     def rows(self, first: int, count: int) -> Tensor:
         """Rows of the data set that those examples read [count]; every epoch visits each row once."""

@@ -40,7 +40,7 @@ class Source(ABC):
         """Stored values [B, ...] (uint8, or float32) of rows int64 [B]."""
 
     @abstractmethod
-    def labels(self, rows: Tensor) -> Tensor | None:
+    def labels_of(self, rows: Tensor) -> Tensor | None:
         """Labels int64 [B] of rows [B]; None where the data has none."""
 
     @abstractmethod
@@ -60,7 +60,7 @@ class Resident(Source):
     codec: Codec
     examples: Tensor
     """Stored values [N, ...]."""
-    label: Tensor | None
+    labels: Tensor | None
     """int64 [N], or None."""
     fingerprint: str
     flip: bool = False
@@ -69,7 +69,7 @@ class Resident(Source):
     def of(
         cls,
         examples: Tensor,
-        label: Tensor | None = None,
+        labels: Tensor | None = None,
         *,
         levels: int | None,
         names: tuple[str, ...] | None = None,
@@ -81,11 +81,11 @@ class Resident(Source):
         Without a fingerprint it is that of the values.
         """
         counts = None
-        if label is not None:
-            names = names or tuple(str(number) for number in range(int(label.max()) + 1))
-            counts = tuple(torch.bincount(label, minlength=len(names)).tolist())
+        if labels is not None:
+            names = names or tuple(str(number) for number in range(int(labels.max()) + 1))
+            counts = tuple(torch.bincount(labels, minlength=len(names)).tolist())
         codec = Codec(tuple(examples.shape[1:]), levels, names, counts)
-        return cls(codec, examples, label, fingerprint or digest(examples, label), flip)
+        return cls(codec, examples, labels, fingerprint or digest(examples, labels), flip)
 
     @property
     def resident(self) -> bool:
@@ -104,14 +104,14 @@ class Resident(Source):
         """Indexing."""
         return self.examples[rows]
 
-    def labels(self, rows: Tensor) -> Tensor | None:
+    def labels_of(self, rows: Tensor) -> Tensor | None:
         """Indexing."""
-        return None if self.label is None else self.label[rows]
+        return None if self.labels is None else self.labels[rows]
 
     def to(self, device: torch.device) -> "Resident":
         """Moved."""
-        label = None if self.label is None else self.label.to(device)
-        return replace(self, examples=self.examples.to(device), label=label)
+        labels = None if self.labels is None else self.labels.to(device)
+        return replace(self, examples=self.examples.to(device), labels=labels)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Absent(Source):
         """Never: raises DataError."""
         raise self._missing()
 
-    def labels(self, rows: Tensor) -> Tensor | None:
+    def labels_of(self, rows: Tensor) -> Tensor | None:
         """Never: raises DataError."""
         raise self._missing()
 

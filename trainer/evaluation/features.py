@@ -211,7 +211,7 @@ def _train(network: nn.Module, source: Source, steps: int, seed: int) -> None:
     for step in range(steps):
         index = torch.arange(step * 128, (step + 1) * 128)
         rows = (pick.uniform(index) * len(source)).long().to(source.device)
-        x, y = source.codec.scale(source.read(rows)).cpu(), source.labels(rows)
+        x, y = source.codec.scale(source.read(rows)).cpu(), source.labels_of(rows)
         assert y is not None
         move = (pick.bits(torch.tensor([-2 * step - 1, -2 * step - 2])) % 3 - 1).tolist()
         batch = functional.pad(x, (1, 1, 1, 1), value=-1.0)
