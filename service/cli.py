@@ -40,10 +40,10 @@ def _version(wanted: bool) -> None:
         from importlib.metadata import PackageNotFoundError, version
 
         try:
-            found = version("diffsweep")
+            installed = version("diffsweep")
         except PackageNotFoundError:
-            found = "(a checkout that is not installed)"
-        print(f"diffsweep {found}")
+            installed = "(a checkout that is not installed)"
+        print(f"diffsweep {installed}")
         raise typer.Exit
 
 

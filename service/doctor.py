@@ -24,7 +24,7 @@ class Check:
 
     name: str
     ok: bool
-    found: str
+    detail: str
     fix: str = ""
 
 

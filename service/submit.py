@@ -80,7 +80,6 @@ class Jobs:
         experiment: Experiment,
         settings: Settings,
         env: Mapping[str, str] | None = None,
-        head_resources: Mapping[str, float] | None = None,
     ) -> Submission:
         """Send an experiment; `env` are variables for the job. Refuses while it is already running."""
         begins = f"{experiment.name}-{_digest(experiment)}-"
@@ -101,7 +100,6 @@ class Jobs:
                 runtime_env={"working_dir": str(folder), "env_vars": _variables(settings, env)},
                 metadata={"experiment": experiment.name},
                 entrypoint_num_cpus=0,
-                entrypoint_resources=dict(head_resources) if head_resources else None,
             )
         return self.status(submitted)
 

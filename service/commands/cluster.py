@@ -142,7 +142,7 @@ def doctor(home: Home = None, as_json: AsJson = False) -> None:
         print_json([asdict(check) for check in checks])
     else:
         for check in checks:
-            say(f"{'ok  ' if check.ok else 'BAD '} {check.name}: {check.found}")
+            say(f"{'ok  ' if check.ok else 'BAD '} {check.name}: {check.detail}")
             if not check.ok:
                 say(f"      to fix it: {check.fix}")
     if not all(check.ok for check in checks):
