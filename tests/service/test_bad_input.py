@@ -117,6 +117,11 @@ CASES: dict[str, tuple[str, str]] = {
         arm("lr: 1e-3"),
         "x.yaml:5: arms.b.lr: unknown key, did you mean `optimizer.lr`?",
     ),
+    "a learned grid": (
+        arm("evaluation.full.grid: {kind: learned}"),
+        "x.yaml:5: arms.b.evaluation.full.grid: a learned schedule is no grid here, it would stay at its "
+        "start: use grid: null, which follows the trained one",
+    ),
     "path into a number": (
         arm("optimizer.lr.x: 1"),
         "x.yaml:5: arms.b.optimizer.lr.x: `optimizer.lr` is a single value, there is nothing inside it",

@@ -47,7 +47,8 @@ class Generation(Spec):
         if self.grid is not None:
             if self.grid.learns:
                 raise ValueError(
-                    "grid: null is the trained schedule; here it would stay at its start"
+                    "grid: a learned schedule is no grid here, it would stay at its start: "
+                    "use grid: null, which follows the trained one"
                 )
             self.grid.grid(self.steps)
         return self

@@ -183,7 +183,7 @@ def test_the_network_learns_as_if_the_schedule_were_fixed() -> None:
 def test_what_cannot_be_learned_is_refused() -> None:
     with pytest.raises(ValidationError, match="use timesteps uniform"):
         Diffusion(schedule=schedule.Learned(), timesteps=timestep.LogNormal())
-    with pytest.raises(ValidationError, match="grid: null is the trained schedule"):
+    with pytest.raises(ValidationError, match="grid: a learned schedule is no grid here"):
         Generation(images=2, steps=4, grid=schedule.Learned())
     with pytest.raises(ValidationError, match="log_snr_min must be smaller"):
         schedule.Learned(log_snr_max=1.0, log_snr_min=1.0)
