@@ -6,10 +6,18 @@ Specs are data and component at once: the fields are what a YAML may say, the me
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from functools import cache
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
 
 MANY = 1_000_000
 Count = Annotated[int, Field(ge=1, le=MANY)]
@@ -21,7 +29,8 @@ class Neutral:
     """Marks a field that was added later: `x: Annotated[int, Neutral(0)] = 3`.
 
     At the neutral value a spec is what it was before there was such a field: the digest leaves it out, so that
-    finished trials keep their names, and what was saved without the field is read back with that value.
+    finished trials keep their names, and what was saved without the field is read back with that value. The
+    value is what a YAML would say. A class with a mark that could not work is refused with a TypeError.
     """
 
     value: Any
@@ -37,6 +46,18 @@ class Spec(BaseModel):
         use_attribute_docstrings=True,
         validate_default=True,
     )
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for name, field in cls.model_fields.items():
+            if _marked_inside(field.annotation):
+                raise TypeError(
+                    f"{cls.__name__}.{name}: Neutral marks a whole field and is lost inside its type: "
+                    "write Annotated[int | None, Neutral(0)], not Annotated[int, Neutral(0)] | None"
+                )
+        if cls.__pydantic_complete__:  # else at first use: it refers to a class further down
+            _neutral(cls)
 
     def identity(self) -> dict[str, Any]:
         """What this value is, as JSON data: every field, defaults included, but those at their neutral value.
@@ -64,14 +85,7 @@ class Spec(BaseModel):
     def _fill_in_neutral(cls, data: Any, info: ValidationInfo) -> Any:
         if not (info.context and info.context.get(_SAVED) and isinstance(data, dict)):
             return data
-        later = {
-            name: mark.value
-            for name, field in cls.model_fields.items()
-            if name not in data
-            for mark in field.metadata
-            if isinstance(mark, Neutral)
-        }
-        return {**data, **later}
+        return {**_neutral(cls), **data}
 
     def label(self) -> str:
         """Short text for tables and legends: the kind and what differs from its defaults."""
@@ -86,20 +100,46 @@ class Spec(BaseModel):
 
 
 _SAVED = "saved"
+_NEVER = object()
+"""Equals no value of a field."""
 
 
-def _is_neutral(field: FieldInfo, value: Any) -> bool:
-    return any(isinstance(mark, Neutral) and mark.value == value for mark in field.metadata)
+@cache
+def _neutral(model: type[Spec]) -> dict[str, Any]:
+    """Marked fields and their neutral values, as the fields hold them. TypeError when one would not."""
+    fields = model.model_fields
+    marks = {
+        name: mark.value
+        for name, field in fields.items()
+        for mark in field.metadata
+        if isinstance(mark, Neutral)
+    }
+    if not marks:
+        return {}
+    marked: dict[str, Any] = {name: (fields[name].annotation, fields[name]) for name in marks}
+    try:
+        held = create_model(model.__name__, __config__=model.model_config, **marked)(**marks)
+    except ValidationError as error:
+        raise TypeError(f"{model.__name__}: Neutral of a value that is none: {error}") from None
+    return {name: getattr(held, name) for name in marks}
+
+
+def _marked_inside(annotation: Any) -> bool:
+    """Whether a part of a field's type has the mark."""
+    own = getattr(annotation, "__metadata__", ())
+    return any(isinstance(mark, Neutral) for mark in own) or any(
+        _marked_inside(part) for part in get_args(annotation)
+    )
 
 
 def _identity(value: Any, dumped: Any) -> Any:
     """The identity of a value; `dumped` is its plain JSON form."""
     if isinstance(value, Spec):
-        fields = type(value).model_fields
+        neutral = _neutral(type(value))
         return {
-            name: _identity(getattr(value, name), dumped[name])
-            for name, field in fields.items()
-            if not _is_neutral(field, getattr(value, name))
+            name: _identity(held, dumped[name])
+            for name in type(value).model_fields
+            if (held := getattr(value, name)) != neutral.get(name, _NEVER)
         }
     if isinstance(value, list | tuple):
         return [_identity(item, plain) for item, plain in zip(value, dumped, strict=True)]

@@ -1,6 +1,6 @@
 """Proves that names of specs survive widening: a field at its neutral value is as if it were not there."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import Field
@@ -77,3 +77,40 @@ def test_what_was_saved_before_is_read_back_as_what_it_was() -> None:
     assert WiderTrial.model_validate_json(before).solver.churn == 0.5
     now = WiderTrial(seed=3)
     assert WiderTrial.saved(now.model_dump_json()) == now
+
+
+class Betas(Spec):
+    """A mark as a YAML writes it: the field holds a tuple, and a solver."""
+
+    betas: Annotated[tuple[float, ...], Neutral([0.9])] = (0.9, 0.99)
+    solver: Annotated[Solver | None, Neutral({"kind": "heun", "steps": 3})] = None
+
+
+def test_a_neutral_value_is_compared_as_the_field_holds_it() -> None:
+    neutral = Betas(betas=(0.9,), solver=Solver(steps=3))
+    assert neutral.identity() == {}
+    assert Betas.saved({}) == neutral
+    assert Betas().identity() == {"betas": [0.9, 0.99], "solver": None}
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Annotated[int, Neutral(0)] | None,
+        tuple[Annotated[int, Neutral(0)], ...],
+        Annotated[dict[str, Annotated[int, Neutral(0)]], Field(min_length=1)],
+    ],
+)
+def test_a_mark_inside_a_type_is_refused(annotation: Any) -> None:
+    """It would be lost without a word, and finished trials with it."""
+    with pytest.raises(
+        TypeError, match=r"Lost\.x: .* write Annotated\[int \| None, Neutral\(0\)\]"
+    ):
+        type("Lost", (Spec,), {"__annotations__": {"x": annotation}, "x": None})
+
+
+@pytest.mark.parametrize("value", [-1, float("inf"), "few", None])
+def test_a_neutral_value_that_the_field_would_not_hold_is_refused(value: Any) -> None:
+    annotation = Annotated[float, Field(ge=0.0), Neutral(value)]
+    with pytest.raises(TypeError, match="Wrong: Neutral of a value that is none"):
+        type("Wrong", (Spec,), {"__annotations__": {"x": annotation}, "x": 1.0})
