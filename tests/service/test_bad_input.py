@@ -122,6 +122,60 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:5: arms.b.evaluation.full.grid: a learned schedule is no grid here, it would stay at its "
         "start: use grid: null, which follows the trained one",
     ),
+    "misspelt kind in a list": (
+        arm("evaluation.metrics: [kid, {kind: fidd}]"),
+        "x.yaml:5: arms.b.evaluation.metrics[1].kind: unknown kind `fidd`, did you mean `fid`?",
+    ),
+    "misspelt kind of an input": (
+        arm("inputs: [{kind: mirored}]"),
+        "x.yaml:5: arms.b.inputs[0].kind: must be `mirrored`, not `mirored`, did you mean `mirrored`?",
+    ),
+    "no kind in a list": (
+        arm("evaluation.metrics: [{features: {kind: pixels}}]"),
+        "x.yaml:5: arms.b.evaluation.metrics[0]: needs a `kind`: `fid`, `kid`, `precision`, `recall`",
+    ),
+    "misspelt key in a list": (
+        arm("evaluation.metrics: [{kind: kid, featurs: 1}]"),
+        "x.yaml:5: arms.b.evaluation.metrics[0].featurs: unknown key of `kid`, did you mean `features`?",
+    ),
+    "a key of another kind in a list": (
+        arm("evaluation.metrics: [{kind: fid, features: {kind: pixels, width: 3}}]"),
+        "x.yaml:5: arms.b.evaluation.metrics[0].features.width: unknown key of `pixels`: it belongs to "
+        "another kind of `evaluation.metrics[0].features`",
+    ),
+    "a number for a metric": (
+        arm("evaluation.metrics: [3]"),
+        "x.yaml:5: arms.b.evaluation.metrics[0]: must be a kind such as `fid`, or a mapping such as "
+        "{kind: fid}, not `3`; kinds: `fid`, `kid`, `precision`, `recall`",
+    ),
+    "a number for an input": (
+        arm("inputs: [3]"),
+        "x.yaml:5: arms.b.inputs[0]: must be a mapping such as {kind: mirrored}, not `3`; kinds: "
+        "`mirrored`",
+    ),
+    "a metric for a list of them": (
+        arm("evaluation.metrics: fid"),
+        "x.yaml:5: arms.b.evaluation.metrics: must be a list such as [fid], not `fid`",
+    ),
+    "an input for a list of them": (
+        arm("inputs: mirrored"),
+        "x.yaml:5: arms.b.inputs: must be a list such as [{kind: mirrored}], not `mirrored`",
+    ),
+    "path to a misspelt key in a list": (
+        arm("evaluation.metrics.0.featurs: {kind: pixels}"),
+        "x.yaml:5: arms.b.evaluation.metrics.0.featurs: unknown key of `fid`, did you mean "
+        "`evaluation.metrics.0.features`?",
+    ),
+    "path through an entry that is not there": (
+        arm("evaluation.metrics.1.features: {kind: pixels}"),
+        "x.yaml:5: arms.b.evaluation.metrics.1.features: `evaluation.metrics` is a list of 1, there is "
+        "no entry `1`",
+    ),
+    "path into an entry": (
+        arm("optimizer.betas.0.x: 1"),
+        "x.yaml:5: arms.b.optimizer.betas.0.x: `optimizer.betas[0]` is a single value, there is nothing "
+        "inside it",
+    ),
     "path into a number": (
         arm("optimizer.lr.x: 1"),
         "x.yaml:5: arms.b.optimizer.lr.x: `optimizer.lr` is a single value, there is nothing inside it",

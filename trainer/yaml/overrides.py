@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from trainer.errors import InputError, Problem, closest, listing, suggestion
 from trainer.yaml.faults import Fault, coerced, oversized, too_large
@@ -15,6 +16,7 @@ from trainer.yaml.keys import Keys, dotted, split
 from trainer.yaml.source import Source, parse
 from trainer.yaml.spec_paths import (
     Model,
+    annotation_at,
     child,
     child_at,
     choose,
@@ -123,15 +125,14 @@ class Layered:
         last = keys[-1]
         if isinstance(holder, list):
             if not isinstance(last, int) or last >= len(holder):
-                message = (
-                    f"`{dotted(keys[:-1])}` is a list of {len(holder)}, there is no entry `{last}`"
-                )
-                return origin.problem((), message, of_key=True)
+                return origin.problem((), _no_entry(keys, holder), of_key=True)
             holder[last] = copy.deepcopy(value)
         else:
             model = model_at(self.model, self.data, keys[:-1])
             if model is not None and str(last) not in model.model_fields:
-                return origin.problem((), unknown_key(self.model, model, keys, True), of_key=True)
+                return origin.problem(
+                    (), unknown_key(self.model, self.data, keys, True), of_key=True
+                )
             holder[str(last)] = copy.deepcopy(value)
         self._layers.append(_Layer(keys, origin))
         return None
@@ -160,11 +161,9 @@ class Layered:
     def _reset_by(self, keys: Keys, value: Any) -> list[str]:
         """What is set at `keys` and falls back to its default when `value`, of the same kind, replaces it."""
         present = child_at(self.data, keys)
-        holder = model_at(self.model, self.data, keys[:-1])
-        field = field_of(holder, str(keys[-1]))
-        if field is None or not isinstance(present, dict) or not isinstance(value, dict):
+        if not isinstance(present, dict) or not isinstance(value, dict):
             return []
-        candidates = members(field.annotation)
+        candidates = members(annotation_at(self.model, self.data, keys))
         model = choose(candidates, value)
         if model is None or choose(candidates, present) is not model:
             return []
@@ -244,19 +243,20 @@ class Layered:
         if field is None or field.is_required():
             return
         default = _default(field)
-        if isinstance(default, BaseModel):
-            holder[key] = default.model_dump(mode="json")
-        elif isinstance(default, tuple | list):
-            holder[key] = list(default)
+        if isinstance(default, BaseModel | tuple | list):
+            holder[key] = to_jsonable_python(default)
         elif is_mapping(field):
             holder[key] = {}
 
     def _no_such_place(self, keys: Keys, depth: int, present: Any) -> str:
         """Why `keys[depth - 1]` cannot hold the rest of the path."""
         key, parent = str(keys[depth - 1]), dotted(keys[:depth])
-        model = model_at(self.model, self.data, keys[: depth - 1])
-        field = field_of(model, key)
-        if field is None:
+        above = child_at(self.data, keys[: depth - 1])
+        if isinstance(above, list) and present is None:
+            return _no_entry(keys[:depth], above)
+        annotation = annotation_at(self.model, self.data, keys[:depth])
+        if annotation is None:
+            model = model_at(self.model, self.data, keys[: depth - 1])
             known = list(model.model_fields) if model is not None else []
             near = closest(key, known)
             if near is not None:
@@ -266,7 +266,7 @@ class Layered:
             if homes:
                 return f"there is no `{parent}`, did you mean `{homes[0]}`?"
             return f"there is no `{parent}`{suggestion(key, known)}"
-        if members(field.annotation):
+        if members(annotation):
             state = "is not set" if present is None else f"is {shown(present)}"
             return (
                 f"`{parent}` {state}, so nothing inside it can be changed: give it a whole mapping"
@@ -286,6 +286,10 @@ def read_option(text: str) -> tuple[str, Source]:
         return path, Source(name, parse(written, name).data)
     except InputError as error:
         raise InputError([Problem(name, None, path, p.message) for p in error.problems]) from None
+
+
+def _no_entry(keys: Keys, entries: list[Any]) -> str:
+    return f"`{dotted(keys[:-1])}` is a list of {len(entries)}, there is no entry `{keys[-1]}`"
 
 
 def _default(field: FieldInfo) -> Any:

@@ -14,7 +14,7 @@ Model = type[BaseModel]
 
 
 def members(annotation: Any) -> list[Model]:
-    """The models that a field's annotation allows: `Annotated`, unions and `None` looked through."""
+    """The models that an annotation allows: `Annotated`, unions and `None` looked through, lists not."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return members(get_args(annotation)[0])
@@ -22,6 +22,22 @@ def members(annotation: Any) -> list[Model]:
         return [model for part in get_args(annotation) for model in members(part)]
     is_model = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return [annotation] if is_model else []
+
+
+def entry(annotation: Any) -> Any:
+    """The annotation of the entries of a list or tuple, or None where an annotation allows neither."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return entry(parts[0])
+    if origin in (Union, types.UnionType):
+        return next((inner for part in parts if (inner := entry(part)) is not None), None)
+    return parts[0] if origin in (list, tuple) else None
+
+
+def has_short_form(annotation: Any) -> bool:
+    """Whether a bare kind, such as `fid`, may stand for its mapping."""
+    marks = getattr(annotation, "__metadata__", ())
+    return any(str in get_args(getattr(mark, "json_schema_input_type", None)) for mark in marks)
 
 
 def is_mapping(field: FieldInfo) -> bool:
@@ -55,14 +71,22 @@ def field_of(model: Model | None, name: str) -> FieldInfo | None:
     return model.model_fields.get(name) if model is not None else None
 
 
+def annotation_at(root: Model, data: Any, path: Sequence[str | int]) -> Any:
+    """What the value at `path` of `data` may be, or None where there is no such place."""
+    annotation: Any = root
+    for part in path:
+        if isinstance(part, int):
+            annotation = entry(annotation)
+        else:
+            field = field_of(choose(members(annotation), data), part)
+            annotation = field.annotation if field is not None else None
+        data = child(data, part)
+    return annotation
+
+
 def model_at(root: Model, data: Any, path: Sequence[str | int]) -> Model | None:
     """The model that holds for the mapping at `path` of `data`, or None where there is none."""
-    model: Model | None = root
-    for part in path:
-        data = child(data, part)
-        field = field_of(model, str(part))
-        model = choose(members(field.annotation), data) if field is not None else None
-    return model
+    return choose(members(annotation_at(root, data, path)), child_at(data, path))
 
 
 def child(data: Any, part: str | int) -> Any:

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from trainer.errors import closest, listing, suggestion
-from trainer.yaml.keys import Keys
+from trainer.yaml.keys import Keys, dotted
 from trainer.yaml.spec_paths import (
     Model,
+    annotation_at,
     child,
     child_at,
     elsewhere,
+    entry,
     field_of,
+    has_short_form,
     kind_of,
     kinds,
     members,
@@ -162,11 +165,17 @@ def _one(detail: Detail, keys: Keys, root: Model, data: Any) -> tuple[Keys, str,
     holder = model_at(root, data, keys[:-1])
     name = str(keys[-1]) if keys else ""
     if kind == "extra_forbidden":
-        return keys, unknown_key(root, holder, keys), True
+        return keys, unknown_key(root, data, keys), True
     if kind == "missing":
         field = field_of(holder, name)
         about = f" ({purpose(field)})" if field is not None and purpose(field) else ""
         return keys, f"is missing{about}", False
+    if kind in ("list_type", "tuple_type"):
+        one = entry(annotation_at(root, data, keys))
+        if known := kinds(members(one)):
+            example = known[0] if has_short_form(one) else f"{{kind: {known[0]}}}"
+            message = f"must be a list such as [{example}], not {shown(detail['input'])}"
+            return keys, message, False
     message = plain_message(detail)
     if kind == "value_error":
         below, message = leading_path(root, data, message, keys)
@@ -188,9 +197,9 @@ def leading_path(root: Model, data: Any, message: str, keys: Keys = ()) -> tuple
     )
 
 
-def unknown_key(root: Model, holder: Model | None, keys: Keys, whole: bool = False) -> str:
+def unknown_key(root: Model, data: Any, keys: Keys, whole: bool = False) -> str:
     """Why a key is refused and which was probably meant; `whole`: it was written as a dotted path."""
-    name, path = str(keys[-1]), ".".join(map(str, keys))
+    name, holder = str(keys[-1]), model_at(root, data, keys[:-1])
     if name in (former := getattr(holder, "former", {})):
         return f"unknown key: {former[name]}"
     known = (
@@ -202,8 +211,9 @@ def unknown_key(root: Model, holder: Model | None, keys: Keys, whole: bool = Fal
     if near is not None:
         meant = ".".join(map(str, (*keys[:-1], near))) if whole else near
         return f"unknown key{owner}, did you mean `{meant}`?"
-    if path in elsewhere(root, name):
-        return f"unknown key{owner}: it belongs to another kind of `{path.rpartition('.')[0]}`"
+    rivals = members(annotation_at(root, data, keys[:-1]))
+    if any(field_of(rival, name) is not None for rival in rivals):
+        return f"unknown key{owner}: it belongs to another kind of `{dotted(keys[:-1])}`"
     homes = elsewhere(root, name)
     if homes:
         return f"unknown key{owner}, did you mean `{homes[0]}`?"
@@ -216,17 +226,17 @@ def unknown_key(root: Model, holder: Model | None, keys: Keys, whole: bool = Fal
 
 def _wrong_kind(detail: Detail, keys: Keys, root: Model, data: Any) -> tuple[Keys, str, bool]:
     """A union member that is not named, misspelt, or no mapping at all."""
-    holder = model_at(root, data, keys[:-1])
-    field = field_of(holder, str(keys[-1])) if keys else None
-    known = kinds(members(field.annotation)) if field is not None else []
-    given = child_at(data, keys)
+    annotation, given = annotation_at(root, data, keys), child_at(data, keys)
+    known = kinds(members(annotation))
     if not known:
         return keys, plain_message(detail), False
     if not isinstance(given, dict):
         near = closest(given, known) if isinstance(given, str) else None
-        example = f"{{kind: {near or known[0]}}}"
+        example = f"a mapping such as {{kind: {near or known[0]}}}"
+        if has_short_form(annotation):
+            example = f"a kind such as `{known[0]}`, or {example}"
         others = "" if near else f"; kinds: {listing(known)}"
-        return keys, f"must be a mapping such as {example}, not {shown(given)}{others}", False
+        return keys, f"must be {example}, not {shown(given)}{others}", False
     if given.get("kind") is None:
         return keys, f"needs a `kind`: {listing(known)}", False
     kind = given["kind"]

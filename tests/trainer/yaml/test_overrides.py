@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
@@ -51,6 +52,22 @@ def test_a_mapping_changes_the_keys_it_has() -> None:
     assert changed.optimizer.lr == 1e-3
     assert changed.optimizer.betas == (0.9, 0.99)
     assert changed.optimizer.weight_decay == 0.05
+
+
+def test_a_path_leads_into_an_entry_of_a_default() -> None:
+    changed = trial(merged("evaluation.metrics.0.features", {"kind": "inception"}, tree()))
+
+    assert [metric.name for metric in changed.evaluation.metrics] == ["fid-inception"]
+
+
+def test_a_path_leads_into_an_entry_that_is_written() -> None:
+    data = copy.deepcopy(TRIAL)
+    data["evaluation"]["metrics"] = ["fid", {"kind": "kid", "features": {"kind": "classifier"}}]
+    built = merged("evaluation.metrics.1.features", {"width": 32}, tree(data))
+    features = trial(built).evaluation.metrics[1].features
+
+    assert features is not None
+    assert features.label() == "classifier(width=32)"
 
 
 def test_a_mapping_in_a_mapping_does_so_too_and_stops_at_a_kind() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from trainer.errors import closest
+from trainer.evaluation.metric.kernel import KID
+from trainer.evaluation.protocol import Evaluation
+from trainer.inputs.mirrored import Mirrored
 from trainer.trial import TrialSpec
-from trainer.yaml.spec_paths import choose, kinds, members, paths
+from trainer.yaml.spec_paths import choose, entry, has_short_form, kinds, members, model_at, paths
 
 
 def all_kinds() -> list[tuple[str, list[str]]]:
@@ -56,3 +59,21 @@ def test_choose_finds_the_member_of_a_kind() -> None:
     assert choose(found, {"kind": "digits"}) is not None
     assert choose(found, {"kind": "digit"}) is None
     assert choose(found, {}) is None
+
+
+def test_lists_are_looked_into_by_position_and_hold_no_dotted_path() -> None:
+    metrics = Evaluation.model_fields["metrics"].annotation
+    assert members(metrics) == []
+    assert "kid" in kinds(members(entry(metrics)))
+    assert has_short_form(entry(metrics))
+    assert not has_short_form(entry(TrialSpec.model_fields["inputs"].annotation))
+    assert entry(list[int] | None) is int
+    assert entry(int | None) is None
+    data = {"evaluation": {"metrics": ["fid", {"kind": "kid"}]}, "inputs": [{}]}
+    assert model_at(TrialSpec, data, ("evaluation", "metrics", 1)) is KID
+    assert model_at(TrialSpec, data, ("evaluation", "metrics", 0)) is None
+    assert model_at(TrialSpec, data, ("evaluation", "metrics")) is None
+    assert model_at(TrialSpec, data, ("inputs", 0)) is Mirrored
+    known = paths(TrialSpec)
+    assert "evaluation.metrics" in known
+    assert not [path for path in known if path.startswith(("evaluation.metrics.", "inputs."))]
