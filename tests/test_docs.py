@@ -1,5 +1,6 @@
 """Proves that what the documents say works: CONTRIBUTING's ten lines, README's YAML, links and commands."""
 
+import copy
 import importlib
 import json
 import os
@@ -134,7 +135,7 @@ def test_a_data_set_a_metric_an_input_and_a_policy_take_one_file_each(
         add(tmp_path / name, members, member, code)
     base = toy | {"data": {"kind": "line", "length": 0.5}, "inputs": [{"kind": "side"}]}
     base["evaluation"] = toy["evaluation"] | {"metrics": ["fid", "mean_shift"]}
-    experiment = {
+    experiment: dict[str, Any] = {
         "name": "toys",
         "base": base,
         "arms": {"plain": {}, "small": {"model.width": 8}},
@@ -151,6 +152,15 @@ def test_a_data_set_a_metric_an_input_and_a_policy_take_one_file_each(
         trial = json.loads((result.parent / "trial.json").read_text())
         assert (trial["data"]["kind"], trial["inputs"][0]["kind"]) == ("line", "side")
     assert "mean shift" in finished.stdout
+    slips = copy.deepcopy(experiment)
+    slips["base"]["data"]["kind"] = "lien"
+    slips["base"]["inputs"][0]["kind"] = "sied"
+    slips["base"]["evaluation"]["metrics"][1] = {"kind": "mean_shfit"}
+    slips["policy"]["kind"] = "frist_seed"
+    message = run(tmp_path, slips, "validate", code=2).stderr
+    meant = {"lien": "line", "sied": "side", "mean_shfit": "mean_shift", "frist_seed": "first_seed"}
+    for slip, kind in meant.items():
+        assert f"unknown kind `{slip}`, did you mean `{kind}`?" in message
 
 
 def packages(folder: Path) -> None:
@@ -167,8 +177,10 @@ def add(file: Path, members: str, member: str, code: str) -> None:
     file.write_text(f"{written}\n{code}\n\n{members} = {listed} | {member}\n{docs}")
 
 
-def run(folder: Path, experiment: dict[str, Any] | str) -> subprocess.CompletedProcess[str]:
-    """`run` an experiment with the packages in `folder`."""
+def run(
+    folder: Path, experiment: dict[str, Any] | str, verb: str = "run", code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """`run` an experiment, or do something else with it, with the packages in `folder`."""
     file = folder / "experiment.yaml"
     file.write_text(experiment if isinstance(experiment, str) else json.dumps(experiment))
     environment = {
@@ -178,10 +190,10 @@ def run(folder: Path, experiment: dict[str, Any] | str) -> subprocess.CompletedP
     }
     environment.pop("MLFLOW_TRACKING_URI", None)
     finished = subprocess.run(
-        [sys.executable, "-m", "service", "run", str(file)],
+        [sys.executable, "-m", "service", verb, str(file)],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert finished.returncode == code, finished.stdout + finished.stderr
     return finished
 
 
@@ -189,12 +201,13 @@ def test_the_schema_lists_every_member() -> None:
     """What a person may type comes from the same lists as the tests': every kind of every family, from the lists."""
     from service.experiment import ExperimentSpec
     from trainer.trial import TrialSpec
-    from trainer.yaml.spec_paths import kind_of, members
+    from trainer.yaml.spec_paths import entry, kind_of, members
 
     def kinds(model: type[BaseModel], seen: set[type[BaseModel]]) -> set[str]:
         found = {kind} if (kind := kind_of(model)) else set()
         for field in model.model_fields.values():
-            for member in set(members(field.annotation)) - seen:
+            inside = members(field.annotation) + members(entry(field.annotation))
+            for member in set(inside) - seen:
                 found |= kinds(member, seen | {member})
         return found
 

@@ -7,7 +7,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Self, get_args
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -22,6 +23,19 @@ from pydantic import (
 MANY = 1_000_000
 Count = Annotated[int, Field(ge=1, le=MANY)]
 """A number of things that are made or walked one by one: more is a slip of the keyboard that would fill the memory."""
+
+_Members = TypeVar("_Members")
+
+if TYPE_CHECKING:
+    Family = Annotated[_Members, "told apart by kind"]
+else:
+
+    class Family:
+        """`Family[A | B]`: the members told apart by `kind`. `Family[A]` is A, until B joins its list."""
+
+        def __class_getitem__(cls, members: Any) -> Any:
+            is_union = get_origin(members) in (Union, UnionType)
+            return Annotated[members, Field(discriminator="kind")] if is_union else members
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 from service.policy.base import PlanPolicy, Standing, Sweep, Work
 from service.policy.fixed import Fixed, WholePolicies
+from trainer.spec import Family
 
-AnyPolicy = WholePolicies
+AnyPolicy = Family[WholePolicies]
 """The members of the family, listed at the bottom of the files that hold them."""
 
 __all__ = ["AnyPolicy", "Fixed", "PlanPolicy", "Standing", "Sweep", "Work"]

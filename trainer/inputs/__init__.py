@@ -3,8 +3,9 @@
 from trainer.inputs.base import Batch, Conditions, NetworkInput, bound, together
 from trainer.inputs.labels import Labels
 from trainer.inputs.mirrored import VectorInputs
+from trainer.spec import Family
 
-AnyInput = VectorInputs
+AnyInput = Family[VectorInputs]
 """The members of the family that a trial's `inputs` may list."""
 
 __all__ = ["AnyInput", "Batch", "Conditions", "Labels", "NetworkInput", "bound", "together"]

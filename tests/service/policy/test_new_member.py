@@ -41,15 +41,11 @@ class Thrifty(PlanPolicy):
         seeds = sweep.seeds[: self.seeds]
         return [work for s in seeds for work in (Work(first, s, whole), Work(second, s, 1))]
 '''
-FORMER = "AnyPolicy = Fixed\n"
+FORMER = "AnyPolicy = Family[WholePolicies]\n"
 UNION = """\
-from typing import Annotated
-
-from pydantic import Field
-
 from service.policy.thrifty import Thrifty
 
-AnyPolicy = Annotated[Fixed | Thrifty, Field(discriminator="kind")]
+AnyPolicy = Family[WholePolicies | Thrifty]
 """
 
 
