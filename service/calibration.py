@@ -1,6 +1,6 @@
 """How fast is this machine at a trial's own network? A few real training steps and a little generation.
 
-Measured once per (network, batch, evaluation, machine) and kept in the cache.
+Measured once per (trial but for its seed and budget, machine) and kept in the cache.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +26,8 @@ from trainer.files import write_whole
 from trainer.training import Training
 from trainer.trial import TrialSpec
 
+_VERSION = 2
+"""Raised when this file measures something else: what was kept before is measured again."""
 _TRAIN_S, _GENERATE_S = 1.2, 0.6
 """Measured time spent on each, at most about twice as much."""
 _IMAGES = 64
@@ -65,21 +68,30 @@ def speed(trial: TrialSpec, data_root: Path, cache: Path, cpus: float, gpus: flo
 
 
 def shape(trial: TrialSpec) -> str:
-    """What decides a trial's cost: trials of equal shape take equally long."""
-    text = trial.model_copy(update={"seed": 0}).model_dump(
-        mode="json", exclude={"diffusion", "ema"}
-    )
-    return hashlib.sha256(json.dumps(text, sort_keys=True).encode()).hexdigest()[:16]
+    """What decides a trial's cost: of its diffusion, how much is computed and what learns, not with which numbers."""
+    cost, diffusion = trial.identity(), trial.diffusion
+    for name in ("seed", "ema", "diffusion"):
+        cost.pop(name, None)
+    learning = [
+        part.identity() for part in (diffusion.schedule, diffusion.timesteps) if part.learns
+    ]
+    return _digest([cost, diffusion.objective.identity(), diffusion.prediction.heads, learning])
 
 
 def _identity(trial: TrialSpec, device: str, threads: int) -> str:
+    """Everything that a step or a generation may depend on; not how many there are."""
     machine = [platform.node(), platform.machine(), str(os.cpu_count()), torch.__version__, device]
     if device == "cuda":
         machine.append(torch.cuda.get_device_name())
-    train = trial.train.model_dump(mode="json", exclude={"kimg", "log_every_kimg"})
-    parts = [trial.data.canonical(), trial.model.canonical(), trial.evaluation.canonical()]
-    text = json.dumps([*parts, train, trial.diffusion.prediction.canonical(), machine, threads])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    spec = trial.identity()
+    spec.pop("seed", None)
+    for name in ("kimg", "log_every_kimg"):
+        spec["train"].pop(name, None)
+    return _digest([_VERSION, spec, machine, threads])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _measure(trial: TrialSpec, source: Source, device: str, threads: int) -> Speed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,8 +12,9 @@ from typing import Any
 import torch
 
 from service.agenda import Agenda
-from service.calibration import shape, speed
+from service.calibration import Speed, shape, speed
 from service.experiment import Experiment, PlannedTrial
+from service.resources import Resources
 from service.settings import Settings
 from trainer.record import Record
 from trainer.report import Result, Status
@@ -93,7 +95,7 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
         if trial.key in until or agenda.standing(trial.key).status.is_over
     )
     todo = [trial for trial in trials if not trial.status.is_over]
-    slots = at_once or settings.concurrency or local_slots(experiment)
+    slots = at_once or settings.concurrency or local_slots(resources)
     worked = sum(trial.seconds for trial in todo) * resources.workers / 3600
     evaluated = sum(trial.eval_s for trial in todo)
     total = sum(trial.seconds for trial in todo)
@@ -112,15 +114,12 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
     )
 
 
-def local_slots(experiment: Experiment) -> int:
-    """How many trials this machine holds side by side."""
-    resources = experiment.spec.resources
+def local_slots(resources: Resources) -> int:
+    """How many trials this machine holds side by side, one at least; without a GPU its CPUs count."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    slots = cpus / (resources.cpus * resources.workers)
-    if resources.gpus and torch.cuda.is_available():
-        slots = min(slots, torch.cuda.device_count() / (resources.gpus * resources.workers))
-    return max(1, int(slots + 1e-9))
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else math.inf
+    return max(1, resources.at_once(cpus, gpus))
 
 
 class _Costs:
@@ -139,6 +138,8 @@ class _Costs:
             if result is not None and result.status == "finished":
                 self._finished.setdefault(shape(trial.spec), []).append(result)
         self._parameters: dict[str, int] = {}
+        self._paces: dict[str, Speed] = {}
+        """By shape: one calibration for all cells of equal cost."""
         self._calibrated: set[str] = set()
         self._measured = 0
 
@@ -175,7 +176,10 @@ class _Costs:
             return share * train_s, share * eval_s
         resources = self._experiment.spec.resources
         root = self._experiment.data_root
-        pace = speed(trial.spec, root, self._settings.cache, resources.cpus, resources.gpus)
+        pace = self._paces.get(shape(trial.spec)) or speed(
+            trial.spec, root, self._settings.cache, resources.cpus, resources.gpus
+        )
+        self._paces[shape(trial.spec)] = pace
         self._calibrated.add(pace.device)
         self._parameters[trial.key] = pace.parameters
         whole = pace.seconds(trial.spec, resources.workers, start)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ from typing import Any
 import pytest
 
 from service import calibration, plan
-from service.calibration import Speed, shape
+from service.calibration import Speed
 from service.experiment import Experiment, PlannedTrial
+from service.resources import Resources
 from service.settings import Settings
 from tests.service.policies import HALF, Halving, with_policy
 from trainer.errors import InputError
@@ -115,69 +115,6 @@ def test_a_finished_experiment_costs_nothing(
     assert found.basis == "everything is done"
 
 
-def test_the_calibration_is_kept(
-    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trial = TrialSpec.model_validate(toy)
-    first = calibration.speed(trial, Path(), settings.cache, 1, 0)
-    monkeypatch.setattr(calibration, "_measure", refuse)
-
-    assert calibration.speed(trial, Path(), settings.cache, 1, 0) == first
-    other = trial.model_copy(update={"train": trial.train.model_copy(update={"batch_size": 32})})
-    with pytest.raises(AssertionError, match="measured again"):
-        calibration.speed(other, Path(), settings.cache, 1, 0)
-
-
-def test_a_damaged_calibration_is_measured_again(toy: dict[str, Any], settings: Settings) -> None:
-    trial = TrialSpec.model_validate(toy)
-    calibration.speed(trial, Path(), settings.cache, 1, 0)
-    (kept,) = settings.cache.glob("calibration-*.json")
-    kept.write_text('{"train_s')
-
-    assert calibration.speed(trial, Path(), settings.cache, 1, 0).train_s_per_image > 0
-
-
-def test_the_calibration_is_of_the_right_order(toy: dict[str, Any], settings: Settings) -> None:
-    trial = experiment(toy, seeds=1).trials[0]
-    pace = calibration.speed(trial.spec, Path(), settings.cache, 1, 0)
-    predicted, _ = pace.seconds(trial.spec, workers=1)
-
-    finish(trial, settings)
-
-    result = Record(settings.trial(trial.key)).result()
-    assert result is not None
-    assert pace.parameters == result.parameters
-    # a busy machine may be several times slower or faster from one second to the next
-    assert abs(math.log(predicted / result.seconds)) < math.log(20)
-
-
-def test_seconds_of_a_speed(toy: dict[str, Any]) -> None:
-    trial = TrialSpec.model_validate(toy)
-    pace = Speed(train_s_per_image=0.01, full_s=5.0, rung_s=1.0, parameters=1, device="cpu")
-    points = trial.evaluation_points()
-
-    assert pace.seconds(trial, 1) == (pytest.approx(25.6), pytest.approx(len(points) + 5.0))
-    assert pace.seconds(trial, 2)[0] == pytest.approx(12.8)
-    half = points[-2]
-    assert pace.seconds(trial, 1, half) == (
-        pytest.approx(0.01 * (trial.total_images() - half)),
-        pytest.approx(6.0),
-    )
-    only_full = trial.model_copy(
-        update={"evaluation": trial.evaluation.model_copy(update={"rung": None})}
-    )
-    assert pace.seconds(only_full, 1)[1] == pytest.approx(5.0 * len(points))
-
-
-def test_diffusion_and_seed_do_not_change_a_trials_shape(toy: dict[str, Any]) -> None:
-    trial = TrialSpec.model_validate(toy)
-    other = TrialSpec.model_validate({**toy, "seed": 5, "diffusion": {"timesteps": {"kind": "p2"}}})
-    larger = TrialSpec.model_validate({**toy, "train": {"kimg": 5.12, "batch_size": 64}})
-
-    assert shape(trial) == shape(other)
-    assert shape(trial) != shape(larger)
-
-
 def test_wall_time_of_slots() -> None:
     start_s, each = plan._FIRST_START_S["inproc"], plan._START_S["inproc"]
 
@@ -187,12 +124,23 @@ def test_wall_time_of_slots() -> None:
     assert plan._wall([10.0, 1.0, 1.0], 2, "inproc") == pytest.approx(start_s + each + 10.0)
 
 
-def test_more_workers_take_more_slots(toy: dict[str, Any]) -> None:
-    one = plan.local_slots(experiment(toy))
-    wide = plan.local_slots(experiment(toy, resources={"cpus": 10_000}))
+def test_more_workers_take_more_slots() -> None:
+    one = plan.local_slots(Resources())
+    wide = plan.local_slots(Resources(cpus=10_000))
 
     assert one >= 1
     assert wide == 1
+
+
+def test_a_machine_without_a_gpu_plans_a_gpus_trials_by_its_cpus(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(plan.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    assert plan.local_slots(Resources(workers=2, gpus=1)) == 4
+    monkeypatch.setattr(plan.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(plan.torch.cuda, "device_count", lambda: 2)
+    assert plan.local_slots(Resources(workers=2, gpus=1)) == 1
 
 
 def test_gpu_hours_count_every_worker(toy: dict[str, Any], settings: Settings) -> None:
@@ -254,3 +202,20 @@ def test_a_failed_trial_is_tried_again(toy: dict[str, Any], settings: Settings) 
     Record(settings.trial(trials[0].key)).write_failure(Failure("broke", "yesterday"))
 
     assert plan.plan(experiment(toy), settings).count(Status.WAITING) == 4
+
+
+def test_cells_of_equal_cost_are_calibrated_once(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arms = {"a": {}, "p2": {"diffusion.timesteps": {"kind": "p2"}}}
+    arms["remembers"] = {"diffusion.timesteps": {"kind": "loss_second_moment"}}
+    asked = []
+
+    def speed(trial: TrialSpec, *_: object) -> Speed:
+        asked.append(trial.diffusion.timesteps.kind)
+        return Speed(0.01, 1.0, 0.1, 10, "cpu")
+
+    monkeypatch.setattr(plan, "speed", speed)
+    plan.plan(experiment(toy, arms=arms), settings)
+
+    assert asked == ["uniform", "loss_second_moment"]

@@ -1,0 +1,138 @@
+"""A machine's speed is kept per trial, as large as it is measured, and shared by trials of equal cost."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import calibration
+from service.calibration import Speed, shape
+from service.settings import Settings
+from trainer.loop import train
+from trainer.record import Record
+from trainer.trial import TrialSpec
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Toy networks are measured in a twentieth of the usual time."""
+    monkeypatch.setattr(calibration, "_TRAIN_S", 0.05)
+    monkeypatch.setattr(calibration, "_GENERATE_S", 0.03)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path)
+
+
+def refuse(*_: object) -> Speed:
+    raise AssertionError("measured again")
+
+
+def test_the_calibration_is_kept(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = TrialSpec.model_validate(toy)
+    first = calibration.speed(trial, Path(), settings.cache, 1, 0)
+    monkeypatch.setattr(calibration, "_measure", refuse)
+
+    assert calibration.speed(trial, Path(), settings.cache, 1, 0) == first
+    other = trial.model_copy(update={"train": trial.train.model_copy(update={"batch_size": 32})})
+    with pytest.raises(AssertionError, match="measured again"):
+        calibration.speed(other, Path(), settings.cache, 1, 0)
+
+
+def test_a_damaged_calibration_is_measured_again(toy: dict[str, Any], settings: Settings) -> None:
+    trial = TrialSpec.model_validate(toy)
+    calibration.speed(trial, Path(), settings.cache, 1, 0)
+    (kept,) = settings.cache.glob("calibration-*.json")
+    kept.write_text('{"train_s')
+
+    assert calibration.speed(trial, Path(), settings.cache, 1, 0).train_s_per_image > 0
+
+
+def test_the_calibration_is_of_the_right_order(toy: dict[str, Any], settings: Settings) -> None:
+    trial = TrialSpec.model_validate(toy)
+    pace = calibration.speed(trial, Path(), settings.cache, 1, 0)
+    predicted, _ = pace.seconds(trial, workers=1)
+
+    list(train(trial, settings.trial("it"), cache=settings.cache, device="cpu"))
+
+    result = Record(settings.trial("it")).result()
+    assert result is not None
+    assert pace.parameters == result.parameters
+    # a busy machine may be several times slower or faster from one second to the next
+    assert abs(math.log(predicted / result.seconds)) < math.log(20)
+
+
+def test_seconds_of_a_speed(toy: dict[str, Any]) -> None:
+    trial = TrialSpec.model_validate(toy)
+    pace = Speed(train_s_per_image=0.01, full_s=5.0, rung_s=1.0, parameters=1, device="cpu")
+    points = trial.evaluation_points()
+
+    assert pace.seconds(trial, 1) == (pytest.approx(25.6), pytest.approx(len(points) + 5.0))
+    assert pace.seconds(trial, 2)[0] == pytest.approx(12.8)
+    half = points[-2]
+    assert pace.seconds(trial, 1, half) == (
+        pytest.approx(0.01 * (trial.total_images() - half)),
+        pytest.approx(6.0),
+    )
+    only_full = trial.model_copy(
+        update={"evaluation": trial.evaluation.model_copy(update={"rung": None})}
+    )
+    assert pace.seconds(only_full, 1)[1] == pytest.approx(5.0 * len(points))
+
+
+LEARNED = {"schedule": {"kind": "learned"}, "objective": {"kind": "vlb"}}
+COSTLIER: list[dict[str, Any]] = [
+    {"diffusion": LEARNED},
+    {"diffusion": {"timesteps": {"kind": "loss_second_moment"}}},
+    {"diffusion": {"prediction": {"kind": "both"}}},
+    {"diffusion": {"objective": {"kind": "hybrid", "variance": "learned_range"}}},
+    {"inputs": [{"kind": "mirrored"}]},
+    {"optimizer": {"lr": 3e-3, "grad_clip": 0.5}},
+    {"train": {"kimg": 5.12, "batch_size": 64}},
+]
+"""What more is computed in."""
+EQUAL: list[dict[str, Any]] = [
+    {"seed": 5},
+    {"diffusion": {"timesteps": {"kind": "p2"}}},
+    {"diffusion": {"schedule": {"kind": "linear_beta"}}},
+    {"diffusion": {"weighting": {"kind": "min_snr"}}},
+    {"ema": {"kind": "constant"}},
+]
+"""What computes the same with other numbers."""
+
+
+@pytest.mark.parametrize("change", COSTLIER, ids=str)
+def test_what_computes_more_is_another_shape(toy: dict[str, Any], change: dict[str, Any]) -> None:
+    assert shape(TrialSpec.model_validate(toy | change)) != shape(TrialSpec.model_validate(toy))
+
+
+@pytest.mark.parametrize("change", EQUAL, ids=str)
+def test_other_numbers_are_the_same_shape(toy: dict[str, Any], change: dict[str, Any]) -> None:
+    assert shape(TrialSpec.model_validate(toy | change)) == shape(TrialSpec.model_validate(toy))
+
+
+def kept(trial: TrialSpec) -> str:
+    return calibration._identity(trial, "cpu", 1)
+
+
+@pytest.mark.parametrize("change", [*COSTLIER[:-1], *EQUAL[1:]], ids=str)
+def test_a_speed_is_kept_for_the_whole_step(toy: dict[str, Any], change: dict[str, Any]) -> None:
+    """Average, clipping, objective, memories and inputs are in the step, so they are in the name."""
+    assert kept(TrialSpec.model_validate(toy | change)) != kept(TrialSpec.model_validate(toy))
+
+
+def test_budget_seed_and_logging_do_not_change_a_speed(
+    toy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = toy["train"] | {"kimg": 5.12, "log_every_kimg": 0.64}
+    trial = TrialSpec.model_validate(toy)
+    assert kept(TrialSpec.model_validate(toy | {"seed": 3, "train": train})) == kept(trial)
+    before = kept(trial)
+    monkeypatch.setattr(calibration, "_VERSION", 0)
+    assert kept(trial) != before
