@@ -9,7 +9,8 @@ from collections.abc import Container
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from service.policy.base import Standing, Sweep
+from service.errors import ServiceError
+from service.policy.base import Design, Standing, Work
 from trainer.record import Record
 from trainer.report import Status
 
@@ -25,7 +26,7 @@ class Agenda:
         """`attempt` names this run of the driver: what broke under this name is not tried again."""
         self._policy, self._settings, self._attempt = experiment.spec.policy, settings, attempt
         cells = {cell.name: cell.trial for cell in experiment.cells}
-        self._sweep = Sweep(
+        self._design = Design(
             MappingProxyType(cells), tuple(experiment.seeds), experiment.spec.compare
         )
         self._trials = {(trial.cell, trial.seed): trial for trial in experiment.trials}
@@ -63,8 +64,8 @@ class Agenda:
         if self._wanted is None:
             self._wanted = {}
             standings = MappingProxyType(self._standings)
-            for work in self._policy.wanted(self._sweep, standings):
-                trial = self._trials[work.cell, work.seed]
+            for work in self._policy.wanted(self._design, standings):
+                trial = self._planned(work)
                 until = min(work.until_images, trial.spec.total_images())
                 self._wanted[trial.key] = max(until, self._wanted.get(trial.key, 0))
         return self._wanted
@@ -88,6 +89,17 @@ class Agenda:
         """Whether a trial should train beyond its last evaluation."""
         return self.wanted().get(key, 0) > self.standing(key).images
 
+    def _planned(self, work: Work) -> PlannedTrial:
+        trial = self._trials.get((work.cell, work.seed))
+        if trial is None:
+            known = ", ".join(self._design.cells), ", ".join(map(str, self._design.seeds))
+            raise ServiceError(
+                f"the policy {self._policy.kind} wants cell `{work.cell}` with seed {work.seed}, which"
+                f" is not planned: the cells are {known[0]}, the seeds {known[1]}",
+                "mend its `wanted`, or choose another `policy`",
+            )
+        return trial
+
     def _trial(self, key: str) -> PlannedTrial:
         return self._trials[self._cells_of[key][0]]
 
@@ -101,13 +113,10 @@ class Agenda:
 
 def stand(record: Record, attempt: str) -> Standing:
     """A trial's record as a policy sees it."""
-    result, failure, reports = record.result(), record.failure(), tuple(record.reports())
-    if failure is not None and failure.attempt != attempt:
-        failure = None
-    if result is not None:
-        status = Status(result.status)
-    elif failure is not None:
-        status = Status.FAILED
-    else:
-        status = Status.STOPPED if reports or record.images() else Status.WAITING
-    return Standing(status, reports, result, failure)
+    failure = record.failure()
+    return Standing(
+        record.status(attempt),
+        tuple(record.reports()),
+        record.result(),
+        failure if failure is not None and failure.attempt == attempt else None,
+    )

@@ -113,9 +113,9 @@ class FirstSeed(PlanPolicy):
 
     kind: Literal["first_seed"] = "first_seed"
 
-    def wanted(self, sweep: Sweep, standings: Mapping[tuple[str, int], Standing]) -> Sequence[Work]:
-        trials = sweep.cells.items()
-        return [Work(cell, sweep.seeds[0], trial.total_images()) for cell, trial in trials]
+    def wanted(self, design: Design, standings: Mapping[tuple[str, int], Standing]) -> Sequence[Work]:
+        trials = design.cells.items()
+        return [Work(cell, design.seeds[0], trial.total_images()) for cell, trial in trials]
 """,
     ),
 }

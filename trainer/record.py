@@ -39,11 +39,14 @@ class Record:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def status(self) -> Status:
-        """How far the trial is, from what lies here; whether anybody is at work on it is not known here."""
+    def status(self, attempt: str | None = None) -> Status:
+        """How far the trial is, from what lies here; whether anybody is at work on it is not known here.
+
+        With an `attempt`, failures of other attempts do not count.
+        """
         if (result := self.result()) is not None:
             return Status(result.status)
-        if self.failure() is not None:
+        if (failure := self.failure()) is not None and attempt in (None, failure.attempt):
             return Status.FAILED
         return Status.STOPPED if self.images() or self.reports() else Status.WAITING
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class Work:
     """Train the cell's trial of this seed until its first evaluation at or beyond `until_images`.
 
+    So far it can name the planned cells and seeds only, those of the design: others are refused.
     There it keeps its checkpoint, and goes on when more is wanted of it. The whole budget ends it.
     """
 
@@ -27,7 +28,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Sweep:
+class Design:
     """What a policy knows of the experiment."""
 
     cells: Mapping[str, TrialSpec]
@@ -65,7 +66,9 @@ class PlanPolicy(Spec):
     foreseen: ClassVar[bool] = False
     """Whether no record changes what is wanted: then Tune may be told of everything at once."""
 
-    def wanted(self, sweep: Sweep, standings: Mapping[tuple[str, int], Standing]) -> Sequence[Work]:
+    def wanted(
+        self, design: Design, standings: Mapping[tuple[str, int], Standing]
+    ) -> Sequence[Work]:
         """The work that should be done, most urgent first; `standings` has every (cell, seed).
 
         What has ended, has broken in this run or has come that far already may be listed: it is passed

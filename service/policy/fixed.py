@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-from service.policy.base import PlanPolicy, Standing, Sweep, Work
+from service.policy.base import Design, PlanPolicy, Standing, Work
 
 
 class Fixed(PlanPolicy):
@@ -15,12 +15,14 @@ class Fixed(PlanPolicy):
     foreseen: ClassVar[bool] = True
     kind: Literal["fixed"] = "fixed"
 
-    def wanted(self, sweep: Sweep, standings: Mapping[tuple[str, int], Standing]) -> Sequence[Work]:
+    def wanted(
+        self, design: Design, standings: Mapping[tuple[str, int], Standing]
+    ) -> Sequence[Work]:
         """Every trial, whatever the records say."""
         return [
             Work(cell, seed, trial.total_images())
-            for seed in sweep.seeds
-            for cell, trial in sweep.cells.items()
+            for seed in design.seeds
+            for cell, trial in design.cells.items()
         ]
 
 

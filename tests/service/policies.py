@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from service.experiment import Experiment
-from service.policy import PlanPolicy, Standing, Sweep, Work
+from service.policy import Design, PlanPolicy, Standing, Work
 from tests.service.sweeps import sweep
 
 Standings = Mapping[tuple[str, int], Standing]
@@ -25,15 +25,15 @@ class Growing(PlanPolicy):
 
     kind: Literal["growing"] = "growing"
 
-    def wanted(self, sweep: Sweep, standings: Standings) -> Sequence[Work]:
+    def wanted(self, design: Design, standings: Standings) -> Sequence[Work]:
         """One seed of each, then the rest of one."""
-        first = [Work(cell, sweep.seeds[0], WHOLE) for cell in sweep.cells]
+        first = [Work(cell, design.seeds[0], WHOLE) for cell in design.cells]
         ends = {work.cell: standings[work.cell, work.seed].result for work in first}
         known = {cell: result.metrics["eval/fid"] for cell, result in ends.items() if result}
         if len(known) < len(first):
             return first
         best = min(known, key=lambda cell: known[cell])
-        return [*first, *(Work(best, seed, WHOLE) for seed in sweep.seeds[1:])]
+        return [*first, *(Work(best, seed, WHOLE) for seed in design.seeds[1:])]
 
 
 class Halving(PlanPolicy):
@@ -41,19 +41,19 @@ class Halving(PlanPolicy):
 
     kind: Literal["halving"] = "halving"
 
-    def wanted(self, sweep: Sweep, standings: Standings) -> Sequence[Work]:
+    def wanted(self, design: Design, standings: Standings) -> Sequence[Work]:
         """A rung, then the budget for those who passed it."""
-        rung = [Work(cell, seed, HALF) for seed in sweep.seeds for cell in sweep.cells]
+        rung = [Work(cell, seed, HALF) for seed in design.seeds for cell in design.cells]
         if any(standings[work.cell, work.seed].images < HALF for work in rung):
             return rung
-        passed = sorted(sweep.cells, key=lambda cell: self._score(cell, sweep, standings))
+        passed = sorted(design.cells, key=lambda cell: self._score(cell, design, standings))
         survivors = passed[: (len(passed) + 1) // 2]
-        return [Work(cell, seed, WHOLE) for seed in sweep.seeds for cell in survivors]
+        return [Work(cell, seed, WHOLE) for seed in design.seeds for cell in survivors]
 
-    def _score(self, cell: str, sweep: Sweep, standings: Standings) -> float:
+    def _score(self, cell: str, design: Design, standings: Standings) -> float:
         at_rung = [
             next(r.metrics["rung/fid"] for r in standings[cell, seed].reports if r.images >= HALF)
-            for seed in sweep.seeds
+            for seed in design.seeds
         ]
         return sum(at_rung)
 
@@ -64,15 +64,28 @@ class Dropping(PlanPolicy):
     kind: Literal["dropping"] = "dropping"
     drop: str = "under"
 
-    def wanted(self, sweep: Sweep, standings: Standings) -> Sequence[Work]:
+    def wanted(self, design: Design, standings: Standings) -> Sequence[Work]:
         """As `fixed`, one cell less once it has shown itself."""
         begun = {cell for (cell, _), standing in standings.items() if standing.images >= HALF}
         return [
             Work(cell, seed, WHOLE)
-            for seed in sweep.seeds
-            for cell in sweep.cells
+            for seed in design.seeds
+            for cell in design.cells
             if cell != self.drop or cell not in begun
         ]
+
+
+class Straying(PlanPolicy):
+    """As `growing`, but the further seeds are none of the experiment's."""
+
+    kind: Literal["straying"] = "straying"
+
+    def wanted(self, design: Design, standings: Standings) -> Sequence[Work]:
+        """The planned ones, then one that is not."""
+        first = [Work(cell, design.seeds[0], WHOLE) for cell in design.cells]
+        if any(standings[work.cell, work.seed].result is None for work in first):
+            return first
+        return [*first, Work("under", 99, WHOLE)]
 
 
 def with_policy(experiment: Experiment, policy: PlanPolicy) -> Experiment:

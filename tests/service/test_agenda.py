@@ -11,10 +11,11 @@ from typing import Any, Literal
 import pytest
 
 from service.agenda import Agenda, stand
+from service.errors import ServiceError
 from service.experiment import Experiment
-from service.policy import PlanPolicy, Sweep, Work
+from service.policy import Design, PlanPolicy, Work
 from service.settings import Settings
-from tests.service.policies import HALF, WHOLE, Halving, Standings, planned
+from tests.service.policies import HALF, WHOLE, Halving, Standings, Straying, planned
 from tests.service.sweeps import sweep
 from trainer.record import Record
 from trainer.report import Failure, Report, Result, Status
@@ -134,10 +135,10 @@ class Counting(PlanPolicy):
 
     kind: Literal["counting"] = "counting"
 
-    def wanted(self, sweep: Sweep, standings: Standings) -> Sequence[Work]:
+    def wanted(self, design: Design, standings: Standings) -> Sequence[Work]:
         """Everything."""
         CALLS.append(len(standings))
-        return [Work(cell, seed, WHOLE) for seed in sweep.seeds for cell in sweep.cells]
+        return [Work(cell, seed, WHOLE) for seed in design.seeds for cell in design.cells]
 
 
 CALLS: list[int] = []
@@ -162,3 +163,21 @@ def test_a_report_costs_one_record_and_one_question_even_with_500_trials(
     assert CALLS == [500] * 50, "asked once after each report, not at every look"
     # Measured at 2 ms of CPU; reading 500 records instead of one takes 50 and more.
     assert sorted(took)[25] < 0.02
+
+
+def test_work_that_is_not_planned_is_told_with_the_policys_name(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    experiment = planned(toy, Straying())
+    agenda = Agenda(experiment, settings)
+    for trial in experiment.trials[:2]:
+        assert agenda.next() is not None
+        Record(settings.trial(trial.key)).write_result(END)
+        agenda.refresh(trial.key)
+    with pytest.raises(ServiceError) as error:
+        agenda.next()
+    assert str(error.value).startswith(
+        "the policy straying wants cell `under` with seed 99, which is not planned:"
+        " the cells are uniform, under, the seeds 0, 1"
+    )
+    assert "wanted" in error.value.fix

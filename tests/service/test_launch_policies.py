@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 
 from service import launch, progress
+from service.errors import ServiceError
 from service.outcome import Outcome
 from service.policy import PlanPolicy
 from service.settings import Settings
 from service.tracking.readback import read_sweep
 from tests.service.driver import Driver, gone
-from tests.service.policies import HALF, WHOLE, Dropping, Growing, Halving, planned
+from tests.service.policies import HALF, WHOLE, Dropping, Growing, Halving, Straying, planned
 from tests.service.sweeps import final_metrics, sweep, wait_for, write
 from trainer.record import Record
 from trainer.report import Status
@@ -131,3 +132,11 @@ def test_kill_9_then_the_same_command_hands_out_the_same_work(
     work = [name for name, _ in groupby(begun(drivers[1]) + begun(drivers[2]))]
     assert work == [name for name, _ in groupby(begun(drivers[0]))]
     assert final_metrics(tmp_path / "killed") == final_metrics(tmp_path / "whole")
+
+
+def test_a_policy_that_strays_while_tune_runs_is_told_to_the_person(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(ServiceError, match="policy straying wants cell `under` with seed 99"):
+        run(tmp_path, toy, Straying(), launcher="inproc")
+    assert len(final_metrics(tmp_path)) == 2, "what was planned is kept"

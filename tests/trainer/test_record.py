@@ -156,6 +156,8 @@ def test_the_status_follows_from_the_files(toy: dict[str, Any], tmp_path: Path) 
     assert record.status() is Status.STOPPED
     told = record.write_failure(Failure("no memory", "first"), "Traceback ...")
     assert record.status() is Status.FAILED
+    assert record.status("another attempt") is Status.STOPPED
+    assert record.status("first") is Status.FAILED
     assert record.failure() == told
     assert Path(str(told.log)).read_text().endswith("no memory\nTraceback ...\n")
     record.clear_failure()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.policy import Fixed, Standing, Sweep, Work
+from service.policy import Design, Fixed, Standing, Work
 from tests.service.sweeps import sweep
 from trainer.report import Status
 
@@ -12,7 +12,7 @@ from trainer.report import Status
 def test_seeds_are_in_the_outer_loop_and_records_change_nothing(toy: dict[str, Any]) -> None:
     experiment = sweep(toy, seeds=[3, 7])
     cells = {cell.name: cell.trial for cell in experiment.cells}
-    seen = Sweep(cells, tuple(experiment.seeds), experiment.spec.compare)
+    seen = Design(cells, tuple(experiment.seeds), experiment.spec.compare)
     expected = [
         Work("uniform", 3, 2560),
         Work("under", 3, 2560),

@@ -22,7 +22,7 @@ from typing import Literal
 
 from pydantic import PositiveInt
 
-from service.policy.base import PlanPolicy, Standing, Sweep, Work
+from service.policy.base import Design, PlanPolicy, Standing, Work
 
 
 class Thrifty(PlanPolicy):
@@ -33,12 +33,12 @@ class Thrifty(PlanPolicy):
     """How many."""
 
     def wanted(
-        self, sweep: Sweep, standings: Mapping[tuple[str, int], Standing]
+        self, design: Design, standings: Mapping[tuple[str, int], Standing]
     ) -> Sequence[Work]:
         """One cell to the end, one for a moment."""
-        first, second = sweep.cells
-        whole = sweep.cells[first].total_images()
-        seeds = sweep.seeds[: self.seeds]
+        first, second = design.cells
+        whole = design.cells[first].total_images()
+        seeds = design.seeds[: self.seeds]
         return [work for s in seeds for work in (Work(first, s, whole), Work(second, s, 1))]
 '''
 FORMER = "AnyPolicy = Family[WholePolicies]\n"
