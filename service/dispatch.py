@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.agenda import Agenda
@@ -71,10 +72,11 @@ class Dispatch:
 
     def take(self, key: str, message: dict[str, Any]) -> bool:
         """Take a message of a trial's worker; returns whether the trial is to stop here."""
-        self._ledger.take(key, message)
         if message["event"] == "failed":
-            self._keep_failure(key, message["reason"], message.get("log"))
-        elif message["event"] == "paused":
+            log = self._keep_failure(key, message["reason"], message["text"])
+            message = message | {"log": log}
+        self._ledger.take(key, message)
+        if message["event"] == "paused":
             self.agenda.paused(key, message["images"])
         self.agenda.refresh(key)
         if message["event"] != "reported" or not self._goes_on(key):
@@ -85,11 +87,14 @@ class Dispatch:
         return is_unwanted
 
     def released(self, key: str, problem: str, log: str | None = None) -> None:
-        """A trial gave its resources back; `problem` is what to say if it did not say itself how it ended."""
+        """A trial gave its resources back; `problem` is what to say if it did not say itself how it ended.
+
+        `log` is Ray's own of what happened to it.
+        """
         del self._until[key]
         if not self._stop.is_set() and not self._ledger.is_settled(key):
-            self._keep_failure(key, problem, log)
-            self._ledger.failed(key, problem, log)
+            kept = self._keep_failure(key, problem, _tail(log))
+            self._ledger.failed(key, problem, kept)
             self.agenda.refresh(key)
         self._ledger.released(key)
 
@@ -98,9 +103,18 @@ class Dispatch:
         standing = self.agenda.standing(key)
         return not standing.status.is_over and standing.images < self._until[key]
 
-    def _keep_failure(self, key: str, reason: str, log: str | None) -> None:
-        """What broke in this run stays known in the record here, wherever the worker's disk is."""
+    def _keep_failure(self, key: str, reason: str, text: str) -> str | None:
+        """What broke in this run stays known in the record here, wherever the worker's disk is: its log."""
         record = Record(self._settings.trial(key))
         failure = record.failure()
         if failure is None or failure.attempt != self.attempt:
-            record.write_failure(Failure(reason, self.attempt, log))
+            failure = record.write_failure(Failure(reason, self.attempt), text)
+        return failure.log
+
+
+def _tail(log: str | None, most: int = 20_000) -> str:
+    """The end of what Ray wrote of a failure, if it did."""
+    try:
+        return Path(log).read_text(errors="replace")[-most:] if log is not None else ""
+    except OSError:
+        return ""

@@ -169,7 +169,7 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> bool:
     """
     failure = job.record.failure()
     if failure is not None and failure.attempt == job.attempt:
-        send(_message_of(failure))
+        send(_message_of(job.record, failure))
         return False
     try:
         with _claim(job.record, rank):
@@ -245,11 +245,13 @@ def _barrier(world: int) -> None:
 def _failed(job: Job, reason: str, full: str = "") -> Message:
     from trainer.report import Failure
 
-    return _message_of(job.record.write_failure(Failure(reason, job.attempt), full))
+    return _message_of(job.record, job.record.write_failure(Failure(reason, job.attempt), full))
 
 
-def _message_of(failure: Failure) -> Message:
-    return {"event": "failed", "reason": failure.reason, "log": failure.log}
+def _message_of(record: Record, failure: Failure) -> Message:
+    """With the story itself: the driver may not reach this disk."""
+    text = record.failure_text()
+    return {"event": "failed", "reason": failure.reason, "log": failure.log, "text": text}
 
 
 def parse(text: str) -> Message:

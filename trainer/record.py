@@ -160,10 +160,19 @@ class Record:
         self.directory.mkdir(parents=True, exist_ok=True)
         log = self.directory / FAILURE_LOG
         with open(log, "a") as file:
-            file.write(f"{failure.when()} {failure.reason}\n{text}\n")
+            file.write(f"{failure.heading()}\n{text}\n")
         kept = Failure(failure.reason, failure.attempt, str(log), failure.time_s)
         write_whole(self.directory / FAILURE, json.dumps(asdict(kept)))
         return kept
+
+    def failure_text(self, most: int = 20_000) -> str:
+        """What the log tells of the failure, its last `most` characters; empty when there is none."""
+        failure = self.failure()
+        try:
+            log = (self.directory / FAILURE_LOG).read_text(errors="replace") if failure else ""
+        except FileNotFoundError:
+            return ""
+        return log.rpartition(f"{failure.heading()}\n")[2].strip()[-most:] if failure else ""
 
     def clear_failure(self) -> None:
         """A new attempt begins; the log stays."""

@@ -105,6 +105,7 @@ class Failure:
     time_s: float = field(default_factory=time.time)
     """Unix time."""
 
-    def when(self) -> str:
-        """The time for people."""
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.time_s))
+    def heading(self) -> str:
+        """Time and reason, as its story in the log begins."""
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.time_s))
+        return f"{when} {self.reason}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from service.worker import Job, Message, run_trial
 from tests.service.policies import HALF, WHOLE, Dropping, Growing, Halving, planned
 from tests.service.sweeps import final_metrics
 from trainer.record import Record
-from trainer.report import Report, Result, Status
+from trainer.report import Failure, Report, Result, Status
 
 Handed = tuple[str, int, int]
 """Cell, seed and images until which a job trains."""
@@ -233,3 +234,49 @@ def test_a_worker_that_is_ahead_of_its_messages_is_not_stopped_after_its_end(
     assert not driver.dispatch.take(
         second.key, {"event": "reported", "report": report.to_json(), "images": 640}
     )
+
+
+def test_a_worker_on_another_disk_tells_the_whole_story_here(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    driver = Driver(planned(toy, Fixed(), seeds=1), tmp_path / "here")
+    driver.ledger.open()
+    job = driver.dispatch.next()
+    assert job is not None
+    driver.dispatch.started(job.key)
+    away = dataclasses.replace(job, directory=str(tmp_path / "there"))
+    away.record.write_failure(Failure("an older one", "yesterday"), "an older story")
+    (tmp_path / "there" / "samples").write_text("a file where a folder should be")
+    messages: list[Message] = []
+    run_trial(away, messages.append)
+    driver.dispatch.take(job.key, messages[-1])
+    driver.dispatch.released(job.key, "it ended without a result")
+
+    (failed,) = driver.close().failed
+    assert failed.log is not None
+    assert Path(failed.log).is_relative_to(driver.settings.trial(job.key))
+    story = Path(failed.log).read_text()
+    assert "Traceback" in story
+    assert "write_sample" in story
+    assert "an older story" not in story
+    # the next worker of the same attempt, as after the restart of a group, tells the same
+    again: list[Message] = []
+    run_trial(away, again.append)
+    assert again[-1] == messages[-1]
+
+
+def test_what_ray_says_of_a_lost_process_is_kept_with_the_trial(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    driver = Driver(planned(toy, Fixed(), seeds=1), tmp_path)
+    driver.ledger.open()
+    job = driver.dispatch.next()
+    assert job is not None
+    driver.dispatch.started(job.key)
+    (tmp_path / "error.txt").write_text("start" + "x" * 30_000 + "SIGSEGV")
+    driver.dispatch.released(job.key, "its process was lost", str(tmp_path / "error.txt"))
+
+    record = Record(driver.settings.trial(job.key))
+    assert record.failure_text(7) == "SIGSEGV"
+    assert len(record.failure_text()) == 20_000
+    assert "start" not in record.failure_text(30_000)
