@@ -22,11 +22,14 @@ def is_lost_peer(error: BaseException) -> bool:
 def cause(error: BaseException) -> str:
     """What went wrong, with the way out where there is one."""
     from trainer.errors import EnvironmentProblem, UserError
+    from trainer.record import LOCK
 
     if isinstance(error, UserError | EnvironmentProblem):
         return str(error)
     if isinstance(error, HeldError):
-        return f"another run is training it ({error.holder}): run again when that is done"
+        is_writer = error.path.name == LOCK
+        what = "another run is training it" if is_writer else f"{error.path} is locked"
+        return f"{what} ({error.holder}): run again when that is done"
     text = f"{type(error).__name__}: {last_line(str(error))}"
     return f"{text}: {_LESS_MEMORY}" if _out_of_memory(error) else text
 

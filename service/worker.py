@@ -131,7 +131,7 @@ def _fit(
         ),
         run_config=train.RunConfig(
             name=f"{job.key}-{time.time_ns()}",  # never Train's own restore: the trial's directory knows
-            storage_path=str(Path(job.directory) / "train"),
+            storage_path=str(job.record.scratch),
             failure_config=train.FailureConfig(max_failures=RETRIES),
             callbacks=[relay],
         ),

@@ -85,11 +85,11 @@ _PATIENCE_S = 3600.0
 
 
 class HeldError(RuntimeError):
-    """Somebody else holds the lock; `holder` says who."""
+    """Somebody else holds the lock at `path`; `holder` says who."""
 
-    def __init__(self, holder: str) -> None:
-        self.holder = holder
-        super().__init__(f"held by {holder}")
+    def __init__(self, holder: str, path: Path) -> None:
+        self.holder, self.path = holder, path
+        super().__init__(f"{path} is held by {holder}")
 
 
 class FileLock:
@@ -113,7 +113,7 @@ class FileLock:
                 if time.monotonic() >= deadline:
                     holder = os.pread(fd, 200, 0).decode(errors="replace").strip()
                     os.close(fd)
-                    raise HeldError(holder or "another process") from None
+                    raise HeldError(holder or "another process", self.path) from None
                 time.sleep(0.1)
             else:
                 break

@@ -7,6 +7,7 @@ samples/*.png     pictures of generated samples
 failure.json      why the last attempt broke, with failure.log; gone once an attempt succeeds
 result.json       how it ended; written last: a directory with a result is done
 writer.lock       held by the process that trains here
+train/            scratch of whatever runs the training; no part of the record
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from trainer.report import Failure, Report, Result, Status
 from trainer.trial import TrialSpec
 
 REPORTS, RESULT, TRIAL = "reports.jsonl", "result.json", "trial.json"
-FAILURE, FAILURE_LOG, LOCK = "failure.json", "failure.log", "writer.lock"
+FAILURE, FAILURE_LOG, LOCK, SCRATCH = "failure.json", "failure.log", "writer.lock", "train"
 PREFIX, STATE, MANIFEST = "checkpoint-", "state.pt", "manifest.json"
 KEEP = 2
 """Checkpoints kept while a trial trains; one is enough when it is done."""
@@ -177,6 +178,11 @@ class Record:
     def clear_failure(self) -> None:
         """A new attempt begins; the log stays."""
         (self.directory / FAILURE).unlink(missing_ok=True)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for whatever runs the training here; nothing in it is read back."""
+        return self.directory / SCRATCH
 
     def writer(self, wait_s: float = 0.0) -> FileLock:
         """The right to train here; HeldError says who has it."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from pathlib import Path
+
 import pytest
 import torch
 
 from service.causes import cause
+from trainer.files import FileLock, HeldError
+from trainer.record import Record
 
 WAY_OUT = ": lower train.microbatch (training) or evaluation.batch_size (generation)"
 
@@ -25,3 +31,17 @@ def test_too_little_memory_names_what_to_lower(error: Exception) -> None:
 
 def test_other_errors_are_told_as_they_are() -> None:
     assert cause(RuntimeError("a\nshapes differ")) == "RuntimeError: shapes differ"
+
+
+def test_who_holds_what_is_told(tmp_path: Path) -> None:
+    process = f"process {os.getpid()} on {socket.gethostname()}"
+    record = Record(tmp_path / "trial")
+    with record.writer(), pytest.raises(HeldError) as held, record.writer():
+        pass
+    assert cause(held.value) == (
+        f"another run is training it ({process}): run again when that is done"
+    )
+    cached = tmp_path / "cache" / "features.pt.lock"
+    with FileLock(cached), pytest.raises(HeldError) as held, FileLock(cached):
+        pass
+    assert cause(held.value) == f"{cached} is locked ({process}): run again when that is done"
