@@ -41,6 +41,14 @@ def test_the_default_grid_goes_beyond_what_some_schedules_train() -> None:
     assert "`hyperbolic` trains log-SNR from 6.91 to -7.6 " in lines[1]
 
 
+def test_the_continuous_limit_is_told_like_its_table() -> None:
+    """Where fewer than one draw in two thousand falls, a network learns nothing: e^-9 of the draws lie above 9."""
+    endless = diffusion(kind="hyperbolic", steps=None)
+    assert coverage(endless, evaluation())[0].trained == pytest.approx((-7.6, 7.6), abs=0.01)
+    (line,) = coverage_findings({"hyperbolic": (endless, evaluation())})
+    assert "hardly ever saw what lies beyond" in line
+
+
 def test_what_covers_the_grid_or_walks_its_own_is_no_finding() -> None:
     own = Evaluation.model_validate({"full": {"images": 16, "steps": 8, "grid": None}})
     cells = {

@@ -42,7 +42,7 @@ def coverage(diffusion: Diffusion, evaluation: Evaluation) -> list[Coverage]:
 
 
 def coverage_findings(cells: Mapping[str, tuple[Diffusion, Evaluation]]) -> list[str]:
-    """Sentences about cells that are generated on levels they never trained."""
+    """Sentences about cells that are generated on levels they hardly train."""
     lines = []
     for name, (diffusion, evaluation) in cells.items():
         rows = coverage(diffusion, evaluation)
@@ -52,7 +52,7 @@ def coverage_findings(cells: Mapping[str, tuple[Diffusion, Evaluation]]) -> list
         where = " and ".join(f"evaluation.{row.protocol}" for row in far)
         lines.append(
             f"`{name}` trains log-SNR from {span(far[0].trained)} and is generated on a grid from {span(far[0].grid)} "
-            f"({where}): its network never saw what lies beyond, which shifts its numbers against other schedules'; "
+            f"({where}): its network hardly ever saw what lies beyond, which shifts its numbers against other schedules'; "
             "grid: null is each cell's own"
         )
     return lines

@@ -10,7 +10,7 @@ from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep import Importance, TimestepSampler, Uniform
 
-RARELY = 1e-6
+RARELY = 5e-4
 """Share of the draws beyond the trained range at either end."""
 SAME_OBJECTIVE = 0.005
 """Total-variation distance below which two cells are called the same objective."""
@@ -99,7 +99,7 @@ def unseen(sampler: TimestepSampler, schedule: Schedule) -> float:
 
 
 def trained_range(diffusion: Diffusion) -> tuple[float, float]:
-    """log_snr of the noisiest and of the cleanest level that training visits, but for one draw in a million."""
+    """log_snr of the noisiest and of the cleanest level that training visits, but for one draw in two thousand at either end."""
     u = torch.tensor([1.0 - RARELY, RARELY], dtype=torch.float64)
     noisy, clean = training_levels(diffusion, u).tolist()
     return noisy, clean
