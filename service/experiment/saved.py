@@ -10,11 +10,15 @@ from typing import Any
 from service.experiment.comparison import Cell
 from service.experiment.experiment import Experiment, PlannedTrial
 from service.experiment.spec import ExperimentSpec
+from trainer.errors import InputError, Problem
 from trainer.files import write_whole
 from trainer.trial import TrialSpec
+from trainer.yaml.files import display
 
 SAVED = "experiment.json"
 """In the experiment's directory: what was run last."""
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What a file raises that is cut off, or has other keys and values than were written."""
 _KEPT = ("name", "seeds", "compare", "policy", "launcher", "resources", "controls")
 
 
@@ -48,8 +52,16 @@ def restore(saved: Mapping[str, Any]) -> Experiment:
 
 
 def read_saved(directory: Path) -> Experiment:
-    """The experiment that was run last in a directory. OSError when there is none."""
-    return restore(json.loads((directory / SAVED).read_text(encoding="utf-8")))
+    """The experiment that was run last in a directory. OSError when there is none, InputError when it is damaged."""
+    file = directory / SAVED
+    try:
+        return restore(json.loads(file.read_text(encoding="utf-8")))
+    except _UNREADABLE:
+        message = (
+            "is damaged, or of a version that no longer reads: run the experiment's YAML again, "
+            "which writes it anew and keeps all trials that are there"
+        )
+        raise InputError([Problem(display(file), None, "", message)]) from None
 
 
 def saved_identities(directory: Path) -> dict[str, str]:
@@ -59,5 +71,5 @@ def saved_identities(directory: Path) -> dict[str, str]:
         return {
             name: TrialSpec.saved(cell["trial"]).key("") for name, cell in saved["cells"].items()
         }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, *_UNREADABLE):
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from service.dispatch import Dispatch
 from service.experiment import Experiment
 from service.experiment.comparison import common_kimg
-from service.experiment.saved import read_saved, save
+from service.experiment.saved import SAVED, read_saved, save
 from service.ledger import Ledger
 from service.settings import Settings
 from service.tracking.outbox import Outbox
@@ -497,6 +498,31 @@ def test_what_is_saved_comes_back(tmp_path: Path) -> None:
     assert [cell.name for cell in again.cells] == [cell.name for cell in found.cells]
     assert (again.baseline, again.metric, again.seeds) == ("a", "eval/fid", [3, 1])
     assert again.resolved() == found.resolved()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda _: "",
+        lambda _: "[" * 100_000,
+        lambda _: "[]",
+        lambda text: text.replace('"trials"', '"trails"'),
+        lambda text: text.replace('"overrides": {}', '"overrides": 3'),
+        lambda text: text.replace('"kind": "mlp"', '"kind": "mpl"'),
+        lambda text: text.replace('"cell": "a"', '"cell": "z"'),
+    ],
+    ids=["cut", "empty", "deep", "list", "no trials", "no overrides", "no kind", "no cell"],
+)
+def test_what_is_saved_and_damaged_is_told(tmp_path: Path, damage: Callable[[str], str]) -> None:
+    save(experiment(arms={"a": {}, "b": {"diffusion.timesteps": P2}}), tmp_path)
+    file = tmp_path / SAVED
+    before = file.read_text()
+    file.write_text(damage(before))
+    assert file.read_text() != before
+
+    with pytest.raises(InputError, match=r"experiment\.json: is damaged.*: run the .* YAML again"):
+        read_saved(tmp_path)
 
 
 # --- notes ------------------------------------------------------------
