@@ -95,6 +95,12 @@ class TrialSpec(Spec):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _data_gives_inputs(self) -> "TrialSpec":
+        for one in self.network_inputs():
+            one.foresee(self.data)
+        return self
+
     def steps(self) -> int:
         """Optimizer steps of the whole budget."""
         return round(1000 * self.train.kimg / self.train.batch_size)

@@ -41,7 +41,7 @@ class Resolution:
     """The values of `base`, before `set` and options change them."""
     _unread: set[str] = field(default_factory=set)
     """Keys of the experiment that are wrong, and so were left out."""
-    _fits: dict[tuple[str, str], Fault | None] = field(default_factory=dict)
+    _fits: dict[tuple[str, ...], Fault | None] = field(default_factory=dict)
 
     def resolve(self) -> tuple[ExperimentSpec, list[Cell]]:
         """The experiment and its cells; InputError with all problems."""
@@ -221,19 +221,19 @@ class Resolution:
 
     def _misfit(self, trial: TrialSpec) -> Fault | None:
         """A network that does not fit the data, found by building it without memory."""
-        pair = (trial.model.digest(), trial.data.digest())
-        if pair not in self._fits:
-            self._fits[pair] = None
+        parts = tuple(part.digest() for part in (trial.model, trial.data, *trial.network_inputs()))
+        if parts not in self._fits:
+            self._fits[parts] = None
             try:
                 with torch.device("meta"):
                     build_network(trial, trial.data.shape)
             except UserError as error:
                 keys, message = leading_path(TrialSpec, trial.model_dump(mode="json"), str(error))
-                self._fits[pair] = Fault(keys, message)
+                self._fits[parts] = Fault(keys, message)
             except (RuntimeError, OverflowError, MemoryError):  # sizes that overflow
                 message = "is too large to be built: write smaller widths, channels or depths"
-                self._fits[pair] = Fault(("model",), message)
-        return self._fits[pair]
+                self._fits[parts] = Fault(("model",), message)
+        return self._fits[parts]
 
     def _place(self, tree: Layered, faults: Sequence[Fault], cause: str = "") -> None:
         """Trace faults to their lines. A value that was right until something else changed says what did."""

@@ -130,6 +130,11 @@ CASES: dict[str, tuple[str, str]] = {
         arm("inputs: [{kind: mirored}]"),
         "x.yaml:5: arms.b.inputs[0].kind: must be `mirrored`, not `mirored`, did you mean `mirrored`?",
     ),
+    "an input that the data cannot give": (
+        arm("inputs: [{kind: mirrored}]"),
+        "x.yaml:5: arms.b.inputs: mirrored tells which images were flipped, and this data is never "
+        "flipped: set data.flip: true where the data has that, or leave the input out",
+    ),
     "no kind in a list": (
         arm("evaluation.metrics: [{features: {kind: pixels}}]"),
         "x.yaml:5: arms.b.evaluation.metrics[0]: needs a `kind`: `fid`, `kid`, `precision`, `recall`",

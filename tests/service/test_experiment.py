@@ -23,6 +23,7 @@ from service.settings import Settings
 from service.tracking.outbox import Outbox
 from trainer.diffusion.passport import total_variation
 from trainer.errors import InputError, Problem
+from trainer.inputs.mirrored import Mirrored
 from trainer.trial import TrialSpec
 from trainer.yaml.keys import split
 from trainer.yaml.overrides import Layered, Origin
@@ -523,6 +524,21 @@ def test_what_is_saved_and_damaged_is_told(tmp_path: Path, damage: Callable[[str
 
     with pytest.raises(InputError, match=r"experiment\.json: is damaged.*: run the .* YAML again"):
         read_saved(tmp_path)
+
+
+def test_a_network_is_tried_on_the_data_with_all_that_it_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An input may need so many channels that a network, which is fine without it, cannot be built."""
+    monkeypatch.setattr(Mirrored, "planes", lambda *_: 10**17)
+    base = TOY | {
+        "data": {"kind": "image_folder", "path": "not read", "size": 8},
+        "model": {"kind": "unet", "channels": [8], "groups": 4},
+    }
+    inputs = {"inputs": [{"kind": "mirrored"}]}
+    assert len(experiment(base=base, arms={"a": {}, "b": {"train.batch_size": 32}}).cells) == 2
+    with pytest.raises(InputError, match="is too large to be built"):
+        experiment(base=base, arms={"plain": {}, "told": inputs})
 
 
 # --- notes ------------------------------------------------------------

@@ -55,6 +55,14 @@ def test_flips_mirror_about_half_of_the_examples() -> None:
     assert abs(float(mirrored.float().mean()) - 0.5) < 0.056
 
 
+def test_a_spec_knows_before_reading_whether_its_examples_are_flipped(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    folders = [ImageFolder(path=str(tmp_path), size=8, flip=flip) for flip in (True, False)]
+    for spec in (Digits(), Gaussians(), *folders):
+        assert spec.flips == spec.load(Path()).flip
+    assert [spec.flips for spec in folders] == [True, False]
+
+
 def test_scaling_and_quantizing_are_inverse_on_data() -> None:
     dataset = Digits().load(Path())
     x = dataset.codec.scale(everything(dataset))

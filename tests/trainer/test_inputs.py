@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from trainer.data import Batches, Codec, Resident
+from trainer.data import Batches, Codec, Digits, Resident
 from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.inputs import Batch, Labels, bound, together
@@ -24,6 +25,8 @@ IMAGES = Resident.of(
     levels=255,
     flip=True,
 )
+
+FLIPPED = {"kind": "image_folder", "path": "not read", "size": 8, "grayscale": True}
 
 
 def batch(count: int = 40, first: int = 0) -> Batch:
@@ -116,13 +119,13 @@ def test_a_network_is_told_which_images_are_mirrored() -> None:
 )
 def test_an_input_is_silent_at_first_and_is_learned(model: dict[str, Any]) -> None:
     """Cells with and without it share their initial weights, and then it moves."""
-    plain, more = trial(model), trial(model, inputs=[{"kind": "mirrored"}])
+    plain, more = (trial(model, data=FLIPPED, inputs=told) for told in ([], [{"kind": "mirrored"}]))
     without, told = (build_network(spec, (1, 8, 8)).state_dict() for spec in (plain, more))
     added = sorted(set(told) - set(without))
     assert len(added) == 1
     assert not told[added[0]].any()
     assert all(torch.equal(told[name], value) for name, value in without.items())
-    digits = more.data.load(Path())
+    digits = Digits().load(Path())
     flipping = Resident.of(
         digits.read(torch.arange(40)), torch.arange(40) % 10, levels=16, flip=True
     )
@@ -148,9 +151,13 @@ def test_a_training_says_so_in_its_first_report(tmp_path: Path) -> None:
 
 
 def test_what_the_data_cannot_give_is_refused() -> None:
-    spec = trial({"kind": "mlp"}, inputs=[{"kind": "mirrored"}])
-    with pytest.raises(UserError, match=r"never flipped: set data\.flip: true"):
-        Training(spec, spec.data.load(Path()), World(0, 1))
+    spec = trial({"kind": "mlp"}, data=FLIPPED, inputs=[{"kind": "mirrored"}])
+    never = r"inputs: mirrored .* never flipped: set data\.flip: true"
+    with pytest.raises(UserError, match=never):
+        Training(spec, Digits().load(Path()), World(0, 1))
+    for data in ({"kind": "digits"}, {"kind": "gaussians"}, {**FLIPPED, "flip": False}):
+        with pytest.raises(ValidationError, match=never):
+            trial({"kind": "mlp"}, data=data, inputs=[{"kind": "mirrored"}])
     few = trial({"kind": "mlp", "classes": 3})
     with pytest.raises(UserError, match="3 is too few, the data has 10 classes"):
         Training(few, few.data.load(Path()), World(0, 1))

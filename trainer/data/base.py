@@ -15,6 +15,11 @@ class DataSpec(Spec):
     def shape(self) -> tuple[int, ...]:
         """Shape of one example, known before the data is read."""
 
+    @property
+    def flips(self) -> bool:
+        """Whether training mirrors the examples at random, known before the data is read."""
+        return False
+
     @abstractmethod
     def fingerprint(self, root: Path) -> str:
         """16 hex digits that name the content: equal digits, equal examples. Raises DataError."""

@@ -36,6 +36,11 @@ class ImageFolder(DataSpec):
         """Shape of one example, known before the data is read."""
         return (1 if self.grayscale else 3, self.size, self.size)
 
+    @property
+    def flips(self) -> bool:
+        """As asked for."""
+        return self.flip
+
     def load(self, root: Path, cache: Path | None = None) -> Source:
         """Images uint8 [N, C, size, size]; labels from sub-folders if there are any."""
         folder, files = self._files(root)
@@ -49,7 +54,7 @@ class ImageFolder(DataSpec):
             levels=255,
             names=tuple(classes) if labels is not None else None,
             fingerprint=self.fingerprint(root),
-            flip=self.flip,
+            flip=self.flips,
         )
 
     def fingerprint(self, root: Path) -> str:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trainer.data import Batches, Codec, Source
+from trainer.data.base import DataSpec
 from trainer.diffusion.process import Network
 from trainer.spec import Spec
 
@@ -42,6 +43,9 @@ class NetworkInput(Spec):
     def planes(self, shape: tuple[int, ...]) -> int:
         """Channels that it adds to x_t, for data of `shape`."""
         return 0
+
+    def foresee(self, data: DataSpec) -> None:
+        """Raise UserError if it is known before reading that the data cannot give it."""
 
     def check(self, source: Source) -> None:
         """Raise UserError if the data cannot give it."""

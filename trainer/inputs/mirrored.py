@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from trainer.data import Codec, Source
+from trainer.data.base import DataSpec
 from trainer.errors import UserError
 from trainer.inputs.base import Batch, Conditions, NetworkInput
 
@@ -19,9 +20,16 @@ class Mirrored(NetworkInput):
         """One entry, 0 or 1."""
         return 1
 
-    def check(self, source: Source) -> None:
+    def foresee(self, data: DataSpec) -> None:
         """The data must be flipped in training."""
-        if not source.flip:
+        self._refuse_unless(data.flips)
+
+    def check(self, source: Source) -> None:
+        """The same of what was read."""
+        self._refuse_unless(source.flip)
+
+    def _refuse_unless(self, flips: bool) -> None:
+        if not flips:
             raise UserError(
                 "inputs: mirrored tells which images were flipped, and this data is never flipped: "
                 "set data.flip: true where the data has that, or leave the input out"
