@@ -12,9 +12,10 @@ from dashboards.charts.curves import convergence, training_loss
 from dashboards.charts.passports import Passport, passports
 from dashboards.charts.style import colours
 from dashboards.html import environment_of, script_json
+from dashboards.metrics import heading, title
 from dashboards.protocol import explanations
 from dashboards.sweep import Sweep
-from dashboards.verdict.comparable import IncomparableError, lower_is_better
+from dashboards.verdict.comparable import IncomparableError, quantity
 from dashboards.verdict.sentences import final_sentence, headline, speed_sentence
 from dashboards.verdict.values import Verdicts
 
@@ -48,7 +49,7 @@ def render(
             facts=page_rows.facts(sweep, verdicts, created or datetime.now().astimezone()),
             **_judged(sweep, verdicts),
             refusal=None if verdicts is not None or refusal == begin else refusal,
-            curve_title=text.title(sweep.curve_metric),
+            curve_title=title(sweep.curve_metric),
             curve_protocol=_curve_protocol(sweep, verdicts) if "convergence" in drawn else None,
             findings=findings,
             passport_cells=list(cards),
@@ -71,8 +72,9 @@ def _judged(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Any]:
     comparisons = verdicts.comparisons if verdicts else ()
     return {
         "verdicts": verdicts,
-        "lower": lower_is_better(sweep.metric),
-        "metric_title": text.title(sweep.metric),
+        "lower": quantity(sweep.evidence, sweep.metric).lower_is_better,
+        "metric_title": title(sweep.metric),
+        "metric_heading": heading(sweep.metric),
         "margin": text.percent(verdicts.margin if verdicts else sweep.margin, signed=False),
         "verdict_rows": page_rows.verdict_rows(sweep, verdicts) if verdicts else [],
         "sentences": [final_sentence(comparison) for comparison in comparisons],

@@ -70,7 +70,7 @@ def secondary_rows(verdicts: Verdicts) -> list[dict[str, str]]:
         for measure in (comparison.area, comparison.target):
             if measure is None:
                 continue
-            metric, target = text.title(measure.metric), number(measure.target)
+            metric, target = measure.title, number(measure.target)
             values = {
                 "label": _MEASURES[measure.name].format(metric=metric, target=target),
                 "cell": comparison.cell,

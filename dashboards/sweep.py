@@ -14,6 +14,7 @@ import pandas as pd
 
 from dashboards import tables
 from dashboards.directories import Planned, read_trial
+from dashboards.metrics import quantities
 from dashboards.verdict import comparable
 from dashboards.verdict.evidence import Curve, Evidence, Trial, rung_twin
 from trainer.report import Status
@@ -129,6 +130,7 @@ class Sweep:
             trials=trials,
             cells=tuple(self.cells),
             metric=self.metric,
+            quantities=quantities([*finals, *judged["metric"].unique()]),
             baseline=self.baseline,
             margin=self.margin,
             batch_sizes=sizes,

@@ -5,19 +5,6 @@ from __future__ import annotations
 import math
 
 
-def title(metric: str) -> str:
-    """A metric's name for people: `eval/fid` is FID, `rung/kid-pixels` is KID-pixels (cheap protocol)."""
-    from trainer.evaluation.metric import describe  # with torch, which a duration can do without
-
-    family, _, name = metric.rpartition("/")
-    described = describe(metric)
-    if described is None:
-        return "training loss" if metric == "train/loss" else name
-    _, dash, space = name.partition("-")
-    text = f"{described.title}{dash}{space}"
-    return f"{text} (cheap protocol)" if family == "rung" else text
-
-
 def number(value: float | None, digits: int = 3) -> str:
     """A number at a few significant digits, never in powers of ten between 1e-4 and 1e6."""
     if value is None or not math.isfinite(value):

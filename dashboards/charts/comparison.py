@@ -9,8 +9,7 @@ from plotly.subplots import make_subplots
 from dashboards.charts import style
 from dashboards.charts.style import colours, finish, round_ticks
 from dashboards.sweep import Sweep
-from dashboards.text import percent, title
-from dashboards.verdict.comparable import lower_is_better
+from dashboards.text import percent
 from dashboards.verdict.sentences import interval_text
 from dashboards.verdict.values import Measure, Verdicts
 
@@ -49,10 +48,10 @@ def speed_up(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
     figure.add_hline(y=1, line={"color": style.INK, "width": 1.5, "dash": "dash"})
     targets = [t for trace in figure.data for t in trace.x]
     ratios = [r for trace in figure.data for r in trace.y] or [1.0]
-    figure.update_xaxes(title_text=f"target {title(verdicts.curve_metric)}: easy to hard")
+    figure.update_xaxes(title_text=f"target {verdicts.curve_quantity.heading}: easy to hard")
     if targets and min(targets) > 0:
         figure.update_xaxes(type="log", **round_ticks(targets))
-    if lower_is_better(verdicts.curve_metric):
+    if verdicts.curve_quantity.lower_is_better:
         figure.update_xaxes(autorange="reversed")
     low, high = min(0.8, 0.95 * min(ratios)), max(1.25, 1.05 * max(ratios))
     steps = [s for s in _RATIOS if low <= s <= high]
@@ -65,8 +64,8 @@ def speed_up(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
 def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
     """Relative paired differences: a dot per seed, mean with CI, zero line, margin band."""
     panels = {
-        "final": f"final {title(verdicts.metric)}",
-        "area": f"mean {title(verdicts.curve_metric)}",
+        "final": f"final {verdicts.quantity.title}",
+        "area": f"mean {verdicts.curve_quantity.title}",
         "target": "kimg to target",
     }
     drawn = {

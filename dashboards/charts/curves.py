@@ -11,9 +11,10 @@ import plotly.graph_objects as go
 
 from dashboards.charts import style
 from dashboards.charts.style import colours, faded, finish, round_ticks
+from dashboards.metrics import heading
 from dashboards.sweep import Sweep
-from dashboards.text import counted, number, title
-from dashboards.verdict.comparable import lower_is_better
+from dashboards.text import counted, number
+from dashboards.verdict.comparable import quantity
 from dashboards.verdict.statistics import bootstrap_interval
 
 _POINTS_PER_LOSS_CURVE = 160
@@ -42,12 +43,12 @@ def convergence(
     kimg = sorted({float(k) for k in rows["kimg"] if k > 0})
     if _doublings(kimg):
         figure.update_xaxes(type="log", rangemode="normal", **round_ticks(kimg))
-    figure.update_yaxes(title_text=title(metric))
+    figure.update_yaxes(title_text=heading(metric))
     values = rows["value"].tolist()
     if values:
         kinds = style.axis_kinds(values)
         figure.update_yaxes(**round_ticks(values)).update_yaxes(**next(iter(kinds.values())))
-        at_top = metric.startswith("train/") or lower_is_better(metric)
+        at_top = metric.startswith("train/") or quantity(sweep.evidence, metric).lower_is_better
         figure.update_layout(updatemenus=style.axis_buttons(kinds, at_top=at_top))
     return finish(figure, hovermode="x unified")
 

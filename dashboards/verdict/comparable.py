@@ -1,4 +1,4 @@
-"""Which numbers may be compared? Directions, one protocol, equal budgets, seeds without a pair."""
+"""Which numbers may be compared? Known metrics, one protocol, equal budgets, seeds without a pair."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from dashboards.verdict.evidence import Curve, Evidence
+from dashboards.verdict.evidence import Curve, Evidence, Quantity
 from dashboards.verdict.values import Dropped, Refused
 from trainer.errors import UserError
-from trainer.evaluation.metric import KINDS, describe
 from trainer.report import Status
 
 
@@ -18,19 +17,17 @@ class IncomparableError(UserError):
     """These numbers may not be compared or share an axis; the message says why and the way out."""
 
 
-def lower_is_better(metric: str) -> bool:
-    """The direction of an `eval/` or `rung/` metric; `IncomparableError` for all others."""
-    family = metric.partition("/")[0]
-    if family == "train":
+def quantity(evidence: Evidence, metric: str) -> Quantity:
+    """Title and direction of an `eval/` or `rung/` metric; `IncomparableError` for all others."""
+    if metric.startswith("train/"):
         raise IncomparableError(
             f"{metric} is never compared: cells with another weighting, prediction or timestep"
             f" sampler minimize different losses. Compare eval/fid."
         )
-    described = describe(metric) if family in {"eval", "rung"} else None
-    if described is None:
-        known = ", ".join(f"eval/{known}" for known in KINDS)
+    if metric not in evidence.quantities:
+        known = ", ".join(name for name in evidence.quantities if name.startswith("eval/"))
         raise IncomparableError(f"{metric} cannot be compared; these can: {known}")
-    return described.lower_is_better
+    return evidence.quantities[metric]
 
 
 def baseline_of(evidence: Evidence, baseline: str | None) -> str:

@@ -17,6 +17,22 @@ def rung_twin(metric: str) -> str:
     return "rung/" + metric.rpartition("/")[2]
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """What a verdict has to know of a metric."""
+
+    title: str
+    """For people: `FID`."""
+    lower_is_better: bool
+    unit: str = ""
+    """Of its numbers; empty: they have none."""
+
+    @property
+    def heading(self) -> str:
+        """The title where numbers stand below or beside it."""
+        return f"{self.title} in {self.unit}" if self.unit else self.title
+
+
 class Curve(NamedTuple):
     """One trial's metric over training, in order of `kimg`."""
 
@@ -56,6 +72,8 @@ class Evidence:
     """In the order of the YAML."""
     metric: str
     """The final metric that decides."""
+    quantities: Mapping[str, Quantity]
+    """Every metric that may be compared; those that are not in it never are."""
     baseline: str | None = None
     margin: float = 0.02
     """Relative to the baseline's mean: smaller differences do not matter."""

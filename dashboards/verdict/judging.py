@@ -16,8 +16,8 @@ from dashboards.verdict.comparable import (
     budget,
     dropped_seeds,
     hours_per_seed,
-    lower_is_better,
     protocol,
+    quantity,
     refusals,
 )
 from dashboards.verdict.engine import Decision, decide
@@ -42,7 +42,8 @@ def judge(
     Raises `IncomparableError` for an unknown baseline or metric, and when every cell is refused.
     """
     metric = evidence.metric if metric is None else metric
-    lower = lower_is_better(metric)
+    judged = quantity(evidence, metric)
+    lower = judged.lower_is_better
     margin = evidence.margin if margin is None else margin
     evidence = dataclasses.replace(evidence, metric=metric, margin=margin)
     base = baseline_of(evidence, baseline)
@@ -58,6 +59,8 @@ def judge(
     return Verdicts(
         metric=metric,
         curve_metric=evidence.curve_metric,
+        quantity=judged,
+        curve_quantity=quantity(evidence, evidence.curve_metric),
         baseline=base,
         margin=margin,
         protocol=protocol(evidence, metric, [base]),
@@ -108,6 +111,7 @@ def _measure(
     return Measure(
         name=name,
         metric=sample.metric,
+        title=quantity(evidence, sample.metric).title,
         cell=cell,
         baseline=baseline,
         lower_is_better=sample.lower_is_better,

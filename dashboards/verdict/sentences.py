@@ -12,7 +12,6 @@ from dashboards.text import (
     p_value,
     percent,
     times,
-    title,
     with_spread,
 )
 from dashboards.verdict.outlook import plans, settle, too_few
@@ -79,9 +78,9 @@ def _p(measure: Measure) -> str:
 def measure_sentence(measure: Measure) -> str:
     """A measure's sentence."""
     what = {
-        "final": f"final {title(measure.metric)}",
-        "area": f"mean {title(measure.metric)} over training",
-        "target": f"kimg to {title(measure.metric)} {number(measure.target)}",
+        "final": f"final {measure.title}",
+        "area": f"mean {measure.title} over training",
+        "target": f"kimg to {measure.title} {number(measure.target)}",
     }[measure.name]
     values = " vs ".join(
         number(sum(v) / len(v)) for v in (measure.cell_values, measure.baseline_values)
@@ -175,7 +174,7 @@ def speed_sentence(comparison: Comparison) -> str:
 
 def headline(verdicts: Verdicts) -> str:
     """The headline: every cell's word in one sentence, and what would settle the open ones."""
-    metric = title(verdicts.metric)
+    metric = verdicts.quantity.title
     parts = [
         f"`{c.cell}` is {c.word} than `{c.baseline}` in {metric}: {effect(c.final)}"
         for c in verdicts.comparisons

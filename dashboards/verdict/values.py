@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from dashboards.verdict.evidence import Quantity
 from dashboards.verdict.planning import MoreSeeds
 from dashboards.verdict.speed import SpeedUp
 from dashboards.verdict.statistics import Interval
@@ -22,6 +23,8 @@ class Measure:
 
     name: Name
     metric: str
+    title: str
+    """The metric's, for people."""
     cell: str
     baseline: str
     lower_is_better: bool
@@ -117,6 +120,10 @@ class Verdicts:
 
     metric: str
     curve_metric: str
+    quantity: Quantity
+    """What `metric` is."""
+    curve_quantity: Quantity
+    """What `curve_metric` is."""
     baseline: str
     margin: float
     protocol: str | None

@@ -74,9 +74,9 @@ def report(
 
 def print_comparison(judged: Judged) -> None:
     """One row per cell: its mean, the paired difference and the verdict; then cells not compared."""
-    from dashboards.text import title
+    from dashboards.metrics import heading
 
-    metric = title(judged.sweep.metric)
+    metric = heading(judged.sweep.metric)
     headings = ("cell", "seeds", metric, "difference", "interval", "p (Holm)", "verdict")
     rows = [_row(judged, cell) for cell in judged.sweep.cells]
     print_table(headings, rows, right=f"seeds|{metric}|difference")

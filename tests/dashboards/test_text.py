@@ -87,14 +87,6 @@ def test_p_values() -> None:
     assert text.p_value(1e-5) == "p < 0.001"
 
 
-def test_titles_tell_the_protocols_apart() -> None:
-    assert text.title("eval/fid") == "FID"
-    assert text.title("rung/fid") == "FID (cheap protocol)"
-    assert text.title("eval/recall") == "recall"
-    assert text.title("eval/kid-inception") == "KID-inception"
-    assert text.title("train/loss") == "training loss"
-
-
 def test_names_are_a_list_in_words() -> None:
     assert text.names(["a"]) == "`a`"
     assert text.names(["a", "b", "c"]) == "`a`, `b` and `c`"

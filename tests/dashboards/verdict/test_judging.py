@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from dashboards.sweep import Sweep
-from dashboards.verdict.comparable import IncomparableError, lower_is_better
+from dashboards.verdict.comparable import IncomparableError, quantity
 from dashboards.verdict.plain import to_dict
 from dashboards.verdict.sentences import comparison_sentence, headline, measure_sentence
 from dashboards.verdict.values import Comparison
@@ -242,18 +242,6 @@ def test_nan_finals_give_no_pair() -> None:
     assert comparison.dropped[0].reason == "it has no eval/fid"
 
 
-def test_directions_are_the_trainers() -> None:
-    from trainer.evaluation.metric import KINDS
-
-    for name, member in KINDS.items():
-        for metric in (f"eval/{name}", f"rung/{name}", f"eval/{name}-pixels"):
-            assert lower_is_better(metric) is member.lower_is_better
-    measured = ", ".join(f"eval/{name}" for name in KINDS)
-    for unmeasured in ("eval/is", "eval/bpd"):
-        with pytest.raises(IncomparableError, match=f"these can: {measured}$"):
-            lower_is_better(unmeasured)
-
-
 def diverged(found: Sweep, cell: str, seeds: int) -> Sweep:
     for seed in range(seeds):
         found = ended(found, cell, seed, "diverged")
@@ -263,7 +251,8 @@ def diverged(found: Sweep, cell: str, seeds: int) -> Sweep:
 @pytest.mark.parametrize("metric", ["eval/fid", "eval/recall"])
 def test_survivors_alone_make_no_cell_better(metric: str) -> None:
     """Half as good again on 7 survivors, diverged on the other 7: BETTER without them, not with."""
-    effect = -0.5 if lower_is_better(metric) else 0.5
+    lower = quantity(sweep(metric=metric).evidence, metric).lower_is_better
+    effect = -0.5 if lower else 0.5
     whole = sweep({"a": 0.0, "b": effect}, seeds=14, noise=0.001, metric=metric)
     assert only(whole).word == "BETTER"
     verdicts = judge(diverged(whole, "b", 7))

@@ -1,0 +1,58 @@
+"""Metrics have the trainer's names, directions and units, whatever features and protocol they are measured with."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+
+from dashboards import metrics
+from dashboards.charts.comparison import speed_up
+from dashboards.charts.curves import convergence
+from dashboards.page import render
+from dashboards.verdict.comparable import IncomparableError, quantity
+from service.commands.compare import print_comparison
+from service.results import judged
+from tests.dashboards.synthetic import judge, sweep
+from trainer.evaluation.metric import KINDS
+
+
+def test_titles_tell_the_protocols_apart() -> None:
+    assert metrics.title("eval/fid") == "FID"
+    assert metrics.title("rung/fid") == "FID (cheap protocol)"
+    assert metrics.title("eval/recall") == "recall"
+    assert metrics.title("eval/kid-inception") == "KID-inception"
+    assert metrics.title("train/loss") == "training loss"
+
+
+def test_directions_are_the_trainers() -> None:
+    for name, member in KINDS.items():
+        for metric in (f"eval/{name}", f"rung/{name}", f"eval/{name}-pixels"):
+            evidence = sweep(metric=metric).evidence
+            assert quantity(evidence, metric).lower_is_better is member.lower_is_better
+    measured = ", ".join(f"eval/{name}" for name in KINDS)
+    for unmeasured in ("eval/is", "eval/bpd"):
+        with pytest.raises(IncomparableError, match=f"these can: {measured}$"):
+            quantity(sweep().evidence, unmeasured)
+    assert metrics.quantity("train/loss") is None
+    assert metrics.quantity("fid") is None
+
+
+def test_a_unit_stands_where_numbers_are_headed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class InBits(KINDS["fid"]):  # type: ignore[misc]
+        title: ClassVar[str] = "NLL"
+        unit: ClassVar[str] = "bits"
+
+    assert metrics.heading("eval/fid") == "FID", "it has none"
+    monkeypatch.setitem(KINDS, "fid", InBits)
+    found = sweep()
+    verdicts = judge(found)
+    assert metrics.heading("eval/fid") == "NLL in bits"
+    in_bits = "NLL (cheap protocol) in bits"
+    assert convergence(found).layout.yaxis.title.text == in_bits
+    assert in_bits in speed_up(found, verdicts).layout.xaxis.title.text
+    assert "final NLL in bits</th>" in render(found, verdicts)
+    print_comparison(judged(found))
+    assert "NLL in bits" in capsys.readouterr().out
