@@ -52,8 +52,8 @@ def coverage_findings(cells: Mapping[str, tuple[Diffusion, Evaluation]]) -> list
         where = " and ".join(f"evaluation.{row.protocol}" for row in far)
         lines.append(
             f"`{name}` trains log-SNR from {span(far[0].trained)} and is generated on a grid from {span(far[0].grid)} "
-            f"({where}): its network hardly ever saw what lies beyond, which shifts its numbers against other schedules'; "
-            "grid: null is each cell's own"
+            f"({where}): its network hardly ever saw what lies beyond, which shifts its numbers against other "
+            "schedules'; grid: null is each cell's own"
         )
     return lines
 

@@ -99,7 +99,7 @@ def unseen(sampler: TimestepSampler, schedule: Schedule) -> float:
 
 
 def trained_range(diffusion: Diffusion) -> tuple[float, float]:
-    """log_snr of the noisiest and of the cleanest level that training visits, but for one draw in two thousand at either end."""
+    """log_snr of the noisiest and the cleanest level that training visits, but for one draw in 2,000 at either end."""
     u = torch.tensor([1.0 - RARELY, RARELY], dtype=torch.float64)
     noisy, clean = training_levels(diffusion, u).tolist()
     return noisy, clean
