@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,32 @@ def judged(sweep: Sweep, *, strict: bool = False) -> Judged:
         if strict:
             raise
         return Judged(sweep, None, str(error))
+
+
+def without_result(
+    experiment: Experiment,
+    settings: Settings,
+    job_status: str,
+    tracked: Iterable[Mapping[str, Any]] | None = None,
+) -> set[str]:
+    """Keys of trials that a job has ended, but whose results are not in the directories here.
+
+    By MLflow's rows where there are any; otherwise by the status of a job that is over (see `Job.status`).
+    """
+    from service.agenda import Agenda
+    from trainer.record import Record
+    from trainer.report import Status
+
+    records = {trial.key: Record(settings.trial(trial.key)) for trial in experiment.trials}
+    if tracked is not None:
+        ended = {row["trial_key"] for row in tracked if Status(row["status"]).is_over}
+        return {key for key in ended if records[key].result() is None}
+    if job_status not in ("SUCCEEDED", "FAILED"):
+        return set()
+    left = {trial.key for trial, _ in Agenda(experiment, settings).open_work()}
+    if job_status == "SUCCEEDED":
+        return left
+    return {key for key in left if records[key].failure() is None}
 
 
 def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:

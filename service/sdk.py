@@ -234,11 +234,20 @@ class ClusterJob(Job):
         return super().results()
 
     def _check_at_hand(self) -> None:
-        if any(self._settings.trial(trial.key).is_dir() for trial in self.experiment.trials):
-            return
-        name = self.experiment.name
+        """Directories of an earlier run on this machine may lie here: they must hold what the job did."""
+        from service.results import without_result
+
+        name, trials = self.experiment.name, self.experiment.trials
+        what = f"no trial of {name} is"
+        if any(self._settings.trial(trial.key).is_dir() for trial in trials):
+            is_tracked = self._settings.tracking_uri is not None
+            rows = self._tracked().trials if is_tracked else None
+            missing = without_result(self.experiment, self._settings, self.status(), rows)
+            if not missing:
+                return
+            what = f"the results of {len(missing)} of {len(trials)} trials of {name} are not"
         raise ServiceError(
-            f"no trial of {name} is below {self._settings.trials}: they are on the cluster's disk",
+            f"{what} below {self._settings.trials}: they are on the cluster's disk",
             f"set DIFFSWEEP_HOME, here and for the job, to a folder that both can reach, or run"
             f" `diffsweep compare {name}` and `diffsweep report {name}` where it is",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,9 @@ from service.results import collect
 from service.sdk import ClusterJob
 from service.settings import Settings
 from tests.service.sweeps import ROOT, free_port, sweep, wait_for
+from trainer.loop import train
+from trainer.record import Record
+from trainer.report import Failure, Status
 
 
 @pytest.fixture
@@ -126,6 +130,89 @@ def test_trials_on_another_machine_are_not_judged_here(
         ) as error:
             ask()
         assert "DIFFSWEEP_HOME" in error.value.fix
+
+
+def there(experiment: Experiment, settings: Settings, status: str) -> ClusterJob:
+    """A job on a cluster that says nothing but its status."""
+    jobs = SimpleNamespace(status=lambda _: SimpleNamespace(status=status))
+    return ClusterJob(experiment, settings, jobs, "there-1")  # type: ignore[arg-type]
+
+
+def test_directories_that_lack_what_a_job_did_are_not_judged(
+    folder: Path, settings: Settings
+) -> None:
+    """An earlier run on this machine left some trials; without MLflow the end of the job says that more are done."""
+    here = settings.model_copy(update={"home": folder / "runs"})
+    experiment = Experiment.from_yaml(folder / "x.yaml")
+    assert there(experiment, here, "SUCCEEDED").verdict().comparisons
+    last = Record(here.trial(experiment.trials[-1].key))
+    (last.directory / "result.json").unlink()
+    for status in ("SUCCEEDED", "FAILED"):
+        job = there(experiment, here, status)
+        for ask in (job.verdict, job.report):
+            with pytest.raises(
+                ServiceError, match="the results of 1 of 4 trials of toy are not below"
+            ):
+                ask()
+    for status in ("RUNNING", "STOPPED"):
+        assert there(experiment, here, status).verdict().comparisons, "as far as it came"
+    last.write_failure(Failure("it broke", "there"))
+    assert there(experiment, here, "FAILED").verdict().comparisons
+    with pytest.raises(ServiceError, match="1 of 4"):
+        there(experiment, here, "SUCCEEDED").verdict()
+
+
+def test_directories_that_lack_what_mlflow_knows_are_not_judged(
+    folder: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = settings.model_copy(update={"home": folder / "runs", "tracking_uri": "http://there"})
+    experiment = Experiment.from_yaml(folder / "x.yaml")
+    rows = [{"trial_key": trial.key, "status": Status.FINISHED} for trial in experiment.trials]
+    monkeypatch.setattr(ClusterJob, "_tracked", lambda _: SimpleNamespace(trials=rows))
+    job = there(experiment, here, "RUNNING")
+    assert job.verdict().comparisons
+    last = Record(here.trial(experiment.trials[-1].key))
+    (last.directory / "result.json").unlink()
+    last.write_failure(Failure("an earlier run on this machine", "here"))
+    with pytest.raises(ServiceError, match="the results of 1 of 4 trials") as error:
+        job.verdict()
+    assert "DIFFSWEEP_HOME" in error.value.fix
+    rows[-1]["status"] = Status.RUNNING
+    assert job.verdict().comparisons
+
+
+def test_protocols_are_of_the_deciding_metric_even_if_another_is_measured_first(
+    folder: Path, settings: Settings
+) -> None:
+    """Through MLflow and back: `metrics: [kid, fid]`, judged by FID."""
+    toy = (folder / "toy.yaml").read_text()
+    measured = "  metrics: [kid, fid]\n  features: {kind: pixels}\n"
+    (folder / "toy.yaml").write_text(toy.replace("  features: {kind: pixels}\n", measured))
+    here = settings.model_copy(update={"home": folder / "others"})
+    experiment = Experiment.from_yaml(folder / "x.yaml")
+    ids: dict[str, str] = {}
+    for trial in experiment.trials:
+        list(train(trial.spec, here.trial(trial.key), cache=here.cache, device="cpu"))
+        result = Record(here.trial(trial.key)).result()
+        assert result is not None
+        ids = result.protocol
+    assert len(set(ids.values())) == 4
+    job = Client(settings=here).submit(experiment)
+    assert job.wait(timeout=120) == "SUCCEEDED"
+
+    table, curves = job.results(), job.curves()
+    assert set(table["protocol"]) == {ids["eval/fid"]}
+    assert set(table["protocol_rung"]) == {ids["rung/fid"]}
+    of_metric = curves[curves["protocol"].notna()].groupby("metric")["protocol"].agg(set)
+    assert of_metric.to_dict() == {metric: {one} for metric, one in ids.items()}
+    pd.testing.assert_frame_equal(
+        *(
+            t.set_index("trial_key").sort_index().drop(columns="run_id")
+            for t in (table, collect(experiment, here).trials)
+        ),
+        check_like=True,
+        check_dtype=False,
+    )
 
 
 def test_an_unfit_environment_is_told_by_the_job(toy: dict[str, Any], settings: Settings) -> None:
