@@ -62,10 +62,14 @@ def test_only_what_this_run_trains_gets_its_commit_and_times(
         assert facts(third[key]) == facts(first[key]), "though its cell is another"
 
 
-def test_every_metric_is_tagged_with_its_protocol(toy: dict[str, Any], settings: Settings) -> None:
+@pytest.mark.parametrize("metrics", [["fid", "kid"], ["kid", "fid"]])
+@pytest.mark.parametrize("deciding", ["fid", "kid"])
+def test_every_metric_is_tagged_with_its_protocol(
+    toy: dict[str, Any], settings: Settings, metrics: list[str], deciding: str
+) -> None:
     """And the run with those of the deciding metric, which need not be measured first."""
-    toy["evaluation"]["metrics"] = ["fid", "kid"]
-    experiment = sweep(toy, seeds=1, compare={"metric": "eval/kid"})
+    toy["evaluation"]["metrics"] = metrics
+    experiment = sweep(toy, seeds=1, compare={"metric": f"eval/{deciding}"})
     ids = {"eval/fid": "F", "eval/kid": "K", "rung/fid": "f", "rung/kid": "k"}
     for trial in experiment.trials:
         Record(settings.trial(trial.key)).write_result(replace(RESULT, protocol=ids))
@@ -75,7 +79,10 @@ def test_every_metric_is_tagged_with_its_protocol(toy: dict[str, Any], settings:
     for key, run in by_key(outbox).items():
         if key.startswith("trial:"):
             tags = run.header.tags
-            assert (tags["protocol"], tags["protocol_rung"]) == ("K", "k")
+            assert (tags["protocol"], tags["protocol_rung"]) == (
+                ids[f"eval/{deciding}"],
+                ids[f"rung/{deciding}"],
+            )
             assert {name: tags[f"protocol.{name}"] for name in ids} == ids
 
 
