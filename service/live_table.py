@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from dashboards.text import duration
 from service.progress import (
     Event,
     PlainLines,
@@ -120,7 +121,7 @@ class LiveTable:
         text = f"{count[Status.FINISHED]} of {len(rows)} trials finished"
         text += f", {count[Status.RUNNING]} running"
         text += f", {count[Status.FAILED]} FAILED" if count[Status.FAILED] else ""
-        return f"{text}; {int(seconds) // 60}:{int(seconds) % 60:02d} elapsed"
+        return f"{text}; {duration(seconds)} elapsed"
 
 
 _STYLE = {
