@@ -48,19 +48,13 @@ def train(
     evaluator = Evaluator(trial.evaluation, training.diffusion, source, cache, training.inputs)
     record = Record(directory)
     record.refuse_another(trial)
-    state, notes = record.newest_state(on)
-    if state is not None:
-        training.restore(state)
-    else:
-        notes += [line for one in training.inputs for line in one.remarks(source)]
+    notes = _resume(training, record)
     _agree(world, training.images, on)
     if world.first:
         record.begin(trial, training.images)
     world.barrier()
     keeper = _Keeper(record, training, checkpoint_every_s)
-    if (
-        training.images == trial.total_images()
-    ):  # killed after the last checkpoint, before the result
+    if training.images == trial.total_images():  # it was killed just before the result
         report = _last_report(record)
         if world.first:
             keeper.finish(report, evaluator)
@@ -172,6 +166,15 @@ class _Keeper:
                 parameters=sum(p.numel() for p in self._training.learner.parameters()),
             )
         )
+
+
+def _resume(training: Training, record: Record) -> list[str]:
+    """Continue from the newest whole checkpoint, if there is one; returns what a person should know."""
+    state, notes = record.newest_state(training.source.device)
+    if state is not None:
+        training.restore(state)
+        return notes
+    return [*notes, *(line for one in training.inputs for line in one.remarks(training.source))]
 
 
 def _points(trial: TrialSpec, images: int, until_images: int | None) -> list[int]:
