@@ -112,7 +112,7 @@ def _private(need: Resources) -> Iterator[Path]:
             )
             yield directory / "session_latest" / "logs"
         finally:
-            ray.shutdown()
+            _disconnect()
             janitor.dismiss()
 
 
@@ -157,7 +157,27 @@ def _existing(address: str, need: Resources) -> Iterator[None]:
     try:
         yield
     finally:
+        _disconnect()
+
+
+def _disconnect() -> None:
+    """Leave Ray. Objects of Ray that Tune leaves in reference cycles are collected first, and none while it ends.
+
+    The garbage collector runs in whatever thread allocates. If the thread that delivers to MLflow freed such an
+    object in the middle of Ray's shutdown, Ray would end the process.
+    """
+    import gc
+
+    import ray
+
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
         ray.shutdown()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def use_token() -> None:

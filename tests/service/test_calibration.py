@@ -92,7 +92,6 @@ COSTLIER: list[dict[str, Any]] = [
     {"diffusion": {"timesteps": {"kind": "loss_second_moment"}}},
     {"diffusion": {"prediction": {"kind": "both"}}},
     {"diffusion": {"objective": {"kind": "hybrid", "variance": "learned_range"}}},
-    {"inputs": [{"kind": "mirrored"}]},
     {"optimizer": {"lr": 3e-3, "grad_clip": 0.5}},
     {"train": {"kimg": 5.12, "batch_size": 64}},
 ]
@@ -115,6 +114,15 @@ def test_what_computes_more_is_another_shape(toy: dict[str, Any], change: dict[s
 @pytest.mark.parametrize("change", EQUAL, ids=str)
 def test_other_numbers_are_the_same_shape(toy: dict[str, Any], change: dict[str, Any]) -> None:
     assert shape(TrialSpec.model_validate(toy | change)) == shape(TrialSpec.model_validate(toy))
+
+
+def test_an_input_computes_more(toy: dict[str, Any]) -> None:
+    """Of data that can give it."""
+    photographs = toy | {"data": {"kind": "image_folder", "path": "photographs"}}
+    plain = TrialSpec.model_validate(photographs)
+    told = TrialSpec.model_validate(photographs | {"inputs": [{"kind": "mirrored"}]})
+    assert shape(told) != shape(plain)
+    assert kept(told) != kept(plain)
 
 
 def kept(trial: TrialSpec) -> str:
