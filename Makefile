@@ -41,5 +41,5 @@ bench: install  ## Overheads and training speed, as ratios against named peers
 	$(BIN)/python -m tests.benchmarks
 
 clean:  ## Remove what make made, runs/ excepted
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .grimp_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
