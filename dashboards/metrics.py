@@ -17,7 +17,7 @@ def quantity(metric: str) -> Quantity | None:
     _, dash, space = name.partition("-")
     cheap = " (cheap protocol)" if family == "rung" else ""
     title = f"{described.title}{dash}{space}{cheap}"
-    return Quantity(title, described.lower_is_better, described.unit)
+    return Quantity(title, described.lower_is_better, described.unit, described.ratio)
 
 
 def quantities(metrics: Iterable[str]) -> dict[str, Quantity]:

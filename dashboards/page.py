@@ -16,8 +16,10 @@ from dashboards.metrics import heading, title
 from dashboards.protocol import explanations
 from dashboards.sweep import Sweep
 from dashboards.verdict.comparable import IncomparableError, quantity
+from dashboards.verdict.outlook import looks
 from dashboards.verdict.sentences import final_sentence, headline, speed_sentence
 from dashboards.verdict.values import Verdicts
+from dashboards.verdict.wording import margin_text
 
 
 def render(
@@ -75,7 +77,8 @@ def _judged(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Any]:
         "lower": quantity(sweep.evidence, sweep.metric).lower_is_better,
         "metric_title": title(sweep.metric),
         "metric_heading": heading(sweep.metric),
-        "margin": text.percent(verdicts.margin if verdicts else sweep.margin, signed=False),
+        "margin": margin_text(verdicts) if verdicts else text.percent(sweep.margin, signed=False),
+        "looks": looks(verdicts.guarantee) if verdicts else "",
         "verdict_rows": page_rows.verdict_rows(sweep, verdicts) if verdicts else [],
         "sentences": [final_sentence(comparison) for comparison in comparisons],
         "not_compared": verdicts.refused if verdicts else (),
@@ -136,7 +139,7 @@ def _charts(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], st
             if verdicts is not None:
                 compared = [verdicts.baseline, *(c.cell for c in verdicts.comparisons)]
                 drawn["convergence"] = convergence(sweep, cells=compared)
-    if verdicts is not None and any(c.speed is not None for c in verdicts.comparisons):
+    if verdicts is not None and any(c.lines is not None for c in verdicts.comparisons):
         drawn["speed_up"] = speed_up(sweep, verdicts)
     if verdicts is not None and any(c.final is not None for c in verdicts.comparisons):
         drawn["paired_differences"] = paired_differences(sweep, verdicts)

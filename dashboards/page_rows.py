@@ -12,11 +12,23 @@ from dashboards import text
 from dashboards.html import data_uri, typeset
 from dashboards.sweep import Sweep
 from dashboards.text import counted, number
-from dashboards.verdict.sentences import interval_text, mean_and_spread
 from dashboards.verdict.values import Measure, Verdicts
+from dashboards.verdict.wording import ends_text, mean_and_spread, size
 from trainer.report import Status
 
-_MEASURES = {"area": "mean {metric} over training", "target": "kimg to {metric} {target}"}
+_MEASURES = {
+    "area": "mean {metric} over training",
+    "target": "kimg to {metric} {target}",
+    "speed": "geometric mean of kimg to a range of {metric}",
+}
+_NAMES = {
+    "sign-flip": "n = {n}",
+    "t": "t, n = {n}",
+    "anytime": "anytime, n = {n}",
+    "constant": "n = {n}",
+    "none": "",
+}
+"""What stands beside an interval: how it was made, where it is not inverted sign flips, and of how many pairs."""
 _SHOWN = {Status.STOPPED: "not finished"}
 """Statuses that a reader of the page would take amiss: nobody need have stopped the trial."""
 
@@ -52,34 +64,36 @@ def _final(sweep: Sweep, verdicts: Verdicts, cell: str) -> dict[str, str]:
 
 def _effect(measure: Measure | None) -> dict[str, str]:
     if measure is None:
-        return dict.fromkeys(("difference", "interval", "p", "p_holm"), "")
-    ends = interval_text(measure.interval, measure.scale)
-    size = number(measure.mean) if measure.relative is None else text.percent(measure.relative)
+        return dict.fromkeys(("difference", "interval", "method", "p"), "")
+    adjusted = measure.p_adjusted
     return {
-        "difference": typeset(size),
-        "interval": typeset("none" if ends.startswith("no ") else ends.removeprefix("95 % CI ")),
-        "p": text.p_value(measure.p).removeprefix("p = ").removeprefix("p "),
-        "p_holm": text.p_value(measure.p_holm).removeprefix("p = ").removeprefix("p "),
+        "difference": typeset(size(measure)),
+        "interval": typeset(ends_text(measure)),
+        "method": _NAMES[measure.interval.method].format(n=measure.interval.n),
+        "p": ""
+        if adjusted is None
+        else text.p_value(adjusted).removeprefix("p = ").removeprefix("p "),
     }
 
 
 def secondary_rows(verdicts: Verdicts) -> list[dict[str, str]]:
-    """One row per cell and measure of the way there: areas first, then times to the target."""
+    """One row per cell and measure of the way there: areas, then times to the target, then speed-ups."""
     rows = []
     for comparison in verdicts.comparisons:
-        for measure in (comparison.area, comparison.target):
-            if measure is None:
-                continue
+        for measure in comparison.measures()[1:]:
             metric, target = measure.title, number(measure.target)
-            values = {
+            both = [measure.cell_values, measure.baseline_values]
+            value, baseline = (number(float(np.mean(v))) if v else "none" for v in both)
+            row = {
+                "name": measure.name,
                 "label": _MEASURES[measure.name].format(metric=metric, target=target),
                 "cell": comparison.cell,
                 "word": measure.word,
-                "final": number(float(np.mean(measure.cell_values))),
-                "baseline": number(float(np.mean(measure.baseline_values))),
+                "final": value,
+                "baseline": baseline,
             }
-            rows.append(values | _effect(measure))
-    return sorted(rows, key=lambda row: row["label"].startswith("kimg"))
+            rows.append(row | _effect(measure))
+    return sorted(rows, key=lambda row: list(_MEASURES).index(row["name"]))
 
 
 def sample_rows(sweep: Sweep) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ class Sweep:
     baseline: str | None
     metric: str
     margin: float
-    """Relative to the baseline's mean: smaller differences do not matter."""
+    """A share: smaller relative differences do not matter."""
     trials: pd.DataFrame
     """`TRIAL_COLUMNS`, then one column per final metric."""
     curves: pd.DataFrame
@@ -44,6 +44,12 @@ class Sweep:
     """GPUs one trial occupies, all its workers'; 0: it ran on the CPU. Only for saying costs."""
     cpus: float = 1.0
     """CPUs one trial occupies, all its workers'. Only for saying costs."""
+    own_margin: float | None = None
+    """The margin of a metric that is not compared as a ratio, in its own unit."""
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds after which a verdict was planned; empty: one, at the seeds that are there."""
+    order: tuple[int, ...] = ()
+    """Seeds in the order in which they count; empty: ascending."""
 
     def __post_init__(self) -> None:
         for frame, columns, what in (
@@ -133,6 +139,9 @@ class Sweep:
             quantities=quantities([*finals, *judged["metric"].unique()]),
             baseline=self.baseline,
             margin=self.margin,
+            own_margin=self.own_margin,
+            looks=self.looks,
+            order=self.order,
             batch_sizes=sizes,
             devices=self.devices,
             cost_unit=self.cost_unit,
@@ -177,6 +186,9 @@ class Sweep:
         metric: str = "eval/fid",
         baseline: str | None = None,
         margin: float = 0.02,
+        own_margin: float | None = None,
+        looks: tuple[int, ...] = (),
+        order: tuple[int, ...] = (),
         experiment_yaml: str = "",
         gpus: float = 0.0,
         cpus: float = 1.0,
@@ -189,6 +201,9 @@ class Sweep:
             baseline=baseline,
             metric=metric,
             margin=margin,
+            own_margin=own_margin,
+            looks=looks,
+            order=order,
             trials=tables.trial_table([rows.trial for rows in read]),
             curves=tables.curve_table([point for rows in read for point in rows.curve]),
             specs=_specs(planned),

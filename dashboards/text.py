@@ -42,6 +42,23 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {number(p, 2)}"
 
 
+def signed(value: float) -> str:
+    """A difference in its own unit: `+0.0012`."""
+    return f"{'+' if value > 0 else ''}{number(value)}"
+
+
+def listed(items: list[str]) -> str:
+    """`6`, `6 and 9`, `6, 9 and 12`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def chance(probability: float) -> str:
+    """A probability that is never certain: `0.31`, `above 0.99`."""
+    if probability > 0.99:
+        return "above 0.99"
+    return "below 0.01" if probability < 0.01 else f"{probability:.2f}"
+
+
 def times(ratio: float | None) -> str:
     """A ratio: `1.31x`."""
     return "n/a" if ratio is None else f"{ratio:.2f}x"

@@ -45,6 +45,7 @@ def collect(
         metric=metric or experiment.metric,
         baseline=baseline or experiment.baseline,
         margin=experiment.spec.compare.margin if margin is None else margin,
+        own_margin=experiment.spec.compare.own_margin,
         experiment_yaml=experiment.text,
         gpus=resources.gpus * resources.workers,
         cpus=resources.cpus * resources.workers,

@@ -9,9 +9,8 @@ from plotly.subplots import make_subplots
 from dashboards.charts import style
 from dashboards.charts.style import colours, finish, round_ticks
 from dashboards.sweep import Sweep
-from dashboards.text import percent
-from dashboards.verdict.sentences import interval_text
 from dashboards.verdict.values import Measure, Verdicts
+from dashboards.verdict.wording import interval_text, size
 
 _RATIOS = (0.05, 0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 20)
 
@@ -21,10 +20,10 @@ def speed_up(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
     figure = go.Figure()
     shade = colours(sweep.cells)
     for comparison in verdicts.comparisons:
-        if comparison.speed is None:
+        if comparison.lines is None:
             continue
         cell, colour = comparison.cell, shade[comparison.cell]
-        for line in comparison.speed.per_seed:
+        for line in comparison.lines.per_seed:
             figure.add_scatter(
                 x=line.targets,
                 y=line.ratios,
@@ -35,10 +34,10 @@ def speed_up(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
                 showlegend=False,
                 hoverinfo="skip",
             )
-        if comparison.speed.mean is not None:
+        if comparison.lines.mean is not None:
             figure.add_scatter(
-                x=comparison.speed.mean.targets,
-                y=comparison.speed.mean.ratios,
+                x=comparison.lines.mean.targets,
+                y=comparison.lines.mean.ratios,
                 name=cell,
                 legendgroup=cell,
                 mode="lines",
@@ -62,14 +61,15 @@ def speed_up(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
 
 
 def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
-    """Relative paired differences: a dot per seed, mean with CI, zero line, margin band."""
+    """Paired differences: a dot per seed, mean with CI, zero line, margin band; each measure in its unit."""
     panels = {
         "final": f"final {verdicts.quantity.title}",
         "area": f"mean {verdicts.curve_quantity.title}",
         "target": "kimg to target",
+        "speed": "speed",
     }
     drawn = {
-        name: [m for c in verdicts.comparisons for m in c.measures() if m.name == name]
+        name: [m for c in verdicts.comparisons for m in c.measures() if m.name == name and m.seeds]
         for name in panels
     }
     shown = [name for name in panels if drawn[name]]
@@ -79,20 +79,29 @@ def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
         horizontal_spacing=0.04,
         subplot_titles=[panels[name] for name in shown],
     )
-    shade, margin = colours(sweep.cells), 100 * verdicts.margin
+    shade = colours(sweep.cells)
     cells = [c.cell for c in verdicts.comparisons]
-    reach = [margin, -margin]
+    reaches: dict[bool, list[float]] = {True: [0.0], False: [0.0]}
     for column, name in enumerate(shown, start=1):
         for measure in drawn[name]:
             row = len(cells) - 1 - cells.index(measure.cell)
-            reach += _differences(figure, measure, row, shade[measure.cell], column)
-        band = {"fillcolor": style.INK, "opacity": 0.15, "line_width": 0, "layer": "below"}
-        figure.add_vrect(-margin, margin, row=1, col=column, **band)
+            reach = _differences(figure, measure, row, shade[measure.cell], column)
+            reaches[measure.ratio] += reach
+        margin, ratio = drawn[name][0].margin, drawn[name][0].ratio
+        if margin is not None:
+            wide = _unit(ratio) * margin
+            reaches[ratio] += [-wide, wide]
+            band = {"fillcolor": style.INK, "opacity": 0.15, "line_width": 0, "layer": "below"}
+            figure.add_vrect(-wide, wide, row=1, col=column, **band)
         figure.add_vline(
             0, row=1, col=column, line={"color": style.INK, "width": 1.2}, layer="below"
         )
-    room = 0.06 * (max(reach) - min(reach))
-    figure.update_xaxes(range=[min(reach) - room, max(reach) + room], ticksuffix=" %", nticks=6)
+    for column, name in enumerate(shown, start=1):
+        ratio = drawn[name][0].ratio
+        low, high = min(reaches[ratio]), max(reaches[ratio])
+        room = 0.06 * (high - low)
+        figure.update_xaxes(range=[low - room, high + room], nticks=6, col=column)
+        figure.update_xaxes(ticksuffix=" %" if ratio else "", col=column)
     figure.update_xaxes(title_text=f"difference to {verdicts.baseline}")
     figure.update_yaxes(range=[-0.6, len(cells) - 0.4], showgrid=False, automargin=True)
     figure.update_yaxes(tickvals=list(range(len(cells))), ticktext=cells[::-1])
@@ -100,25 +109,27 @@ def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
     return finish(figure, height=150 + 80 * len(cells), legend=False, hovermode="closest")
 
 
+def _unit(ratio: bool) -> float:
+    """Ratios are drawn in percent."""
+    return 100.0 if ratio else 1.0
+
+
 def _differences(
     figure: go.Figure, measure: Measure, row: int, colour: str, column: int
 ) -> list[float]:
-    """Draw one cell's differences in percent and return the values that have to be visible."""
-    if measure.scale is None or measure.relative is None:
-        return []
-    percents = [100 * d / measure.scale for d in measure.differences]
-    mean = 100 * measure.relative
+    """Draw one cell's differences and return the values that have to be visible."""
+    unit = _unit(measure.ratio)
+    dots, mean = [unit * effect for effect in measure.effects], unit * measure.effect
     low, high = (
-        mean if end is None else 100 * end / measure.scale
-        for end in (measure.interval.low, measure.interval.high)
+        mean if end is None else unit * end for end in (measure.interval.low, measure.interval.high)
     )
     figure.add_scatter(
-        x=percents,
-        y=[row - 0.22] * len(percents),
+        x=dots,
+        y=[row - 0.22] * len(dots),
         mode="markers",
         marker={"color": colour, "size": 8, "opacity": 0.6},
         text=[f"seed {seed}" for seed in measure.seeds],
-        hovertemplate="%{text}: %{x:.2f} %<extra></extra>",
+        hovertemplate="%{text}: %{x:.3~g}<extra></extra>",
         row=1,
         col=column,
     )
@@ -135,11 +146,9 @@ def _differences(
         },
         mode="markers",
         marker={"color": colour, "size": 12, "symbol": "diamond"},
-        text=[
-            f"mean {percent(measure.relative)} ({interval_text(measure.interval, measure.scale)})"
-        ],
+        text=[f"mean {size(measure)} ({interval_text(measure)})"],
         hovertemplate="%{text}<extra></extra>",
         row=1,
         col=column,
     )
-    return [*percents, low, high]
+    return [*dots, low, high]

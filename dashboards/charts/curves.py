@@ -11,11 +11,12 @@ import plotly.graph_objects as go
 
 from dashboards.charts import style
 from dashboards.charts.style import colours, faded, finish, round_ticks
-from dashboards.metrics import heading
+from dashboards.metrics import heading, quantities
 from dashboards.sweep import Sweep
-from dashboards.text import counted, number
+from dashboards.text import number
 from dashboards.verdict.comparable import quantity
-from dashboards.verdict.statistics import bootstrap_interval
+from dashboards.verdict.statistics import mean_interval
+from dashboards.verdict.wording import band_text
 
 _POINTS_PER_LOSS_CURVE = 160
 
@@ -23,7 +24,7 @@ _POINTS_PER_LOSS_CURVE = 160
 def convergence(
     sweep: Sweep, metric: str | None = None, *, cells: Sequence[str] | None = None
 ) -> go.Figure:
-    """Metric over kimg: mean per cell with a 95 % bootstrap band, one thin line per seed.
+    """Metric over kimg: mean per cell with the 95 % interval of it, one thin line per seed.
 
     Means are over finished trials only; the others are dotted up to where they ended. Only `cells`
     are drawn where given. The kimg axis is logarithmic when evaluations come at doublings. Raises
@@ -32,13 +33,15 @@ def convergence(
     metric = sweep.curve_metric if metric is None else metric
     sweep.protocol(metric, cells)
     figure = go.Figure()
+    known = quantities([metric])
+    ratio = metric in known and known[metric].ratio
     done = set(sweep.finished["trial_key"])
     rows = sweep.curve(metric)
     rows = rows[np.isfinite(rows["value"]) & rows["cell"].isin(cells or sweep.cells)]
     for cell, colour in colours(sweep.cells).items():
         own = rows[rows["cell"] == cell]
         _seed_lines(figure, own, colour, done)
-        _mean_with_band(figure, own[own["trial_key"].isin(done)], cell, colour)
+        _mean_with_band(figure, own[own["trial_key"].isin(done)], cell, colour, ratio=ratio)
     figure.update_xaxes(title_text="thousand training images (kimg)", rangemode="tozero")
     kimg = sorted({float(k) for k in rows["kimg"] if k > 0})
     if _doublings(kimg):
@@ -79,7 +82,9 @@ def _seed_lines(figure: go.Figure, rows: pd.DataFrame, colour: str, done: set[st
         )
 
 
-def _mean_with_band(figure: go.Figure, rows: pd.DataFrame, cell: str, colour: str) -> None:
+def _mean_with_band(
+    figure: go.Figure, rows: pd.DataFrame, cell: str, colour: str, *, ratio: bool
+) -> None:
     samples = [
         (float(group["kimg"].iloc[0]), group["value"].to_numpy(dtype=np.float64))
         for _, group in rows.groupby("images")
@@ -88,7 +93,7 @@ def _mean_with_band(figure: go.Figure, rows: pd.DataFrame, cell: str, colour: st
         return
     kimg = [at for at, _ in samples]
     mean = [float(values.mean()) for _, values in samples]
-    bands = [bootstrap_interval(values) for _, values in samples]
+    bands = [mean_interval(values, ratio=ratio) for _, values in samples]
     low = [m if band.low is None else band.low for m, band in zip(mean, bands, strict=True)]
     high = [m if band.high is None else band.high for m, band in zip(mean, bands, strict=True)]
     figure.add_scatter(
@@ -110,10 +115,7 @@ def _mean_with_band(figure: go.Figure, rows: pd.DataFrame, cell: str, colour: st
         mode="lines+markers",
         line={"color": colour, "width": 2.5},
         marker={"size": 6},
-        text=[
-            f"{number(m)} ({number(lo)} to {number(hi)}, {counted(len(values), 'seed')})"
-            for m, lo, hi, (_, values) in zip(mean, low, high, samples, strict=True)
-        ],
+        text=[f"{number(m)}: {band_text(band)}" for m, band in zip(mean, bands, strict=True)],
         hovertemplate="%{text}",
     )
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from dashboards.verdict.evidence import Curve, Evidence, Quantity
+from dashboards.verdict.evidence import Evidence, Quantity
 from dashboards.verdict.values import Dropped, Refused
 from trainer.errors import UserError
 from trainer.report import Status
@@ -49,18 +49,6 @@ def finals(evidence: Evidence, metric: str) -> dict[str, dict[int, float]]:
         if math.isfinite(value):
             values[trial.cell][trial.seed] = value
     return values
-
-
-def curves(evidence: Evidence) -> dict[tuple[str, int], Curve]:
-    """The convergence curve of every finished trial by (cell, seed), its finite points."""
-    kept = {}
-    for trial in evidence.finished:
-        curve = trial.curves.get(evidence.curve_metric)
-        if curve is not None:
-            finite = np.isfinite(curve.value)
-            if finite.any():
-                kept[trial.cell, trial.seed] = Curve(curve.kimg[finite], curve.value[finite])
-    return kept
 
 
 def protocol(evidence: Evidence, metric: str, cells: Iterable[str] | None = None) -> str | None:
@@ -150,22 +138,13 @@ def _same_budget(evidence: Evidence, cells: Sequence[str]) -> str:
     return f"{advice}, {whole}, which train.batch_size {listed} divide{'s' * (len(sizes) == 1)}."
 
 
-def one_sided(
-    evidence: Evidence, values: Mapping[str, Mapping[int, float]], baseline: str, cell: str
-) -> tuple[int, int]:
-    """Seeds on which only the baseline diverged, and only the cell; the other has its value."""
-    lost = {(t.cell, t.seed) for t in evidence.trials if t.status is Status.DIVERGED}
-    return (
-        sum((baseline, seed) in lost for seed in values[cell]),
-        sum((cell, seed) in lost for seed in values[baseline]),
-    )
-
-
-def dropped_seeds(evidence: Evidence, baseline: str, cell: str) -> tuple[Dropped, ...]:
-    """Seeds without a pair, each with the cells at fault."""
-    trials = {(trial.cell, trial.seed): trial for trial in evidence.trials}
+def dropped_seeds(
+    evidence: Evidence, baseline: str, cell: str, seeds: Sequence[int]
+) -> tuple[Dropped, ...]:
+    """Those of `seeds` without a pair of numbers, each with the cells at fault."""
+    trials = {(t.cell, t.seed): t for t in evidence.trials if t.cell in (baseline, cell)}
     dropped = []
-    for seed in evidence.seeds:
+    for seed in seeds:
         for name in (baseline, cell):
             trial = trials.get((name, seed))
             if trial is None:
@@ -173,8 +152,8 @@ def dropped_seeds(evidence: Evidence, baseline: str, cell: str) -> tuple[Dropped
             elif trial.status is not Status.FINISHED:
                 dropped.append(Dropped(seed, name, trial.status, trial.reason))
             elif not math.isfinite(trial.finals.get(evidence.metric, math.nan)):
-                reason = f"it has no {evidence.metric}"
-                dropped.append(Dropped(seed, name, Status.FAILED, reason))
+                reason = f"it has no finite {evidence.metric}"
+                dropped.append(Dropped(seed, name, Status.DIVERGED, reason))
     return tuple(dropped)
 
 

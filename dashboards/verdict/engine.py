@@ -1,72 +1,207 @@
 """Which statistics decide? All samples of a sweep in, one decision for each out.
 
-The only place that chooses tests, corrections and intervals; another method replaces this file.
+Every cell and every measure is in one family: whatever a report claims of a sweep without differences, it
+claims anything at all in at most 5 % of such sweeps, over all planned looks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dashboards.verdict.planning import MoreSeeds, more_seeds
+import numpy as np
+
+from dashboards.verdict.anytime import anytime_interval, closed
+from dashboards.verdict.anytime import evidence as bets
+from dashboards.verdict.looks import Family, misses
 from dashboards.verdict.samples import Sample
-from dashboards.verdict.statistics import (
-    ALPHA,
-    Interval,
-    bootstrap_interval,
-    holm,
-    sign_flip_p,
-    student_interval,
-)
-from dashboards.verdict.values import Name, Word
+from dashboards.verdict.statistics import ALPHA, Floats, Interval, interval, sign_flip_p
+from dashboards.verdict.values import Guarantee, Name, Word
+
+LEAST_LEFT = 0.001
+"""What may be spent beyond the planned looks even if they have spent everything."""
+
+Key = tuple[str, Name]
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the statistics say of one measure of one cell."""
+    """What the statistics say of one measure of one cell; differences are above 0 where it is worse."""
 
     word: Word
+    seeds: tuple[int, ...]
+    """Those that count: of the look at which it was decided, or all that ended."""
     p: float
-    p_holm: float
-    comparisons: int
-    """How many cells the correction counts."""
+    """Of these seeds, this comparison alone, this look alone."""
+    p_adjusted: float | None
+    """Over all comparisons and looks; None before the first look."""
     interval: Interval
-    student: Interval
-    more: MoreSeeds | None
-    """Only when INCONCLUSIVE."""
+    decided_at: int | None
+    """Number of seeds at which the word fell."""
 
 
-def decide(
-    samples: Mapping[str, Mapping[Name, Sample]], margin: float
-) -> dict[tuple[str, Name], Decision]:
-    """A decision for every cell and measure; `margin` is relative to the baseline's mean.
+class Engine:
+    """Replays the looks at a sweep."""
 
-    Each measure is a family of its own: sign-flip tests, corrected by Holm over the cells.
-    """
-    decisions: dict[tuple[str, Name], Decision] = {}
-    for name in dict.fromkeys(name for own in samples.values() for name in own):
-        cells = [cell for cell, own in samples.items() if name in own]
-        raw = [sign_flip_p(samples[cell][name].tested()) for cell in cells]
-        for cell, p, p_holm in zip(cells, raw, holm(raw), strict=True):
-            decisions[cell, name] = _decision(samples[cell][name], p, p_holm, len(cells), margin)
-    return decisions
+    def __init__(
+        self,
+        samples: Mapping[str, Mapping[Name, Sample]],
+        ended: Mapping[str, Sequence[int]],
+        order: Sequence[int],
+        looks: Sequence[int],
+        margins: Mapping[Key, float | None],
+    ) -> None:
+        """`ended` has each cell's seeds without anything to wait for; `order` is that of all seeds; `margins`
+        are on the scale of the differences, None where SAME cannot be said.
+        """
+        self._samples = {(c, n): sample for c, own in samples.items() for n, sample in own.items()}
+        self._ended = {cell: set(seeds) for cell, seeds in ended.items()}
+        self._order, self._margins = list(order), margins
+        self._looks = tuple(looks) or (len(self._order),)
+        self._planned = bool(looks)
+        self._keys = list(self._samples)
+        self._different = Family(self._looks, two_sided=True)
+        self._equal = Family(self._looks, two_sided=False)
+        self._decided: dict[Key, Decision] = {}
+        self._settled: dict[str, int] = {}
+        """Cell to the number of seeds at which it was decided."""
+        self._p: dict[Key, float] = {}
+        self._passed = 0
+        self._anytime = False
+
+    def run(self) -> dict[Key, Decision]:
+        """The decision on every cell and measure."""
+        while self._passed < len(self._looks) and self._is_complete(self._looks[self._passed]):
+            self._look(self._looks[self._passed])
+        if self._passed == len(self._looks):
+            self._beyond()
+        return {key: self._decided.get(key) or self._open(key) for key in self._keys}
+
+    def guarantee(self) -> Guarantee:
+        """What stands behind the words."""
+        following = self._looks[self._passed] if self._passed < len(self._looks) else None
+        return Guarantee(self._looks, self._passed, following, self._anytime)
+
+    def _undecided(self) -> list[str]:
+        return [cell for cell in self._ended if cell not in self._settled]
+
+    def _is_complete(self, n: int) -> bool:
+        """Whether every pair of the look has ended; without a plan, what is there is all there will be."""
+        if not self._planned:
+            return True
+        seeds = self._order[:n]
+        open_ = self._undecided()
+        return (
+            bool(open_)
+            and len(seeds) == n
+            and all(s in self._ended[c] for c in open_ for s in seeds)
+        )
+
+    def _look(self, n: int) -> None:
+        seeds = self._order[:n]
+        columns = self._columns(seeds)
+        different = self._different.look(columns)
+        equal = self._equal.look(self._shifted(columns)).reshape(2, -1).max(axis=0)
+        miss = misses(self._looks)[self._passed]
+        self._passed += 1
+        for place, key in enumerate(self._keys):
+            if key in self._decided or key[0] in self._settled:
+                continue
+            self._p[key] = float(different[place])
+            word = _word(columns[:, place], different[place] < ALPHA, equal[place] < ALPHA)
+            if word != "INCONCLUSIVE":
+                self._decide(key, word, seeds, miss, n)
+        for cell, name in list(self._decided):
+            if name == "final":
+                self._settled.setdefault(cell, n)
+
+    def _decide(
+        self, key: Key, word: Word, seeds: Sequence[int], miss: float | None, n: int
+    ) -> None:
+        sample = self._samples[key].until(seeds)
+        self._decided[key] = Decision(
+            word,
+            tuple(sample.cell),
+            sign_flip_p(_known(sample.column(list(sample.cell)))),
+            self._p[key],
+            _interval(sample, miss),
+            n,
+        )
+
+    def _open(self, key: Key) -> Decision:
+        cell = key[0]
+        sample = self._samples[key]
+        if cell in self._settled:
+            sample = sample.until(self._order[: self._settled[cell]])
+        miss = misses(self._looks)[max(0, self._passed - 1)]
+        return Decision(
+            "INCONCLUSIVE",
+            tuple(sample.cell),
+            sign_flip_p(_known(sample.column(list(sample.cell)))),
+            self._p.get(key),
+            _interval(sample, None if self._anytime and cell not in self._settled else miss),
+            None,
+        )
+
+    def _columns(self, seeds: Sequence[int]) -> Floats:
+        """[n, V]; what stood out before is NaN, a cell that was decided has the seeds it was decided on."""
+        columns = np.full((len(seeds), len(self._keys)), math.nan)
+        for place, key in enumerate(self._keys):
+            if key in self._decided:
+                continue
+            own = seeds[: self._settled.get(key[0], len(seeds))]
+            columns[: len(own), place] = self._samples[key].column(own)
+        return columns
+
+    def _shifted(self, columns: Floats) -> Floats:
+        """[n, 2 V] above 0 where a difference is on the near side of the upper margin, and of the lower."""
+        margin = np.array([self._margin(key) for key in self._keys])
+        return np.concatenate([margin - columns, columns + margin], axis=1)
+
+    def _margin(self, key: Key) -> float:
+        margin = self._margins[key]
+        return math.nan if margin is None or any(self._samples[key].lost) else margin
+
+    def _beyond(self) -> None:
+        """More seeds than were planned for: evidence that may be read at any time."""
+        open_ = self._undecided()
+        ready = [s for s in self._order if open_ and all(s in self._ended[cell] for cell in open_)]
+        if len(ready) <= self._looks[-1]:
+            return
+        self._anytime = True
+        left = max(LEAST_LEFT, ALPHA - self._different.size)
+        columns = self._columns(ready)
+        active = np.asarray(np.isfinite(columns).any(axis=0), dtype=bool)
+        evidence = np.zeros((2, len(self._keys)))
+        different = bets(columns[:, active])
+        evidence[0, active] = closed(different.mean(axis=0))
+        same = bets(self._shifted(columns))[0].reshape(2, -1).min(axis=0) / 2
+        able = active & np.isfinite([self._margin(key) for key in self._keys])
+        evidence[1, able] = closed(same[able]) if able.any() else 0.0
+        for place, key in enumerate(self._keys):
+            if not active[place] or key[0] in self._settled:
+                continue
+            self._p[key] = min(1.0, ALPHA / left / max(evidence[0, place], 1e-300))
+            claims = evidence[:, place] >= 1 / left
+            word = _word(columns[:, place], bool(claims[0]), bool(claims[1]))
+            if word != "INCONCLUSIVE":
+                self._decide(key, word, ready, None, len(ready))
 
 
-def _decision(sample: Sample, p: float, p_holm: float, comparisons: int, margin: float) -> Decision:
-    differences, tested = sample.differences(), sample.tested()
-    limit = margin * sample.scale
-    interval, student = bootstrap_interval(differences), student_interval(differences)
-    lost = any(sample.diverged)
-    same = interval.within(limit) and student.within(limit) and not lost
-    word = _word(tested, p_holm, same=same, lower=sample.lower_is_better)
-    open_ = word == "INCONCLUSIVE"
-    more = more_seeds(tested, margin=None if lost else limit, comparisons=comparisons)
-    return Decision(word, p, p_holm, comparisons, interval, student, more if open_ else None)
-
-
-def _word(tested: list[float], p: float, *, same: bool, lower: bool) -> Word:
-    if same:
+def _word(column: Floats, is_different: bool, is_same: bool) -> Word:
+    if is_same:
         return "SAME"
-    if p < ALPHA:
-        return "BETTER" if (sum(tested) < 0) == lower else "WORSE"
+    if is_different:
+        return "WORSE" if np.nansum(column) > 0 else "BETTER"
     return "INCONCLUSIVE"
+
+
+def _known(column: Floats) -> Floats:
+    return np.asarray(column[np.isfinite(column)], dtype=np.float64)
+
+
+def _interval(sample: Sample, miss: float | None) -> Interval:
+    """Of the surviving pairs; `miss` is None where nobody planned when to look."""
+    differences = sample.differences()
+    return anytime_interval(differences) if miss is None else interval(differences, miss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ class Quantity:
     lower_is_better: bool
     unit: str = ""
     """Of its numbers; empty: they have none."""
+    ratio: bool = True
+    """Whether its numbers are compared as ratios; False: as differences in their own unit."""
 
     @property
     def heading(self) -> str:
@@ -76,7 +79,13 @@ class Evidence:
     """Every metric that may be compared; those that are not in it never are."""
     baseline: str | None = None
     margin: float = 0.02
-    """Relative to the baseline's mean: smaller differences do not matter."""
+    """A share: smaller relative differences do not matter."""
+    own_margin: float | None = None
+    """The same in the metric's own unit, for one that is not compared as a ratio; None: none is known."""
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds after which a verdict was planned, rising; empty: one, at the seeds that are there."""
+    order: tuple[int, ...] = ()
+    """Seeds in the order in which they count; empty: ascending."""
     batch_sizes: Mapping[str, int] = field(default_factory=dict)
     """Cell to images per training step, where known: a budget has to be a multiple of them."""
     devices: float = 1.0
@@ -85,10 +94,10 @@ class Evidence:
 
     @property
     def seeds(self) -> list[int]:
-        """All seeds, ascending."""
-        return sorted({trial.seed for trial in self.trials})
+        """All seeds that are planned, in the order in which they count."""
+        return list(self.order) or sorted({trial.seed for trial in self.trials})
 
-    @property
+    @cached_property
     def finished(self) -> list[Trial]:
         """The trials that have final numbers."""
         return [trial for trial in self.trials if trial.status is Status.FINISHED]

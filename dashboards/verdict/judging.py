@@ -1,12 +1,14 @@
 """Does a cell train better than the baseline, or was it luck? Paired by seed, equal images.
 
-Three measures are judged: the final metric (it alone gives the headline), the area under the curve
-and kimg-to-target. Training loss is never one of them: it is another quantity in every cell.
+Four measures are judged: the final metric (it alone gives the headline), the area under the curve, kimg to a
+target and the speed-up. Training loss is never one of them: it is another quantity in every cell.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -20,11 +22,16 @@ from dashboards.verdict.comparable import (
     quantity,
     refusals,
 )
-from dashboards.verdict.engine import Decision, decide
+from dashboards.verdict.engine import Decision, Engine
 from dashboards.verdict.evidence import Evidence
-from dashboards.verdict.samples import Pairing, Sample, pairings
-from dashboards.verdict.speed import speed_up
-from dashboards.verdict.values import Comparison, Measure, Name, Verdicts
+from dashboards.verdict.pairing import Pairer, Pairing
+from dashboards.verdict.planning import Noise, Outlook, decision_probability, detectable, pooled
+from dashboards.verdict.samples import Sample
+from dashboards.verdict.statistics import Floats, fewest_seeds
+from dashboards.verdict.values import Comparison, Guarantee, Measure, Name, Verdicts
+
+_FEWEST_FOR_NOISE = 3
+"""Pairs; two tell their noise only within a factor of hundreds."""
 
 
 def judge(
@@ -37,13 +44,12 @@ def judge(
 ) -> Verdicts:
     """Compare every cell with the baseline; those of another budget or protocol are refused.
 
-    `target` is the curve metric's value for kimg-to-target; without it each comparison takes the
-    hardest value which all its trials reach: nothing is censored and neither cell is favoured.
-    Raises `IncomparableError` for an unknown baseline or metric, and when every cell is refused.
+    `target` is the curve metric's value for kimg to a target; without it, it is what half of the baseline's
+    trials of the first look reach. Raises `IncomparableError` for an unknown baseline or metric, and when
+    every cell is refused.
     """
     metric = evidence.metric if metric is None else metric
     judged = quantity(evidence, metric)
-    lower = judged.lower_is_better
     margin = evidence.margin if margin is None else margin
     evidence = dataclasses.replace(evidence, metric=metric, margin=margin)
     base = baseline_of(evidence, baseline)
@@ -54,86 +60,139 @@ def judge(
     odd = {refusal.cell for refusal in refused}
     others = [cell for cell in evidence.cells if cell != base and cell not in odd]
     images = [i for cell in (base, *others) for i in budget(evidence, metric, cell)]
-    pairs = pairings(evidence, base, others, lower=lower, target=target)
-    decisions = decide({cell: pairing.samples for cell, pairing in pairs.items()}, margin)
+    pairer = Pairer(evidence, base, target)
+    judgement = _Judgement(evidence, base, {cell: pairer.pair(cell) for cell in others})
     return Verdicts(
         metric=metric,
         curve_metric=evidence.curve_metric,
         quantity=judged,
         curve_quantity=quantity(evidence, evidence.curve_metric),
         baseline=base,
-        margin=margin,
+        margin=evidence.margin if judged.ratio else evidence.own_margin,
         protocol=protocol(evidence, metric, [base]),
         protocol_curve=protocol(evidence, evidence.curve_metric, [base]),
         kimg=images[0] / 1000 if images else None,
-        comparisons=tuple(
-            _comparison(evidence, base, cell, pairing, decisions, lower=lower)
-            for cell, pairing in pairs.items()
-        ),
+        guarantee=judgement.guarantee,
+        comparisons=tuple(judgement.comparison(cell) for cell in others),
         refused=refused,
     )
 
 
-def _comparison(
-    evidence: Evidence,
-    baseline: str,
-    cell: str,
-    pairing: Pairing,
-    decisions: dict[tuple[str, Name], Decision],
-    *,
-    lower: bool,
-) -> Comparison:
-    measures = {
-        name: _measure(evidence, baseline, cell, name, sample, decisions[cell, name])
-        for name, sample in pairing.samples.items()
-    }
-    final = measures.get("final")
-    return Comparison(
-        cell=cell,
-        baseline=baseline,
-        word=final.word if final is not None else "INCONCLUSIVE",
-        planned=len(evidence.seeds),
-        dropped=dropped_seeds(evidence, baseline, cell),
-        final=final,
-        area=measures.get("area"),
-        target=measures.get("target"),
-        speed=speed_up(pairing.curves, lower_is_better=lower) if pairing.curves else None,
-    )
+class _Judgement:
+    """The engine's decisions, turned into values."""
+
+    def __init__(self, evidence: Evidence, baseline: str, pairs: Mapping[str, Pairing]) -> None:
+        self._evidence, self._baseline, self._pairs = evidence, baseline, pairs
+        samples = {cell: pairing.samples for cell, pairing in pairs.items()}
+        self._margins = {
+            (cell, name): _margin(evidence, name, sample)
+            for cell, own in samples.items()
+            for name, sample in own.items()
+        }
+        engine = Engine(
+            samples,
+            {cell: pairing.ended for cell, pairing in pairs.items()},
+            evidence.seeds,
+            evidence.looks,
+            self._margins,
+        )
+        self._decisions = engine.run()
+        self.guarantee: Guarantee = engine.guarantee()
+        self._noise: dict[Name, Noise | None] = {
+            name: pooled([own[name].differences() for own in samples.values() if name in own])
+            for name in dict.fromkeys(name for own in samples.values() for name in own)
+        }
+        self._hours = hours_per_seed(evidence)
+
+    def comparison(self, cell: str) -> Comparison:
+        """One cell against the baseline."""
+        pairing = self._pairs[cell]
+        measures = {
+            name: self._measure(cell, name, sample, self._decisions[cell, name])
+            for name, sample in pairing.samples.items()
+        }
+        final = self._decisions.get((cell, "final"))
+        planned = self._planned(None if final is None else final.decided_at)
+        return Comparison(
+            cell=cell,
+            baseline=self._baseline,
+            word=final.word if final is not None else "INCONCLUSIVE",
+            decided_at=final.decided_at if final is not None else None,
+            planned=planned,
+            dropped=dropped_seeds(
+                self._evidence, self._baseline, cell, self._evidence.seeds[:planned]
+            ),
+            final=measures.get("final"),
+            area=measures.get("area"),
+            target=measures.get("target"),
+            speed=measures.get("speed"),
+            lines=pairing.speed,
+        )
+
+    def _planned(self, decided_at: int | None) -> int:
+        """Seeds of the look that decided, or of the next one, or all that there are."""
+        seeds, guarantee = len(self._evidence.seeds), self.guarantee
+        if decided_at is not None:
+            return decided_at
+        return seeds if guarantee.following is None else min(seeds, guarantee.following)
+
+    def _measure(self, cell: str, name: Name, whole: Sample, decision: Decision) -> Measure:
+        sample = whole.until(decision.seeds)
+        differences = sample.differences()
+        mean = float(differences.mean()) if differences.size else math.nan
+        sign = 1.0 if sample.lower_is_better else -1.0
+        direction = -sign if name == "speed" else sign  # a speed-up is what the time is less by
+
+        def shown(value: float) -> float:
+            return math.expm1(direction * value) if sample.ratio else direction * value
+
+        ends = decision.interval if direction > 0 else decision.interval.turned()
+        margin = self._margins[cell, name]
+        scale = math.expm1 if sample.ratio else float
+        return Measure(
+            name=name,
+            metric=sample.metric,
+            title=quantity(self._evidence, sample.metric).title,
+            cell=cell,
+            baseline=self._baseline,
+            lower_is_better=sample.lower_is_better if name != "speed" else False,
+            ratio=sample.ratio,
+            margin=None if margin is None else scale(margin),
+            seeds=tuple(sample.surviving),
+            baseline_values=tuple(sample.baseline[s] for s in sample.surviving),
+            cell_values=tuple(sample.cell[s] for s in sample.surviving),
+            effects=tuple(shown(float(d)) for d in differences),
+            effect=shown(mean),
+            interval=ends.mapped(scale),
+            p=decision.p,
+            p_adjusted=decision.p_adjusted,
+            word=decision.word,
+            decided_at=decision.decided_at,
+            outlook=self._outlook(name, differences, margin, decision),
+            target=sample.target,
+            lost_baseline=sample.lost[0],
+            lost_cell=sample.lost[1],
+        )
+
+    def _outlook(
+        self, name: Name, differences: Floats, margin: float | None, decision: Decision
+    ) -> Outlook | None:
+        if decision.decided_at is not None:
+            return None
+        n, guarantee, noise = len(decision.seeds), self.guarantee, self._noise[name]
+        total = guarantee.looks[-1] if guarantee.following else 2 * max(n, fewest_seeds() // 2)
+        detects = noise.sd * detectable(total) if noise is not None else None
+        decides = None
+        if noise is not None and len(differences) >= _FEWEST_FOR_NOISE:
+            decides = decision_probability(differences, noise, total, margin)
+        missing = max(0, total - n)
+        hours = None if self._hours is None else missing * self._hours
+        return Outlook(total, detects, decides, hours, self._evidence.cost_unit)
 
 
-def _measure(
-    evidence: Evidence, baseline: str, cell: str, name: Name, sample: Sample, decision: Decision
-) -> Measure:
-    differences, scale = sample.differences(), sample.scale
-    mean = float(np.mean(differences))
-    more = None if decision.more is None else decision.more.more
-    hours = hours_per_seed(evidence)
-    return Measure(
-        name=name,
-        metric=sample.metric,
-        title=quantity(evidence, sample.metric).title,
-        cell=cell,
-        baseline=baseline,
-        lower_is_better=sample.lower_is_better,
-        margin=evidence.margin,
-        seeds=tuple(sample.seeds),
-        baseline_values=tuple(sample.baseline[s] for s in sample.seeds),
-        cell_values=tuple(sample.cell[s] for s in sample.seeds),
-        differences=tuple(differences),
-        mean=mean,
-        relative=mean / scale if scale > 0 else None,
-        interval=decision.interval,
-        student=decision.student,
-        p=decision.p,
-        p_holm=decision.p_holm,
-        comparisons=decision.comparisons,
-        word=decision.word,
-        more=decision.more,
-        cost_hours=None if more is None or hours is None else more * hours,
-        cost_unit=evidence.cost_unit,
-        target=sample.target,
-        censored_baseline=sample.censored[0],
-        censored_cell=sample.censored[1],
-        diverged_baseline=sample.diverged[0],
-        diverged_cell=sample.diverged[1],
-    )
+def _margin(evidence: Evidence, name: Name, sample: Sample) -> float | None:
+    """On the scale of the differences; one in the metric's own unit is of the deciding metric's only."""
+    if sample.ratio:
+        return float(np.log1p(evidence.margin))
+    is_own = name in ("final", "area") and not quantity(evidence, sample.metric).ratio
+    return evidence.own_margin if is_own else None

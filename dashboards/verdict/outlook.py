@@ -1,93 +1,99 @@
-"""What would settle what is open? The seeds it would take, in words."""
+"""What would settle what is open, and what stands behind the words? Looks, seeds and guarantees, in words."""
 
 from __future__ import annotations
 
-from dashboards.text import counted, hours, number
-from dashboards.verdict.planning import MOST_SEEDS, POWER, MoreSeeds
+from collections.abc import Sequence
+
+from dashboards.text import chance, counted, hours, listed, number, percent
+from dashboards.verdict.planning import Outlook
 from dashboards.verdict.statistics import fewest_seeds, smallest_p
-from dashboards.verdict.values import Measure
-
-_FEWEST_FOR_NOISE = 3
-"""Pairs; two tell their noise only within a factor of hundreds."""
+from dashboards.verdict.values import Guarantee, Measure, Verdicts
 
 
-def too_few(measure: Measure) -> list[str]:
+def too_few(measure: Measure) -> str:
     """Why no word but INCONCLUSIVE was within reach; empty where one was."""
-    n, fewest = measure.tested, fewest_seeds(measure.comparisons)
+    n, fewest = measure.tested, fewest_seeds()
     if n >= fewest:
-        return []
+        return ""
     if n == 1:
-        return [f"One pair decides nothing; {fewest} are the fewest that can reach p < .05."]
-    lowest = f"p = {number(smallest_p(n), 2)}"
-    if measure.comparisons > 1:
-        least = number(smallest_p(n, measure.comparisons), 2)
-        lowest += f" ({least} after Holm over {measure.comparisons} cells)"
-    return [
+        return (
+            f"One pair decides nothing; {fewest} are the fewest that can, for any number of cells."
+        )
+    return (
         f"{counted(n, 'pair')} screen, they cannot decide: a sign-flip test of {n} cannot go below"
-        f" {lowest}; {fewest} are the fewest that can reach p < .05."
-    ]
-
-
-def more(measure: Measure) -> str | None:
-    """`about 126 more seeds (55 to more than 1000) would settle it (about 3 CPU-minutes)`.
-
-    With fewer than three pairs it says that no number is known; None when not even `MOST_SEEDS` do.
-    """
-    plan = measure.more
-    if plan is None:
-        return None
-    if measure.tested < _FEWEST_FOR_NOISE:
-        return "too few pairs to say how many more seeds would settle it"
-    if plan.more is None:
-        return None
-    band = "" if plan.low == plan.high == plan.more else f" ({_band(plan)})"
-    seeds = f"{'about ' if band else ''}{counted(plan.more, 'more seed')}{band}"
-    cost = (
-        ""
-        if measure.cost_hours is None
-        else f" (about {hours(measure.cost_hours, measure.cost_unit)})"
+        f" p = {number(smallest_p(n), 2)}; {fewest} are the fewest that can reach p < .05, for any"
+        " number of cells."
     )
-    return f"{seeds} would settle it{cost}"
-
-
-def _band(plan: MoreSeeds) -> str:
-    """`55 to more than 1000`: further seeds by the smallest and largest noise the pairs allow."""
-    beyond = f"more than {MOST_SEEDS}"
-    low, high = (beyond if n is None else str(n) for n in (plan.low, plan.high))
-    return f"{low} to {high}" if low != high else low
-
-
-def _never(plan: MoreSeeds) -> str:
-    """No count is known, but the pairs may allow so little noise that one is."""
-    luck = "" if plan.low is None else f" ({_band(plan)} by what the pairs know of the noise)"
-    return f"not even {MOST_SEEDS} seeds would settle it{luck}"
 
 
 def settle(measure: Measure) -> str:
-    """A sentence on the seeds that would settle an open measure; empty for a settled one."""
-    plan = measure.more
-    if plan is None:
+    """A sentence on what more seeds would do for an open measure; empty for a settled one."""
+    text = _would(measure.outlook, measure)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _would(outlook: Outlook | None, measure: Measure) -> str:
+    if outlook is None or outlook.detects is None:
         return ""
-    text = more(measure) or f"{_never(plan)}, if the true difference is the one seen"
-    text = f"{text[0].upper()}{text[1:]}"
-    if measure.tested < _FEWEST_FOR_NOISE or plan.more is None:
-        return f"{text}."
-    chance = f"{100 * POWER:.0f} % probability"
-    known = "" if plan.low == plan.high else "; the band is what the pairs know of the noise"
-    return f"{text} with {chance} if the true difference is the one seen{known}."
+    text = f"{outlook.seeds} seeds would find a difference of {_size(outlook.detects, measure)} or more in 80 %"
+    if outlook.decides is not None:
+        text += f", and decide this one with probability {chance(outlook.decides)}"
+    if outlook.hours:
+        text += f" (about {hours(outlook.hours, outlook.cost_unit)} more)"
+    return text
 
 
-def plans(judged: list[Measure]) -> str:
-    """What would settle the open cells: one count if they agree, each its own if few."""
-    texts = {m.cell: more(m) or _never(m.more) for m in judged if m.more is not None}
-    if len(set(texts.values())) == 1:
-        return texts[judged[0].cell]
-    if len(texts) <= 3:
-        return ", ".join(text.replace("settle it", f"settle `{c}`") for c, text in texts.items())
-    if any(m.tested < _FEWEST_FOR_NOISE for m in judged):
-        return "too few pairs to say how many more seeds would settle all of it"
-    known = [m for m in judged if more(m) is not None]
-    if len(known) < len(judged):
-        return f"not even {MOST_SEEDS} seeds would settle all of it"
-    hardest = max(known, key=lambda m: (m.more.more if m.more is not None else None) or 0)
-    return (more(hardest) or "").replace("settle it", "settle all of it")
+def _size(value: float, measure: Measure) -> str:
+    """Of an effect on the scale of the differences; of a ratio its logarithm."""
+    return percent(value, signed=False) if measure.ratio else number(value)
+
+
+def plans(judged: Sequence[Measure]) -> str:
+    """The same for several open cells, which share the noise: their seeds, and the hardest probability."""
+    known = [m for m in judged if m.outlook is not None and m.outlook.detects is not None]
+    if not known or known[0].outlook is None:
+        return ""
+    first = known[0].outlook
+    assert first.detects is not None
+    text = f"{first.seeds} seeds would find {_size(first.detects, known[0])} or more in 80 %"
+    chances = [m.outlook.decides for m in known if m.outlook and m.outlook.decides is not None]
+    if len(chances) == len(known) == 1:
+        return f"{text} and decide with probability {chance(chances[0])}"
+    if len(chances) == len(known):
+        ends = [chance(p) for p in (min(chances), max(chances))]
+        each = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+        return f"{text} and decide each with probability {each}"
+    return text
+
+
+def looks(guarantee: Guarantee) -> str:
+    """Which looks there are, how far they are, and what the words' error rate holds for."""
+    planned = [str(n) for n in guarantee.looks]
+    rate = (
+        "at most 5 % of experiments without a difference yield any BETTER or WORSE, over all cells,"
+        " measures and looks"
+    )
+    if guarantee.anytime:
+        return (
+            f"Planned {'was one look' if len(planned) == 1 else 'were looks'} at {listed(planned)} seeds,"
+            " and there are more: words beyond the plan rest on evidence that may be read at any time"
+            f" (e-values), which takes more of it; {rate.replace('5 %', '5.1 %')}. To plan looks, write"
+            " seeds: {first: ..., most: ...} before the first one."
+        )
+    if len(planned) == 1:
+        begin = f"One look was planned, at {counted(guarantee.looks[0], 'seed')}"
+    else:
+        begin = f"Looks are planned at {listed(planned)} seeds, {guarantee.passed} of them done"
+    if guarantee.following is None:
+        return f"{begin}: {rate}."
+    return f"{begin}; the next word falls at {counted(guarantee.following, 'seed')}: {rate}."
+
+
+def waiting(verdicts: Verdicts, pairs: int) -> str:
+    """Why there is no word yet; empty where the first look is done."""
+    guarantee = verdicts.guarantee
+    if guarantee.passed or guarantee.following is None:
+        return ""
+    return (
+        f"the look is at {counted(guarantee.following, 'seed')}, {counted(pairs, 'pair')} are there"
+    )

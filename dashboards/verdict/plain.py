@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from dashboards.verdict.outlook import looks
 from dashboards.verdict.sentences import comparison_sentence, headline, measure_sentence
 from dashboards.verdict.values import Verdicts
 
@@ -14,7 +15,7 @@ from dashboards.verdict.values import Verdicts
 def to_dict(verdicts: Verdicts) -> dict[str, Any]:
     """Everything, with the sentences, as JSON has it (infinities and NaN become null)."""
     plain: dict[str, Any] = _plain(dataclasses.asdict(verdicts))
-    plain["sentence"] = headline(verdicts)
+    plain["sentence"], plain["looks"] = headline(verdicts), looks(verdicts.guarantee)
     for data, comparison in zip(plain["comparisons"], verdicts.comparisons, strict=True):
         data["sentence"] = comparison_sentence(comparison)
         for measure in comparison.measures():

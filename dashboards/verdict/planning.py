@@ -1,108 +1,146 @@
-"""How many more seeds would settle it? A power calculation from the pairs that are there."""
+"""What would more seeds do? The smallest difference they detect, and how probable a decision is."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
 
-from dashboards.verdict.statistics import ALPHA, Floats, deviation, fewest_seeds
+from dashboards.verdict.looks import spending
+from dashboards.verdict.statistics import ALPHA, Floats, deviation, signs, smallest_p
 
 POWER = 0.8
-MOST_SEEDS = 1000
+_EXACT_BELOW = 10
+"""Pairs below which a sign-flip test is much coarser than a t test."""
+_SIMULATIONS = 4000
 
 
 @dataclass(frozen=True)
-class MoreSeeds:
-    """How many more seeds would settle it, if the true difference is the one seen."""
+class Outlook:
+    """What a number of seeds would do, by the noise of the pairs that are there."""
 
-    more: int | None
-    """None when `MOST_SEEDS` would not do."""
-    total: int | None
-    low: int | None
-    """Fewest further seeds when the noise is as small as the data allow (80 % band of the sd)."""
-    high: int | None
-    """The same for the largest noise; None beyond `MOST_SEEDS`, or when one pair tells no noise."""
-    spread_known: bool
-    """False for a single pair: the number is then only the fewest that any test needs."""
+    seeds: int
+    """In all."""
+    detects: float | None
+    """The smallest effect, on the scale of the differences, that they find in 80 %; None: no noise is known."""
+    decides: float | None
+    """Predictive probability that they decide, given what was seen; None: too few pairs to say."""
+    hours: float | None = None
+    """CPU- or GPU-hours of the seeds that are missing, in all cells."""
+    cost_unit: str = "CPU"
 
 
-def more_seeds(
-    values: Sequence[float] | Floats,
-    *,
-    margin: float | None,
-    comparisons: int = 1,
-    alpha: float = ALPHA,
-    power: float = POWER,
-) -> MoreSeeds:
-    """Power calculation: paired t test at `alpha` / comparisons, or SAME if that is nearer.
+@dataclass(frozen=True)
+class Noise:
+    """Standard deviation of a pair's difference, and its degrees of freedom."""
 
-    `margin` is absolute. A difference takes at least the seeds a sign-flip test needs for alpha.
+    sd: float
+    freedom: int
+
+
+def pooled(samples: Sequence[Floats]) -> Noise | None:
+    """The noise that samples of differences have in common; None where no sample has two values."""
+    known = [sample for sample in samples if len(sample) > 1]
+    freedom = sum(len(sample) - 1 for sample in known)
+    if not freedom:
+        return None
+    squares = sum((len(sample) - 1) * deviation(sample) ** 2 for sample in known)
+    return Noise(math.sqrt(squares / freedom), freedom)
+
+
+@functools.lru_cache(maxsize=256)
+def detectable(n: int, power: float = POWER) -> float:
+    """The effect in standard deviations that n pairs find with this probability: infinite below six.
+
+    By a t test's power; below ten pairs, where sign flips are coarser, by simulation of normal pairs.
     """
-    data = np.asarray(values, dtype=np.float64)
-    fewest = fewest_seeds(comparisons, alpha)
-    if data.size < 2:
-        return MoreSeeds(fewest - data.size, fewest, None, None, spread_known=False)
-    mean, sd, freedom = float(data.mean()), deviation(data), data.size - 1
-
-    def total(noise: float) -> int | None:
-        detect = _seeds_to_detect(mean, noise, alpha / comparisons, power, fewest)
-        same = _seeds_to_equate(mean, noise, margin, alpha, power)
-        settled = [n for n in (detect, same) if n is not None]
-        return max(data.size + 1, min(settled)) if settled else None
-
-    small = sd * math.sqrt(freedom / float(stats.chi2.ppf(0.9, freedom)))
-    large = sd * math.sqrt(freedom / float(stats.chi2.ppf(0.1, freedom)))
-    totals = [total(noise) for noise in (sd, small, large)]
-    more, low, high = (None if n is None else n - data.size for n in totals)
-    return MoreSeeds(more, totals[0], low, high, spread_known=True)
-
-
-def _seeds_to_detect(mean: float, sd: float, alpha: float, power: float, fewest: int) -> int | None:
-    if mean == 0:
-        return None
-    if sd == 0:
-        return fewest
-    return _first(lambda n: _t_power(abs(mean) / sd, n, alpha) >= power, max(2, fewest))
-
-
-def _t_power(effect: float, n: int, alpha: float) -> float:
-    critical = float(stats.t.ppf(1 - alpha / 2, n - 1))
-    shift = effect * math.sqrt(n)
-    if shift > 30:
-        return 1.0
-    return float(stats.nct.sf(critical, n - 1, shift))
-
-
-def _seeds_to_equate(
-    mean: float, sd: float, margin: float | None, alpha: float, power: float
-) -> int | None:
-    if margin is None or abs(mean) >= margin:
-        return None
-    if sd == 0:
-        return 2
-
-    def enough(n: int) -> bool:
-        error = sd / math.sqrt(n)
-        critical = float(stats.t.ppf(1 - alpha / 2, n - 1))
-        above = float(stats.t.cdf((margin - mean) / error - critical, n - 1))
-        below = float(stats.t.cdf((margin + mean) / error - critical, n - 1))
-        return above + below - 1 >= power
-
-    return _first(enough, 2)
-
-
-def _first(enough: Callable[[int], bool], start: int) -> int | None:
-    """The smallest n in [start, MOST_SEEDS] for which the increasing predicate holds."""
-    if enough(start):
-        return start
-    if not enough(MOST_SEEDS):
-        return None
-    low, high = start, MOST_SEEDS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
+    if smallest_p(n) >= ALPHA:
+        return math.inf
+    low, high = 0.0, 16.0
+    for _ in range(14):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _power(n, middle) >= power else (middle, high)
     return high
+
+
+def _power(n: int, effect: float) -> float:
+    if n >= _EXACT_BELOW:
+        critical = float(stats.t.ppf(1 - ALPHA / 2, n - 1))
+        shift = effect * math.sqrt(n)
+        return 1.0 if shift > 30 else float(stats.nct.sf(critical, n - 1, shift))
+    pairs = np.random.default_rng(n).standard_normal((_SIMULATIONS, n)) + effect
+    sums = np.abs(pairs @ signs(n).T)
+    p = np.mean(sums >= np.abs(pairs.sum(axis=1))[:, None] - 1e-9, axis=1)
+    return float(np.mean(p <= ALPHA))
+
+
+def decision_probability(
+    differences: Floats, noise: Noise, total: int, margin: float | None
+) -> float:
+    """How probably `total` pairs find a difference, or that it is within the margin, given those so far.
+
+    The mean of all is predicted from a flat prior: a t distribution around the mean so far. It decides
+    beyond the effect that so many pairs find half of the time.
+    """
+    n, mean = len(differences), float(differences.mean())
+    if total <= n or smallest_p(total) >= ALPHA:
+        return 0.0
+    if noise.sd == 0:
+        return 1.0
+    need = detectable(total, 0.5) * noise.sd
+    ahead = stats.t(noise.freedom, mean, noise.sd * math.sqrt((total - n) / (n * total)))
+    within = 0.0 if margin is None else min(need, max(0.0, margin - need))
+    return min(
+        1.0, float(ahead.sf(need) + ahead.cdf(-need) + ahead.cdf(within) - ahead.cdf(-within))
+    )
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a design costs and finds under a stated difference."""
+
+    effect: float
+    """In standard deviations of a pair's difference."""
+    seeds: float
+    """Mean number of seeds of a cell until it is decided or the seeds are used up."""
+    decides: float
+    """Probability that a cell is found to be different."""
+
+
+def expected(looks: Sequence[int], rivals: int, effect: float) -> Expected:
+    """What planned looks come to if every rival differs from the baseline by `effect`, with normal noise.
+
+    By simulation: all rivals share the baseline's noise, a test's threshold is that of the largest of them.
+    """
+    nothing = _statistics(tuple(looks), rivals, 0.0)
+    found = nothing if effect == 0 else _statistics(tuple(looks), rivals, effect)
+    early = np.zeros(len(nothing), dtype=bool)
+    at = np.full(found.shape[::2], looks[-1])
+    is_open = np.ones_like(at, dtype=bool)
+    for place, (n, spent) in enumerate(zip(looks, spending(looks), strict=True)):
+        if smallest_p(n) > spent + 1e-12:
+            continue
+        highest = np.where(early, np.inf, nothing[:, place].max(axis=1))
+        limit = np.sort(highest)[::-1][int(spent * len(highest))]
+        early |= highest > limit
+        now = is_open & (found[:, place] > limit)
+        at[now] = n
+        is_open &= ~now
+    return Expected(effect, float(at.mean()), float(1 - is_open.mean()))
+
+
+@functools.lru_cache(maxsize=32)
+def _statistics(looks: tuple[int, ...], rivals: int, effect: float) -> Floats:
+    """Standardized sums [simulations, looks, rivals] of differences with standard deviation 1."""
+    rng = np.random.default_rng(len(looks))
+    size = max(200, min(_SIMULATIONS, 4_000_000 // (looks[-1] * (rivals + 1))))
+    trials = rng.standard_normal((size, looks[-1], rivals + 1)) / math.sqrt(2)
+    pairs = trials[..., 1:] - trials[..., :1] + effect
+    found = [
+        np.abs(pairs[:, :n].sum(axis=1)) / np.sqrt((pairs[:, :n] ** 2).sum(axis=1)) for n in looks
+    ]
+    return np.stack(found, axis=1)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dashboards.text import (
-    counted,
-    names,
-    number,
-    p_value,
-    percent,
-    times,
-    with_spread,
-)
+from dashboards.text import counted, names, number, percent, times
 from dashboards.verdict.outlook import plans, settle, too_few
-from dashboards.verdict.statistics import ALPHA, Interval, fewest_seeds, spread
-from dashboards.verdict.values import Comparison, Dropped, Measure, Verdicts
+from dashboards.verdict.statistics import ALPHA, fewest_seeds, range_level
+from dashboards.verdict.values import Comparison, Dropped, Guarantee, Measure, Verdicts
+from dashboards.verdict.wording import (
+    effect,
+    interval_text,
+    margin,
+    margin_text,
+    one_effect,
+    p_text,
+    size,
+    survivors,
+)
 from trainer.report import Status
 
 _UNFINISHED = "has not finished"
@@ -36,43 +38,7 @@ _OF_MANY = {
     Status.FAILED: "failed on",
 }
 """The same of a cell, before the number of seeds."""
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[str, str]:
-    """`4.11` and `0.13`: mean and standard deviation of some values; no deviation of a single one."""
-    if not values:
-        return "n/a", ""
-    both = spread(values)
-    return (number(both.mean), "") if both.sd is None else with_spread(both.mean, both.sd)
-
-
-def interval_text(ends: Interval, scale: float | None) -> str:
-    """`95 % CI -9.1 to +0.2 %`, relative where `scale` is known; says so when there is none."""
-    level = f"{100 * ends.level:.0f} %"
-    if ends.low is None or ends.high is None:
-        return f"no {level} CI"
-    if scale is None:
-        return f"{level} CI {number(ends.low)} to {number(ends.high)}"
-    low, high = percent(ends.low / scale), percent(ends.high / scale)
-    return f"{level} CI {low.removesuffix(' %')} to {high}"
-
-
-def effect(measure: Measure) -> str:
-    """The difference with its interval and p: what both terminal and page show."""
-    size = percent(measure.relative) if measure.relative is not None else number(measure.mean)
-    return f"{size}{_survivors(measure)} ({interval_text(measure.interval, measure.scale)}, {_p(measure)})"
-
-
-def _survivors(measure: Measure) -> str:
-    """` on 7 surviving seeds`, where the test counts more than the number does."""
-    n = len(measure.seeds)
-    return "" if n == measure.tested else f" on {counted(n, 'surviving seed')}"
-
-
-def _p(measure: Measure) -> str:
-    if measure.comparisons > 1:
-        return f"Holm {p_value(measure.p_holm)}"
-    return p_value(measure.p)
+_LOST = (Status.DIVERGED, Status.FAILED)
 
 
 def measure_sentence(measure: Measure) -> str:
@@ -81,42 +47,56 @@ def measure_sentence(measure: Measure) -> str:
         "final": f"final {measure.title}",
         "area": f"mean {measure.title} over training",
         "target": f"kimg to {measure.title} {number(measure.target)}",
+        "speed": f"speed in {measure.title}",
     }[measure.name]
-    values = " vs ".join(
-        number(sum(v) / len(v)) for v in (measure.cell_values, measure.baseline_values)
-    )
+    pairs = counted(len(measure.seeds), "pair")
+    if measure.name == "speed":
+        values = ""
+    elif measure.seeds:
+        both = (measure.cell_values, measure.baseline_values)
+        values = f"{' vs '.join(number(sum(v) / len(v)) for v in both)}, "
+    else:
+        values = "without a number, "
     parts = [
-        f"{measure.word}: {what} of `{measure.cell}` against `{measure.baseline}` is {values},"
-        f" {effect(measure)} over {counted(len(measure.seeds), 'pair')}."
+        f"{measure.word}: {what} of `{measure.cell}` against `{measure.baseline}` is {values}"
+        f"{effect(measure)} over {pairs}."
     ]
-    censored = measure.censored_baseline + measure.censored_cell
-    if censored:
+    if measure.decided_at is not None and measure.decided_at != measure.tested:
+        parts.append(f"It was decided at {measure.decided_at} seeds.")
+    if measure.name in ("target", "speed") and (measure.lost_baseline or measure.lost_cell):
         parts.append(
-            f"Censored: the target was never reached by `{measure.baseline}` in"
-            f" {measure.censored_baseline} and by `{measure.cell}` in {measure.censored_cell} of"
-            f" {counted(len(measure.seeds), 'pair')}; their time counts as the whole budget."
+            f"Not reached by `{measure.baseline}` alone on {counted(measure.lost_baseline, 'seed')} and"
+            f" by `{measure.cell}` alone on {measure.lost_cell}: that counts in the test as the largest"
+            " difference seen, the number is of the others."
         )
     return " ".join([*parts, *_remarks(measure)])
 
 
 def _remarks(measure: Measure) -> list[str]:
-    """What the word hides: too-small differences, too-short intervals, too few seeds."""
-    limit = f"{percent(measure.margin, signed=False)} margin"
+    """What the word hides: too-small differences, few seeds, what more would do."""
     remarks: list[str] = []
     if measure.word == "SAME":
-        remarks.append(f"The whole interval lies within the {limit}.")
-        if measure.p_holm < ALPHA:
+        assert measure.margin is not None
+        limit = margin(measure.margin, ratio=measure.ratio)
+        remarks.append(f"The whole interval lies within the {limit} margin.")
+        if measure.p_adjusted is not None and measure.p_adjusted < ALPHA:
             remarks.append("A difference is there, but too small to matter by that margin.")
-    if measure.word != "INCONCLUSIVE" or measure.more is None:
+    if measure.word != "INCONCLUSIVE":
         return remarks
-    scale = measure.scale
-    if scale is not None and measure.interval.within(measure.margin * scale):
+    if not measure.ratio and measure.margin is None and measure.name == "final":
         remarks.append(
-            f"The bootstrap interval lies within the {limit}, but {len(measure.seeds)} pairs make it"
-            f" too short to trust; Student's does not"
-            f" ({interval_text(measure.student, scale).removeprefix('95 % CI ')})."
+            "SAME cannot be said: set `compare.own_margin`, in the metric's own unit, for it."
         )
-    return [*remarks, *too_few(measure), settle(measure)]
+    n = len(measure.seeds)
+    if 1 < n < fewest_seeds():
+        low, high = (
+            one_effect(measure, end) for end in (min(measure.effects), max(measure.effects))
+        )
+        remarks.append(
+            f"The range of {counted(n, 'pair')}, {low.removesuffix(' %')} to {high}, is an exact"
+            f" {percent(range_level(n), signed=False)} interval."
+        )
+    return [*remarks, *filter(None, [too_few(measure), settle(measure)])]
 
 
 def comparison_sentence(comparison: Comparison) -> str:
@@ -140,14 +120,14 @@ def dropped(comparison: Comparison) -> str:
     pairs = 0 if comparison.final is None else len(comparison.final.seeds)
     listed = "; ".join(_one_dropped(item) for item in comparison.dropped)
     text = f"{pairs} of {counted(comparison.planned, 'pair')}: {listed}."
-    diverged = list(
-        dict.fromkeys(d.cell for d in comparison.dropped if d.status is Status.DIVERGED)
-    )
-    if diverged and comparison.final is not None:
-        text += f" Mean and interval leave out diverged trials, which flatters {names(diverged)}."
+    lost = list(dict.fromkeys(d.cell for d in comparison.dropped if d.status in _LOST))
+    if lost and comparison.final is not None and pairs:
+        text += (
+            f" Mean and interval leave out trials without a number, which flatters {names(lost)}."
+        )
         if comparison.final.tested > pairs:
             text += (
-                " The test does not: where only one of the two diverged, that counts against it"
+                " The test does not: where only one of the two has none, that counts against it"
                 " like the largest difference seen."
             )
     return text
@@ -158,17 +138,18 @@ def _one_dropped(item: Dropped) -> str:
 
 
 def speed_sentence(comparison: Comparison) -> str:
-    """The speed-up over all targets, never over the best one; empty where there is none."""
-    speed = comparison.speed
-    if speed is None or speed.overall is None or speed.mean is None:
+    """The speed-up over a range of targets, never over the best one; empty where there is none."""
+    measure, lines = comparison.speed, comparison.lines
+    if measure is None or lines is None or not measure.seeds:
         return ""
-    easy, hard = number(speed.mean.targets[0]), number(speed.mean.targets[-1])
-    ci = ""
-    if speed.interval.low is not None and speed.interval.high is not None:
-        ci = f", 95 % CI {times(speed.interval.low)} to {times(speed.interval.high)}"
+    easy, hard = number(lines.easy), number(lines.hard)
+    by_target = ""
+    if lines.slowest is not None and lines.fastest is not None:
+        by_target = f"by target {times(lines.slowest)} to {times(lines.fastest)}, "
     return (
-        f"Speed-up of `{comparison.cell}` over all targets from {easy} to {hard}:"
-        f" {times(speed.overall)} (by target {times(speed.slowest)} to {times(speed.fastest)}{ci})."
+        f"Speed-up of `{comparison.cell}`, {measure.word}: {size(measure)}{survivors(measure)} over targets"
+        f" from {easy} to {hard} ({by_target}{interval_text(measure)} of"
+        f" {counted(len(measure.seeds), 'pair')}, {p_text(measure)})."
     )
 
 
@@ -176,7 +157,8 @@ def headline(verdicts: Verdicts) -> str:
     """The headline: every cell's word in one sentence, and what would settle the open ones."""
     metric = verdicts.quantity.title
     parts = [
-        f"`{c.cell}` is {c.word} than `{c.baseline}` in {metric}: {effect(c.final)}"
+        f"`{c.cell}` is {c.word} than `{c.baseline}` in {metric}: {effect(c.final)},"
+        f" {counted(len(c.final.seeds), 'pair')}"
         for c in verdicts.comparisons
         if c.word in {"BETTER", "WORSE"} and c.final is not None
     ]
@@ -185,14 +167,21 @@ def headline(verdicts: Verdicts) -> str:
         plural = "are the" if len(same) > 1 else "is the"
         parts.append(
             f"{names([c.cell for c in same])} {plural} SAME as `{verdicts.baseline}` in {metric}"
-            f" within {percent(verdicts.margin, signed=False)}"
+            f" within {margin_text(verdicts)}, {_counts(same)}"
         )
     unsettled = [c for c in verdicts.comparisons if c.word == "INCONCLUSIVE"]
     if unsettled:
-        parts.append(_open(unsettled, verdicts.baseline, metric))
+        parts.append(_open(unsettled, verdicts.baseline, metric, verdicts.guarantee))
     parts += _unfinished(verdicts)
     parts += [f"`{refusal.cell}` is not compared ({refusal.why})" for refusal in verdicts.refused]
     return "; ".join(parts) + "."
+
+
+def _counts(cells: Sequence[Comparison]) -> str:
+    """`6 pairs`, `6 to 9 pairs`."""
+    counts = sorted({len(c.final.seeds) for c in cells if c.final is not None})
+    few = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
+    return f"{few} pair{'' if few == '1' else 's'}"
 
 
 def _unfinished(verdicts: Verdicts) -> list[str]:
@@ -210,7 +199,7 @@ def _unfinished(verdicts: Verdicts) -> list[str]:
     ]
 
 
-def _open(cells: list[Comparison], baseline: str, metric: str) -> str:
+def _open(cells: list[Comparison], baseline: str, metric: str, guarantee: Guarantee) -> str:
     """The INCONCLUSIVE part of the headline."""
     judged = [c.final for c in cells if c.final is not None]
     if not judged:
@@ -218,14 +207,16 @@ def _open(cells: list[Comparison], baseline: str, metric: str) -> str:
         return f"INCONCLUSIVE: no seed finished both in {listed} and in `{baseline}`"
     counts = sorted({m.tested for m in judged})
     few = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
-    fewest = fewest_seeds(judged[0].comparisons)
-    sizes = [f"{percent(m.relative)} for `{m.cell}`{_survivors(m)}" for m in judged]
+    fewest = fewest_seeds()
+    sizes = [f"{size(m)} for `{m.cell}`{survivors(m)}" for m in judged]
     listed = " and ".join(filter(None, [", ".join(sizes[:-1]), sizes[-1]]))
     text = (
         f"INCONCLUSIVE with {few} paired seed{'' if few == '1' else 's'}:"
         f" {metric} against `{baseline}` is {listed}"
     )
+    if guarantee.following is not None:
+        text += f", and the next look is at {counted(guarantee.following, 'seed')}"
     if counts[-1] < fewest:
         seeds = "one seed" if few == "1" else f"{few} seeds"
         text += f", but {seeds} cannot reach p < .05 ({fewest} are the fewest that can)"
-    return f"{text}; {plans(judged)}"
+    return "; ".join(filter(None, [text, plans(judged)]))

@@ -1,16 +1,21 @@
-"""How much sooner does one curve get where another gets? Area, kimg-to-target, all targets."""
+"""How much sooner does one curve get where another gets? Area, kimg to a target, speed-up over many targets.
+
+Curves are made monotone first (isotonic regression, which averages what goes up and down): a noisier curve
+would otherwise pass every target sooner by luck.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from dashboards.verdict.evidence import Curve
-from dashboards.verdict.statistics import Floats, Interval, bootstrap_interval, sign_flip_p
+from dashboards.verdict.statistics import Floats
 
 _TARGETS = 49
 
@@ -42,34 +47,40 @@ def mean_level(curve: Curve, start: float, stop: float) -> float:
     return float(np.trapezoid(value, kimg) / (stop - start))
 
 
-def reach(curve: Curve, target: float, *, lower_is_better: bool) -> float:
-    """First kimg at which the metric is at `target` or better; infinity when it never is.
+def monotone(curve: Curve, *, lower_is_better: bool) -> Curve:
+    """The curve that only improves and is nearest to it: on the logarithm where values are positive."""
+    logarithmic = bool(curve.value.min() > 0)
+    values = np.log(curve.value) if logarithmic else curve.value
+    fitted = isotonic_regression(values, increasing=not lower_is_better).x
+    return Curve(curve.kimg, np.exp(fitted) if logarithmic else np.asarray(fitted))
+
+
+def reach(curve: Curve, targets: Sequence[float] | Floats, *, lower_is_better: bool) -> Floats:
+    """First kimg at which a monotone curve is at each target or better; infinity where it never is.
 
     Between two evaluations the metric is taken as a power of kimg where it is positive, as linear
     in log kimg elsewhere: then "1.3 times faster" is 1.3 at every target, also between points. A
     target met at the first evaluation gives that evaluation's kimg: it may have been met earlier.
     """
     sign = 1.0 if lower_is_better else -1.0
-    cost, goal = sign * curve.value, sign * target
-    met = np.flatnonzero(cost <= goal)
-    if met.size == 0:
-        return math.inf
-    index = int(met[0])
-    if index == 0 or curve.kimg[index - 1] <= 0:
-        return float(curve.kimg[index])
-    values = np.array([curve.value[index - 1], target, curve.value[index]])
-    start, goal, stop = np.log(values) if values.min() > 0 else values
-    before, after = np.log(curve.kimg[index - 1]), np.log(curve.kimg[index])
-    crossing = float(np.exp(before + (start - goal) / (start - stop) * (after - before)))
-    return min(crossing, float(curve.kimg[index]))
-
-
-def reachable(pair: Pair, *, lower_is_better: bool) -> tuple[float, float] | None:
-    """Metric values both pass, easy to hard: better start to worse best; None if there is none."""
-    sign = 1.0 if lower_is_better else -1.0
-    easy = min(sign * pair.baseline.value[0], sign * pair.cell.value[0])
-    hard = max((sign * pair.baseline.value).min(), (sign * pair.cell.value).min())
-    return (sign * float(easy), sign * float(hard)) if hard < easy else None
+    cost, goals = sign * curve.value, sign * np.asarray(targets, dtype=np.float64)
+    index = np.searchsorted(-cost, -goals - 1e-12 * np.abs(goals), side="left")
+    times = np.full(len(goals), math.inf)
+    times[index == 0] = curve.kimg[0]
+    between = (index > 0) & (index < len(cost))
+    if between.any():
+        after = index[between]
+        before = after - 1
+        start, stop, goal = curve.value[before], curve.value[after], sign * goals[between]
+        if min(curve.value.min(), goal.min()) > 0:
+            start, stop, goal = np.log(start), np.log(stop), np.log(goal)
+        share = np.clip((start - goal) / (start - stop), 0.0, 1.0)
+        early, late = curve.kimg[before], curve.kimg[after]
+        begun = early > 0
+        logs = np.log(np.where(begun, early, 1.0)), np.log(late)
+        crossing = np.exp(logs[0] + share * (logs[1] - logs[0]))
+        times[between] = np.where(begun, crossing, late)
+    return times
 
 
 @dataclass(frozen=True)
@@ -84,67 +95,70 @@ class SpeedLine:
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """The speed-up for all targets both reach; the single number is its mean, never its best."""
+    """The speed-up over a range of targets, the same for all seeds; the number is its mean, never its best."""
 
     seeds: tuple[int, ...]
     per_seed: tuple[SpeedLine, ...]
-    """One line per seed, over all targets which that pair reaches."""
+    """One line per seed, over the targets that both trials of the pair reach."""
     mean: SpeedLine | None
-    """Geometric mean over seeds, over the targets all pairs reach; None when there are none."""
-    overall: float | None
-    """Geometric mean over those targets and seeds."""
-    slowest: float | None
-    """The smallest value of `mean`."""
-    fastest: float | None
-    """The largest value of `mean`."""
-    interval: Interval
-    """Of `overall`: bootstrap over seeds on the log scale."""
-    p: float | None
-    """Exact sign-flip p of the log of `overall`."""
+    """Geometric mean over seeds, at the targets that all pairs reach; None when there are none."""
+    easy: float
+    """The first target of the range."""
+    hard: float
+    """The last."""
+    missed: int
+    """Pairs that do not reach the whole range."""
+
+    @property
+    def slowest(self) -> float | None:
+        """The smallest value of `mean`."""
+        return None if self.mean is None else min(self.mean.ratios)
+
+    @property
+    def fastest(self) -> float | None:
+        """The largest value of `mean`."""
+        return None if self.mean is None else max(self.mean.ratios)
 
 
-def speed_up(pairs: Mapping[int, Pair], *, lower_is_better: bool) -> SpeedUp | None:
-    """Compare times to every target both reach; None when no pair shares a target."""
-    ranges = {
-        seed: both
-        for seed, pair in pairs.items()
-        if (both := reachable(pair, lower_is_better=lower_is_better)) is not None
-    }
-    if not ranges:
+def primary_target(curves: Sequence[Curve], *, lower_is_better: bool) -> float:
+    """What half of the baseline's trials reach within the budget: the median of their last values.
+
+    `curves` are monotone and of the baseline alone, so the target does not depend on any rival.
+    """
+    return _median([float(curve.value[-1]) for curve in curves], lower_is_better=lower_is_better)
+
+
+def target_range(pairs: Sequence[Pair], *, lower_is_better: bool) -> tuple[float, float] | None:
+    """Targets of the speed-up, easy to hard, from monotone curves; None when they share none.
+
+    Hard is what every trial of the comparison reaches, so none is favoured. Easy is where the baseline's
+    median trial stood at the middle of the budget's logarithm: targets before that are met while nothing
+    has been learned yet. If a cell does not come that far, it is where the better one began.
+    """
+    if not pairs:
         return None
-    seeds = tuple(sorted(ranges))
-    lines = tuple(
-        _line(pairs[seed], _targets(*ranges[seed]), lower_is_better=lower_is_better)
-        for seed in seeds
-    )
     sign = 1.0 if lower_is_better else -1.0
-    easy = sign * min(sign * ranges[seed][0] for seed in seeds)
-    hard = sign * max(sign * ranges[seed][1] for seed in seeds)
-    none = Interval(None, None, 0.95, "none", "the pairs share no target")
-    if sign * hard >= sign * easy:
-        return SpeedUp(seeds, lines, None, None, None, None, none, None)
-    targets = _targets(easy, hard)
-    logs = np.array(
-        [
-            np.log(_line(pairs[seed], targets, lower_is_better=lower_is_better).ratios)
-            for seed in seeds
-        ]
-    )
-    mean = np.exp(logs.mean(axis=0))
-    per_seed = logs.mean(axis=1)
-    return SpeedUp(
-        seeds=seeds,
-        per_seed=lines,
-        mean=SpeedLine(tuple(map(float, targets)), tuple(map(float, mean))),
-        overall=float(np.exp(per_seed.mean())),
-        slowest=float(mean.min()),
-        fastest=float(mean.max()),
-        interval=bootstrap_interval(per_seed).mapped(math.exp),
-        p=sign_flip_p(per_seed),
-    )
+    hard = max(float((sign * curve.value).min()) for pair in pairs for curve in pair)
+    middles = [_middle(pair.baseline) for pair in pairs]
+    easy = sign * _median(middles, lower_is_better=lower_is_better)
+    if hard >= easy:
+        easy = min(float(sign * curve.value[0]) for pair in pairs for curve in pair)
+    return (sign * easy, sign * hard) if hard < easy else None
 
 
-def _targets(easy: float, hard: float) -> Floats:
+def _middle(curve: Curve) -> float:
+    """Its value at the middle, on a logarithmic axis, between the first evaluation and the last."""
+    positive = curve.kimg > 0
+    kimg = np.log(curve.kimg[positive])
+    return float(np.interp((kimg[0] + kimg[-1]) / 2, kimg, curve.value[positive]))
+
+
+def _median(values: Sequence[float], *, lower_is_better: bool) -> float:
+    """The value that half of them, at least, are as good as."""
+    return float(np.quantile(values, 0.5, method="higher" if lower_is_better else "lower"))
+
+
+def targets_between(easy: float, hard: float) -> Floats:
     """Targets from easy to hard: evenly spaced in the logarithm where there is one."""
     space = np.geomspace if easy > 0 and hard > 0 else np.linspace
     targets = np.asarray(space(easy, hard, _TARGETS), dtype=np.float64)
@@ -152,10 +166,38 @@ def _targets(easy: float, hard: float) -> Floats:
     return targets
 
 
-def _line(pair: Pair, targets: Floats, *, lower_is_better: bool) -> SpeedLine:
-    ratios = [
-        reach(pair.baseline, target, lower_is_better=lower_is_better)
-        / reach(pair.cell, target, lower_is_better=lower_is_better)
-        for target in map(float, targets)
-    ]
-    return SpeedLine(tuple(map(float, targets)), tuple(ratios))
+def mean_time(times: Floats) -> float:
+    """Geometric mean of kimg to targets; infinity if one is missed."""
+    return float(np.exp(np.log(times).mean()))
+
+
+def speed_up(
+    targets: Floats, baseline: Mapping[int, Floats], cell: Mapping[int, Floats]
+) -> SpeedUp | None:
+    """The lines behind the speed-up, from kimg to each target by seed; None when no pair shares a target."""
+    lines: dict[int, SpeedLine] = {}
+    logs = []
+    for seed in baseline:
+        both = np.isfinite(baseline[seed]) & np.isfinite(cell[seed])
+        ratios = baseline[seed][both] / cell[seed][both]
+        if both.any():
+            lines[seed] = SpeedLine(tuple(map(float, targets[both])), tuple(map(float, ratios)))
+        log = np.full(len(targets), math.nan)
+        log[both] = np.log(ratios)
+        logs.append(log)
+    if not lines:
+        return None
+    table = np.array(logs)
+    shared = np.isfinite(table).all(axis=0)
+    mean = SpeedLine(
+        tuple(map(float, targets[shared])),
+        tuple(map(float, np.exp(table[:, shared].mean(axis=0)))),
+    )
+    return SpeedUp(
+        seeds=tuple(lines),
+        per_seed=tuple(lines.values()),
+        mean=mean if shared.any() else None,
+        easy=float(targets[0]),
+        hard=float(targets[-1]),
+        missed=int(np.isnan(table).any(axis=1).sum()),
+    )

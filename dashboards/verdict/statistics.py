@@ -1,23 +1,23 @@
-"""Is a paired difference more than luck? Mean, spread, intervals, an exact test, a correction.
+"""How large is a mean, and how sure is it? Spread, sign flips, intervals; plain numbers in, plain numbers out.
 
-Plain numbers in, plain numbers out; which numbers are paired is decided in `samples`.
+Everything about one sample; many samples and many looks are judged in `flips` and `looks`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
 ALPHA = 0.05
-_EXACT_UP_TO = 16
-_MONTE_CARLO = 2**16
+_EXACT_UP_TO = 12
+"""Values up to which all 2^n signs are looked at: 4,096."""
+_MONTE_CARLO = 2**13
 
 Floats = NDArray[np.float64]
 
@@ -45,97 +45,51 @@ class Interval:
     low: float | None
     high: float | None
     level: float
+    """Probability with which such intervals cover, over all looks at the data together."""
     method: str
-    """`bca`, `percentile`, `constant` (all values equal), `t` or `none`."""
-    note: str | None = None
-    """What a reader has to know before trusting it."""
+    """`sign-flip`, `t`, `anytime`, `constant` (all values equal) or `none`."""
+    n: int
+    """Values it is made from."""
 
     @property
     def known(self) -> bool:
         """Whether there is an interval at all."""
         return self.low is not None and self.high is not None
 
-    def within(self, margin: float) -> bool:
-        """Whether the whole interval lies in [-margin, margin]; False for an unknown one."""
-        return (
-            self.low is not None
-            and self.high is not None
-            and -margin <= self.low
-            and self.high <= margin
-        )
-
     def mapped(self, function: Callable[[float], float]) -> Interval:
         """The interval of an increasing function of the mean."""
         if self.low is None or self.high is None:
             return self
-        low, high = function(self.low), function(self.high)
-        return Interval(low, high, self.level, self.method, self.note)
+        return Interval(function(self.low), function(self.high), self.level, self.method, self.n)
+
+    def turned(self) -> Interval:
+        """The interval of minus the mean."""
+        if self.low is None or self.high is None:
+            return self
+        return Interval(-self.high, -self.low, self.level, self.method, self.n)
 
 
-def bootstrap_interval(
-    values: Sequence[float] | Floats,
-    *,
-    level: float = 1 - ALPHA,
-    resamples: int = 9999,
-    seed: int = 0,
-) -> Interval:
-    """BCa bootstrap interval of the mean (Efron 1987), the same on every call.
+@functools.lru_cache(maxsize=64)
+def signs(n: int) -> Floats:
+    """Rows of n signs, the first all +1: every one of the 2^n up to n = 12, 8,192 of them beyond.
 
-    One value gives no interval; equal values give one without width; where BCa is undefined the
-    percentile interval is given. `note` says so, and says when a bootstrap is too short to trust.
+    Beyond, the first twelve still take all their signs equally often and the others are random, the same on
+    every call and for every larger n: a look at few seeds stays exact among many looks.
     """
-    data = np.asarray(values, dtype=np.float64)
-    if data.size < 2:
-        return Interval(None, None, level, "none", "one pair has no spread: no interval")
-    if np.ptp(data) <= 1e-12 * np.abs(data).max():
-        mean = float(data.mean())
-        return Interval(mean, mean, level, "constant", "all differences are equal")
-    note = _short_sample_note(data.size)
-    low, high = _bootstrap(data, "BCa", level, resamples, seed)
-    if math.isfinite(low) and math.isfinite(high):
-        return Interval(low, high, level, "bca", note)
-    low, high = _bootstrap(data, "percentile", level, resamples, seed)
-    fallback = "BCa is undefined for these values, this is the percentile interval"
-    return Interval(low, high, level, "percentile", "; ".join(filter(None, [fallback, note])))
+    known = min(n, _EXACT_UP_TO)
+    bits = np.arange(2**known)[:, None] >> np.arange(known) & 1
+    rows = np.asarray(1 - 2 * bits, dtype=np.float64)
+    if n > known:
+        rows = np.tile(rows, (_MONTE_CARLO // len(rows), 1))
+        more = [np.random.default_rng(j).integers(0, 2, len(rows)) for j in range(known, n)]
+        rows = np.hstack([rows, 1.0 - 2.0 * np.stack(more, axis=1)])
+        rows[0] = 1.0
+    rows.setflags(write=False)
+    return rows
 
 
-def _bootstrap(
-    data: Floats, method: Literal["BCa", "percentile"], level: float, resamples: int, seed: int
-) -> tuple[float, float]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        interval = stats.bootstrap(
-            (data,),
-            np.mean,
-            confidence_level=level,
-            n_resamples=resamples,
-            method=method,
-            vectorized=True,
-            rng=np.random.default_rng(seed),
-        ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
-def _short_sample_note(n: int) -> str | None:
-    if n >= 8:
-        return None
-    return f"with {n} pairs a bootstrap interval is too short (it covers less than it says)"
-
-
-def student_interval(values: Sequence[float] | Floats, *, level: float = 1 - ALPHA) -> Interval:
-    """Student's t interval of the mean: wide at few values, right for about normal ones."""
-    data = np.asarray(values, dtype=np.float64)
-    if data.size < 2:
-        return Interval(None, None, level, "none", "one pair has no spread: no interval")
-    half = (
-        float(stats.t.ppf((1 + level) / 2, data.size - 1)) * deviation(data) / math.sqrt(data.size)
-    )
-    mean = float(data.mean())
-    return Interval(mean - half, mean + half, level, "t")
-
-
-def sign_flip_p(values: Sequence[float] | Floats, *, seed: int = 0) -> float:
-    """Two-sided p of the mean under random signs: exact up to 16 values, seeded Monte Carlo beyond.
+def sign_flip_p(values: Sequence[float] | Floats) -> float:
+    """Two-sided p of the mean under random signs: exact up to 12 values, 8,192 random signs beyond.
 
     Exact for any distribution as long as the two members of a pair are exchangeable under the null
     hypothesis (Fisher 1935). The smallest it can be is 2 / 2^n.
@@ -143,37 +97,80 @@ def sign_flip_p(values: Sequence[float] | Floats, *, seed: int = 0) -> float:
     data = np.asarray(values, dtype=np.float64)
     if data.size == 0:
         return 1.0
-    seen = abs(float(data.sum()))
     slack = 1e-9 * float(np.abs(data).sum())
-    if data.size <= _EXACT_UP_TO:
-        bits = np.arange(2**data.size)[:, None] >> np.arange(data.size) & 1
-        sums = np.abs((2.0 * bits - 1.0) @ data)
-        return float(np.mean(sums >= seen - slack))
-    rng = np.random.default_rng(seed)
-    signs = rng.integers(0, 2, size=(_MONTE_CARLO, data.size)) * 2.0 - 1.0
-    hits = int(np.count_nonzero(np.abs(signs @ data) >= seen - slack))
-    return (hits + 1) / (_MONTE_CARLO + 1)
+    sums = np.abs(signs(data.size) @ data)
+    return float(np.mean(sums >= abs(float(data.sum())) - slack))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjusted p values (1979), in the order given."""
-    adjusted = [0.0] * len(p_values)
-    running = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
+def interval(values: Sequence[float] | Floats, miss: float = ALPHA) -> Interval:
+    """The interval of the mean that agrees with the test: inverted sign flips from 6 values on, t below.
+
+    `miss` is the probability with which this one may miss; its `level` is always 95 %, since a smaller
+    `miss` is what a look at the data among several has to be content with.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    if data.size < 2:
+        return Interval(None, None, 1 - ALPHA, "none", data.size)
+    if np.ptp(data) <= 1e-12 * np.abs(data).max():
+        mean = float(data.mean())
+        return Interval(mean, mean, 1 - ALPHA, "constant", data.size)
+    if data.size < fewest_seeds() or smallest_p(data.size) > miss:
+        return student_interval(data, miss)
+    return _inverted(data, miss)
 
 
-def smallest_p(n: int, comparisons: int = 1) -> float:
-    """The smallest (Holm-adjusted) p that `n` pairs can reach when all comparisons are as clear."""
-    return min(1.0, comparisons * 2.0 / 2.0**n)
+def _inverted(data: Floats, miss: float) -> Interval:
+    """Means that a sign-flip test would not reject (Hartigan 1969): between two means of subsets.
+
+    Flipping a subset makes the sum of x - mu at least as large exactly when the subset's own mean is at
+    most mu, so the ends are order statistics of the means of all subsets.
+    """
+    low, high = _subset_quantiles(data[:, None], miss)
+    return Interval(float(low[0]), float(high[0]), 1 - ALPHA, "sign-flip", data.size)
 
 
-def fewest_seeds(comparisons: int = 1, alpha: float = ALPHA) -> int:
-    """The fewest pairs whose smallest p is below `alpha`: six for one comparison at .05."""
+def _subset_quantiles(columns: Floats, miss: float) -> tuple[Floats, Floats]:
+    members = (1.0 - signs(len(columns))[1:]) / 2.0  # the first subset is empty
+    members = members[members.any(axis=1)]
+    means = (members @ columns) / members.sum(axis=1, keepdims=True)
+    place = max(0, math.floor(miss / 2 * (len(members) + 1) + 1e-9) - 1)
+    ordered = np.partition(means, (place, len(means) - 1 - place), axis=0)
+    return ordered[place], ordered[-1 - place]
+
+
+def student_interval(values: Sequence[float] | Floats, miss: float = ALPHA) -> Interval:
+    """Student's t interval of the mean: wide at few values, right for about normal ones."""
+    data = np.asarray(values, dtype=np.float64)
+    if data.size < 2:
+        return Interval(None, None, 1 - ALPHA, "none", data.size)
+    quantile = float(stats.t.ppf(1 - miss / 2, data.size - 1))
+    half = quantile * deviation(data) / math.sqrt(data.size)
+    mean = float(data.mean())
+    return Interval(mean - half, mean + half, 1 - ALPHA, "t", data.size)
+
+
+def mean_interval(values: Sequence[float] | Floats, *, ratio: bool) -> Interval:
+    """The 95 % interval of a cell's own mean; `ratio`: on the logarithm, where the values are positive."""
+    data = np.asarray(values, dtype=np.float64)
+    if ratio and data.size and data.min() > 0:
+        return interval(np.log(data)).mapped(math.exp)
+    return interval(data)
+
+
+def range_level(n: int) -> float:
+    """How surely the range of n values covers the middle of what they are drawn from: 75 % for three."""
+    return 1 - 2.0 ** (1 - n)
+
+
+def smallest_p(n: int) -> float:
+    """The smallest p that n pairs can reach: all signs equal."""
+    return 2.0 / 2.0**n
+
+
+def fewest_seeds(alpha: float = ALPHA) -> int:
+    """The fewest pairs that can decide anything, however many cells there are: six at .05."""
     n = 1
-    while smallest_p(n, comparisons) >= alpha:
+    while smallest_p(n) >= alpha:
         n += 1
     return n
 

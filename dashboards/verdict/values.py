@@ -5,21 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from dashboards.verdict.evidence import Quantity
-from dashboards.verdict.planning import MoreSeeds
+from dashboards.verdict.planning import Outlook
 from dashboards.verdict.speed import SpeedUp
 from dashboards.verdict.statistics import Interval
 from trainer.report import Status
 
 Word = Literal["BETTER", "WORSE", "SAME", "INCONCLUSIVE"]
-Name = Literal["final", "area", "target"]
+Name = Literal["final", "area", "target", "speed"]
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """Which looks at the data there are, and what the words' error rate holds for."""
+
+    looks: tuple[int, ...]
+    """Numbers of seeds after which a verdict was planned."""
+    passed: int
+    """How many of them are done."""
+    following: int | None
+    """Seeds at the next one."""
+    anytime: bool
+    """Whether there are more seeds than were planned: evidence that holds at any time then counts."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a cell against the baseline's, by seed; differences are cell - baseline."""
+    """One number of a cell against the baseline's, by seed.
+
+    Effects of a ratio are shares: -0.05 is 5 % less than the baseline (of `speed`: slower). Others are
+    cell - baseline in the metric's own unit.
+    """
 
     name: Name
     metric: str
@@ -28,48 +44,38 @@ class Measure:
     cell: str
     baseline: str
     lower_is_better: bool
-    margin: float
-    """Relative to the baseline's mean."""
+    ratio: bool
+    margin: float | None
+    """Effects smaller than this do not matter; None: it is not known, and SAME is not said."""
     seeds: tuple[int, ...]
+    """Those with a number in both."""
     baseline_values: tuple[float, ...]
     cell_values: tuple[float, ...]
-    differences: tuple[float, ...]
-    mean: float
-    relative: float | None
-    """`mean` over the baseline's mean; None when that is 0."""
+    effects: tuple[float, ...]
+    """By seed."""
+    effect: float
+    """Their mean: of a ratio the geometric one."""
     interval: Interval
-    """BCa bootstrap, absolute."""
-    student: Interval
-    """Student t, absolute: SAME needs both, since a bootstrap of few pairs is too short."""
+    """Of the effect."""
     p: float
-    p_holm: float
-    comparisons: int
-    """How many cells Holm's correction counts."""
+    """Of this comparison alone, at this look alone."""
+    p_adjusted: float | None
+    """Over all cells, measures and looks of the report; None before the first look."""
     word: Word
-    more: MoreSeeds | None
-    """Only when INCONCLUSIVE."""
-    cost_hours: float | None
-    """CPU- or GPU-hours of `more.more` seeds of the whole sweep."""
-    cost_unit: str
+    decided_at: int | None
+    """Number of seeds at the look at which the word fell."""
+    outlook: Outlook | None
+    """What more seeds would do; only where nothing is decided."""
     target: float | None = None
-    """For kimg-to-target: the metric value to reach."""
-    censored_baseline: int = 0
-    """Pairs in which the baseline never reached the target: its time counts as the whole budget."""
-    censored_cell: int = 0
-    diverged_baseline: int = 0
-    """Seeds on which only the baseline diverged: in `p`, in none of the values."""
-    diverged_cell: int = 0
+    """For kimg to a target: the metric's value to reach."""
+    lost_baseline: int = 0
+    """Seeds on which only the baseline has no number, the worst outcome: in `p`, in none of the values."""
+    lost_cell: int = 0
 
     @property
     def tested(self) -> int:
-        """Seeds that the test counts: pairs, and those on which one of the two diverged."""
-        return len(self.seeds) + self.diverged_baseline + self.diverged_cell
-
-    @property
-    def scale(self) -> float | None:
-        """What relative numbers are relative to: the magnitude of the baseline's mean."""
-        mean = abs(float(np.mean(self.baseline_values)))
-        return mean if mean > 0 else None
+        """Seeds that the test counts: pairs, and those on which one of the two was lost."""
+        return len(self.seeds) + self.lost_baseline + self.lost_cell
 
 
 @dataclass(frozen=True)
@@ -100,18 +106,23 @@ class Comparison:
     cell: str
     baseline: str
     word: Word
+    decided_at: int | None
+    """Number of seeds at the look at which the word fell."""
     planned: int
-    """Seeds of the sweep; `final.seeds` are those which gave a pair."""
+    """Seeds that the cell was to have; `final.seeds` are those which gave a pair."""
     dropped: tuple[Dropped, ...]
     final: Measure | None
-    """None when no seed finished in both cells."""
+    """None when no seed ended in both cells, or none with a number."""
     area: Measure | None
     target: Measure | None
-    speed: SpeedUp | None
+    speed: Measure | None
+    lines: SpeedUp | None
+    """The speed-up by target."""
 
     def measures(self) -> list[Measure]:
         """Those there are, the deciding one first."""
-        return [m for m in (self.final, self.area, self.target) if m is not None]
+        every = (self.final, self.area, self.target, self.speed)
+        return [measure for measure in every if measure is not None]
 
 
 @dataclass(frozen=True)
@@ -125,11 +136,13 @@ class Verdicts:
     curve_quantity: Quantity
     """What `curve_metric` is."""
     baseline: str
-    margin: float
+    margin: float | None
+    """Of `metric`, as its measures have it."""
     protocol: str | None
     protocol_curve: str | None
     kimg: float | None
     """The budget all compared trials share."""
+    guarantee: Guarantee
     comparisons: tuple[Comparison, ...]
     refused: tuple[Refused, ...] = ()
     """Cells that are not compared, each with the reason."""

@@ -22,6 +22,9 @@ from service.commands.common import (
 if TYPE_CHECKING:
     from service.results import Judged
 
+_PLAIN = ("sign-flip", "constant", "none")
+"""Intervals that need no name beside them."""
+
 
 def compare(
     target: Target,
@@ -33,6 +36,7 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """Print the comparison of an experiment's finished trials, and the verdict."""
+    from dashboards.verdict.outlook import looks
     from dashboards.verdict.sentences import comparison_sentence, headline
     from service import results
 
@@ -51,6 +55,7 @@ def compare(
         return
     for comparison in judged.verdicts.comparisons:
         say(comparison_sentence(comparison))
+    say(looks(judged.verdicts.guarantee))
     say()
     say(f"verdict: {headline(judged.verdicts)}")
 
@@ -77,7 +82,7 @@ def print_comparison(judged: Judged) -> None:
     from dashboards.metrics import heading
 
     metric = heading(judged.sweep.metric)
-    headings = ("cell", "seeds", metric, "difference", "interval", "p (Holm)", "verdict")
+    headings = ("cell", "seeds", metric, "difference", "95 % CI", "p", "verdict")
     rows = [_row(judged, cell) for cell in judged.sweep.cells]
     print_table(headings, rows, right=f"seeds|{metric}|difference")
     for refusal in judged.verdicts.refused if judged.verdicts is not None else ():
@@ -87,7 +92,7 @@ def print_comparison(judged: Judged) -> None:
 def _row(judged: Judged, cell: str) -> list[str]:
     from dashboards import text
     from dashboards.verdict.comparable import finals
-    from dashboards.verdict.sentences import interval_text, mean_and_spread
+    from dashboards.verdict.wording import ends_text, mean_and_spread, size
 
     evidence, verdicts = judged.sweep.evidence, judged.verdicts
     values = list(finals(evidence, evidence.metric)[cell].values())
@@ -101,5 +106,7 @@ def _row(judged: Judged, cell: str) -> list[str]:
     measure = comparison.final
     if measure is None:
         return [*row, "", "", "", comparison.word]
-    size, ends = text.percent(measure.relative), interval_text(measure.interval, measure.scale)
-    return [*row, size, ends, text.p_value(measure.p_holm), comparison.word]
+    method = "" if measure.interval.method in _PLAIN else f"{measure.interval.method}, "
+    ends = f"{ends_text(measure)} ({method}n = {measure.interval.n})"
+    p = "" if measure.p_adjusted is None else text.p_value(measure.p_adjusted)
+    return [*row, size(measure), ends, p, comparison.word]

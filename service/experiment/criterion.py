@@ -17,4 +17,7 @@ class Compare(Spec):
     baseline: str | None = None
     """The cell that all others are compared with; null: the arm `{}`, else the first cell."""
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
-    """Differences below this share of the baseline's mean count as the same."""
+    """Differences below this share of the baseline's value count as the same."""
+    own_margin: Annotated[float | None, Field(gt=0.0)] = None
+    """The same for a metric that may be near zero or negative (KID, precision, recall), in its own unit. Without
+    it such a metric is never called the SAME."""

@@ -26,11 +26,12 @@ def cell_key(cell: str, trial_keys: Iterable[str]) -> str:
 
 
 def average(outbox: Outbox, run_keys: Sequence[str]) -> list[Point]:
-    """Mean and 95 % t interval at every step at which *all* runs have a finite value.
+    """Mean and 95 % interval, the report's own, at every step at which *all* runs have a finite value.
 
     A mean over the seeds that happened to survive would flatter the cell, so it ends with the first.
     """
-    from dashboards.verdict.statistics import spread, student_interval
+    from dashboards.metrics import quantity
+    from dashboards.verdict.statistics import mean_interval, spread
 
     values: dict[tuple[str, int], list[tuple[int, float]]] = defaultdict(list)
     for key in run_keys:
@@ -44,7 +45,8 @@ def average(outbox: Outbox, run_keys: Sequence[str]) -> list[Point]:
         last = max(time_ms for time_ms, _ in measured)
         numbers = [value for _, value in measured]
         points += [(name, step, last, spread(numbers).mean), ("kimg", step, last, step / 1000)]
-        ends = student_interval(numbers)
+        known = quantity(name)
+        ends = mean_interval(numbers, ratio=known is not None and known.ratio)
         if ends.low is not None and ends.high is not None:
             points += [(f"{name}.{LOW}", step, last, ends.low)]
             points += [(f"{name}.{HIGH}", step, last, ends.high)]

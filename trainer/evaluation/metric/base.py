@@ -98,6 +98,8 @@ class Metric(Spec):
     unit: ClassVar[str] = ""
     """Of the number; empty: it has none."""
     lower_is_better: ClassVar[bool]
+    ratio: ClassVar[bool] = True
+    """Whether two numbers are compared by their ratio; False where they may be near zero or negative."""
     needs: ClassVar[Need]
     """What `measure` and `prepare` look at; moments are always there."""
     fewest_images: ClassVar[int] = 2

@@ -12,6 +12,7 @@ class KID(Metric):
 
     title: ClassVar[str] = "KID"
     lower_is_better: ClassVar[bool] = True
+    ratio: ClassVar[bool] = False
     needs: ClassVar[Need] = "features"
 
     kind: Literal["kid"] = "kid"

@@ -44,6 +44,7 @@ class _OfManifolds(Metric):
     """What precision and recall share: they know the real manifold."""
 
     lower_is_better: ClassVar[bool] = False
+    ratio: ClassVar[bool] = False
     needs: ClassVar[Need] = "features"
     fewest_images: ClassVar[int] = NEIGHBOURS + 1
     keeps: ClassVar[str | None] = "manifold"
