@@ -7,7 +7,7 @@ HOME_DIR ?= runs
 export OMP_NUM_THREADS = 1
 export OMP_WAIT_POLICY = passive
 
-.PHONY: help demo install test check bench report clean
+.PHONY: help demo install test check bench honesty report clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ check: install  ## ruff, mypy, import-linter
 
 bench: install  ## Overheads and training speed, as ratios against named peers
 	$(BIN)/python -m tests.benchmarks
+
+honesty: install  ## The certificate: how often reports claim what is not so, simulated (an hour)
+	$(BIN)/python -m tests.honesty
 
 clean:  ## Remove what make made, runs/ excepted
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .grimp_cache .import_linter_cache

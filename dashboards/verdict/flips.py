@@ -9,8 +9,6 @@ compared among itself (Romano and Wolf 2005).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,18 +17,10 @@ from dashboards.verdict.statistics import Floats, signs
 _SLACK = 1e-9
 
 
-@dataclass(frozen=True)
-class Flipped:
-    """Standardized sums: as observed, and under flips."""
+def flipped(columns: Floats, rows: Floats | None = None) -> tuple[Floats, Floats]:
+    """Standardized sums of differences [n, V], as they are [V] and under signs [B, n] of their rows [B, V].
 
-    observed: Floats
-    """[V]"""
-    under_flips: Floats
-    """[B, V]"""
-
-
-def flipped(columns: Floats, rows: Floats | None = None) -> Flipped:
-    """Standardize differences [n, V]: sum over root of the sum of squares, under signs [B, n] of its rows.
+    The sum is divided by the root of the sum of squares.
 
     The sum of squares does not change under flips, so this orders flips as a t statistic would. NaN is no
     pair. A column of zeros stands at zero.
@@ -39,7 +29,7 @@ def flipped(columns: Floats, rows: Floats | None = None) -> Flipped:
     scale = np.sqrt((known**2).sum(axis=0))
     standard = known / np.where(scale > 0, scale, 1.0)
     rows = signs(len(known)) if rows is None else rows
-    return Flipped(standard.sum(axis=0), rows @ standard)
+    return standard.sum(axis=0), rows @ standard
 
 
 def step_down(

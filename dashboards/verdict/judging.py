@@ -144,11 +144,11 @@ class _Judgement:
         direction = -sign if name == "speed" else sign  # a speed-up is what the time is less by
 
         def shown(value: float) -> float:
-            return math.expm1(direction * value) if sample.ratio else direction * value
+            return _share(direction * value) if sample.ratio else direction * value
 
         ends = decision.interval if direction > 0 else decision.interval.turned()
         margin = self._margins[cell, name]
-        scale = math.expm1 if sample.ratio else float
+        scale = _share if sample.ratio else float
         return Measure(
             name=name,
             metric=sample.metric,
@@ -188,6 +188,11 @@ class _Judgement:
         missing = max(0, total - n)
         hours = None if self._hours is None else missing * self._hours
         return Outlook(total, detects, decides, hours, self._evidence.cost_unit)
+
+
+def _share(logarithm: float) -> float:
+    """What a log ratio is more than the baseline: 0.05 for 5 %."""
+    return float(np.expm1(min(logarithm, 700.0)))
 
 
 def _margin(evidence: Evidence, name: Name, sample: Sample) -> float | None:

@@ -36,7 +36,11 @@ def spending(looks: Sequence[int]) -> tuple[float, ...]:
 class Family:
     """All comparisons of a report through all its looks; those that stood out leave it."""
 
-    def __init__(self, looks: Sequence[int], *, two_sided: bool) -> None:
+    def __init__(
+        self, looks: Sequence[int], *, two_sided: bool, weights: Floats | float = 1.0
+    ) -> None:
+        """`weights` [V] say how much a column counts: one of 1 is hardly disturbed by others of less."""
+        self._weights = np.asarray(weights, dtype=np.float64)
         self._spent = spending(looks)
         self._signs, self._two_sided = signs(looks[-1]), two_sided
         self._early: NDArray[np.bool_] | None = None
@@ -52,8 +56,8 @@ class Family:
         """
         spent = self._spent[self._at] * (1.0 if self._two_sided else 0.5)
         self._at += 1
-        found = flipped(columns, self._signs[:, : len(columns)])
-        observed, under = found.observed, found.under_flips
+        observed, under = flipped(columns, self._signs[:, : len(columns)])
+        observed, under = self._weights * observed, self._weights * under
         if self._two_sided:
             observed, under = np.abs(observed), np.abs(under)
         active = np.asarray(np.isfinite(columns).any(axis=0), dtype=bool)
@@ -77,17 +81,20 @@ def misses(looks: tuple[int, ...]) -> tuple[float, ...]:
     """With which probability an interval may miss at each look, so that all together miss in 5 %.
 
     The levels at which one sign-flip test with these looks would decide, for normal scores as differences.
+    A look that cannot decide has the level of the first that can.
     """
-    if len(looks) == 1:
-        return (ALPHA,)
     n = looks[-1]
+    if len(looks) == 1 or smallest_p(n) >= ALPHA:
+        return (ALPHA,) * len(looks)
     scores = stats.halfnorm.ppf((np.arange(n) + 0.5) / n)
     scores = np.random.default_rng(n).permutation(scores)[:, None]
     rows, early, nominal = signs(n), None, []
     for seeds, spent in zip(looks, spending(looks), strict=True):
-        under = np.abs(flipped(scores[:seeds], rows[:, :seeds]).under_flips)
+        _, under = flipped(scores[:seeds], rows[:, :seeds])
+        under = np.abs(under)
         early = np.zeros(under.shape, dtype=bool) if early is None else early
         beyond = under > threshold(under, spent, early)
         nominal.append(float(beyond.mean()))
         early |= beyond
-    return tuple(nominal)
+    able = [share for share in nominal if share > 0]
+    return tuple(share or able[0] for share in nominal)

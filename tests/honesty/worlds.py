@@ -23,7 +23,9 @@ QUANTITIES = {
     "rung/kid": Quantity("KID (cheap protocol)", lower_is_better=True, ratio=False),
 }
 SD = 0.05
-"""Standard deviation of a trial's own noise, relative; a pair's difference has the square root of two as much."""
+"""Standard deviation of a trial's own noise, relative."""
+PAIR_SD = SD * math.sqrt(2 * (1 + 0.2**2))
+"""Of a pair's difference in the final metric."""
 _KIMG = 57.6 * 2.0 ** -np.arange(5, -1, -1)
 _SHAPE = 3.0 + 30.0 * (_KIMG / _KIMG[0]) ** -1.2
 """Falls from 33 to 3.5: a plateau at the end."""
