@@ -14,6 +14,7 @@ import torch
 from service.agenda import Agenda
 from service.calibration import Speed, shape, speed
 from service.experiment import Experiment, PlannedTrial
+from service.experiment.design_notes import design_notes
 from service.resources import Resources
 from service.settings import Settings
 from trainer.record import Record
@@ -110,7 +111,7 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
         evaluation_share=evaluated / total if total else 0.0,
         disk_bytes=costs.checkpoint_bytes(todo, slots) + pictures if todo else 0,
         basis=costs.basis(),
-        findings=tuple(experiment.findings()),
+        findings=(*experiment.findings(), *design_notes(experiment)),
     )
 
 

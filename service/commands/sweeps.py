@@ -125,9 +125,10 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     """Check an experiment and print what it consists of. Nothing is trained; seconds at most."""
     from service.command_line import diffsweep
     from service.experiment import Experiment
+    from service.experiment.design_notes import design_notes
 
     experiment = Experiment.from_yaml(file, override or ())
-    findings = experiment.findings()
+    findings = [*experiment.findings(), *design_notes(experiment)]
     if as_json:
         keys = [{"cell": t.cell, "seed": t.seed, "key": t.key} for t in experiment.trials]
         print_json({**experiment.resolved(), "trials": keys, "findings": findings})
@@ -136,6 +137,8 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     say(opening(experiment))
     say()
     seeds = ", ".join(map(str, experiment.seeds))
+    if len(experiment.looks) > 1:
+        seeds = f"looks at {', '.join(map(str, experiment.looks))}"
     rows = [
         [cell.name, seeds, _budget(cell), _evaluations(cell), _changes(cell)]
         for cell in experiment.cells
@@ -152,9 +155,12 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
 
 def opening(experiment: Experiment) -> str:
     """The experiment in one line."""
-    cells, seeds = len(experiment.cells), len(experiment.seeds)
-    count = cells * seeds
-    text = f"{experiment.name}: {cells} cell{_s(cells)} x {seeds} seed{_s(seeds)} = {count} trial{_s(count)}"
+    from service.experiment.design_notes import seeds_phrase
+
+    cells, looks = len(experiment.cells), experiment.looks
+    counts = [f"{cells * n}" for n in dict.fromkeys((looks[0], looks[-1]))]
+    text = f"{experiment.name}: {cells} cell{_s(cells)} x {seeds_phrase(experiment)}"
+    text += f" = {' to '.join(counts)} trial{_s(cells * looks[-1])}"
     if experiment.baseline is not None:
         text += f", {experiment.metric} against `{experiment.baseline}`"
     return text
@@ -224,19 +230,19 @@ def plan(
         return
     say(opening(experiment))
     say()
-    print_table(
-        ("cell", *(f"seed {seed}" for seed in experiment.seeds)), _states(experiment, planned)
-    )
+    wanted = {trial.seed for trial in planned.trials}
+    seeds = [seed for seed in experiment.seeds if seed in wanted or len(experiment.looks) == 1]
+    print_table(("cell", *(f"seed {seed}" for seed in seeds)), _states(experiment, seeds, planned))
     say()
     _costs(planned)
     print_findings(planned.findings)
     say(f"To run it: {continuation(experiment, settings)}")
 
 
-def _states(experiment: Experiment, planned: Plan) -> list[list[str]]:
+def _states(experiment: Experiment, seeds: list[int], planned: Plan) -> list[list[str]]:
     words = {(trial.cell, trial.seed): _state(trial) for trial in planned.trials}
     return [
-        [cell.name, *(words.get((cell.name, seed), "-") for seed in experiment.seeds)]
+        [cell.name, *(words.get((cell.name, seed), "-") for seed in seeds)]
         for cell in experiment.cells
     ]
 

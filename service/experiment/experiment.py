@@ -112,8 +112,13 @@ class Experiment:
 
     @property
     def seeds(self) -> list[int]:
-        """The seeds that every cell is trained with."""
+        """The seeds that a cell may be trained with; with planned looks, the first first."""
         return self.spec.seed_list()
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds at the planned looks, rising; one for a fixed number of seeds."""
+        return self.spec.looks()
 
     @property
     def metric(self) -> str:
@@ -190,7 +195,10 @@ class Experiment:
             "file": self.file,
             "options": list(self.options),
             "yaml": self.text,
-            "seeds": self.seeds,
+            "seeds": self.spec.model_dump(mode="json")["seeds"]
+            if len(self.looks) > 1
+            else self.seeds,
+            "budget": self.spec.model_dump(mode="json")["budget"],
             "compare": self.spec.compare.model_dump(mode="json"),
             "controls": list(self.spec.controls),
             "policy": self.spec.policy.model_dump(mode="json"),

@@ -19,7 +19,7 @@ SAVED = "experiment.json"
 """In the experiment's directory: what was run last."""
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What a file raises that is cut off, or has other keys and values than were written."""
-_KEPT = ("name", "seeds", "compare", "policy", "launcher", "resources", "controls")
+_KEPT = ("name", "seeds", "budget", "compare", "policy", "launcher", "resources", "controls")
 
 
 def save(experiment: Experiment, directory: Path) -> None:

@@ -3,15 +3,13 @@
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
 import re
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import (
-    BeforeValidator,
-    field_validator,
-    model_validator,
-)
+from pydantic import field_validator, model_validator
 
+from service.experiment.budget import Budget
 from service.experiment.criterion import Compare
+from service.experiment.seeds import AnySeeds, looks, seed_list
 from service.policy import AnyPolicy, Fixed
 from service.resources import Resources
 from trainer.spec import Spec
@@ -21,7 +19,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 """Names of experiments and arms: they become directories, run names and legends."""
 TWIN = "~equal"
 """Ending of the name of an equal-objective twin."""
-_MOST_SEEDS = 1000
 _LONGEST_NAME = 120
 
 
@@ -36,26 +33,6 @@ def name_fault(name: str, what: str = "a name") -> str | None:
     if not NAME.fullmatch(name):
         return f"`{name}` is not {what}: use letters, digits, `-`, `_` and `.`"
     return None
-
-
-def _seeds(value: Any) -> Any:
-    """A count, or a list without repeats; complaints in plain words."""
-    if isinstance(value, bool) or not isinstance(value, int | list | tuple):
-        raise ValueError("must be a count such as 3, or a list such as [0, 1, 2]")
-    if isinstance(value, int):
-        if not 1 <= value <= _MOST_SEEDS:
-            raise ValueError(
-                f"must be a count from 1 to {_MOST_SEEDS}, or a list of seeds, not {value:,}"
-            )
-        return value
-    if not value:
-        raise ValueError("is an empty list: give a count such as 3, or at least one seed")
-    for at, seed in enumerate(value):
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            raise ValueError(f"a seed is a whole number from 0 on, not {yaml_text(seed)}")
-        if seed in value[:at]:
-            raise ValueError(f"seed {seed} is listed twice: remove one")
-    return list(value)
 
 
 class ExperimentSpec(Spec):
@@ -82,8 +59,13 @@ class ExperimentSpec(Spec):
     """Dotted path to values; every combination of all axes (and arms) is a cell."""
     zip: dict[str, list[Any]] = {}  # noqa: RUF012
     """Dotted paths to lists of equal length, varied together: first with first, second with second."""
-    seeds: Annotated[int | list[int], BeforeValidator(_seeds)] = 3
-    """How many seeds, or which. Cells are paired by seed; three screen, six can reach p < 0.05."""
+    seeds: AnySeeds = 3
+    """How many seeds, which, or as many as it takes. Cells are paired by seed; three screen, six can decide.
+
+    `{first: 6, most: 24}` gives every cell six, and more to those that are undecided at the planned looks.
+    """
+    budget: Budget | None = None
+    """The most that is spent, such as `{gpu_hours: 10}`; null: whatever it takes."""
     controls: tuple[Literal["equal_objective"], ...] = ()
     """equal_objective: for each cell that moved density or weighting, add the twin with the same
     expected loss that moves it by the other means."""
@@ -117,6 +99,22 @@ class ExperimentSpec(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _gpus_to_count(self) -> "ExperimentSpec":
+        if (
+            self.budget is not None
+            and self.budget.gpu_hours is not None
+            and not self.resources.gpus
+        ):
+            raise ValueError(
+                "budget.gpu_hours: its trials use no GPU (resources.gpus): give cpu_hours"
+            )
+        return self
+
     def seed_list(self) -> list[int]:
-        """The seeds, as a list."""
-        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+        """Every seed that a cell may get."""
+        return seed_list(self.seeds)
+
+    def looks(self) -> tuple[int, ...]:
+        """Numbers of seeds at which the verdict is planned to be asked, rising; one for a fixed number."""
+        return looks(self.seeds)

@@ -379,7 +379,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "seeds are text": (
         f"{HEAD}seeds: many\n",
-        "x.yaml:3: seeds: must be a count such as 3, or a list such as [0, 1, 2]",
+        "x.yaml:3: seeds: must be a count such as 3, a list such as [0, 1, 2], or {first: 6, most: 24}",
     ),
     "unknown control": (
         f"{HEAD}controls: equal_objectiv\n",

@@ -1,0 +1,47 @@
+"""How much may an experiment cost at most? One number, in one unit."""
+
+# Field types are read at run time by pydantic: no `from __future__ import annotations` here.
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from trainer.spec import MANY, Count, Spec
+
+_Hours = Annotated[float, Field(gt=0.0, le=MANY)]
+_UNITS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "trials": "trials"}
+
+
+class Budget(Spec):
+    """What is started at most: once the records say that it is spent, what runs ends and nothing new begins.
+
+    Everything in the experiment's own trials counts, whichever run trained them. Give exactly one of the keys.
+    """
+
+    gpu_hours: _Hours | None = None
+    """GPU-hours of training and evaluation, over all workers; needs `resources.gpus`."""
+    cpu_hours: _Hours | None = None
+    """CPU-hours of training and evaluation, over all workers."""
+    trials: Count | None = None
+    """Trials that are begun."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one(cls, data: Any) -> Any:
+        given = [key for key in _UNITS if isinstance(data, dict) and data.get(key) is not None]
+        strangers = isinstance(data, dict) and set(data) - set(_UNITS)
+        if isinstance(data, dict) and len(given) != 1 and not strangers:
+            have = f"not {' and '.join(given)}" if given else "it has none"
+            raise ValueError(f"takes exactly one of gpu_hours, cpu_hours and trials, {have}")
+        return data
+
+    @property
+    def limit(self) -> float:
+        """The number."""
+        values = (self.gpu_hours, self.cpu_hours, self.trials)
+        return next(float(value) for value in values if value is not None)
+
+    def label(self) -> str:
+        """`12 trials`, `1.5 GPU-hours`."""
+        unit = next(name for key, name in _UNITS.items() if getattr(self, key) is not None)
+        return f"{self.limit:g} {unit if self.limit != 1 else unit[:-1]}"

@@ -1,0 +1,123 @@
+"""Seeds are a count, a list, or as many as it takes with planned looks; every way of saying so works alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards.verdict.statistics import fewest_seeds
+from service.commands.sweeps import opening
+from service.experiment import Experiment
+from service.experiment.design_notes import design_notes
+from service.experiment.saved import read_saved, save
+from service.experiment.seeds import Seeds, looks, seed_list
+from tests.service.sweeps import sweep
+from trainer.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("first", "most", "every", "planned"),
+    [
+        (6, 24, None, (6, 9, 12, 15, 18, 21, 24)),
+        (6, 13, None, (6, 9, 12, 13)),
+        (5, 10, None, (5, 8, 10)),
+        (1, 3, None, (1, 2, 3)),
+        (6, 6, None, (6,)),
+        (6, 24, 6, (6, 12, 18, 24)),
+        (6, 10, 100, (6, 10)),
+    ],
+)
+def test_looks_rise_to_the_most(
+    first: int, most: int, every: int | None, planned: tuple[int, ...]
+) -> None:
+    assert Seeds(first=first, most=most, every=every).looks() == planned
+
+
+def test_a_count_and_a_list_are_looked_at_once() -> None:
+    assert (looks(4), seed_list(4)) == ((4,), [0, 1, 2, 3])
+    assert (looks([7, 3]), seed_list([7, 3])) == ((2,), [7, 3])
+
+
+@pytest.mark.parametrize(
+    ("written", "options", "planned"),
+    [
+        (2, ("seeds={first: 6, most: 12}",), (6, 9, 12)),
+        ({"first": 6, "most": 24}, ("seeds.most=12",), (6, 9, 12)),
+        ({"first": 6, "most": 24}, ("seeds={most: 12, every: 6}",), (6, 12)),
+        ({"first": 6, "most": 24}, ("seeds=6",), (6,)),
+        ({"first": 6, "most": 24}, ("seeds=[5, 6]",), (2,)),
+    ],
+)
+def test_options_change_them(
+    toy: dict[str, Any], written: Any, options: tuple[str, ...], planned: tuple[int, ...]
+) -> None:
+    data = {"name": "x", "base": toy, "arms": {"a": {}, "b": {"optimizer.lr": 1e-3}}}
+    found = Experiment.from_mapping({**data, "seeds": written}, overrides=options)
+    assert found.looks == planned
+    assert len(found.trials) == 2 * planned[-1]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ({"first": 7, "most": 6}, "seeds.first: 7 is more than most: 6"),
+        ({"first": 0, "most": 6}, "seeds.first: must be 1 or more, not `0`"),
+        ({"first": 6, "most": 1001}, "seeds.most: must be 1,000 or less, not `1001`"),
+        ({"first": 6, "most": 6.5}, "seeds.most: must be a whole number, not `6.5`"),
+        ({"frist": 6, "most": 9}, "seeds.frist: unknown key, did you mean `first`?"),
+        ({"first": 6}, "seeds.most: is missing"),
+    ],
+)
+def test_slips_are_told_in_plain_words(toy: dict[str, Any], seeds: Any, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        sweep(toy, seeds=seeds)
+    assert len(error.value.problems) == 1
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("seeds", [3, [3, 1], {"first": 2, "most": 5, "every": 1}])
+def test_what_was_run_is_read_back(toy: dict[str, Any], tmp_path: Path, seeds: Any) -> None:
+    experiment = sweep(toy, seeds=seeds)
+    save(experiment, tmp_path)
+    again = read_saved(tmp_path)
+    assert (again.seeds, again.looks) == (experiment.seeds, experiment.looks)
+    assert again.resolved()["seeds"] == experiment.resolved()["seeds"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        (1, "one seed screens, it cannot decide"),
+        (5, "5 seeds screen, they cannot decide"),
+        (6, None),
+        ({"first": 2, "most": 5}, "5 seeds screen, they cannot decide"),
+        ({"first": 3, "most": 9}, "the looks at 3 and 5 seeds can decide nothing"),
+        ({"first": 5, "most": 9}, "the look at 5 seeds can decide nothing"),
+        ({"first": 6, "most": 24}, None),
+    ],
+)
+def test_what_too_few_seeds_cannot_do_is_said_before_they_are_paid_for(
+    toy: dict[str, Any], seeds: Any, words: str | None
+) -> None:
+    notes = design_notes(sweep(toy, seeds=seeds))
+    if words is None:
+        assert notes == []
+        return
+    (note,) = notes
+    assert note.startswith(words)
+    assert f"{fewest_seeds()} pairs are the fewest" in note
+
+
+def test_one_cell_has_nothing_to_decide(toy: dict[str, Any]) -> None:
+    alone = sweep(toy, arms={"a": {}}, seeds={"first": 2, "most": 5})
+    assert design_notes(alone) == [
+        "there is one cell and nothing to decide: it is trained with the first 2 seeds"
+    ]
+    assert design_notes(sweep(toy, arms={"a": {}}, seeds=2)) == []
+
+
+def test_the_opening_counts_from_the_first_look_to_the_last(toy: dict[str, Any]) -> None:
+    line = opening(sweep(toy, seeds={"first": 6, "most": 24}))
+    assert line == "toy: 2 cells x 6 to 24 seeds = 12 to 48 trials, eval/fid against `uniform`"
