@@ -5,12 +5,15 @@ Nothing is remembered here but what can be read again: a driver that starts over
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Container
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
+from service.looks import CellState, Looks
 from service.policy.base import Design, Standing, Work
+from service.spending import affordable, has_begun, room
 from trainer.record import Record
 from trainer.report import Status
 
@@ -22,13 +25,23 @@ if TYPE_CHECKING:
 class Agenda:
     """The wanted work of one experiment. Trials that several cells share are one piece of work."""
 
-    def __init__(self, experiment: Experiment, settings: Settings, attempt: str = "") -> None:
-        """`attempt` names this run of the driver: what broke under this name is not tried again."""
+    def __init__(
+        self, experiment: Experiment, settings: Settings, attempt: str | None = ""
+    ) -> None:
+        """`attempt` names this run of the driver: what broke under this name is not tried again.
+
+        With None nothing that broke is: that is how the experiment stands after its last run.
+        """
         self._policy, self._settings, self._attempt = experiment.spec.policy, settings, attempt
+        self._budget, self._resources = experiment.spec.budget, experiment.spec.resources
         cells = {cell.name: cell.trial for cell in experiment.cells}
         self._design = Design(
-            MappingProxyType(cells), tuple(experiment.seeds), experiment.spec.compare
+            MappingProxyType(cells),
+            tuple(experiment.seeds),
+            experiment.spec.compare,
+            experiment.looks,
         )
+        self._looks = Looks(self._design)
         self._trials = {(trial.cell, trial.seed): trial for trial in experiment.trials}
         self._cells_of: dict[str, list[tuple[str, int]]] = {}
         for pair, trial in self._trials.items():
@@ -36,13 +49,15 @@ class Agenda:
         self._standings: dict[tuple[str, int], Standing] = {}
         self._reached: dict[str, int] = {}
         self._wanted: dict[str, int] | None = None
+        self._states: dict[str, CellState] = {}
+        self._withheld, self._is_spent = 0, False
         for key in self._cells_of:
             self.refresh(key)
 
     @property
     def foreseen(self) -> bool:
         """Whether no record changes what is wanted."""
-        return self._policy.foreseen
+        return self._policy.foreseen and self._budget is None and not self._looks.is_planned
 
     def refresh(self, key: str) -> None:
         """Read one trial's record again."""
@@ -62,13 +77,62 @@ class Agenda:
     def wanted(self) -> dict[str, int]:
         """Trial key to the images until which it is wanted, most urgent first."""
         if self._wanted is None:
-            self._wanted = {}
             standings = MappingProxyType(self._standings)
-            for work in self._policy.wanted(self._design, standings):
+            self._states = self._looks.states(standings)
+            opened = {cell: state.seeds for cell, state in self._states.items()}
+            design = dataclasses.replace(self._design, open=MappingProxyType(opened))
+            wanted: dict[str, int] = {}
+            for work in self._policy.wanted(design, standings):
                 trial = self._planned(work)
-                until = min(work.until_images, trial.spec.total_images())
-                self._wanted[trial.key] = max(until, self._wanted.get(trial.key, 0))
+                if work.seed in opened[work.cell]:
+                    until = min(work.until_images, trial.spec.total_images())
+                    wanted[trial.key] = max(until, wanted.get(trial.key, 0))
+            self._wanted = self._within_budget(wanted)
         return self._wanted
+
+    def states(self) -> dict[str, CellState]:
+        """How far the evidence on every cell is."""
+        self.wanted()
+        return self._states
+
+    @property
+    def has_looks(self) -> bool:
+        """Whether seeds are given until cells are decided."""
+        return self._looks.is_planned
+
+    def open_trials(self) -> list[PlannedTrial]:
+        """The planned trials whose seeds are open to their cells, in the plan's order."""
+        states = self.states()
+        return [t for (cell, seed), t in self._trials.items() if seed in states[cell].seeds]
+
+    def budget_note(self) -> str | None:
+        """What the budget keeps from being begun, and whether it is spent; None where it keeps nothing."""
+        if self._budget is None:
+            return None
+        self.wanted()
+        if not self._withheld:
+            return None
+        keys = {trial.key for trial in self.open_trials()}
+        begun = sum(has_begun(self.standing(key)) for key in keys)
+        label, count = self._budget.label(), len(keys)
+        if self._is_spent:
+            return f"the budget of {label} is spent: {begun} of {count} trials"
+        return f"the budget of {label} lets {count - self._withheld} of {count} trials begin"
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether something is wanted that may not begin, because the budget is spent."""
+        self.wanted()
+        return bool(self._withheld) and self._is_spent
+
+    def _within_budget(self, wanted: dict[str, int]) -> dict[str, int]:
+        if self._budget is None:
+            return wanted
+        standings = {key: self.standing(key) for key in self._cells_of}
+        left = room(self._budget, self._resources, standings)
+        kept = affordable(wanted, standings, left)
+        self._withheld, self._is_spent = len(wanted) - len(kept), left == 0
+        return kept
 
     def open_work(self) -> list[tuple[PlannedTrial, int]]:
         """The wanted trials that have not come so far yet, each with its images, most urgent first."""
@@ -111,12 +175,12 @@ class Agenda:
         return is_whole or max(standing.images, self._reached.get(key, 0)) < until
 
 
-def stand(record: Record, attempt: str) -> Standing:
+def stand(record: Record, attempt: str | None) -> Standing:
     """A trial's record as a policy sees it."""
     failure = record.failure()
     return Standing(
         record.status(attempt),
         tuple(record.reports()),
         record.result(),
-        failure if failure is not None and failure.attempt == attempt else None,
+        failure if failure is not None and attempt in (None, failure.attempt) else None,
     )

@@ -32,6 +32,7 @@ class Dispatch:
         self._settings, self._data_root = settings, experiment.data_root
         self._ledger, self._stop = ledger, stop
         self._until: dict[str, int] = {}
+        self._tell()
 
     @property
     def at_work(self) -> int:
@@ -78,7 +79,7 @@ class Dispatch:
         self._ledger.take(key, message)
         if message["event"] == "paused":
             self.agenda.paused(key, message["images"])
-        self.agenda.refresh(key)
+        self._refresh(key)
         if message["event"] != "reported" or not self._goes_on(key):
             return False
         is_unwanted = not self.agenda.wants_more(key)
@@ -95,8 +96,18 @@ class Dispatch:
         if not self._stop.is_set() and not self._ledger.is_settled(key):
             kept = self._keep_failure(key, problem, _tail(log))
             self._ledger.failed(key, problem, kept)
-            self.agenda.refresh(key)
+            self._refresh(key)
         self._ledger.released(key)
+
+    def _refresh(self, key: str) -> None:
+        self.agenda.refresh(key)
+        self._tell()
+
+    def _tell(self) -> None:
+        """What the records decide, to the ledger."""
+        if self.agenda.has_looks:
+            self._ledger.looked(self.agenda.states())
+        self._ledger.budget(self.agenda.budget_note() if self.agenda.is_spent else None)
 
     def _goes_on(self, key: str) -> bool:
         """Whether the worker trains on unless it is stopped. Its record may be ahead of its messages."""

@@ -9,15 +9,14 @@ from __future__ import annotations
 import base64
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dashboards.verdict.evidence import rung_twin
 from service import progress
+from service.cell_runs import CellRuns, Entry
 from service.outcome import Failure, Outcome
 from service.tracking.announce import announce, cell_runs, commit, trial_runs
-from service.tracking.cells import average
 from service.tracking.keys import PROTOCOL_OF, sweep_key
 from service.tracking.outbox import Outbox
 from trainer.record import Record
@@ -25,19 +24,8 @@ from trainer.report import Report, Result, Status
 
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
+    from service.looks import CellState
     from service.settings import Settings
-
-
-@dataclass
-class _Entry:
-    trial: PlannedTrial
-    run: str
-    """Key of its MLflow run."""
-    status: Status = Status.WAITING
-    started: float | None = None
-    work_s: float | None = None
-    """Seconds of training and evaluation, if all of them were in this run."""
-    resumed: bool = False
 
 
 class Ledger:
@@ -56,14 +44,15 @@ class Ledger:
         self._experiment, self._settings, self._outbox = experiment, settings, outbox
         self._emit, self._clock, self._begun = emit, clock, clock()
         self._held: list[float] = []
-        self._entries: dict[str, list[_Entry]] = {}
+        self._entries: dict[str, list[Entry]] = {}
         self._commit = commit()
-        self._cells = cell_runs(experiment)
-        self._of_cell: dict[str, list[_Entry]] = {cell: [] for cell in self._cells}
+        self._cells = CellRuns(outbox, cell_runs(experiment))
+        self._said: dict[str, str] = {}
+        self._announced: set[str] = set()
         for trial, run in trial_runs(experiment):
-            entry = _Entry(trial, run)
+            entry = Entry(trial, run)
             self._entries.setdefault(trial.key, []).append(entry)
-            self._of_cell[trial.cell].append(entry)
+            self._cells.add(entry)
 
     def open(self, trains: bool = True) -> list[PlannedTrial]:
         """Announce every run, take in what is finished already, and return the trials without a result.
@@ -71,29 +60,58 @@ class Ledger:
         `trains` says whether this run will add to them: otherwise the runs keep their commit and times.
         """
         self.is_open = True
-        every = [(e.trial, e.run) for entries in self._entries.values() for e in entries]
-        announce(self._outbox, self._experiment, every, self._cells)
         waiting = []
+        self._announce(e for entries in self._entries.values() for e in entries)
         for key, entries in self._entries.items():
             record = self._record(key)
             for report in record.reports():
                 self._ingest(entries, report, record.sample(report))
             if (result := record.result()) is not None:
                 self._end(entries, result, reused=True)
-            else:
+            elif any(self._cells.is_open(entry) for entry in entries):
                 waiting.append(entries[0].trial)
         if waiting and trains:
             sweep = sweep_key(self._experiment.name)
             self._outbox.tag(sweep, self._commit)
             self._outbox.status(sweep, Status.RUNNING)
             for cell in {trial.cell for trial in waiting}:
-                self._outbox.status(self._cells[cell], Status.RUNNING)
-        self._average(self._cells)
+                self._outbox.status(self._cells.keys[cell], Status.RUNNING)
+        self._cells.average(self._cells.keys)
         return waiting
+
+    def _announce(self, entries: Iterable[Entry]) -> None:
+        """Open the runs of those that are worth showing; repeating it changes nothing."""
+        fresh = [e for e in entries if e.run not in self._announced and self._is_shown(e)]
+        if fresh:
+            trials = [(entry.trial, entry.run) for entry in fresh]
+            announce(self._outbox, self._experiment, trials, self._cells.keys)
+            self._announced.update(entry.run for entry in fresh)
+
+    def _is_shown(self, entry: Entry) -> bool:
+        record = self._record(entry.trial.key)
+        return self._cells.is_open(entry) or record.status() is not Status.WAITING
+
+    def looked(self, states: Mapping[str, CellState]) -> None:
+        """How far the evidence on the cells is, where seeds are given until they are decided."""
+        self._cells.looked(states)
+        if self.is_open:
+            self._announce(e for entries in self._entries.values() for e in entries)
+        base = self._experiment.baseline
+        said = {cell: state.text() for cell, state in states.items() if cell != base}
+        if said != self._said:
+            self._said = said
+            self._emit(progress.SweepEvidence(said))
+
+    def budget(self, note: str | None) -> None:
+        """That the budget is spent, or that it is not."""
+        if note is not None and self.outcome.budget is None:
+            self.note(note)
+        self.outcome.budget = note
 
     def note(self, text: str) -> None:
         """Tell the person one line."""
-        counts = Counter(e.status for entries in self._entries.values() for e in entries)
+        every = (e for entries in self._entries.values() for e in entries)
+        counts = Counter(e.status for e in every if self._cells.is_open(e))
         self._emit(
             progress.SweepProgress(
                 counts.total(),
@@ -142,7 +160,7 @@ class Ledger:
             self._emit(
                 progress.TrialReported(trial.cell, trial.seed, key, report.kimg, total, metrics)
             )
-        self._average(entry.trial.cell for entry in entries)
+        self._cells.average(entry.trial.cell for entry in entries)
 
     def _ended(self, key: str, result: Result) -> None:
         entries = self._entries[key]
@@ -159,7 +177,7 @@ class Ledger:
         reports = record.reports()
         for report in reports:  # what it reported after the one at which it was stopped
             self._ingest(self._entries[key], report, record.sample(report))
-        self._average(entry.trial.cell for entry in self._entries[key])
+        self._cells.average(entry.trial.cell for entry in self._entries[key])
         for entry in self._entries[key]:
             entry.status = Status.STOPPED
             trial = entry.trial
@@ -197,8 +215,8 @@ class Ledger:
             for entry in entries:
                 if entry.status is Status.RUNNING:
                     self._outbox.status(entry.run, Status.STOPPED, now)
-        self._average(self._cells)
-        self._end_cells(now)
+        self._cells.average(self._cells.keys)
+        self._cells.end(now)
         ended = Status.FAILED if self.outcome.failed else Status.FINISHED
         status = Status.STOPPED if interrupted else ended
         self._outbox.status(sweep_key(self._experiment.name), status, now)
@@ -208,25 +226,11 @@ class Ledger:
             self.outcome.overhead_s = sum(self._held) / len(self._held)
         return self.outcome
 
-    def _average(self, cells: Iterable[str]) -> None:
-        for cell in cells:
-            points = average(self._outbox, [entry.run for entry in self._of_cell[cell]])
-            self._outbox.metrics(self._cells[cell], points)
-
-    def _end_cells(self, now: int) -> None:
-        for cell, key in self._cells.items():
-            statuses = {entry.status for entry in self._of_cell[cell]}
-            if statuses == {Status.FINISHED}:
-                self._outbox.status(key, Status.FINISHED, now)
-            else:
-                broken = statuses & {Status.FAILED, Status.DIVERGED}
-                self._outbox.status(key, Status.FAILED if broken else Status.STOPPED, now)
-
-    def _ingest(self, entries: list[_Entry], report: Report, png: bytes | None) -> None:
+    def _ingest(self, entries: list[Entry], report: Report, png: bytes | None) -> None:
         for entry in entries:
             self._outbox.ingest(entry.run, report, png)
 
-    def _end(self, entries: list[_Entry], result: Result, reused: bool) -> None:
+    def _end(self, entries: list[Entry], result: Result, reused: bool) -> None:
         metric = self._experiment.metric
         tags = {
             "protocol": result.protocol.get(metric, ""),
@@ -247,7 +251,7 @@ class Ledger:
             self._outbox.status(run, entry.status, ended)
             self._tell_end(entry, result, reused)
 
-    def _tell_end(self, entry: _Entry, result: Result, reused: bool) -> None:
+    def _tell_end(self, entry: Entry, result: Result, reused: bool) -> None:
         trial = entry.trial
         if entry.status is Status.DIVERGED:
             reason = result.reason or "diverged"

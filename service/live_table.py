@@ -16,12 +16,14 @@ from service.progress import (
     Event,
     PlainLines,
     Renderer,
+    SweepEvidence,
     SweepProgress,
     TrialEvent,
     TrialFinished,
     TrialReported,
     TrialStarted,
     TrialStopped,
+    describe,
     headline,
 )
 from trainer.report import Status
@@ -54,7 +56,7 @@ class LiveTable:
         self._rows = {key: _Row(cell, seed) for cell, seed, key in trials}
         self._metrics, self._console, self._clock = metrics, console, clock
         self._lock = threading.Lock()
-        self._begun, self._note = clock(), ""
+        self._begun, self._note, self._evidence = clock(), "", ""
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -84,6 +86,9 @@ class LiveTable:
             if isinstance(event, SweepProgress):
                 self._note = event.note or self._note
                 return
+            if isinstance(event, SweepEvidence):
+                self._evidence = describe(event, self._metrics)
+                return
             row = self._rows.setdefault(event.key, _Row(event.cell, event.seed))
             _update(row, event, self._metrics)
 
@@ -96,7 +101,7 @@ class LiveTable:
 
         with self._lock:
             rows = list(self._rows.values())
-            lines = [self._totals(rows)] + ([self._note] if self._note else [])
+            lines = [self._totals(rows), *filter(None, [self._evidence, self._note])]
             room = len(rows) if everything else max(3, self._console.height - 6 - len(lines))
             if len(rows) > room:
                 lines.insert(0, f"... and {len(rows) - room} more trials")

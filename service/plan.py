@@ -13,6 +13,7 @@ import torch
 
 from service.agenda import Agenda
 from service.calibration import Speed, shape, speed
+from service.expectation import EFFECTS, expected_trials
 from service.experiment import Experiment, PlannedTrial
 from service.experiment.design_notes import design_notes
 from service.resources import Resources
@@ -51,6 +52,18 @@ class TrialPlan:
 
 
 @dataclass(frozen=True)
+class Expected:
+    """What seeds until decided take in all, if every cell differs from the baseline by so much."""
+
+    effect: float
+    """In standard deviations of a pair's difference."""
+    trials: float
+    """Mean number."""
+    cpu_hours: float
+    gpu_hours: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """What the policy wants, beside what is done already, and what it costs together."""
 
@@ -67,6 +80,10 @@ class Plan:
     basis: str
     """Where the prediction comes from."""
     findings: tuple[str, ...]
+    budget: str | None = None
+    """What the budget keeps from being begun."""
+    expected: tuple[Expected, ...] = ()
+    """For seeds until decided: from no difference on."""
 
     def count(self, *statuses: Status) -> int:
         """How many trials have one of these."""
@@ -100,7 +117,8 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
     worked = sum(trial.seconds for trial in todo) * resources.workers / 3600
     evaluated = sum(trial.eval_s for trial in todo)
     total = sum(trial.seconds for trial in todo)
-    pictures = sum(len(t.spec.evaluation_points()) for t in experiment.trials) * _PICTURE_BYTES
+    given = experiment.trials if len(experiment.looks) == 1 else agenda.open_trials()
+    pictures = sum(len(t.spec.evaluation_points()) for t in given) * _PICTURE_BYTES
     return Plan(
         experiment=experiment.name,
         trials=trials,
@@ -112,6 +130,21 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
         disk_bytes=costs.checkpoint_bytes(todo, slots) + pictures if todo else 0,
         basis=costs.basis(),
         findings=(*experiment.findings(), *design_notes(experiment)),
+        budget=agenda.budget_note(),
+        expected=_expected(experiment, costs),
+    )
+
+
+def _expected(experiment: Experiment, costs: _Costs) -> tuple[Expected, ...]:
+    rivals = len(experiment.cells) - 1
+    if len(experiment.looks) == 1 or rivals == 0:
+        return ()
+    resources = experiment.spec.resources
+    worker_hours = costs.whole() * resources.workers / 3600
+    counts = [(e, expected_trials(experiment.looks, rivals, e)) for e in EFFECTS]
+    return tuple(
+        Expected(e, n, n * worker_hours * resources.cpus, n * worker_hours * resources.gpus)
+        for e, n in counts
     )
 
 
@@ -188,6 +221,13 @@ class _Costs:
         if until >= total:
             return whole
         return whole[0] - beyond[0], whole[1] - beyond[1]
+
+    def whole(self) -> float:
+        """Seconds of a trial from its beginning to its end, over the cells."""
+        seeds = self._experiment.seeds[:1]
+        firsts = [trial for trial in self._experiment.trials if trial.seed in seeds]
+        every = [sum(self._seconds(t, 0, t.spec.total_images())) for t in firsts]
+        return sum(every) / len(every)
 
     def checkpoint_bytes(self, todo: Sequence[TrialPlan], slots: int) -> int:
         """The last checkpoints of all trials to come, and one more of each that runs beside others."""

@@ -69,6 +69,13 @@ class TrialFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepEvidence:
+    """How far the evidence on each compared cell is: `4 of 6 pairs`, `BETTER at 9 seeds`."""
+
+    cells: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class SweepProgress:
     """How far the whole sweep is. `note` is one line for the person (an outage, a recovery)."""
 
@@ -80,7 +87,7 @@ class SweepProgress:
 
 
 TrialEvent = TrialStarted | TrialReported | TrialStopped | TrialFinished | TrialFailed
-Event = TrialEvent | SweepProgress
+Event = TrialEvent | SweepEvidence | SweepProgress
 
 
 class Renderer(Protocol):
@@ -135,6 +142,8 @@ def describe(event: Event, metrics: Sequence[str]) -> str:
         counts += f", {waiting} waiting" if waiting else ""
         counts += f", {event.failed} FAILED" if event.failed else ""
         return f"{counts}: {event.note}" if event.note else counts
+    if isinstance(event, SweepEvidence):
+        return "; ".join(f"{cell}: {text}" for cell, text in event.cells.items())
     who = f"{event.cell} seed {event.seed}"
     if isinstance(event, TrialStarted):
         if event.start_kimg:

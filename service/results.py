@@ -18,7 +18,7 @@ from dashboards.verdict.values import Verdicts
 from trainer.files import write_whole
 
 if TYPE_CHECKING:
-    from service.experiment import Experiment
+    from service.experiment import Experiment, PlannedTrial
     from service.settings import Settings
 
 REPORT = "report.html"
@@ -40,7 +40,7 @@ def collect(
     resources = experiment.spec.resources
     return Sweep.from_directories(
         experiment.name,
-        experiment.trials,
+        _given(experiment, settings),
         settings.trials,
         metric=metric or experiment.metric,
         baseline=baseline or experiment.baseline,
@@ -50,6 +50,15 @@ def collect(
         gpus=resources.gpus * resources.workers,
         cpus=resources.cpus * resources.workers,
     )
+
+
+def _given(experiment: Experiment, settings: Settings) -> list[PlannedTrial]:
+    """The trials whose seeds the cells were given: all, unless seeds are given until cells are decided."""
+    from service.agenda import Agenda
+
+    if len(experiment.looks) == 1:
+        return experiment.trials
+    return Agenda(experiment, settings, attempt=None).open_trials()
 
 
 @dataclass(frozen=True)
@@ -130,13 +139,24 @@ def write_report(
         result.sweep,
         result.verdicts,
         cards,
-        experiment.findings(),
+        [*remarks(experiment, settings), *experiment.findings()],
         command=command(experiment),
         versions=versions(),
         refusal=result.refusal,
     )
     write_whole(path, page)
     return path
+
+
+def remarks(experiment: Experiment, settings: Settings) -> list[str]:
+    """What a reader has to know of what was not trained."""
+    from service.agenda import Agenda
+
+    if experiment.spec.budget is None:
+        return []
+    agenda = Agenda(experiment, settings, attempt=None)
+    note = agenda.budget_note() if agenda.is_spent else None
+    return [] if note is None else [note]
 
 
 def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple[Path, int]:

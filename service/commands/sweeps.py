@@ -54,7 +54,8 @@ def run(
     experiment = Experiment.from_yaml(file, override or ())
     settings = settings_of(home, concurrency=at_once)
     settings.prepare()
-    trials = [(trial.cell, trial.seed, trial.key) for trial in experiment.trials]
+    first = experiment.seeds[: experiment.looks[0]]
+    trials = [(t.cell, t.seed, t.key) for t in experiment.trials if t.seed in first]
     if not as_json:
         say(opening(experiment))
         print_findings([*experiment.findings(), *_replaced(experiment, settings)])
@@ -116,6 +117,8 @@ def _tell(outcome: Outcome) -> None:
     parts = [f"{outcome.finished} trials trained in {duration(outcome.seconds)}"]
     parts += [f"{outcome.skipped} were finished already"] if outcome.skipped else []
     say(", ".join(parts) + (", then interrupted: nothing is lost" if outcome.interrupted else ""))
+    if outcome.budget is not None:
+        say(f"note: {outcome.budget}")
     for failure in [*outcome.diverged, *outcome.failed]:
         log = f" (log: {failure.log})" if failure.log else ""
         say(f"FAILED: {failure.cell} seed {failure.seed}: {failure.reason}{log}")
@@ -235,7 +238,8 @@ def plan(
     print_table(("cell", *(f"seed {seed}" for seed in seeds)), _states(experiment, seeds, planned))
     say()
     _costs(planned)
-    print_findings(planned.findings)
+    _expected(planned)
+    print_findings([*planned.findings, *filter(None, [planned.budget])])
     say(f"To run it: {continuation(experiment, settings)}")
 
 
@@ -268,3 +272,13 @@ def _costs(planned: Plan) -> None:
         f"{planned.cpu_hours:.3g} CPU-hours{gpu}, of which {planned.evaluation_share:.0%} evaluation; "
         f"up to {planned.disk_bytes / 1e6:.0f} MB of disk"
     )
+
+
+def _expected(planned: Plan) -> None:
+    """What seeds until decided are expected to take in all."""
+    for one in planned.expected:
+        what = f"a difference of {one.effect:g} SD of a pair" if one.effect else "no difference"
+        gpu = f", {one.gpu_hours:.3g} GPU-hours" if one.gpu_hours else ""
+        say(
+            f"if there is {what}: about {one.trials:.0f} trials, {one.cpu_hours:.3g} CPU-hours{gpu}"
+        )

@@ -34,7 +34,21 @@ class Design:
     cells: Mapping[str, TrialSpec]
     """Every cell's trial, with the first seed; in the YAML's order."""
     seeds: tuple[int, ...]
+    """Every seed that a cell may get, the first first."""
     compare: Compare
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds at the planned looks, rising; empty or one: all seeds are open from the start."""
+    open: Mapping[str, tuple[int, ...]] | None = None
+    """Cell to the seeds that are open to it now, decided before the policy is asked; None: all."""
+
+    def seeds_of(self, cell: str) -> tuple[int, ...]:
+        """The seeds that are open to a cell: work on others is passed over."""
+        return self.seeds if self.open is None else self.open[cell]
+
+    @property
+    def first_seeds(self) -> tuple[int, ...]:
+        """Those of the first planned look, which every cell gets."""
+        return self.seeds[: self.looks[0]] if self.looks else self.seeds
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,8 @@ class PlanPolicy(Spec):
     ) -> Sequence[Work]:
         """The work that should be done, most urgent first; `standings` has every (cell, seed).
 
-        What has ended, has broken in this run or has come that far already may be listed: it is passed
-        over. A running trial that is not listed, or not beyond its last evaluation, stops there.
+        What has ended, has broken in this run, has come that far already or has a seed that is not open
+        may be listed: it is passed over. A running trial that is not listed, or not beyond its last
+        evaluation, stops there.
         """
         raise NotImplementedError

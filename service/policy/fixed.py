@@ -7,7 +7,7 @@ from service.policy.base import Design, PlanPolicy, Standing, Work
 
 
 class Fixed(PlanPolicy):
-    """All cells with all seeds, each to the end of its budget.
+    """All cells with all seeds that are open to them, each to the end of its budget.
 
     Seeds are in the outer loop: every cell gets its first seeds first, so that pairs end together.
     """
@@ -18,11 +18,12 @@ class Fixed(PlanPolicy):
     def wanted(
         self, design: Design, standings: Mapping[tuple[str, int], Standing]
     ) -> Sequence[Work]:
-        """Every trial, whatever the records say."""
+        """Every trial that is open, whatever the records say of it."""
         return [
             Work(cell, seed, trial.total_images())
             for seed in design.seeds
             for cell, trial in design.cells.items()
+            if seed in design.seeds_of(cell)
         ]
 
 

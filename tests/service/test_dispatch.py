@@ -3,91 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service import progress
-from service.dispatch import Dispatch
-from service.experiment import Experiment
-from service.ledger import Ledger
-from service.outcome import Outcome
+from service.experiment.budget import Budget
+from service.plan import plan
 from service.policy import Fixed, PlanPolicy
-from service.settings import Settings
+from service.results import collect, remarks
 from service.tracking.outbox import Outbox
-from service.worker import Job, Message, run_trial
+from service.worker import Message, run_trial
+from tests.service.by_hand import Driver, killed_at_every_event
 from tests.service.policies import HALF, WHOLE, Dropping, Growing, Halving, planned
 from tests.service.sweeps import final_metrics
 from trainer.record import Record
 from trainer.report import Failure, Report, Result, Status
 
-Handed = tuple[str, int, int]
-"""Cell, seed and images until which a job trains."""
-
-
-class _Killed(BaseException):
-    """The driver's process is no more."""
-
-
-class _Stopped(BaseException):
-    """Tune ends a trial at a report in this way."""
-
-
-class Driver:
-    """One run of an experiment, one trial at a time, in this process."""
-
-    def __init__(self, experiment: Experiment, home: Path) -> None:
-        self.settings = Settings(home=home, tracking_uri=None)
-        self.events: list[progress.Event] = []
-        self.outbox = Outbox(home / "outbox.db")
-        self.ledger = Ledger(experiment, self.settings, self.outbox, self.events.append)
-        self.dispatch = Dispatch(experiment, self.settings, self.ledger, threading.Event())
-        self._of_key = {trial.key: (trial.cell, trial.seed) for trial in experiment.trials}
-
-    def jobs(self, messages: int | None = None, heard: bool = True) -> Iterator[Handed]:
-        """Do what is wanted; the driver is killed at so many messages, before or after it heard the last."""
-        self.ledger.open()
-        while (job := self.dispatch.next()) is not None:
-            yield (*self._of_key[job.key], job.until_images)
-            self.dispatch.started(job.key)
-            try:
-                messages = self._train(job, messages, heard)
-            except _Stopped:
-                messages = messages and messages - 1
-            self.dispatch.released(job.key, "it ended without a result")
-        assert self.dispatch.is_over
-
-    def _train(self, job: Job, messages: int | None, heard: bool) -> int | None:
-        def send(message: Message) -> None:
-            nonlocal messages
-            messages = messages and messages - 1
-            if messages == 0 and not heard:
-                raise _Killed
-            is_stopped = self.dispatch.take(job.key, dict(message))
-            if messages == 0:
-                raise _Killed
-            if is_stopped:
-                raise _Stopped
-
-        run_trial(job, send)
-        return messages
-
-    def close(self) -> Outcome:
-        outcome = self.ledger.close()
-        self.outbox.close()
-        return outcome
-
-
+SMALL = {"train.kimg": 0.64, "evaluation.evaluations": 2}
+UNTIL_DECIDED = {
+    "arms": {"uniform": {}, "near": {"model.width": 33}, "idle": {"optimizer.lr": 1e-7}},
+    "compare": {"margin": 0.0},
+    "seeds": {"first": 8, "most": 10, "every": 1},
+    "set": SMALL,
+}
+"""`idle` learns nothing and is decided at the first look; `near` is not."""
 POLICIES = [
     (Fixed(), {}),
     (Growing(), {"seeds": 3}),
     (Halving(), {}),
     (Dropping(), {}),
+    (Fixed(), UNTIL_DECIDED),
+    (Fixed(), {"budget": {"trials": 3}}),
 ]
 
 
@@ -101,20 +50,53 @@ def test_a_driver_killed_at_every_event_hands_out_the_same_work(
     expected = list(whole.jobs())
     whole.close()
 
-    handed: list[Handed] = []
-    for _ in range(100):
-        driver = Driver(experiment, tmp_path / "killed")
-        try:
-            handed += driver.jobs(messages=1, heard=heard)
-        except _Killed:
-            continue
-        finally:
-            driver.outbox.close()
-        break
+    continued = killed_at_every_event(experiment, tmp_path / "killed", heard)
 
-    continued = [work for work, _ in groupby(handed)]  # the job in hand is handed out again
     assert continued == expected
     assert final_metrics(tmp_path / "killed") == final_metrics(tmp_path / "whole")
+
+
+def test_seeds_are_given_until_a_cell_is_decided(toy: dict[str, Any], tmp_path: Path) -> None:
+    experiment = planned(toy, Fixed(), **UNTIL_DECIDED)
+    driver = Driver(experiment, tmp_path)
+    handed = Counter(cell for cell, _, _ in driver.jobs())
+    outcome = driver.close()
+
+    assert handed["idle"] == 8
+    assert handed["uniform"] == handed["near"] > 8
+    assert outcome.finished == handed.total()
+    told = [e.cells for e in driver.events if isinstance(e, progress.SweepEvidence)]
+    assert told[0] == {"near": "0 of 8 pairs", "idle": "0 of 8 pairs"}
+    assert told[-1]["idle"] == "WORSE at 8 seeds"
+    runs = {run.header.name: run for run in Outbox(tmp_path / "outbox.db").runs()}
+    assert len(runs) == 1 + 3 + handed.total(), "seeds that nobody asked for have no run"
+    assert runs["idle"].status is Status.FINISHED
+    means = Outbox(tmp_path / "outbox.db").points(runs["idle"].header.key, ["eval/fid"])
+    ends = [
+        Record(driver.settings.trial(t.key)).result() for t in experiment.trials if t.cell == "idle"
+    ]
+    finals = [end.metrics["eval/fid"] for end in ends if end is not None]
+    assert means[0][3] == pytest.approx(sum(finals) / 8)
+    sweep = collect(experiment, driver.settings)
+    assert Counter(sweep.trials["cell"]) == handed, "the report speaks of the seeds that were given"
+
+
+@pytest.mark.parametrize("budget", [{"trials": 3}, {"cpu_hours": 1e-9}])
+def test_nothing_is_begun_once_the_budget_is_spent(
+    toy: dict[str, Any], tmp_path: Path, budget: dict[str, float]
+) -> None:
+    experiment = planned(toy, Fixed(), budget=budget)
+    driver = Driver(experiment, tmp_path)
+    count = 3 if "trials" in budget else 1
+    assert len(list(driver.jobs())) == count
+    outcome = driver.close()
+
+    said = f"the budget of {Budget(**budget).label()} is spent: {count} of 4 trials"
+    assert (outcome.finished, outcome.exit_code, outcome.budget) == (count, 0, said)
+    assert said in [e.note for e in driver.events if isinstance(e, progress.SweepProgress)]
+    assert remarks(experiment, driver.settings) == [said]
+    assert plan(experiment, driver.settings).budget == said
+    assert remarks(planned(toy, Fixed(), budget={"trials": 4}), driver.settings) == []
 
 
 def test_a_cell_gets_more_seeds_after_the_first_results(

@@ -219,3 +219,24 @@ def test_cells_of_equal_cost_are_calibrated_once(
     plan.plan(experiment(toy, arms=arms), settings)
 
     assert asked == ["uniform", "loss_second_moment"]
+
+
+def test_seeds_until_decided_are_priced_by_the_effect(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "speed", lambda *_: Speed(0.01, 1.0, 0.1, 10, "cpu"))
+    found = plan.plan(experiment(toy, seeds={"first": 6, "most": 24}), settings)
+
+    assert len(found.trials) == 12, "those of the first look"
+    none, one, two = found.expected
+    assert (none.effect, one.effect, two.effect) == (0.0, 1.0, 2.0)
+    assert 48 >= none.trials > one.trials > two.trials >= 12
+    assert none.cpu_hours == pytest.approx(none.trials * found.cpu_hours / 12)
+    assert plan.plan(experiment(toy, seeds=6), settings).expected == ()
+
+
+def test_the_plan_says_what_the_budget_lets_begin(toy: dict[str, Any], settings: Settings) -> None:
+    found = plan.plan(experiment(toy, budget={"trials": 3}), settings)
+    assert len(found.trials) == 3
+    assert found.budget == "the budget of 3 trials lets 3 of 4 trials begin"
+    assert plan.plan(experiment(toy, budget={"trials": 4}), settings).budget is None

@@ -12,6 +12,7 @@ from service.live_table import LiveTable, renderer
 from service.progress import (
     Event,
     PlainLines,
+    SweepEvidence,
     SweepProgress,
     TrialFailed,
     TrialFinished,
@@ -29,6 +30,7 @@ STORY: list[Event] = [
     TrialReported("under", 1, "k1", 57.6, 57.6, {"rung/fid": 5.0, "eval/fid": 4.17}),
     TrialFinished("under", 1, "k1", {"rung/fid": 5.0, "eval/fid": 4.17}, 18.4),
     TrialFailed("uniform", 1, "k2", "diverged: the loss is nan at 38.4 kimg"),
+    SweepEvidence({"under": "3 of 6 pairs", "uniform": "WORSE at 6 seeds"}),
     SweepProgress(4, 2, 1, 0, "MLflow does not answer: training goes on"),
 ]
 TRIALS = [("base", 0, "k0"), ("under", 1, "k1"), ("uniform", 1, "k2"), ("idle [b]", 2, "k3")]
@@ -60,6 +62,7 @@ def test_plain_lines() -> None:
         "under seed 1: 57.6 of 57.6 kimg  eval/fid 4.17",
         "under seed 1: finished in 18 s  eval/fid 4.17",
         "uniform seed 1: FAILED: diverged: the loss is nan at 38.4 kimg",
+        "under: 3 of 6 pairs; uniform: WORSE at 6 seeds",
         "2 of 4 trials finished, 0 running, 1 waiting, 1 FAILED: MLflow does not answer: training goes on",
     ]
     assert all(line[2] == line[5] == ":" for line in out.getvalue().splitlines())
@@ -88,7 +91,8 @@ def test_the_table_shows_every_trial() -> None:
     assert rows[4].startswith("idle [b]")
     assert "waiting" in rows[4]
     assert rows[5].startswith("2 of 4 trials finished, 0 running, 1 FAILED; 0 s elapsed")
-    assert rows[6].strip() == "MLflow does not answer: training goes on"
+    assert rows[6].strip() == "under: 3 of 6 pairs; uniform: WORSE at 6 seeds"
+    assert rows[7].strip() == "MLflow does not answer: training goes on"
 
 
 def test_a_low_terminal_shows_what_is_at_work_first() -> None:

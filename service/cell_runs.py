@@ -1,0 +1,79 @@
+"""What becomes of the MLflow runs of cells? Means over the seeds that a cell got, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.tracking.cells import average
+from service.tracking.outbox import Outbox
+from trainer.report import Status
+
+if TYPE_CHECKING:
+    from service.experiment import PlannedTrial
+    from service.looks import CellState
+
+
+@dataclass
+class Entry:
+    """A planned trial of a cell, as one run of an experiment sees it."""
+
+    trial: PlannedTrial
+    run: str
+    """Key of its MLflow run."""
+    status: Status = Status.WAITING
+    started: float | None = None
+    work_s: float | None = None
+    """Seconds of training and evaluation, if all of them were in this run."""
+    resumed: bool = False
+
+
+class CellRuns:
+    """The runs of all cells, each with the entries of its trials."""
+
+    def __init__(self, outbox: Outbox, keys: Mapping[str, str]) -> None:
+        self.keys = keys
+        """Cell to the key of its run."""
+        self._outbox = outbox
+        self._entries: dict[str, list[Entry]] = {cell: [] for cell in keys}
+        self._states: Mapping[str, CellState] | None = None
+
+    def add(self, entry: Entry) -> None:
+        """A trial that belongs to a cell."""
+        self._entries[entry.trial.cell].append(entry)
+
+    def looked(self, states: Mapping[str, CellState]) -> None:
+        """Seeds are given until cells are decided: which are open to which cell now."""
+        self._states = states
+
+    def is_open(self, entry: Entry) -> bool:
+        """Whether a trial is worth showing: its seed is open to its cell, or it has begun."""
+        trial, states = entry.trial, self._states
+        if states is None or entry.status is not Status.WAITING:
+            return True
+        return trial.seed in states[trial.cell].seeds
+
+    def average(self, cells: Iterable[str]) -> None:
+        """The mean curve of cells. A cell that may get more seeds has none yet: MLflow takes no point back."""
+        for cell in cells:
+            if self._states is None or self._states[cell].is_settled:
+                runs = [entry.run for entry in self._own(cell)]
+                self._outbox.metrics(self.keys[cell], average(self._outbox, runs))
+
+    def end(self, now: int) -> None:
+        """How each cell ended."""
+        for cell, key in self.keys.items():
+            statuses = {entry.status for entry in self._own(cell)}
+            if statuses == {Status.FINISHED}:
+                self._outbox.status(key, Status.FINISHED, now)
+            else:
+                broken = statuses & {Status.FAILED, Status.DIVERGED}
+                self._outbox.status(key, Status.FAILED if broken else Status.STOPPED, now)
+
+    def _own(self, cell: str) -> list[Entry]:
+        """The entries of the seeds that the cell got."""
+        if self._states is None:
+            return self._entries[cell]
+        seeds = self._states[cell].seeds
+        return [entry for entry in self._entries[cell] if entry.trial.seed in seeds]
