@@ -42,10 +42,12 @@ class TrialRows:
     """The last sample grid that is there."""
 
 
-def read_trial(trial: Planned, directory: Path, metric: str) -> TrialRows:
+def read_trial(
+    trial: Planned, directory: Path, metric: str, stopped: str | None = None
+) -> TrialRows:
     """Rows of one trial, whose protocols are those of `metric` and of its cheap twin.
 
-    A directory that is not there is a trial that waits.
+    A directory that is not there is a trial that waits. `stopped` says why its cell was ended for good.
     """
     record = Record(directory)
     reports, result, failure = record.reports(), record.result(), record.failure()
@@ -54,7 +56,7 @@ def read_trial(trial: Planned, directory: Path, metric: str) -> TrialRows:
     identity = {"cell": trial.cell, "seed": trial.seed, "trial_key": trial.key}
     row = identity | {
         "status": record.status(),
-        "reason": None if failure is None else failure.reason,
+        "reason": stopped if failure is None else failure.reason,
         "protocol": protocols.get(metric),
         "protocol_rung": protocols.get(rung_twin(metric)),
         "kimg": reports[-1].kimg if reports else None,
@@ -67,12 +69,13 @@ def read_trial(trial: Planned, directory: Path, metric: str) -> TrialRows:
         for images, metrics in [*report.series, (report.images, report.metrics)]
         for name, value in metrics.items()
     ]
-    return TrialRows(row if result is None else row | _ended(result), points, record.last_sample())
+    ended = {} if result is None else _ended(result, stopped)
+    return TrialRows(row | ended, points, record.last_sample())
 
 
-def _ended(result: Result) -> dict[str, Any]:
+def _ended(result: Result, stopped: str | None) -> dict[str, Any]:
     return {
-        "reason": result.reason,
+        "reason": result.reason or stopped,
         "kimg": result.images / 1000,
         "seconds": result.seconds + result.eval_seconds,
         "metrics": result.metrics,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,8 @@ class Sweep:
     """Cell to its resolved trial as JSON."""
     samples: dict[tuple[str, int], Path] = field(default_factory=dict)
     """(cell, seed) to its last sample grid."""
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Cells that a policy ended for good on their way, each with the reason."""
     experiment_yaml: str = ""
     gpus: float = 0.0
     """GPUs one trial occupies, all its workers'; 0: it ran on the CPU. Only for saying costs."""
@@ -174,6 +176,7 @@ class Sweep:
                 )
                 for metric, points in curves.items()
             },
+            stopped=self.stopped.get(str(row["cell"])),
         )
 
     @classmethod
@@ -189,12 +192,20 @@ class Sweep:
         own_margin: float | None = None,
         looks: tuple[int, ...] = (),
         order: tuple[int, ...] = (),
+        stopped: Mapping[str, str] | None = None,
         experiment_yaml: str = "",
         gpus: float = 0.0,
         cpus: float = 1.0,
     ) -> Sweep:
-        """Read `trials_home/<trial key>/` of every planned trial; no server is asked."""
-        read = [read_trial(trial, trials_home / trial.key, metric) for trial in planned]
+        """Read `trials_home/<trial key>/` of every planned trial; no server is asked.
+
+        `stopped` are the cells that a policy ended for good, each with the reason.
+        """
+        ends = stopped or {}
+        read = [
+            read_trial(trial, trials_home / trial.key, metric, ends.get(trial.cell))
+            for trial in planned
+        ]
         return cls(
             name=name,
             cells=list(dict.fromkeys(trial.cell for trial in planned)),
@@ -212,6 +223,7 @@ class Sweep:
                 for trial, rows in zip(planned, read, strict=True)
                 if rows.sample is not None
             },
+            stopped=dict(ends),
             experiment_yaml=experiment_yaml,
             gpus=gpus,
             cpus=cpus,

@@ -6,7 +6,7 @@ Nothing is remembered here but what can be read again: a driver that starts over
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from service.looks import CellState, Looks
 from service.policy.base import Design, Standing, Work
 from service.spending import affordable, has_begun, room
 from trainer.record import Record
-from trainer.report import Status
+from trainer.report import Status, Stop
 
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
@@ -33,6 +33,7 @@ class Agenda:
         With None nothing that broke is: that is how the experiment stands after its last run.
         """
         self._policy, self._settings, self._attempt = experiment.spec.policy, settings, attempt
+        self._name, self._rule = experiment.name, experiment.spec.policy.digest()
         self._budget, self._resources = experiment.spec.budget, experiment.spec.resources
         cells = {cell.name: cell.trial for cell in experiment.cells}
         self._design = Design(
@@ -50,6 +51,7 @@ class Agenda:
         self._reached: dict[str, int] = {}
         self._wanted: dict[str, int] | None = None
         self._states: dict[str, CellState] = {}
+        self._stops: dict[str, Stop] = {}
         self._withheld, self._is_spent = 0, False
         for key in self._cells_of:
             self.refresh(key)
@@ -61,9 +63,10 @@ class Agenda:
 
     def refresh(self, key: str) -> None:
         """Read one trial's record again."""
-        standing = stand(Record(self._settings.trial(key)), self._attempt)
+        record = Record(self._settings.trial(key))
+        standing, stops = stand(record, self._attempt), self._own(record.stops())
         for pair in self._cells_of[key]:
-            self._standings[pair] = standing
+            self._standings[pair] = dataclasses.replace(standing, stopped=stops.get(pair[0]))
         self._wanted = None
 
     def paused(self, key: str, images: int) -> None:
@@ -78,13 +81,17 @@ class Agenda:
         """Trial key to the images until which it is wanted, most urgent first."""
         if self._wanted is None:
             standings = MappingProxyType(self._standings)
-            self._states = self._looks.states(standings)
+            self._stops = {c: s.stopped for (c, _), s in standings.items() if s.stopped is not None}
+            self._states = self._looks.states(standings, self._stops)
             opened = {cell: state.seeds for cell, state in self._states.items()}
             design = dataclasses.replace(self._design, open=MappingProxyType(opened))
+            for cell, why in self._policy.stops(design, standings).items():
+                if cell != self._design.compare.baseline:
+                    self._stops.setdefault(cell, self._stop(cell, why))
             wanted: dict[str, int] = {}
             for work in self._policy.wanted(design, standings):
                 trial = self._planned(work)
-                if work.seed in opened[work.cell]:
+                if work.seed in opened[work.cell] and work.cell not in self._stops:
                     until = min(work.until_images, trial.spec.total_images())
                     wanted[trial.key] = max(until, wanted.get(trial.key, 0))
             self._wanted = self._within_budget(wanted)
@@ -94,6 +101,35 @@ class Agenda:
         """How far the evidence on every cell is."""
         self.wanted()
         return self._states
+
+    def stops(self) -> dict[str, Stop]:
+        """The cells that are ended for good, each with the reason."""
+        self.wanted()
+        return dict(self._stops)
+
+    def unwritten_stops(self) -> list[tuple[str, Stop]]:
+        """Keys of the stopped cells' trials whose records do not say so yet."""
+        stops = self.stops()
+        return [
+            (trial.key, dataclasses.replace(stops[cell], images=standing.images))
+            for (cell, seed), trial in self._trials.items()
+            if cell in stops
+            and (standing := self._standings[cell, seed]).stopped is None
+            and has_begun(standing)
+        ]
+
+    def _own(self, stops: Iterable[Stop]) -> dict[str, Stop]:
+        """Those of this experiment under its present policy, by cell."""
+        mine = (self._name, self._rule)
+        return {stop.cell: stop for stop in stops if (stop.experiment, stop.rule) == mine}
+
+    def _stop(self, cell: str, why: str) -> Stop:
+        standings = [standing for (c, _), standing in self._standings.items() if c == cell]
+        images = max(standing.images for standing in standings)
+        total = self._design.cells[cell].total_images()
+        kind = self._policy.kind
+        reason = f"stopped by {kind} at {images / 1000:g} of {total / 1000:g} kimg: {why}"
+        return Stop(self._name, cell, kind, self._rule, reason, images)
 
     @property
     def has_looks(self) -> bool:

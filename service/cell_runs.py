@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,16 @@ class CellRuns:
             if self._states is None or self._states[cell].is_settled:
                 runs = [entry.run for entry in self._own(cell)]
                 self._outbox.metrics(self.keys[cell], average(self._outbox, runs))
+
+    def stop(self, cell: str, reason: str, announced: Container[str], now: int) -> None:
+        """A policy ended the cell for good: its run and those of its trials say why."""
+        tags = {"reason": reason[:500]}
+        self._outbox.tag(self.keys[cell], tags)
+        for entry in self._entries[cell]:
+            if entry.run in announced:
+                self._outbox.tag(entry.run, tags)
+                if entry.status is not Status.RUNNING and not entry.status.is_over:
+                    self._outbox.status(entry.run, Status.STOPPED, now)
 
     def end(self, now: int) -> None:
         """How each cell ended."""

@@ -104,7 +104,14 @@ class Dispatch:
         self._tell()
 
     def _tell(self) -> None:
-        """What the records decide, to the ledger."""
+        """What the records decide: stops to the records themselves, all of it to the ledger."""
+        while (
+            unwritten := self.agenda.unwritten_stops()
+        ):  # what is stopped may open seeds to others
+            for key, stop in unwritten:
+                Record(self._settings.trial(key)).write_stop(stop)
+                self.agenda.refresh(key)
+        self._ledger.stopped(self.agenda.stops())
         if self.agenda.has_looks:
             self._ledger.looked(self.agenda.states())
         self._ledger.budget(self.agenda.budget_note() if self.agenda.is_spent else None)

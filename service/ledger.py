@@ -20,7 +20,7 @@ from service.tracking.announce import announce, cell_runs, commit, trial_runs
 from service.tracking.keys import PROTOCOL_OF, sweep_key
 from service.tracking.outbox import Outbox
 from trainer.record import Record
-from trainer.report import Report, Result, Status
+from trainer.report import Report, Result, Status, Stop
 
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
@@ -76,6 +76,8 @@ class Ledger:
             self._outbox.status(sweep, Status.RUNNING)
             for cell in {trial.cell for trial in waiting}:
                 self._outbox.status(self._cells.keys[cell], Status.RUNNING)
+        for cell, reason in self.outcome.stopped.items():
+            self._cells.stop(cell, reason, self._announced, self._now_ms())
         self._cells.average(self._cells.keys)
         return waiting
 
@@ -101,6 +103,14 @@ class Ledger:
         if said != self._said:
             self._said = said
             self._emit(progress.SweepEvidence(said))
+
+    def stopped(self, stops: Mapping[str, Stop]) -> None:
+        """Cells that the policy ended for good; their running trials stop at their next report."""
+        fresh = {c: stop.reason for c, stop in stops.items() if c not in self.outcome.stopped}
+        self.outcome.stopped |= fresh
+        for cell, reason in fresh.items() if self.is_open else ():
+            self._cells.stop(cell, reason, self._announced, self._now_ms())
+            self.note(f"{cell}: {reason}")
 
     def budget(self, note: str | None) -> None:
         """That the budget is spent, or that it is not."""
@@ -184,7 +194,8 @@ class Ledger:
             self._outbox.status(entry.run, Status.STOPPED, self._now_ms())
             kimg = reports[-1].kimg if reports else 0.0
             total = trial.spec.total_images() / 1000
-            self._emit(progress.TrialStopped(trial.cell, trial.seed, key, kimg, total))
+            why = self.outcome.stopped.get(trial.cell, "")
+            self._emit(progress.TrialStopped(trial.cell, trial.seed, key, kimg, total, why))
 
     def released(self, key: str) -> None:
         """A trial gave its resources back."""

@@ -148,6 +148,7 @@ def _update(row: _Row, event: TrialEvent, metrics: Sequence[str]) -> None:
         row.text = headline(event.metrics, metrics) or row.text
     elif isinstance(event, TrialStopped):
         row.status, row.kimg, row.total_kimg = Status.STOPPED, event.kimg, event.total_kimg
+        row.text = event.reason or row.text
     elif isinstance(event, TrialFinished):
         row.status = Status.FINISHED
         row.kimg = row.total_kimg

@@ -31,6 +31,8 @@ class Outcome:
     """Trials, of this run or an earlier one, whose numbers went out of bounds: a result."""
     failed: list[Failure] = field(default_factory=list)
     """Trials that broke; the same command tries them again."""
+    stopped: dict[str, str] = field(default_factory=dict)
+    """Cells that the policy ended for good on their way, each with the reason."""
     budget: str | None = None
     """That the budget is spent, if something was not begun because of it."""
     interrupted: bool = False

@@ -37,13 +37,15 @@ class TrialReported:
 
 @dataclass(frozen=True, slots=True)
 class TrialStopped:
-    """A trial went as far as was wanted. It keeps its checkpoint and may start again."""
+    """A trial went as far as was wanted. It keeps its checkpoint and may start again, unless there is a reason."""
 
     cell: str
     seed: int
     key: str
     kimg: float
     total_kimg: float
+    reason: str = ""
+    """Why it was stopped for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,8 @@ def describe(event: Event, metrics: Sequence[str]) -> str:
         shown = headline(event.metrics, metrics)
         return f"{who}: {event.kimg:g} of {event.total_kimg:g} kimg  {shown}".rstrip()
     if isinstance(event, TrialStopped):
+        if event.reason:
+            return f"{who}: {event.reason}"
         return f"{who}: stops at {event.kimg:g} of {event.total_kimg:g} kimg"
     if isinstance(event, TrialFinished):
         how = "already finished" if event.reused else f"finished in {duration(event.seconds)}"

@@ -38,27 +38,32 @@ def collect(
     `metric`, `baseline` and `margin` take the place of the experiment's own.
     """
     resources = experiment.spec.resources
+    trials, stopped = _given(experiment, settings)
     return Sweep.from_directories(
         experiment.name,
-        _given(experiment, settings),
+        trials,
         settings.trials,
         metric=metric or experiment.metric,
         baseline=baseline or experiment.baseline,
         margin=experiment.spec.compare.margin if margin is None else margin,
         own_margin=experiment.spec.compare.own_margin,
+        stopped=stopped,
         experiment_yaml=experiment.text,
         gpus=resources.gpus * resources.workers,
         cpus=resources.cpus * resources.workers,
     )
 
 
-def _given(experiment: Experiment, settings: Settings) -> list[PlannedTrial]:
-    """The trials whose seeds the cells were given: all, unless seeds are given until cells are decided."""
+def _given(experiment: Experiment, settings: Settings) -> tuple[list[PlannedTrial], dict[str, str]]:
+    """The trials whose seeds the cells were given, and the cells that were stopped, with the reasons."""
     from service.agenda import Agenda
 
-    if len(experiment.looks) == 1:
-        return experiment.trials
-    return Agenda(experiment, settings, attempt=None).open_trials()
+    if len(experiment.looks) == 1 and experiment.spec.policy.foreseen:
+        return experiment.trials, {}
+    agenda = Agenda(experiment, settings, attempt=None)
+    stopped = {cell: stop.reason for cell, stop in agenda.stops().items()}
+    given = experiment.trials if len(experiment.looks) == 1 else agenda.open_trials()
+    return given, stopped
 
 
 @dataclass(frozen=True)

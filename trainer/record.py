@@ -4,6 +4,7 @@ trial.json        the trial, so that no other is trained here
 reports.jsonl     one line per evaluation
 checkpoint-*/     the newest states; written aside and renamed, manifest last
 samples/*.png     pictures of generated samples
+stops.json        which experiments ended it for good on the way, and why
 failure.json      why the last attempt broke, with failure.log; gone once an attempt succeeds
 result.json       how it ended; written last: a directory with a result is done
 writer.lock       held by the process that trains here
@@ -24,10 +25,10 @@ import torch
 
 from trainer.errors import UserError
 from trainer.files import FileLock, write_whole
-from trainer.report import Failure, Report, Result, Status
+from trainer.report import Failure, Report, Result, Status, Stop
 from trainer.trial import TrialSpec
 
-REPORTS, RESULT, TRIAL = "reports.jsonl", "result.json", "trial.json"
+REPORTS, RESULT, TRIAL, STOPS = "reports.jsonl", "result.json", "trial.json", "stops.json"
 FAILURE, FAILURE_LOG, LOCK, SCRATCH = "failure.json", "failure.log", "writer.lock", "train"
 PREFIX, STATE, MANIFEST = "checkpoint-", "state.pt", "manifest.json"
 KEEP = 2
@@ -178,6 +179,22 @@ class Record:
     def clear_failure(self) -> None:
         """A new attempt begins; the log stays."""
         (self.directory / FAILURE).unlink(missing_ok=True)
+
+    # Stops
+
+    def stops(self) -> list[Stop]:
+        """Which experiments ended the trial for good; a file that cannot be read is none."""
+        try:
+            return [Stop(**each) for each in json.loads((self.directory / STOPS).read_text())]
+        except (OSError, ValueError, TypeError):
+            return []
+
+    def write_stop(self, stop: Stop) -> None:
+        """Keep why an experiment ended the trial; its earlier word on the same cell goes."""
+        of = (stop.experiment, stop.cell)
+        others = [each for each in self.stops() if (each.experiment, each.cell) != of]
+        content = json.dumps([asdict(each) for each in (*others, stop)], indent=1)
+        write_whole(self.directory / STOPS, content)
 
     @property
     def scratch(self) -> Path:

@@ -93,6 +93,24 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """Why an experiment ended one of its trials for good on the way. Another experiment may go on with it."""
+
+    experiment: str
+    cell: str
+    policy: str
+    """Kind of the policy that decided it."""
+    rule: str
+    """Digest of that policy with its settings: under another one the trial is free to go on."""
+    reason: str
+    """One line: where, and by what comparison."""
+    images: int
+    """Images seen at its last evaluation then."""
+    time_s: float = field(default_factory=time.time)
+    """Unix time."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """Why an attempt at a trial broke."""
 

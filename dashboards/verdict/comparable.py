@@ -36,6 +36,10 @@ def baseline_of(evidence: Evidence, baseline: str | None) -> str:
     if base is None or base not in evidence.cells:
         asked = "no baseline is given" if base is None else f"the baseline {base!r} is no cell"
         raise IncomparableError(f"{asked}; cells are: {', '.join(evidence.cells)}")
+    if base in evidence.stopped:
+        raise IncomparableError(
+            f"the baseline `{base}` was {evidence.stopped[base]}: choose another, or another `policy`"
+        )
     if len(evidence.cells) < 2:
         raise IncomparableError(f"only the cell {base!r} is there: nothing to compare it with")
     return base
@@ -97,11 +101,17 @@ def refusals(evidence: Evidence, metrics: Sequence[str], baseline: str) -> tuple
             f"the trials of the baseline `{baseline}` were trained on {_images(images)}:"
             f" {_same_budget(evidence, [baseline])}"
         )
-    others = [cell for cell in evidence.cells if cell != baseline]
+    stopped = evidence.stopped
+    others = [cell for cell in evidence.cells if cell != baseline and cell not in stopped]
     refused = tuple(r for cell in others if (r := _refusal(evidence, metrics, baseline, cell)))
-    if len(refused) == len(others):
+    if refused and len(refused) == len(others):
         raise IncomparableError(" ".join(dict.fromkeys(r.reason for r in refused)))
-    return refused
+    return (*refused, *(Refused(c, _by_whom(why), f"it was {why}") for c, why in stopped.items()))
+
+
+def _by_whom(reason: str) -> str:
+    """`stopped early by halving`, from `stopped by halving at 14.4 of 57.6 kimg: ...`."""
+    return reason.partition(" at ")[0].replace("stopped", "stopped early", 1)
 
 
 def _refusal(

@@ -63,6 +63,8 @@ class Trial:
     """Metric to the protocol ids its numbers were measured under: one, if all is well."""
     curves: Mapping[str, Curve] = field(default_factory=dict)
     """Metric to convergence curve; values are not always finite."""
+    stopped: str | None = None
+    """Why a policy ended its cell for good on the way."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +99,18 @@ class Evidence:
         """All seeds that are planned, in the order in which they count."""
         return list(self.order) or sorted({trial.seed for trial in self.trials})
 
+    @property
+    def stopped(self) -> dict[str, str]:
+        """Cells that a policy ended for good on their way, each with the reason, in order."""
+        reasons = {t.cell: t.stopped for t in self.trials if t.stopped is not None}
+        return {cell: reasons[cell] for cell in self.cells if cell in reasons}
+
     @cached_property
     def finished(self) -> list[Trial]:
-        """The trials that have final numbers."""
-        return [trial for trial in self.trials if trial.status is Status.FINISHED]
+        """The trials that have final numbers; none of a cell that was stopped on its way."""
+        stopped = self.stopped
+        ended = [trial for trial in self.trials if trial.status is Status.FINISHED]
+        return [trial for trial in ended if trial.cell not in stopped]
 
     @property
     def final_metrics(self) -> list[str]:

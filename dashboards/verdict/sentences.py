@@ -173,8 +173,13 @@ def headline(verdicts: Verdicts) -> str:
     if unsettled:
         parts.append(_open(unsettled, verdicts.baseline, metric, verdicts.guarantee))
     parts += _unfinished(verdicts)
-    parts += [f"`{refusal.cell}` is not compared ({refusal.why})" for refusal in verdicts.refused]
+    whys = dict.fromkeys(refusal.why for refusal in verdicts.refused)
+    parts += [_refused([r.cell for r in verdicts.refused if r.why == why], why) for why in whys]
     return "; ".join(parts) + "."
+
+
+def _refused(cells: list[str], why: str) -> str:
+    return f"{names(cells)} {'are' if len(cells) > 1 else 'is'} not compared ({why})"
 
 
 def _counts(cells: Sequence[Comparison]) -> str:

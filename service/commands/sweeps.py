@@ -117,6 +117,8 @@ def _tell(outcome: Outcome) -> None:
     parts = [f"{outcome.finished} trials trained in {duration(outcome.seconds)}"]
     parts += [f"{outcome.skipped} were finished already"] if outcome.skipped else []
     say(", ".join(parts) + (", then interrupted: nothing is lost" if outcome.interrupted else ""))
+    for cell, reason in outcome.stopped.items():
+        say(f"{cell}: {reason}")
     if outcome.budget is not None:
         say(f"note: {outcome.budget}")
     for failure in [*outcome.diverged, *outcome.failed]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from trainer.report import Failure, Report, Result, Status
+from trainer.report import Failure, Report, Result, Status, Stop
 from trainer.spec import Spec
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Standing:
     result: Result | None = None
     failure: Failure | None = None
     """Why it broke in this run. What broke in an earlier one is tried again."""
+    stopped: Stop | None = None
+    """That this policy, with these settings, ended its cell for good in this experiment."""
 
     @property
     def images(self) -> int:
@@ -90,3 +92,14 @@ class PlanPolicy(Spec):
         evaluation, stops there.
         """
         raise NotImplementedError
+
+    def stops(
+        self, design: Design, standings: Mapping[tuple[str, int], Standing]
+    ) -> Mapping[str, str]:
+        """Cells that are to end for good on their way, each with the reason in one line.
+
+        Asked with the same records as `wanted`. A stop is written to the cell's records and holds from
+        then on; work on a stopped cell is passed over. It is always a whole cell, never half of its
+        pairs, and never the baseline.
+        """
+        return {}

@@ -75,6 +75,23 @@ class Dropping(PlanPolicy):
         ]
 
 
+class Ending(PlanPolicy):
+    """Everything, and the cell `end` is ended for good when its first seed was measured twice."""
+
+    kind: Literal["ending"] = "ending"
+    end: str = "under"
+
+    def wanted(self, design: Design, standings: Standings) -> Sequence[Work]:
+        """As `fixed`."""
+        return [Work(cell, seed, WHOLE) for seed in design.seeds for cell in design.cells]
+
+    def stops(self, design: Design, standings: Standings) -> Mapping[str, str]:
+        """One cell, and the baseline, which it may not."""
+        first = standings[self.end, design.seeds[0]]
+        why = f"rung/fid is {last(first):.3g}" if first.images >= HALF else ""
+        return {self.end: why, "uniform": why} if why else {}
+
+
 class Straying(PlanPolicy):
     """As `growing`, but the further seeds are none of the experiment's."""
 
