@@ -40,7 +40,7 @@ class Speed:
 
     train_s_per_image: float
     full_s: float
-    """One evaluation under the full protocol, one worker, without features."""
+    """One draw of the full protocol, one worker, without features."""
     rung_s: float
     parameters: int
     device: str
@@ -49,8 +49,9 @@ class Speed:
         """(training, evaluation) wall seconds of what is left of a trial after `start_images`."""
         left = [point for point in trial.evaluation_points() if point > start_images]
         images = trial.total_images() - start_images
+        full_s = self.full_s * trial.evaluation.draws
         once = trial.evaluation.rung is not None
-        cost = self.rung_s * len(left) + self.full_s if once else self.full_s * len(left)
+        cost = self.rung_s * len(left) + full_s if once else full_s * len(left)
         return images * self.train_s_per_image / workers, cost / workers
 
 
@@ -87,6 +88,7 @@ def _identity(trial: TrialSpec, device: str, threads: int) -> str:
     spec.pop("seed", None)
     for name in ("kimg", "log_every_kimg"):
         spec["train"].pop(name, None)
+    spec["evaluation"].pop("draws", None)
     return _digest([_VERSION, spec, machine, threads])
 
 

@@ -76,18 +76,28 @@ def train(
         metrics = {"sys/img_per_s": training.img_per_s()}
         metrics |= training.progress.series[-1][1] if training.progress.series else {}
         protocol: dict[str, str] = {}
+        draws: dict[str, list[float]] = {}
         picture = None
         if failure is None:
             measured = _measure(training, evaluator, world)
             metrics |= measured.metrics
-            protocol, failure = measured.protocol, measured.failure
+            protocol, draws, failure = measured.protocol, measured.draws, measured.failure
             if failure is None and world.first:
                 picture = record.write_sample(training.images, png(measured.samples))
         # Report, keep, and end if this was the end
         done = failure is not None or training.images == trial.total_images()
         series, training.progress.series = training.progress.series, []
         report = Report(
-            training.images, time.time(), metrics, series, picture, done, failure, notes, protocol
+            images=training.images,
+            time_s=time.time(),
+            metrics=metrics,
+            series=series,
+            sample_png=picture,
+            done=done,
+            failure=failure,
+            notes=notes,
+            protocol=protocol,
+            draws=draws,
         )
         if world.first:
             keeper.keep(report, evaluator)
@@ -102,6 +112,8 @@ def train(
 class _Measured(NamedTuple):
     metrics: dict[str, float]
     protocol: dict[str, str]
+    draws: dict[str, list[float]]
+    """Of the metrics that have several."""
     samples: Tensor
     failure: str | None
 
@@ -113,12 +125,13 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
     measured = [evaluator.measure(training.average.network, part, world) for part in parts]
     metrics = {name: value for one in measured for name, value in one.metrics.items()}
     protocol = {name: value for one in measured for name, value in one.protocol.items()}
+    draws = {name: each for one in measured for name, each in one.draws.items() if len(each) > 1}
     metrics["sys/eval_s"] = time.perf_counter() - began
     training.progress.eval_seconds += metrics["sys/eval_s"]
     kimg = training.images / 1000
     failure = f"diverged: generated samples are not finite at {kimg:g} kimg"
     finite = all(one.finite for one in measured)
-    return _Measured(metrics, protocol, measured[-1].samples, None if finite else failure)
+    return _Measured(metrics, protocol, draws, measured[-1].samples, None if finite else failure)
 
 
 class _Keeper:
@@ -164,6 +177,7 @@ class _Keeper:
                 eval_seconds=progress.eval_seconds,
                 protocol=evaluator.protocols(),
                 parameters=sum(p.numel() for p in self._training.learner.parameters()),
+                draws=report.draws,
             )
         )
 

@@ -53,6 +53,8 @@ class Report:
     """Lines a person should see, such as a damaged checkpoint that was passed over."""
     protocol: dict[str, str] = field(default_factory=dict)
     """Protocol id of each metric that has one: `eval/fid` to 12 hex digits."""
+    draws: dict[str, list[float]] = field(default_factory=dict)
+    """The value under each generation noise, in order, of every metric that is the mean of several."""
 
     @property
     def kimg(self) -> float:
@@ -90,6 +92,8 @@ class Result:
     """Protocol id of each metric: `eval/fid`, and `rung/fid` if there is a cheap curve."""
     parameters: int
     """Trainable parameters of the network."""
+    draws: dict[str, list[float]] = field(default_factory=dict)
+    """The last report's draws: `eval/fid` to its value under each noise; empty when there was one."""
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,8 @@ class Trained:
     ) -> Tensor:
         """Samples number `index` [B, ...] in [-1, 1], on the processor.
 
-        What is left out is as the trial was measured: its full protocol, all images, the same noise.
+        What is left out is as the trial was measured: its full protocol, all images, the noise of the first draw
+        (`trial.evaluation.noises("full")` are the seeds of all of them).
         """
         evaluation = self.trial.evaluation
         chosen = generation or evaluation.full
@@ -86,7 +87,7 @@ class Trained:
         return torch.cat(parts)
 
     def measure(self, cache: Path, part: Part = "full") -> Measurement:
-        """The metrics under one of the trial's protocols.
+        """The metrics under one of the trial's protocols, from the same noises.
 
         `cache` must hold what was measured of the data when it was trained (DataError otherwise).
         """

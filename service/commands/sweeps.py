@@ -182,10 +182,11 @@ def _budget(cell: Cell) -> str:
 
 def _evaluations(cell: Cell) -> str:
     evaluation, count = cell.trial.evaluation, len(cell.trial.evaluation_points())
-    full, rung = evaluation.full, evaluation.rung
+    full, rung, draws = evaluation.full, evaluation.rung, evaluation.draws
+    drawn = f", {draws} draws" if draws > 1 else ""
     if rung is None:
-        return f"{count} of {full.images} images x {full.steps} steps"
-    return f"{count} of {rung.images} x {rung.steps}, last also {full.images} x {full.steps}"
+        return f"{count} of {full.images} images x {full.steps} steps{drawn}"
+    return f"{count} of {rung.images} x {rung.steps}, last also {full.images} x {full.steps}{drawn}"
 
 
 def _levels(cell: Cell) -> tuple[str, str]:

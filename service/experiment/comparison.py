@@ -214,7 +214,9 @@ class Comparison:
     def _check_protocols(self, baseline: str, trials: Mapping[str, TrialSpec]) -> None:
         """The deciding metric's protocol, and that of the curve, which is the cheap one if there is one."""
         reference = trials[baseline].evaluation
-        kinds = ("full", "rung") if self.spec.compare.metric.startswith("eval/") else ("rung",)
+        kinds = (
+            ("full", "rung", "draws") if self.spec.compare.metric.startswith("eval/") else ("rung",)
+        )
         parts = (*kinds, "features", "noise_seed")
         for name, trial in trials.items():
             wrong = [p for p in parts if getattr(trial.evaluation, p) != getattr(reference, p)]

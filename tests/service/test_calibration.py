@@ -73,17 +73,33 @@ def test_seconds_of_a_speed(toy: dict[str, Any]) -> None:
     pace = Speed(train_s_per_image=0.01, full_s=5.0, rung_s=1.0, parameters=1, device="cpu")
     points = trial.evaluation_points()
 
-    assert pace.seconds(trial, 1) == (pytest.approx(25.6), pytest.approx(len(points) + 5.0))
+    assert pace.seconds(trial, 1) == (pytest.approx(25.6), pytest.approx(len(points) + 3 * 5.0))
     assert pace.seconds(trial, 2)[0] == pytest.approx(12.8)
     half = points[-2]
     assert pace.seconds(trial, 1, half) == (
         pytest.approx(0.01 * (trial.total_images() - half)),
-        pytest.approx(6.0),
+        pytest.approx(16.0),
     )
     only_full = trial.model_copy(
         update={"evaluation": trial.evaluation.model_copy(update={"rung": None})}
     )
-    assert pace.seconds(only_full, 1)[1] == pytest.approx(5.0 * len(points))
+    assert pace.seconds(only_full, 1)[1] == pytest.approx(3 * 5.0 * len(points))
+
+
+def test_a_draw_more_costs_what_a_draw_costs(toy: dict[str, Any]) -> None:
+    """Priced without measuring again; what it took is another shape's."""
+    pace = Speed(train_s_per_image=0.01, full_s=5.0, rung_s=1.0, parameters=1, device="cpu")
+    trials = {
+        draws: TrialSpec.model_validate(
+            toy | {"evaluation": toy["evaluation"] | {"draws": draws}},
+        )
+        for draws in (1, 2, 5)
+    }
+    costs = {draws: pace.seconds(trial, 1)[1] for draws, trial in trials.items()}
+    assert costs[2] - costs[1] == pytest.approx(5.0)
+    assert costs[5] - costs[1] == pytest.approx(20.0)
+    assert len({kept(trial) for trial in trials.values()}) == 1
+    assert len({shape(trial) for trial in trials.values()}) == 3
 
 
 LEARNED = {"schedule": {"kind": "learned"}, "objective": {"kind": "vlb"}}

@@ -32,7 +32,7 @@ def test_validate_prints_cells_budget_and_findings(capsys: pytest.CaptureFixture
     assert lines[0] == "toy: 3 cells x 2 seeds = 6 trials, eval/fid against `uniform`"
     assert lines[2].split() == ["cell", "seeds", "budget", "evaluations", "changes"]
     assert "1.28 kimg = 20 x 64" in lines[3]
-    assert "2 of 32 x 2, last also 64 x 4" in lines[3]
+    assert "2 of 32 x 2, last also 64 x 4, 3 draws" in lines[3]
     assert "(the base)" in lines[3]
     assert "{kind: p2, gamma: 0.5, k: 1}" in lines[4]
     assert lines[5].startswith("under~equal")

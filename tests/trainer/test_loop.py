@@ -53,7 +53,7 @@ def run(spec: TrialSpec, directory: Path, **options: Any) -> list[Report]:
 def numbers(reports: list[Report]) -> list[Any]:
     """Everything but the clock."""
     return [
-        (r.images, {k: v for k, v in r.metrics.items() if k not in TIMINGS}, r.series)
+        (r.images, {k: v for k, v in r.metrics.items() if k not in TIMINGS}, r.series, r.draws)
         for r in reports
     ]
 
@@ -177,6 +177,7 @@ def test_kill_minus_nine_loses_nothing(
     assert expected is not None
     assert (result.status, result.images, result.protocol) == ("finished", 2560, expected.protocol)
     assert result.metrics["eval/fid"] == expected.metrics["eval/fid"]
+    assert result.draws == expected.draws
 
 
 def test_a_trial_pauses_where_it_is_told_and_goes_on_as_if_it_never_had(
@@ -353,6 +354,7 @@ def test_torchrun_sees_the_same_examples(
     for a, b in zip(alone, together, strict=True):
         assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-4)
         assert a.metrics["rung/fid"] == pytest.approx(b.metrics["rung/fid"], rel=2e-3)
+    assert together[-1].draws["eval/fid"] == pytest.approx(alone[-1].draws["eval/fid"], rel=2e-3)
 
 
 def test_labels_condition_and_guide(toy: dict[str, Any], tmp_path: Path) -> None:

@@ -31,12 +31,17 @@ SHOWN: dict[Part, int] = {"full": 64, "rung": 16}
 
 @dataclass(frozen=True)
 class Measurement:
-    """Metrics of one generated set and the first samples of it."""
+    """Metrics under one protocol, and the first samples."""
 
     metrics: dict[str, float]
+    """Each is the mean over the draws."""
+    draws: dict[str, list[float]]
+    """Each metric's value under every noise, in order."""
     samples: Tensor
+    """Of the first draw."""
     seconds: float
     finite: bool
+    """Whether all samples of all draws were; if not, every metric is NaN."""
     protocol: dict[str, str]
     """Protocol id of each metric."""
 
@@ -50,6 +55,17 @@ class _Space:
     """Of data, extractor and weights."""
     metrics: list[Metric]
     real: dict[str, Real]
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """One generated set, measured."""
+
+    values: dict[str, float]
+    """Metric to number."""
+    finite: bool
+    samples: Tensor
+    """The first ones."""
 
 
 class Evaluator:
@@ -99,28 +115,39 @@ class Evaluator:
         }
 
     def measure(self, network: Callable[..., Tensor], part: Part, world: World) -> Measurement:
-        """Generate with `network` under one protocol and compare with the reference.
+        """Generate with `network` under one protocol, once from every noise, and compare with the reference.
 
         Metrics are named `eval/...` for the full protocol and `rung/...` for the cheap one.
         """
+        start = time.perf_counter()
+        drawn = [self._draw(network, part, noise, world) for noise in self.spec.noises(part)]
+        draws = {
+            f"{PREFIX[part]}/{metric.name}": [one.values[metric.name] for one in drawn]
+            for metric in self.spec.metrics
+        }
+        return Measurement(
+            {name: sum(values) / len(values) for name, values in draws.items()},
+            draws,
+            drawn[0].samples,
+            time.perf_counter() - start,
+            all(one.finite for one in drawn),
+            self._protocol(part),
+        )
+
+    def _draw(
+        self, network: Callable[..., Tensor], part: Part, noise_seed: int, world: World
+    ) -> _Draw:
         generation = self.spec.full if part == "full" else self.spec.rung
         assert generation is not None
-        start = time.perf_counter()
         gathered = [Gathered(space.extractor, space.metrics) for space in self._spaces]
         shown: list[Tensor] = []
-        for x in self._generate(network, generation, world):
+        for x in self._generate(network, generation, noise_seed, world):
             for features in gathered:
                 features.add(x)
             if sum(map(len, shown)) < SHOWN[part]:
                 shown.append(x)
         values, finite = self._distances(gathered, world)
-        return Measurement(
-            {f"{PREFIX[part]}/{metric.name}": values[metric.name] for metric in self.spec.metrics},
-            torch.cat(shown)[: SHOWN[part]],
-            time.perf_counter() - start,
-            finite,
-            self._protocol(part),
-        )
+        return _Draw(values, finite, torch.cat(shown)[: SHOWN[part]])
 
     def _distances(self, gathered: list[Gathered], world: World) -> tuple[dict[str, float], bool]:
         """Every metric by name, over all workers; and whether the features were finite, as they must be."""
@@ -138,7 +165,11 @@ class Evaluator:
 
     @torch.inference_mode()
     def _generate(
-        self, network: Callable[..., Tensor], generation: Generation, world: World
+        self,
+        network: Callable[..., Tensor],
+        generation: Generation,
+        noise_seed: int,
+        world: World,
     ) -> Iterator[Tensor]:
         """Quantized samples of this worker's share, in batches."""
         mine = world.share(generation.images)
@@ -149,7 +180,7 @@ class Evaluator:
                 self.source.codec,
                 generation,
                 range(first, min(first + self.spec.batch_size, mine.stop)),
-                self.spec.noise_seed,
+                noise_seed,
                 self.inputs,
                 self.source.device,
             )

@@ -22,7 +22,8 @@ from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.features import AnyFeatures, Classifier
 from trainer.evaluation.metric import AnyMetric, Metric
 from trainer.evaluation.metric.frechet import FID
-from trainer.spec import Count, Spec
+from trainer.randomness import derive
+from trainer.spec import Count, Neutral, Spec
 
 
 class Generation(Spec):
@@ -71,8 +72,12 @@ class Evaluation(Spec):
     """The reported protocol (`eval/...`): at the end, or at every evaluation if there is no `rung`."""
     rung: Generation | None = None
     """The cheap protocol of the convergence curve (`rung/...`), at every evaluation including the last."""
+    draws: Annotated[Count, Neutral(1)] = 3
+    """How many sets of images `full` generates, each from starting noise of its own: the reported number is the
+    mean of theirs, and every cell meets the same noises. The curve's `rung` has one set, that of the first noise.
+    Where there is no `rung`, curve and reported number are one protocol, so every evaluation takes all of them."""
     noise_seed: int = 0
-    """Seed of the starting noise, the same for every trial of an experiment."""
+    """Seed of the starting noises, the same for every trial of an experiment."""
     batch_size: PositiveInt = 500
     """Images generated together on one worker; no part of any result."""
 
@@ -125,6 +130,11 @@ class Evaluation(Spec):
             ]
         return [mark * batch_size for mark in sorted({max(1, mark) for mark in marks})]
 
+    def noises(self, part: Literal["full", "rung"]) -> tuple[int, ...]:
+        """The noise seed of every draw. The first is `noise_seed`: more draws leave it as it was."""
+        more = range(1, self.draws if part == "full" else 1)
+        return (self.noise_seed, *(derive(self.noise_seed, f"evaluate/draw/{k}") for k in more))
+
     def protocol_id(self, metric: Metric, part: Literal["full", "rung"], reference: str) -> str:
         """12 hex digits over everything that makes numbers of one metric comparable.
 
@@ -141,4 +151,6 @@ class Evaluation(Spec):
             "noise_seed": self.noise_seed,
             "version": METRIC_VERSION,
         }
+        if part == "full" and self.draws > 1:
+            parts["draws"] = self.draws
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
