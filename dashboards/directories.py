@@ -40,6 +40,8 @@ class TrialRows:
     curve: list[dict[str, Any]]
     sample: Path | None
     """The last sample grid that is there."""
+    draws: dict[str, tuple[float, ...]]
+    """Final metric to its value under each generation noise, where there were several."""
 
 
 def read_trial(
@@ -69,8 +71,13 @@ def read_trial(
         for images, metrics in [*report.series, (report.images, report.metrics)]
         for name, value in metrics.items()
     ]
-    ended = {} if result is None else _ended(result, stopped)
-    return TrialRows(row | ended, points, record.last_sample())
+    draws = result.draws if result is not None else {}
+    return TrialRows(
+        trial=row if result is None else row | _ended(result, stopped),
+        curve=points,
+        sample=record.last_sample(),
+        draws={name: tuple(values) for name, values in draws.items()},
+    )
 
 
 def _ended(result: Result, stopped: str | None) -> dict[str, Any]:

@@ -18,7 +18,9 @@ from dashboards.sweep import Sweep
 from dashboards.verdict.comparable import IncomparableError, quantity
 from dashboards.verdict.outlook import looks
 from dashboards.verdict.sentences import final_sentence, headline, speed_sentence
+from dashboards.verdict.spread_sentences import condition, spread_sentence
 from dashboards.verdict.values import Verdicts
+from dashboards.verdict.variance import spreads
 from dashboards.verdict.wording import margin_text
 
 
@@ -50,6 +52,7 @@ def render(
             headline=begin,
             facts=page_rows.facts(sweep, verdicts, created or datetime.now().astimezone()),
             **_judged(sweep, verdicts),
+            **_spread(sweep, verdicts),
             refusal=None if verdicts is not None or refusal == begin else refusal,
             curve_title=title(sweep.curve_metric),
             curve_protocol=_curve_protocol(sweep, verdicts) if "convergence" in drawn else None,
@@ -85,6 +88,18 @@ def _judged(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Any]:
         "secondary": page_rows.secondary_rows(verdicts) if verdicts else [],
         "speed_sentences": [line for c in comparisons if (line := speed_sentence(c))],
     }
+
+
+def _spread(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Any]:
+    """What the template says of where the spread comes from."""
+    if verdicts is None:
+        return {"spread_rows": [], "spread_sentences": []}
+    cells = [comparison.cell for comparison in verdicts.comparisons]
+    found = spreads(sweep.evidence, verdicts.metric, verdicts.baseline, cells)
+    rows = page_rows.spread_rows(found)
+    compared = [spread for spread in found if spread.baseline is not None]
+    said = [spread_sentence(spread) for spread in compared] if rows else [condition(found)]
+    return {"spread_rows": rows, "spread_sentences": list(filter(None, said))}
 
 
 def render_passports(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,9 @@ from dashboards import text
 from dashboards.html import data_uri, typeset
 from dashboards.sweep import Sweep
 from dashboards.text import counted, number
+from dashboards.verdict.spread_sentences import share_text, shares_text
 from dashboards.verdict.values import Measure, Verdicts
+from dashboards.verdict.variance import Component, Spread
 from dashboards.verdict.wording import ends_text, mean_and_spread, size
 from trainer.report import Status
 
@@ -94,6 +97,34 @@ def secondary_rows(verdicts: Verdicts) -> list[dict[str, str]]:
             }
             rows.append(row | _effect(measure))
     return sorted(rows, key=lambda row: list(_MEASURES).index(row["name"]))
+
+
+def spread_rows(spreads: Sequence[Spread]) -> list[dict[str, Any]]:
+    """One row per spread whose sources can be told apart: their deviations and shares, and what draws save."""
+    rows = []
+    for spread in spreads:
+        if (parts := spread.parts) is None:
+            continue
+        sources = (parts.seed, parts.draw, parts.interaction)
+        rows.append(
+            {
+                "cell": spread.cell,
+                "baseline": spread.baseline or "",
+                "mean": typeset(number(spread.mean)),
+                "table": f"{parts.seeds} \N{MULTIPLICATION SIGN} {parts.draws}",
+                "sources": [
+                    {"sd": _deviation(source), "share": share}
+                    for source, share in zip(sources, shares_text(parts), strict=True)
+                ],
+                "cut": share_text(parts.cut),
+            }
+        )
+    return rows
+
+
+def _deviation(source: Component) -> str:
+    """A component as a standard deviation; `0*` where its estimate is below 0."""
+    return "0*" if source.estimate < 0 else number(source.sd, 2)
 
 
 def sample_rows(sweep: Sweep) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def _reported_first(item: tuple[str, tuple[str, list[str]]]) -> bool:
 def _words(spec: Mapping[str, Any], metric: str) -> str:
     family, _, name = metric.partition("/")
     try:
-        evaluation = Evaluation.model_validate(spec.get("evaluation"))
+        evaluation = Evaluation.saved(spec.get("evaluation") or {})
     except ValidationError:
         return "The spec of these trials is not at hand."
     generation = evaluation.rung if family == "rung" else evaluation.full
@@ -61,8 +61,14 @@ def _words(spec: Mapping[str, Any], metric: str) -> str:
         else "The only protocol, of curve and final number"
     )
     return (
-        f"{role}: {generation.images:,} images from the averaged (EMA) weights, solver"
+        f"{role}: {_sets(evaluation, family)}{generation.images:,} images from the averaged (EMA) weights, solver"
         f" {generation.solver.kind} in {generation.steps} steps on the grid of {grid}, compared with"
         f" the training data in the feature space of {features.words}. Every trial starts from the"
         f" same noise."
     )
+
+
+def _sets(evaluation: Evaluation, family: str) -> str:
+    """`the mean over 3 sets of `, where there are several."""
+    count = len(evaluation.noises("rung" if family == "rung" else "full"))
+    return "" if count == 1 else f"the mean over {count} sets of "

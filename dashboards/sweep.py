@@ -41,6 +41,8 @@ class Sweep:
     """(cell, seed) to its last sample grid."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Cells that a policy ended for good on their way, each with the reason."""
+    draws: dict[tuple[str, int], dict[str, tuple[float, ...]]] = field(default_factory=dict)
+    """(cell, seed) to the value of a final metric under each generation noise, where there were several."""
     experiment_yaml: str = ""
     gpus: float = 0.0
     """GPUs one trial occupies, all its workers'; 0: it ran on the CPU. Only for saying costs."""
@@ -157,14 +159,18 @@ class Sweep:
         for metric, points in curves.items():
             ids.setdefault(metric, []).extend(points["protocol"])
         status = Status(row["status"])
+        cell, seed = str(row["cell"]), int(row["seed"])
+        values = {n: float(row[n]) for n in finals} if status is Status.FINISHED else {}
+        drawn = self.draws.get((cell, seed), {})
         return Trial(
-            cell=str(row["cell"]),
-            seed=int(row["seed"]),
+            cell=cell,
+            seed=seed,
             status=status,
             reason=row["reason"] or None if isinstance(row["reason"], str) else None,
             images=round(1000 * row["kimg"]) if math.isfinite(row["kimg"]) else None,
             seconds=float(row["seconds"]) if math.isfinite(row["seconds"]) else None,
-            finals={n: float(row[n]) for n in finals} if status is Status.FINISHED else {},
+            finals=values,
+            draws={n: drawn.get(n, (value,)) for n, value in values.items() if value == value},
             protocols={
                 metric: tuple(dict.fromkeys(i for i in every if isinstance(i, str) and i))
                 for metric, every in ids.items()
@@ -224,6 +230,11 @@ class Sweep:
                 if rows.sample is not None
             },
             stopped=dict(ends),
+            draws={
+                (trial.cell, trial.seed): rows.draws
+                for trial, rows in zip(planned, read, strict=True)
+                if rows.draws
+            },
             experiment_yaml=experiment_yaml,
             gpus=gpus,
             cpus=cpus,

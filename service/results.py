@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from dashboards.sweep import Sweep
 from dashboards.verdict.comparable import IncomparableError
 from dashboards.verdict.judging import judge
-from dashboards.verdict.plain import to_dict
+from dashboards.verdict.plain import spreads_to_list, to_dict
 from dashboards.verdict.values import Verdicts
+from dashboards.verdict.variance import Spread, spreads
 from trainer.files import write_whole
 
 if TYPE_CHECKING:
@@ -74,6 +75,15 @@ class Judged:
     verdicts: Verdicts | None
     refusal: str | None
 
+    @property
+    def spreads(self) -> tuple[Spread, ...]:
+        """Where the spread of what is compared comes from; empty without verdicts."""
+        if self.verdicts is None:
+            return ()
+        cells = [comparison.cell for comparison in self.verdicts.comparisons]
+        metric, baseline = self.verdicts.metric, self.verdicts.baseline
+        return spreads(self.sweep.evidence, metric, baseline, cells)
+
     def to_dict(self) -> dict[str, Any]:
         """The comparison as JSON data."""
         return {
@@ -82,6 +92,7 @@ class Judged:
             "baseline": self.sweep.baseline,
             "verdicts": to_dict(self.verdicts) if self.verdicts is not None else None,
             "refusal": self.refusal,
+            "spread": spreads_to_list(self.spreads),
             "trials": trial_rows(self.sweep),
         }
 

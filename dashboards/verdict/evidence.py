@@ -65,6 +65,9 @@ class Trial:
     """Metric to convergence curve; values are not always finite."""
     stopped: str | None = None
     """Why a policy ended its cell for good on the way."""
+    draws: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Metric to its value under each generation noise, in order, of a finished trial: their mean is the final
+    value. One that is not in it had one noise."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dashboards.verdict.outlook import looks
 from dashboards.verdict.sentences import comparison_sentence, headline, measure_sentence
+from dashboards.verdict.spread_sentences import spread_sentence
 from dashboards.verdict.values import Verdicts
+from dashboards.verdict.variance import SOURCES, Spread
 
 
 def to_dict(verdicts: Verdicts) -> dict[str, Any]:
@@ -21,6 +23,26 @@ def to_dict(verdicts: Verdicts) -> dict[str, Any]:
         for measure in comparison.measures():
             data[measure.name]["sentence"] = measure_sentence(measure)
     return plain
+
+
+def spreads_to_list(spreads: Sequence[Spread]) -> list[dict[str, Any]]:
+    """Where the spread comes from: components, what follows from them, and the sentences."""
+    return [_plain(_of_spread(spread)) for spread in spreads]
+
+
+def _of_spread(spread: Spread) -> dict[str, Any]:
+    data = dataclasses.asdict(spread) | {"sentence": spread_sentence(spread)}
+    if (parts := spread.parts) is not None:
+        data["parts"] |= {
+            "shares": parts.shares and dict(zip(SOURCES, parts.shares, strict=True)),
+            "cut": parts.cut,
+            "cut_by_seed": parts.cut_by_seed,
+            "seen": parts.seen,
+            "unseen": parts.unseen,
+            "unseen_below": parts.unseen_below,
+            "below_zero": parts.below_zero,
+        }
+    return data
 
 
 def _plain(value: Any) -> Any:

@@ -38,6 +38,7 @@ def compare(
     """Print the comparison of an experiment's finished trials, and the verdict."""
     from dashboards.verdict.outlook import looks
     from dashboards.verdict.sentences import comparison_sentence, headline
+    from dashboards.verdict.spread_sentences import condition
     from service import results
 
     settings = settings_of(home)
@@ -56,6 +57,9 @@ def compare(
     for comparison in judged.verdicts.comparisons:
         say(comparison_sentence(comparison))
     say(looks(judged.verdicts.guarantee))
+    if depends := condition(judged.spreads):
+        say()
+        say(depends)
     say()
     say(f"verdict: {headline(judged.verdicts)}")
 

@@ -41,6 +41,8 @@ CREATE INDEX IF NOT EXISTS item_waiting ON item(run, kind, id) WHERE sent = 0;
 UPDATE run SET status='waiting' WHERE status='scheduled';
 UPDATE run SET status_sent='waiting' WHERE status_sent='scheduled';
 """
+DRAWS = "draws/"
+"""Beginning of the metrics that are one generation noise's part of a reported number."""
 _WAITING = "(run_id IS NULL OR header_sent=0 OR status_sent IS NOT status)"
 
 
@@ -244,12 +246,21 @@ def report_points(report: Report) -> list[tuple[str, int, int, float]]:
     """The metric points of one report; `kimg` rides along at every step as the charts' x axis."""
     time_ms = int(report.time_s * 1000)
     dense = [(step, {"kimg": step / 1000, **values}) for step, values in report.series]
-    last = (report.images, {"kimg": report.kimg, **report.metrics})
+    last = (report.images, {"kimg": report.kimg, **report.metrics, **_drawn(report)})
     return [
         (name, step, time_ms, value)
         for step, values in [*dense, last]
         for name, value in values.items()
     ]
+
+
+def _drawn(report: Report) -> dict[str, float]:
+    """`draws/fid.0`, `draws/fid.1`: names of their own, so that no mean, curve or table takes one for a result."""
+    return {
+        f"{DRAWS}{name.rpartition('/')[2]}.{k}": value
+        for name, values in report.draws.items()
+        for k, value in enumerate(values)
+    }
 
 
 def _number(value: float) -> float | None:

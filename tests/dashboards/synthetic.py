@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -110,10 +111,27 @@ def specification() -> dict[str, Any]:
     }
 
 
+def drawn(
+    found: Sweep, count: int = 3, *, shared: float = 0.1, of_cell: float = 0.01, own: float = 0.03
+) -> Sweep:
+    """The sweep with its final values made the means over draws, whose effects are relative to the value.
+
+    `shared` is a draw's effect on all trials, `of_cell` that on a cell, `own` that on a single trial.
+    """
+    rng = np.random.default_rng(11)
+    common = shared * rng.standard_normal(count)
+    effects = {cell: common + of_cell * rng.standard_normal(count) for cell in found.cells}
+    trials, draws = found.trials.copy(), {}
+    for place, row in trials[trials["status"] == Status.FINISHED].iterrows():
+        cell, seed = str(row["cell"]), int(row["seed"])
+        values = row[found.metric] * (1 + effects[cell] + own * rng.standard_normal(count))
+        draws[cell, seed] = {found.metric: tuple(map(float, values))}
+        trials.loc[place, found.metric] = float(np.mean(values))
+    return dataclasses.replace(found, trials=trials, draws=draws)
+
+
 def ended(found: Sweep, cell: str, seed: int, status: str, reason: str | None = None) -> Sweep:
     """The sweep with one trial that did not finish: its curve stops half-way, it has no result."""
-    import dataclasses
-
     trials = found.trials.copy()
     row = (trials["cell"] == cell) & (trials["seed"] == seed)
     trials["status"] = trials["status"].astype(object)

@@ -18,7 +18,7 @@ import pytest
 from dashboards.page import render
 from dashboards.sweep import Sweep
 from dashboards.verdict.comparable import IncomparableError
-from tests.dashboards.synthetic import ended, grids, judge, sweep
+from tests.dashboards.synthetic import drawn, ended, grids, judge, sweep
 
 CELLS = {"uniform": 0.0, "under": 0.1, "under~equal": 0.0}
 SECTIONS = {
@@ -26,6 +26,7 @@ SECTIONS = {
     "convergence",
     "speed",
     "differences",
+    "spread",
     "objectives",
     "samples",
     "loss",
@@ -167,6 +168,36 @@ def test_the_page_says_what_happened(html: str) -> None:
     ):
         assert expected in text
     assert re.search(r"under \d\.\d+ ± \d", text)
+
+
+def test_the_page_tells_seeds_from_draws() -> None:
+    """One row per cell and per difference; an estimate below 0 is marked."""
+    found = drawn(sweep(CELLS, seeds=6))
+    html = render(found, judge(found))
+    (table,) = re.findall(r'<section id="spread">.*?<tbody>(.*?)</tbody>', html, re.DOTALL)
+    rows = [
+        [" ".join(Page(cell).text.split()) for cell in row.split("<td")[1:]]
+        for row in table.split("</tr>")[:-1]
+    ]
+    minus, times = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
+    assert [row[0].lstrip("> ") for row in rows] == [
+        "uniform", "under", f"under {minus} uniform", "under~equal", f"under~equal {minus} uniform",
+    ]  # fmt: skip
+    for row in rows:
+        assert row[2].endswith(f"6 {times} 3")
+        sources = [re.search(r">(0\*|[\d.]+) (\d+) %$", cell) for cell in row[3:6]]
+        assert abs(sum(int(source[2]) for source in sources if source) - 100) <= 1, "rounded"
+        assert re.search(r"\d+ %$", row[6])
+    assert any(cell.endswith(">0* 0 %") for row in rows for cell in row)
+    text = " ".join(Page(html).text.split()).replace("\u00a0", " ")
+    assert text.count("A test by seed holds for these 3 draws") == 2
+    assert "counts as 0" in text
+
+
+def test_one_noise_for_all_is_said(html: str) -> None:
+    text = " ".join(Page(html).text.split())
+    assert "the claims hold for that noise" in text
+    assert "of draws" not in text
 
 
 def test_names_cannot_break_out_of_the_page() -> None:

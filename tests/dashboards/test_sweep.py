@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 
 from dashboards.sweep import Sweep
-from dashboards.tables import CURVE_COLUMNS, TRIAL_COLUMNS, trial_table
+from dashboards.tables import (
+    CURVE_COLUMNS,
+    TRIAL_COLUMNS,
+    curve_table,
+    final_metrics,
+    trial_table,
+)
 from dashboards.verdict.comparable import IncomparableError
+from service.tracking.outbox import report_points
 from tests.dashboards.synthetic import sweep
 from trainer.record import Record
 from trainer.report import Failure, Report, Result
@@ -173,6 +181,46 @@ def test_evidence_is_the_tables_in_plain_values(tmp_path: Path) -> None:
     assert wide1.reason == "diverged: loss is nan at 1.5 kimg"
     assert (slim0.status, slim0.seconds) == ("stopped", None)
     assert (slim1.status, slim1.images, slim1.curves) == ("waiting", None, {})
+
+
+def test_draws_reach_the_evidence_and_are_columns_of_no_table(tmp_path: Path) -> None:
+    """From directories; and rows of the server, which have them as metrics of their own name."""
+    values = {"eval/fid": [5.0, 7.0, 9.0]}
+    metrics, ids = {"eval/fid": 7.0, "rung/fid": 9.0}, {"eval/fid": "id", "rung/fid": "cheap"}
+    record = Record(tmp_path / "wide0")
+    report = Report(2000, 2.0, metrics, done=True, protocol=ids, draws=values)
+    record.add_report(report)
+    record.write_result(
+        Result("finished", None, 2000, metrics, 0.0, 10.0, 2.0, ids, parameters=7, draws=values)
+    )
+    found = Sweep.from_directories("demo", planned()[:2], written_before(tmp_path))
+    assert found.final_metrics == ["eval/fid", "rung/fid"]
+    assert set(found.curves["metric"]) == {"eval/fid", "rung/fid"}
+    several, one = found.evidence.trials
+    assert several.draws == {"eval/fid": (5.0, 7.0, 9.0), "rung/fid": (9.0,)}
+    assert several.finals["eval/fid"] == 7.0
+    assert one.draws == {"eval/fid": (4.0,)}, "what an earlier version wrote had one"
+
+    points = {name: value for name, _, _, value in report_points(report)}
+    assert {"draws/fid.0": 5.0, "draws/fid.1": 7.0, "draws/fid.2": 9.0}.items() <= points.items()
+    same = {"cell": "wide", "seed": 0, "trial_key": "wide0", "protocol": "id"}
+    remote = trial_table([same | {"status": "finished", "metrics": points}])
+    assert final_metrics(remote) == ["eval/fid", "rung/fid"]
+    drawn = [
+        same | {"metric": name, "images": 2000, "kimg": 2.0, "value": value}
+        for name, value in points.items()
+    ]
+    assert set(curve_table(drawn)["metric"]) == {"eval/fid", "rung/fid"}
+
+
+def written_before(home: Path) -> Path:
+    """wide1, finished by a version that knew of no draws."""
+    (home / "wide1").mkdir(parents=True)
+    result = Result("finished", None, 2000, {"eval/fid": 4.0}, 0.0, 10.0, 2.0, {}, parameters=7)
+    old = asdict(result)
+    del old["draws"]
+    (home / "wide1" / "result.json").write_text(json.dumps(old))
+    return home
 
 
 def test_mixed_protocols_are_named() -> None:

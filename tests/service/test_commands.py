@@ -214,6 +214,11 @@ def test_compare_by_name_and_as_json(folder: Path, capsys: pytest.CaptureFixture
     data = json.loads(capsys.readouterr().out)
     assert data["experiment"] == "toy"
     assert data["verdicts"]["comparisons"][0]["cell"] == "under"
+    of_difference = data["spread"][-1]
+    assert (of_difference["cell"], of_difference["baseline"]) == ("under", "uniform")
+    assert (of_difference["draws"], of_difference["parts"]["draw"]["degrees"]) == (3, 2)
+    assert invoke(["compare", "toy"]) == 0
+    assert "3 draws instead of one cut the variance" in capsys.readouterr().out
     assert [row["status"] for row in data["trials"]] == ["finished"] * 4
 
 

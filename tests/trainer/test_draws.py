@@ -1,4 +1,4 @@
-"""Proves what several generation noises promise: the first is the one there was, the number is their mean, none is lost."""
+"""Proves what several generation noises promise: the first is as it was, the number is their mean, none is lost."""
 
 import json
 import math

@@ -1,0 +1,83 @@
+"""How is it said where spread comes from? Components of variance to sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dashboards.text import counted, names, number
+from dashboards.verdict.variance import Parts, Spread
+
+_SOURCES = {"seed": "seeds", "draw": "draws", "interaction": "seed x draw"}
+
+
+def share_text(share: float | None) -> str:
+    """`26 %`: an estimate of few degrees of freedom has no decimals."""
+    return "n/a" if share is None else f"{100 * share:.0f} %"
+
+
+def shares_text(parts: Parts) -> tuple[str, str, str]:
+    """What seeds, draws and their interaction have of the variance: `71 %`, `9 %`, `20 %`."""
+    seed, draw, both = parts.shares or (0.0, 0.0, 0.0)
+    return share_text(seed), share_text(draw), share_text(both)
+
+
+def of_what(spread: Spread) -> str:
+    """`under` - `uniform`, or the cell alone."""
+    cell = names([spread.cell])
+    return cell if spread.baseline is None else f"{cell} - {names([spread.baseline])}"
+
+
+def spread_sentence(spread: Spread) -> str:
+    """Where the spread of one mean comes from, and what the test by seed does not see of it."""
+    parts, what = spread.parts, of_what(spread)
+    if parts is None:
+        return f"{what}: {_alone(spread)}, so seeds and draws cannot be told apart."
+    if parts.shares is None:
+        over = f"{counted(parts.seeds, 'seed')} and {counted(parts.draws, 'draw')}"
+        return f"{what}: equal over {over}."
+    seed, draw, both = shares_text(parts)
+    times = sum(parts.of_mean(1)) / sum(parts.of_mean())
+    text = (
+        f"{what}: {seed} of the variance of the mean is due to seeds, {draw} to draws, {both} to"
+        f" seed x draw; with one draw it would be {number(times)} times as large."
+    )
+    if spread.baseline is not None:
+        text += (
+            f" A test by seed holds for these {parts.draws} draws: others would move the mean by a"
+            f" standard deviation of {number(parts.unseen, 2)} (below {number(parts.unseen_below, 2)} with"
+            f" 95 % confidence), beside its standard error of {number(parts.seen, 2)}."
+        )
+    if parts.below_zero:
+        sources = " and ".join(_SOURCES[name] for name in parts.below_zero)
+        text += f" The estimate for {sources} is below 0 and counts as 0."
+    return text
+
+
+def _alone(spread: Spread) -> str:
+    if spread.draws == 1 and len(spread.seeds) == 1:
+        return "one seed and one draw"
+    return "one draw" if spread.draws == 1 else "one seed"
+
+
+def condition(spreads: Sequence[Spread]) -> str:
+    """What every claim of a comparison depends on; empty where nothing is compared.
+
+    With one draw for all, that it holds for one noise; with several, how much of what is left is the draws'.
+    """
+    compared = [spread for spread in spreads if spread.baseline is not None]
+    if not compared:
+        return ""
+    if all(spread.draws == 1 for spread in compared):
+        return (
+            "Every cell was measured from one and the same generation noise: the claims hold for that noise,"
+            " and how much another would change them is not known (`evaluation.draws: 3` tells)."
+        )
+    told = [(s, s.parts) for s in compared if s.parts is not None and s.parts.shares is not None]
+    if not told:
+        return ""
+    cuts = ", ".join(f"of {names([s.cell])} by {share_text(parts.cut)}" for s, parts in told)
+    left = ", ".join(shares_text(parts)[1] for _, parts in told)
+    return (
+        f"{told[0][0].draws} draws instead of one cut the variance of the mean difference {cuts}. The draws'"
+        f" own part of what is left, which a test by seed does not see: {left}."
+    )
