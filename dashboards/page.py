@@ -33,6 +33,7 @@ def render(
     command: str = "",
     versions: Mapping[str, str] | None = None,
     refusal: str | None = None,
+    hint: str = "",
     created: datetime | None = None,
 ) -> str:
     """The report as one self-contained HTML text.
@@ -67,6 +68,7 @@ def render(
             command=command,
             versions=dict(versions or {}),
             refused=refused,
+            hint=hint,
             charts=_as_json(drawn | objectives),
         )
     )

@@ -14,6 +14,7 @@ from service.errors import ServiceError
 from service.looks import CellState, Looks
 from service.policy.base import Design, Standing, Work
 from service.spending import affordable, has_begun, room
+from service.verdict_log import in_force
 from trainer.record import Record
 from trainer.report import Status, Stop
 
@@ -41,6 +42,7 @@ class Agenda:
             tuple(experiment.seeds),
             experiment.spec.compare,
             experiment.looks,
+            in_force(experiment, settings).looks,
         )
         self._looks = Looks(self._design)
         self._trials = {(trial.cell, trial.seed): trial for trial in experiment.trials}

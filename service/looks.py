@@ -154,6 +154,9 @@ def evidence_of(design: Design, standings: Standings, pairs: Sequence[tuple[str,
         quantities=quantities(names),
         baseline=design.compare.baseline,
         margin=design.compare.margin,
+        own_margin=design.compare.own_margin,
+        looks=design.standing_plan or design.looks,
+        order=design.seeds,
     )
 
 

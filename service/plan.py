@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
+from dashboards.verdict.planning import expected
+from dashboards.verdict.statistics import fewest_seeds
 from service.agenda import Agenda
 from service.calibration import Speed, shape, speed
-from service.expectation import EFFECTS, expected_trials
 from service.experiment import Experiment, PlannedTrial
 from service.experiment.design_notes import design_notes
 from service.resources import Resources
@@ -27,6 +28,8 @@ _START_S = {"train": 2.0, "inproc": 0.3}
 _BYTES_PER_PARAMETER = 16
 """Weights, their average and two moments of the optimizer, in float32."""
 _PICTURE_BYTES = 20_000
+_EFFECTS = (0.0, 1.0, 2.0)
+"""True differences of every cell from the baseline, in standard deviations of a pair's difference."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,8 @@ class Expected:
     """In standard deviations of a pair's difference."""
     trials: float
     """Mean number."""
+    finds: float
+    """Probability that a cell is found to be different."""
     cpu_hours: float
     gpu_hours: float
 
@@ -137,14 +142,20 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
 
 def _expected(experiment: Experiment, costs: _Costs) -> tuple[Expected, ...]:
     rivals = len(experiment.cells) - 1
-    if len(experiment.looks) == 1 or rivals == 0:
+    if rivals == 0 or experiment.looks[-1] < fewest_seeds():
         return ()
     resources = experiment.spec.resources
     worker_hours = costs.whole() * resources.workers / 3600
-    counts = [(e, expected_trials(experiment.looks, rivals, e)) for e in EFFECTS]
+    found = [expected(experiment.looks, rivals, effect) for effect in _EFFECTS]
     return tuple(
-        Expected(e, n, n * worker_hours * resources.cpus, n * worker_hours * resources.gpus)
-        for e, n in counts
+        Expected(
+            one.effect,
+            one.trials,
+            one.finds,
+            one.trials * worker_hours * resources.cpus,
+            one.trials * worker_hours * resources.gpus,
+        )
+        for one in found
     )
 
 

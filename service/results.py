@@ -16,6 +16,7 @@ from dashboards.verdict.judging import judge
 from dashboards.verdict.plain import spreads_to_list, to_dict
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import Spread, spreads
+from service.verdict_log import in_force, note, question
 from trainer.files import write_whole
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def collect(
     """
     resources = experiment.spec.resources
     trials, stopped = _given(experiment, settings)
+    planned = in_force(experiment, settings)
     return Sweep.from_directories(
         experiment.name,
         trials,
@@ -48,6 +50,8 @@ def collect(
         baseline=baseline or experiment.baseline,
         margin=experiment.spec.compare.margin if margin is None else margin,
         own_margin=experiment.spec.compare.own_margin,
+        looks=planned.looks,
+        order=planned.seeds,
         stopped=stopped,
         experiment_yaml=experiment.text,
         gpus=resources.gpus * resources.workers,
@@ -74,6 +78,8 @@ class Judged:
     sweep: Sweep
     verdicts: Verdicts | None
     refusal: str | None
+    hint: str = ""
+    """That another question was asked than the one that was planned."""
 
     @property
     def spreads(self) -> tuple[Spread, ...]:
@@ -92,19 +98,27 @@ class Judged:
             "baseline": self.sweep.baseline,
             "verdicts": to_dict(self.verdicts) if self.verdicts is not None else None,
             "refusal": self.refusal,
+            "hint": self.hint or None,
             "spread": spreads_to_list(self.spreads),
             "trials": trial_rows(self.sweep),
         }
 
 
-def judged(sweep: Sweep, *, strict: bool = False) -> Judged:
-    """The verdicts on a sweep, or why there are none; `strict` raises that as IncomparableError."""
+def judged(
+    experiment: Experiment, settings: Settings, sweep: Sweep, *, strict: bool = False
+) -> Judged:
+    """The verdicts on a sweep, or why there are none; `strict` raises that as IncomparableError.
+
+    A verdict that could have claimed something is remembered: the looks that were planned before it stand.
+    """
     try:
-        return Judged(sweep, judge(sweep.evidence), None)
+        verdicts = judge(sweep.evidence)
     except IncomparableError as error:
         if strict:
             raise
         return Judged(sweep, None, str(error))
+    note(experiment, settings, verdicts)
+    return Judged(sweep, verdicts, None, question(experiment, settings, verdicts))
 
 
 def without_result(
@@ -159,6 +173,7 @@ def write_report(
         command=command(experiment),
         versions=versions(),
         refusal=result.refusal,
+        hint=result.hint,
     )
     write_whole(path, page)
     return path

@@ -103,14 +103,15 @@ class Job(ABC):
         the experiment's own. Raises IncomparableError, with the reason, where nothing can be judged,
         and ServiceError where the directories are on another machine.
         """
-        from dashboards.verdict.judging import judge
-        from service.results import collect
+        from service.results import collect, judged
 
         self._check_at_hand()
         sweep = collect(
             self.experiment, self._settings, metric=metric, baseline=baseline, margin=margin
         )
-        return judge(sweep.evidence)
+        verdicts = judged(self.experiment, self._settings, sweep, strict=True).verdicts
+        assert verdicts is not None, "a refusal is raised"
+        return verdicts
 
     def report(self, path: Path | str | None = None) -> Path:
         """Write the HTML report, by default into the experiment's directory, and return its path.
@@ -120,7 +121,8 @@ class Job(ABC):
         from service.results import collect, judged, write_report
 
         self._check_at_hand()
-        result = judged(collect(self.experiment, self._settings))
+        sweep = collect(self.experiment, self._settings)
+        result = judged(self.experiment, self._settings, sweep)
         out = None if path is None else Path(path)
         return write_report(self.experiment, self._settings, result, out)
 

@@ -113,7 +113,7 @@ def note(experiment: Experiment, settings: Settings, verdicts: Verdicts) -> None
         write_whole(directory / LOG, json.dumps(asdict(log), indent=1))
 
 
-def questions(experiment: Experiment, settings: Settings, verdicts: Verdicts) -> str:
+def question(experiment: Experiment, settings: Settings, verdicts: Verdicts) -> str:
     """A sentence where another question was asked than the one that was planned; else empty."""
     planned = in_force(experiment, settings)
     asked = (verdicts.metric, verdicts.baseline)

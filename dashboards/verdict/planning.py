@@ -107,7 +107,9 @@ class Expected:
     """In standard deviations of a pair's difference."""
     seeds: float
     """Mean number of seeds of a cell until it is decided or the seeds are used up."""
-    decides: float
+    trials: float
+    """Mean number of trials of all cells, the baseline's too."""
+    finds: float
     """Probability that a cell is found to be different."""
 
 
@@ -130,7 +132,8 @@ def expected(looks: Sequence[int], rivals: int, effect: float) -> Expected:
         now = is_open & (found[:, place] > limit)
         at[now] = n
         is_open &= ~now
-    return Expected(effect, float(at.mean()), float(1 - is_open.mean()))
+    trials = (at.sum(axis=1) + at.max(axis=1)).mean()
+    return Expected(effect, float(at.mean()), float(trials), float(1 - is_open.mean()))
 
 
 @functools.lru_cache(maxsize=32)

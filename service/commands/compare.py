@@ -45,7 +45,9 @@ def compare(
     experiment = find(target, override, settings)
     sweep = results.collect(experiment, settings, metric=metric, baseline=baseline, margin=margin)
     asked = metric is not None or baseline is not None
-    judged = results.judged(sweep, strict=asked)  # what was typed and cannot be is an error
+    judged = results.judged(
+        experiment, settings, sweep, strict=asked
+    )  # what was typed and cannot be is an error
     if as_json:
         print_json(judged.to_dict())
         return
@@ -57,6 +59,8 @@ def compare(
     for comparison in judged.verdicts.comparisons:
         say(comparison_sentence(comparison))
     say(looks(judged.verdicts.guarantee))
+    if judged.hint:
+        say(judged.hint)
     if depends := condition(judged.spreads):
         say()
         say(depends)
@@ -77,7 +81,7 @@ def report(
 
     settings = settings_of(home)
     experiment = find(target, override, settings)
-    judged = results.judged(results.collect(experiment, settings))
+    judged = results.judged(experiment, settings, results.collect(experiment, settings))
     say(str(results.write_report(experiment, settings, judged, out)))
 
 

@@ -62,7 +62,7 @@ def run(
     stream = sys.stderr if as_json else sys.stdout
     with renderer(trials, experiment.shown_metrics, stream) as show:
         outcome = launch.run(experiment, settings, show)
-    judged = results.judged(results.collect(experiment, settings))
+    judged = results.judged(experiment, settings, results.collect(experiment, settings))
     if as_json:
         report, _ = results.deliver(experiment, settings, judged)
         data = {"outcome": outcome.summary(), "report": str(report), **judged.to_dict()}
@@ -278,10 +278,13 @@ def _costs(planned: Plan) -> None:
 
 
 def _expected(planned: Plan) -> None:
-    """What seeds until decided are expected to take in all."""
+    """What the looks are expected to take in all, and to find."""
+    from dashboards.text import chance
+
     for one in planned.expected:
         what = f"a difference of {one.effect:g} SD of a pair" if one.effect else "no difference"
+        finds = f", found with probability {chance(one.finds)}" if one.effect else ""
         gpu = f", {one.gpu_hours:.3g} GPU-hours" if one.gpu_hours else ""
         say(
-            f"if there is {what}: about {one.trials:.0f} trials, {one.cpu_hours:.3g} CPU-hours{gpu}"
+            f"if there is {what}: about {one.trials:.0f} trials, {one.cpu_hours:.3g} CPU-hours{gpu}{finds}"
         )

@@ -38,6 +38,8 @@ class Design:
     compare: Compare
     looks: tuple[int, ...] = ()
     """Numbers of seeds at the planned looks, rising; empty or one: all seeds are open from the start."""
+    standing_plan: tuple[int, ...] = ()
+    """The looks that were planned before the first verdict, if others are by now; words fall by these."""
     open: Mapping[str, tuple[int, ...]] | None = None
     """Cell to the seeds that are open to it now, decided before the policy is asked; None: all."""
 

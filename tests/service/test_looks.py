@@ -105,7 +105,7 @@ def test_nobody_looks_between_the_looks(
     asked: list[int] = []
 
     def counted(evidence: Any, **more: Any) -> Any:
-        asked.append(len(evidence.seeds))
+        asked.append(len({trial.seed for trial in evidence.trials}))
         return judge(evidence, **more)
 
     monkeypatch.setattr(looks, "judge", counted)

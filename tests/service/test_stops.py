@@ -79,7 +79,7 @@ def test_tables_verdict_and_page_say_it_and_compare_the_rest(
 ) -> None:
     experiment, driver = stopped
     (stop,) = records(experiment, driver.settings)["under", 0].stops()
-    result = judged(collect(experiment, driver.settings))
+    result = judged(experiment, driver.settings, collect(experiment, driver.settings))
     assert result.verdicts is not None
     assert [c.cell for c in result.verdicts.comparisons] == ["wide"]
     assert "`under` is not compared (stopped early by ending)" in headline(result.verdicts)
@@ -168,7 +168,7 @@ def test_stopping_everything_leaves_a_plain_word(toy: dict[str, Any], tmp_path: 
     experiment = planned(toy, Ending())
     driver = Driver(experiment, tmp_path)
     list(driver.jobs())
-    result = judged(collect(experiment, driver.settings))
+    result = judged(experiment, driver.settings, collect(experiment, driver.settings))
     assert result.verdicts is not None
     assert headline(result.verdicts) == "`under` is not compared (stopped early by ending)."
     assert write_report(experiment, driver.settings, result).exists()
