@@ -56,9 +56,11 @@ class Engine:
         order: Sequence[int],
         looks: Sequence[int],
         margins: Mapping[Key, float | None],
+        stopped: int = 0,
     ) -> None:
         """`ended` has each cell's seeds without anything to wait for; `order` is that of all seeds; `margins`
-        are on the scale of the differences, None where SAME cannot be said.
+        are on the scale of the differences, None where SAME cannot be said; `stopped` counts the cells that
+        a policy left out because of what it saw of them.
         """
         self._samples = {(c, n): sample for c, own in samples.items() for n, sample in own.items()}
         self._ended = {cell: set(seeds) for cell, seeds in ended.items()}
@@ -73,6 +75,8 @@ class Engine:
         self._settled: dict[str, int] = {}
         """Cell to the number of seeds at which it was decided."""
         self._p: dict[Key, float] = {}
+        self._screened = 1.0 + stopped / max(1, len(samples))
+        """What p is multiplied by: survivors were chosen from more cells, by their own numbers."""
         self._passed = 0
         self._anytime = False
 
@@ -107,9 +111,10 @@ class Engine:
     def _look(self, n: int) -> None:
         seeds = self._order[:n]
         columns = self._columns(seeds)
-        different = self._different.look(columns)
+        different = np.minimum(1.0, self._screened * self._different.look(columns))
         equal = self._equal.look(self._shifted(columns)).reshape(2, -1).max(axis=0)
-        miss = misses(self._looks)[self._passed]
+        equal = np.minimum(1.0, self._screened * equal)
+        miss = misses(self._looks)[self._passed] / self._screened
         self._passed += 1
         for place, key in enumerate(self._keys):
             if key in self._decided or key[0] in self._settled:
@@ -140,7 +145,7 @@ class Engine:
         sample = self._samples[key]
         if cell in self._settled:
             sample = sample.until(self._order[: self._settled[cell]])
-        miss = misses(self._looks)[max(0, self._passed - 1)]
+        miss = misses(self._looks)[max(0, self._passed - 1)] / self._screened
         return Decision(
             "INCONCLUSIVE",
             tuple(sample.cell),
@@ -176,7 +181,7 @@ class Engine:
         if len(ready) <= self._looks[-1]:
             return
         self._anytime = True
-        left = max(LEAST_LEFT, ALPHA - self._different.size)
+        left = max(LEAST_LEFT, ALPHA - self._different.size) / self._screened
         columns = self._columns(ready)
         active = np.asarray(np.isfinite(columns).any(axis=0), dtype=bool)
         evidence = np.zeros((2, len(self._keys)))

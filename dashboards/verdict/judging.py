@@ -95,6 +95,7 @@ class _Judgement:
             evidence.seeds,
             evidence.looks,
             self._margins,
+            len(evidence.stopped),
         )
         self._decisions = engine.run()
         self.guarantee: Guarantee = engine.guarantee()
