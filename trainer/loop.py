@@ -6,8 +6,8 @@ checkpoint, and everything it yields is equal, to the last bit, to a run that wa
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -75,47 +75,34 @@ def train(
         # Measure the average of the weights
         metrics = {"sys/img_per_s": training.img_per_s()}
         metrics |= training.progress.series[-1][1] if training.progress.series else {}
-        protocol: dict[str, str] = {}
-        draws: dict[str, list[float]] = {}
-        picture = None
+        measured = _Measured(failure=failure)
         if failure is None:
             measured = _measure(training, evaluator, world)
-            metrics |= measured.metrics
-            protocol, draws, failure = measured.protocol, measured.draws, measured.failure
-            if failure is None and world.first:
-                picture = record.write_sample(training.images, png(measured.samples))
+        picture = None
+        if measured.failure is None and world.first:
+            picture = record.write_sample(training.images, png(measured.samples))
         # Report, keep, and end if this was the end
-        done = failure is not None or training.images == trial.total_images()
-        series, training.progress.series = training.progress.series, []
-        report = Report(
-            images=training.images,
-            time_s=time.time(),
-            metrics=metrics,
-            series=series,
-            sample_png=picture,
-            done=done,
-            failure=failure,
-            notes=notes,
-            protocol=protocol,
-            draws=draws,
-        )
+        report = _report(training, metrics, measured, picture, notes)
         if world.first:
             keeper.keep(report, evaluator)
         world.barrier()
         yield report
-        if done:
+        if report.done:
             return
         notes = []
         training.go_on()
 
 
-class _Measured(NamedTuple):
-    metrics: dict[str, float]
-    protocol: dict[str, str]
-    draws: dict[str, list[float]]
+@dataclass(frozen=True)
+class _Measured:
+    """What an evaluation found; nothing where there was none."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    protocol: dict[str, str] = field(default_factory=dict)
+    draws: dict[str, list[float]] = field(default_factory=dict)
     """Of the metrics that have several."""
-    samples: Tensor
-    failure: str | None
+    samples: Tensor = field(default_factory=lambda: torch.empty(0))
+    failure: str | None = None
 
 
 def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measured:
@@ -132,6 +119,29 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
     failure = f"diverged: generated samples are not finite at {kimg:g} kimg"
     finite = all(one.finite for one in measured)
     return _Measured(metrics, protocol, draws, measured[-1].samples, None if finite else failure)
+
+
+def _report(
+    training: Training,
+    metrics: dict[str, float],
+    measured: _Measured,
+    picture: str | None,
+    notes: list[str],
+) -> Report:
+    """What is told at this evaluation, with the loss curve since the last one."""
+    series, training.progress.series = training.progress.series, []
+    return Report(
+        images=training.images,
+        time_s=time.time(),
+        metrics=metrics | measured.metrics,
+        series=series,
+        sample_png=picture,
+        done=measured.failure is not None or training.images == training.trial.total_images(),
+        failure=measured.failure,
+        notes=notes,
+        protocol=measured.protocol,
+        draws=measured.draws,
+    )
 
 
 class _Keeper:

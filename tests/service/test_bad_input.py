@@ -411,6 +411,16 @@ CASES: dict[str, tuple[str, str]] = {
         "numbers of different protocols are not compared; give all cells the same `evaluation`, or leave "
         "`compare` out",
     ),
+    "unequal draws": (
+        arm("evaluation.draws: 2") + "compare: {baseline: plain}\n",
+        "x.yaml:5: arms.b.evaluation.draws: cells `plain` and `b` differ in `evaluation.draws`: "
+        "numbers of different protocols are not compared; give all cells the same `evaluation`, or leave "
+        "`compare` out",
+    ),
+    "no draw": (
+        arm("evaluation.draws: 0"),
+        "x.yaml:5: arms.b.evaluation.draws: must be 1 or more, not `0`",
+    ),
     "control without a baseline": (
         f"{HEAD}controls: equal_objective\n",
         "x.yaml:3: controls: there is only one cell: a control needs a baseline",

@@ -558,6 +558,8 @@ def test_evaluations_that_differ_in_when_or_how_fast_are_compared() -> None:
     assert len(experiment(axes=axes, compare={"metric": "eval/fid"}).cells) == 4
     rung_only = {"axes": {"evaluation.full.steps": [8, 9]}, "compare": {"metric": "rung/fid"}}
     assert len(experiment(**rung_only).cells) == 2
+    draws = {"axes": {"evaluation.draws": [1, 3]}, "compare": {"metric": "rung/fid"}}
+    assert len(experiment(**draws).cells) == 2, "the curve has one noise anyway"
 
 
 @settings(max_examples=50, deadline=None)
