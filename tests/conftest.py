@@ -23,6 +23,11 @@ def _one_thread() -> None:
 
 @pytest.fixture
 def toy() -> dict[str, Any]:
+    """A complete trial, small."""
+    return toy_trial()
+
+
+def toy_trial() -> dict[str, Any]:
     """A complete trial on points in the plane: 40 steps, four evaluations, well under a second."""
     return {
         "data": {"kind": "gaussians", "examples": 512},

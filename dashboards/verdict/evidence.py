@@ -97,7 +97,7 @@ class Evidence:
     """How many `cost_unit`s a trial occupies at once."""
     cost_unit: str = "CPU"
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         """All seeds that are planned, in the order in which they count."""
         return list(self.order) or sorted({trial.seed for trial in self.trials})

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from dashboards.verdict.looks import spending
 from dashboards.verdict.statistics import ALPHA, Floats, deviation, signs, smallest_p
@@ -92,11 +92,11 @@ def decision_probability(
     if noise.sd == 0:
         return 1.0
     need = detectable(total, 0.5) * noise.sd
-    ahead = stats.t(noise.freedom, mean, noise.sd * math.sqrt((total - n) / (n * total)))
+    scale = noise.sd * math.sqrt((total - n) / (n * total))
     within = 0.0 if margin is None else min(need, max(0.0, margin - need))
-    return min(
-        1.0, float(ahead.sf(need) + ahead.cdf(-need) + ahead.cdf(within) - ahead.cdf(-within))
-    )
+    ends = (np.array([-need, -within, within, need]) - mean) / scale
+    below = special.stdtr(noise.freedom, ends)  # Student's cumulative distribution
+    return float(np.clip(below[0] + below[2] - below[1] + 1 - below[3], 0.0, 1.0))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,94 @@
+"""Looks that were planned before the first verdict stand, whatever the YAML says later; and no verdict is forgotten."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.experiment import Experiment
+from service.results import Judged, collect, judged
+from service.settings import Settings
+from service.verdict_log import LOG, Planned, VerdictLog, in_force
+from tests.conftest import toy_trial
+from tests.service.by_hand import Driver
+from tests.service.sweeps import sweep
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight seeds of two cells, trained."""
+    home = tmp_path_factory.mktemp("home")
+    driver = Driver(sweep(toy_trial(), seeds=8), home)
+    list(driver.jobs())
+    driver.close()
+    return home
+
+
+@pytest.fixture
+def settings(home: Path) -> Settings:
+    known = Settings(home=home, tracking_uri=None)
+    (known.experiment("toy") / LOG).unlink(missing_ok=True)
+    return known
+
+
+def look(experiment: Experiment, settings: Settings, **asked: Any) -> Judged:
+    return judged(experiment, settings, collect(experiment, settings, **asked))
+
+
+def test_the_plan_of_the_first_verdict_stands(toy: dict[str, Any], settings: Settings) -> None:
+    look(sweep(toy, seeds=3), settings)
+    assert VerdictLog.read(settings.experiment("toy")) is None, "three pairs can claim nothing"
+
+    six, eight = sweep(toy, seeds=6), sweep(toy, seeds=8)
+    assert in_force(six, settings).looks == (6,)
+    first = look(six, settings)
+    assert first.verdicts is not None
+    assert first.verdicts.guarantee.looks == (6,)
+    assert not first.verdicts.guarantee.anytime
+
+    assert in_force(eight, settings) == Planned((6,), tuple(range(8)), "eval/fid", "uniform")
+    more = look(eight, settings)
+    assert more.verdicts is not None
+    assert more.verdicts.guarantee.looks == (6,)
+    (before,), (now,) = first.verdicts.comparisons, more.verdicts.comparisons
+    assert more.verdicts.guarantee.anytime == (before.word == "INCONCLUSIVE")
+    if before.word != "INCONCLUSIVE":
+        assert (now.word, now.decided_at) == (before.word, 6)
+
+
+def test_every_verdict_is_kept_once(toy: dict[str, Any], settings: Settings) -> None:
+    for seeds in (6, 6, 8, 8):
+        look(sweep(toy, seeds=seeds), settings)
+    log = VerdictLog.read(settings.experiment("toy"))
+    assert log is not None
+    assert [set(given.pairs) for given in log.given] == [{"under"}] * len(log.given)
+    assert 1 <= len(log.given) <= 2
+    assert log.planned.looks == (6,)
+    assert json.loads((settings.experiment("toy") / LOG).read_text())["planned"]["looks"] == [6]
+
+
+def test_another_question_is_called_one(toy: dict[str, Any], settings: Settings) -> None:
+    six = sweep(toy, seeds=6)
+    assert look(six, settings).hint == ""
+    other = look(six, settings, metric="rung/fid")
+    assert other.hint.startswith(
+        "Planned was eval/fid against `uniform`; this asks rung/fid against `uniform`"
+    )
+
+
+def test_seeds_that_were_judged_cannot_be_left_out(toy: dict[str, Any], settings: Settings) -> None:
+    """A verdict of eight, then six of them chosen: the look is at eight, and not complete."""
+    look(sweep(toy, seeds=8), settings)
+    chosen = look(sweep(toy, seeds=[0, 1, 2, 3, 4, 6]), settings)
+    assert chosen.verdicts is not None
+    assert chosen.verdicts.guarantee.following == 8
+    assert [c.word for c in chosen.verdicts.comparisons] == ["INCONCLUSIVE"]
+
+
+def test_a_damaged_file_is_no_plan(toy: dict[str, Any], settings: Settings) -> None:
+    look(sweep(toy, seeds=6), settings)
+    (settings.experiment("toy") / LOG).write_text("{")
+    assert in_force(sweep(toy, seeds=8), settings).looks == (8,)
