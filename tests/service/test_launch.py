@@ -58,6 +58,9 @@ def test_a_sweep_is_trained_tracked_skipped_and_extended(
     points = Counter((row["trial_key"], row["metric"], row["images"]) for row in rows.curves)
     assert max(points.values()) == 1
     assert sum(metric == "rung/fid" for _, metric, _ in points) == 16
+    for trial in rows.trials:
+        drawn = [trial["metrics"][f"draws/fid.{k}"] for k in range(3)]
+        assert trial["metrics"]["eval/fid"] == pytest.approx(sum(drawn) / 3, rel=1e-12)
 
     outcome, events = run(settings, sweep(toy, seeds=3))
     assert (outcome.finished, outcome.skipped) == (2, 4)

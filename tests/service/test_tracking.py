@@ -28,6 +28,7 @@ from service.tracking.server import check_reachable, ui_command
 from service.tracking.uploader import Uploader
 from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
 from trainer.files import FileLock
+from trainer.report import Report
 
 CELL, TRIALS = "cell:c", ("trial:1", "trial:2")
 
@@ -212,6 +213,26 @@ def test_read_sweep_gives_back_what_was_stored(settings: Settings, name: str) ->
         ("rung/fid", "R"),
     }
     assert read_sweep(settings, "unknown").trials == []
+
+
+def test_draws_are_beside_a_trial_and_in_no_mean_and_no_curve(
+    settings: Settings, name: str
+) -> None:
+    box = filled(settings, name)
+    for seed, run in enumerate(TRIALS):
+        values = [float(seed), seed + 1.0, seed + 5.0]
+        report = Report(4000, 9.0, {"eval/fid": seed + 2.0}, draws={"eval/fid": values})
+        assert box.ingest(run, report) == 5, "kimg, the number and three draws"
+        assert box.ingest(run, report) == 0
+    box.metrics(CELL, average(box, TRIALS))
+    deliver(settings, name)
+    (trial,) = read_sweep(settings, name, {"2"}).trials
+    drawn = {metric: value for metric, value in trial["metrics"].items() if "draws" in metric}
+    assert drawn == {"draws/fid.0": 1.0, "draws/fid.1": 2.0, "draws/fid.2": 6.0}
+    assert {r["metric"] for r in read_sweep(settings, name).curves} == {"eval/fid", "rung/fid"}
+    (cell,) = (run for run in runs(settings, name) if run.data.tags["diffsweep.kind"] == "cell")
+    assert not [metric for metric in cell.data.metrics if "draw" in metric]
+    assert cell.data.metrics["eval/fid"] == 2.5
 
 
 def test_an_attached_report_replaces_the_one_before(
