@@ -95,13 +95,17 @@ def _judged(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Any]:
 def _spread(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Any]:
     """What the template says of where the spread comes from."""
     if verdicts is None:
-        return {"spread_rows": [], "spread_sentences": []}
+        return {"spread_rows": [], "spread_sentences": [], "spread_ratio": False}
     cells = [comparison.cell for comparison in verdicts.comparisons]
     found = spreads(sweep.evidence, verdicts.metric, verdicts.baseline, cells)
     rows = page_rows.spread_rows(found)
     compared = [spread for spread in found if spread.baseline is not None]
     said = [spread_sentence(spread) for spread in compared] if rows else [condition(found)]
-    return {"spread_rows": rows, "spread_sentences": list(filter(None, said))}
+    return {
+        "spread_rows": rows,
+        "spread_sentences": list(filter(None, said)),
+        "spread_ratio": any(spread.ratio for spread in found),
+    }
 
 
 def render_passports(

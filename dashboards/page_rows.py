@@ -13,7 +13,12 @@ from dashboards import text
 from dashboards.html import data_uri, typeset
 from dashboards.sweep import Sweep
 from dashboards.text import counted, number
-from dashboards.verdict.spread_sentences import share_text, shares_text
+from dashboards.verdict.spread_sentences import (
+    deviation_text,
+    mean_text,
+    share_text,
+    shares_text,
+)
 from dashboards.verdict.values import Measure, Verdicts
 from dashboards.verdict.variance import Component, Spread
 from dashboards.verdict.wording import ends_text, mean_and_spread, size
@@ -110,10 +115,10 @@ def spread_rows(spreads: Sequence[Spread]) -> list[dict[str, Any]]:
             {
                 "cell": spread.cell,
                 "baseline": spread.baseline or "",
-                "mean": typeset(number(spread.mean)),
+                "mean": typeset(mean_text(spread)),
                 "table": f"{parts.seeds} \N{MULTIPLICATION SIGN} {parts.draws}",
                 "sources": [
-                    {"sd": _deviation(source), "share": share}
+                    {"sd": _deviation(spread, source), "share": share}
                     for source, share in zip(sources, shares_text(parts), strict=True)
                 ],
                 "cut": share_text(parts.cut),
@@ -122,9 +127,9 @@ def spread_rows(spreads: Sequence[Spread]) -> list[dict[str, Any]]:
     return rows
 
 
-def _deviation(source: Component) -> str:
+def _deviation(spread: Spread, source: Component) -> str:
     """A component as a standard deviation; `0*` where its estimate is below 0."""
-    return "0*" if source.estimate < 0 else number(source.sd, 2)
+    return "0*" if source.estimate < 0 else deviation_text(spread, source.sd)
 
 
 def sample_rows(sweep: Sweep) -> list[dict[str, Any]]:

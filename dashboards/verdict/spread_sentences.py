@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from dashboards.text import counted, names, number
+from dashboards.text import counted, names, number, percent, signed
 from dashboards.verdict.variance import Parts, Spread
 
 _SOURCES = {"seed": "seeds", "draw": "draws", "interaction": "seed x draw"}
@@ -22,9 +23,21 @@ def shares_text(parts: Parts) -> tuple[str, str, str]:
 
 
 def of_what(spread: Spread) -> str:
-    """`under` - `uniform`, or the cell alone."""
+    """`under` against `uniform`, or the cell alone."""
     cell = names([spread.cell])
-    return cell if spread.baseline is None else f"{cell} - {names([spread.baseline])}"
+    return cell if spread.baseline is None else f"{cell} against {names([spread.baseline])}"
+
+
+def deviation_text(spread: Spread, sd: float) -> str:
+    """A standard deviation: `0.12` in the metric's own unit, `1.2 %` of a ratio."""
+    return f"{number(100 * sd, 2)} %" if spread.ratio else number(sd, 2)
+
+
+def mean_text(spread: Spread) -> str:
+    """The mean: `4.07`, `+0.012` of differences, `+11.3 %` of ratios."""
+    if spread.ratio:
+        return percent(math.expm1(spread.mean))
+    return number(spread.mean) if spread.baseline is None else signed(spread.mean)
 
 
 def spread_sentence(spread: Spread) -> str:
@@ -43,9 +56,10 @@ def spread_sentence(spread: Spread) -> str:
     )
     if spread.baseline is not None:
         text += (
-            f" A test by seed holds for these {parts.draws} draws: others would move the mean by a"
-            f" standard deviation of {number(parts.unseen, 2)} (below {number(parts.unseen_below, 2)} with"
-            f" 95 % confidence), beside its standard error of {number(parts.seen, 2)}."
+            f" A test by seed holds for these {parts.draws} draws: others would move the mean difference by a"
+            f" standard deviation of {deviation_text(spread, parts.unseen)}"
+            f" (below {deviation_text(spread, parts.unseen_below)} with 95 % confidence), beside its standard"
+            f" error of {deviation_text(spread, parts.seen)}."
         )
     if parts.below_zero:
         sources = " and ".join(_SOURCES[name] for name in parts.below_zero)
@@ -68,9 +82,10 @@ def condition(spreads: Sequence[Spread]) -> str:
     if not compared:
         return ""
     if all(spread.draws == 1 for spread in compared):
+        how = " (`evaluation.draws: 3` tells)" if compared[0].metric.startswith("eval/") else ""
         return (
             "Every cell was measured from one and the same generation noise: the claims hold for that noise,"
-            " and how much another would change them is not known (`evaluation.draws: 3` tells)."
+            f" and how much another would change them is not known{how}."
         )
     told = [(s, s.parts) for s in compared if s.parts is not None and s.parts.shares is not None]
     if not told:

@@ -1,7 +1,7 @@
 """Where does the spread of a number come from: the seed, the generation noise, or both together?
 
-All cells and seeds are measured from the same K generation noises, so the values of a cell, and the differences
-of two cells by seed, are a two-way table without replication: y = mean + seed + draw + interaction. Its three
+All cells and seeds are measured from the same K generation noises, so the values of a cell, and those of two
+cells compared by seed, are a two-way table without replication: y = mean + seed + draw + interaction. Its three
 variances are estimated by the method of moments (the mean squares of the table; Searle, Casella & McCulloch
 1992, chapter 4). A test by seed sees seed and interaction; the draws' own part moves all seeds together.
 """
@@ -117,11 +117,14 @@ class Parts:
 
 @dataclass(frozen=True)
 class Spread:
-    """A cell's final values, or its differences from the baseline, and where their spread comes from."""
+    """A cell's final values, or how they compare with the baseline's, and where their spread comes from."""
 
+    metric: str
     cell: str
     baseline: str | None
-    """None: the cell's own values; otherwise the differences cell - baseline by seed and draw."""
+    """None: the cell's own values; otherwise compared with this cell, by seed and draw."""
+    ratio: bool
+    """Whether they are logarithms of ratios, as verdicts on this metric are; else they are in its own unit."""
     seeds: tuple[int, ...]
     draws: int
     mean: float
@@ -158,21 +161,36 @@ def crossed(table: Table) -> Parts:
 def spreads(
     evidence: Evidence, metric: str, baseline: str, cells: Sequence[str]
 ) -> tuple[Spread, ...]:
-    """Of the baseline, then of every cell and of its differences; those without a finite value are left out.
+    """Of the baseline, then of every cell and of it against the baseline; those without finite values are left out.
 
-    Only seeds whose trials finished count, for differences in both cells.
+    Only seeds whose trials finished count, in a comparison those of both cells.
     """
     values = {cell: _values(evidence, metric, cell) for cell in (baseline, *cells)}
-    found = [_spread(baseline, None, values[baseline])]
+    every = [value for own in values.values() for value in own.values()]
+    ratio = evidence.quantities[metric].ratio and all((value > 0).all() for value in every)
+    found = [_spread(metric, baseline, None, values[baseline], ratio=False)]
     for cell in cells:
         base, own = values[baseline], values[cell]
-        differences = {
-            seed: own[seed] - base[seed]
+        compared = {
+            seed: _compared(own[seed], base[seed], ratio=ratio)
             for seed in sorted(own.keys() & base.keys())
             if own[seed].shape == base[seed].shape
         }
-        found += [_spread(cell, None, own), _spread(cell, baseline, differences)]
+        found.append(_spread(metric, cell, None, own, ratio=False))
+        found.append(_spread(metric, cell, baseline, compared, ratio=ratio))
     return tuple(spread for spread in found if spread is not None)
+
+
+def _compared(own: Table, base: Table, *, ratio: bool) -> Table:
+    """One seed's values against the baseline's, under each noise [K]; their mean is what a verdict compares.
+
+    As a ratio, that is the logarithm of the ratio of both means, so what single draws add to it is taken to
+    first order in their distance from the means.
+    """
+    if not ratio:
+        return own - base
+    mean, of_base = own.mean(), base.mean()
+    return np.asarray(np.log(mean / of_base) + own / mean - base / of_base)
 
 
 def _values(evidence: Evidence, metric: str, cell: str) -> dict[int, Table]:
@@ -192,7 +210,9 @@ def drawn(trial: Trial, metric: str) -> Table:
     return np.asarray(trial.draws.get(metric, alone), dtype=np.float64)
 
 
-def _spread(cell: str, baseline: str | None, values: Mapping[int, Table]) -> Spread | None:
+def _spread(
+    metric: str, cell: str, baseline: str | None, values: Mapping[int, Table], *, ratio: bool
+) -> Spread | None:
     counts = {value.size for value in values.values()}
     if len(counts) != 1:  # none, or of several protocols: no table
         return None
@@ -200,8 +220,10 @@ def _spread(cell: str, baseline: str | None, values: Mapping[int, Table]) -> Spr
     means = table.mean(1)
     seeds, draws = table.shape
     return Spread(
+        metric=metric,
         cell=cell,
         baseline=baseline,
+        ratio=ratio,
         seeds=tuple(values),
         draws=draws,
         mean=float(means.mean()),

@@ -109,7 +109,7 @@ def test_the_limit_of_what_the_test_does_not_see_holds_in_95_of_100(interaction:
 # Of evidence
 
 
-def evidence(values: dict[tuple[str, int], tuple[float, ...]]) -> Evidence:
+def evidence(values: dict[tuple[str, int], tuple[float, ...]], ratio: bool = False) -> Evidence:
     trials = tuple(
         Trial(
             cell,
@@ -121,11 +121,15 @@ def evidence(values: dict[tuple[str, int], tuple[float, ...]]) -> Evidence:
         for (cell, seed), each in values.items()
     )
     cells = tuple(dict.fromkeys(cell for cell, _ in values))
-    return Evidence(trials, cells, "eval/fid", {"eval/fid": Quantity("FID", True)}, cells[0])
+    return Evidence(
+        trials, cells, "eval/fid", {"eval/fid": Quantity("FID", True, ratio=ratio)}, cells[0]
+    )
 
 
-def told(values: dict[tuple[str, int], tuple[float, ...]]) -> tuple[Spread, ...]:
-    found = evidence(values)
+def told(
+    values: dict[tuple[str, int], tuple[float, ...]], ratio: bool = False
+) -> tuple[Spread, ...]:
+    found = evidence(values, ratio)
     return spreads(found, "eval/fid", "a", [cell for cell in found.cells if cell != "a"])
 
 
@@ -144,6 +148,42 @@ def test_a_draw_effect_that_cells_share_cancels_in_their_difference() -> None:
     assert difference.parts.shares == (1.0, 0.0, 0.0)
     assert difference.mean == pytest.approx(np.mean([1.0, 1.0, 3.0]))
     assert difference.sd == pytest.approx(np.std([1.0, 1.0, 3.0], ddof=1))
+
+
+def test_ratios_are_split_where_verdicts_compare_ratios() -> None:
+    """A draw that is 10 % harder for both cells cancels; what is left is what the test by seed is made of."""
+    factor = np.array([1.0, 1.1, 0.95])
+    seeds = {0: 3.0, 1: 4.0, 2: 3.5, 3: 5.0}
+    gain = {0: 1.2, 1: 1.3, 2: 1.25, 3: 1.1}
+    base = {("a", s): tuple(map(float, v * factor)) for s, v in seeds.items()}
+    own = {("b", s): tuple(map(float, v * gain[s] * factor)) for s, v in seeds.items()}
+    *_, of_ratio = told(base | own, ratio=True)
+    assert of_ratio.ratio
+    assert of_ratio.parts is not None
+    assert of_ratio.parts.shares == pytest.approx((1.0, 0.0, 0.0), abs=1e-12)
+    logs = np.log(list(gain.values()))
+    assert of_ratio.mean == pytest.approx(logs.mean(), rel=1e-12)
+    assert of_ratio.parts.seen == pytest.approx(logs.std(ddof=1) / 2, rel=1e-12)
+    *_, of_difference = told(base | own)
+    assert not of_difference.ratio
+    assert of_difference.parts is not None
+    assert of_difference.parts.draw.variance > 0, "10 % of a larger number is more"
+
+
+def test_a_seeds_mean_over_draws_is_what_the_verdict_compares() -> None:
+    """Whatever the draws are: logarithms of the ratios of final values."""
+    found = drawn(sweep(seeds=5)).evidence
+    finals = {(t.cell, t.seed): t.finals["eval/fid"] for t in found.finished}
+    *_, compared = spreads(found, "eval/fid", "uniform", ["under"])
+    logs = [math.log(finals["under", s] / finals["uniform", s]) for s in range(5)]
+    assert compared.mean == pytest.approx(np.mean(logs), rel=1e-12)
+    assert compared.sd == pytest.approx(np.std(logs, ddof=1), rel=1e-12)
+    assert "%" in spread_sentence(compared).split("standard deviation of")[1][:8]
+
+
+def test_values_that_are_not_positive_are_compared_by_difference() -> None:
+    base, *_, compared = told({(c, s): (s - 1.0, 2.0) for c in "ab" for s in range(3)}, ratio=True)
+    assert (base.ratio, compared.ratio) == (False, False)
 
 
 def test_only_finished_seeds_of_both_cells_make_a_difference() -> None:
@@ -169,20 +209,23 @@ def test_one_draw_makes_a_claim_conditional_and_the_sentence_says_so() -> None:
     assert "one and the same generation noise: the claims hold for that noise" in condition(found)
     assert "`evaluation.draws: 3`" in condition(found)
     assert (
-        spread_sentence(found[2]) == "`b` - `a`: one draw, so seeds and draws cannot be told apart."
+        spread_sentence(found[2])
+        == "`b` against `a`: one draw, so seeds and draws cannot be told apart."
     )
     assert condition(found[:1]) == "", "nothing is compared"
+    cheap = [dataclasses.replace(spread, metric="rung/fid") for spread in found]
+    assert "evaluation.draws" not in condition(cheap), "the curve has one noise anyway"
 
 
 def test_sentences_say_shares_cut_and_what_the_test_does_not_see() -> None:
     parts = crossed(np.array([[1.0, 3.0], [5.0, 11.0]]))
-    spread = Spread("b", "a", (0, 1), 2, 5.0, 4.2, parts)
+    spread = Spread("eval/fid", "b", "a", False, (0, 1), 2, 5.0, 4.2, parts)
     assert shares_text(parts) == ("67 %", "25 %", "8 %")
     text = spread_sentence(spread)
     for expected in (
-        "`b` - `a`: 67 % of the variance of the mean is due to seeds, 25 % to draws, 8 % to seed x draw;",
+        "`b` against `a`: 67 % of the variance of the mean is due to seeds, 25 % to draws, 8 % to seed x draw;",
         "with one draw it would be 1.33 times as large.",
-        "A test by seed holds for these 2 draws: others would move the mean by a standard deviation of 1.7",
+        "A test by seed holds for these 2 draws: others would move the mean difference by a standard deviation of 1.7",
         "(below 32 with 95 % confidence), beside its standard error of 3.0.",
     ):
         assert expected in text
@@ -196,10 +239,10 @@ def test_sentences_say_shares_cut_and_what_the_test_does_not_see() -> None:
 
 def test_truncation_is_said() -> None:
     parts = crossed(np.array([[1.0, -1.0], [-1.0, 1.0]]))
-    text = spread_sentence(Spread("b", "a", (0, 1), 2, 0.0, 0.0, parts))
+    text = spread_sentence(Spread("eval/fid", "b", "a", False, (0, 1), 2, 0.0, 0.0, parts))
     assert text.endswith("The estimate for seeds and draws is below 0 and counts as 0.")
-    still = Spread("b", "a", (0, 1), 2, 0.1, 0.0, crossed(np.full((2, 2), 0.1)))
-    assert spread_sentence(still) == "`b` - `a`: equal over 2 seeds and 2 draws."
+    still = Spread("eval/fid", "b", "a", False, (0, 1), 2, 0.1, 0.0, crossed(np.full((2, 2), 0.1)))
+    assert spread_sentence(still) == "`b` against `a`: equal over 2 seeds and 2 draws."
 
 
 def test_programs_read_components_and_what_follows() -> None:
@@ -219,7 +262,7 @@ def test_programs_read_components_and_what_follows() -> None:
     assert 0.0 < parts["cut"] < 2 / 3 + 1e-9, (
         "three draws take two thirds of what is not the seeds'"
     )
-    assert listed[2]["sentence"].startswith("`under` - `uniform`: ")
+    assert listed[2]["sentence"].startswith("`under` against `uniform`: ")
 
 
 def test_the_mean_of_the_draws_is_what_verdicts_judge() -> None:
