@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from dashboards import page_rows, text
+from dashboards.charts import evidence as growth
 from dashboards.charts.comparison import paired_differences, speed_up
 from dashboards.charts.curves import convergence, training_loss
 from dashboards.charts.passports import Passport, passports
@@ -162,6 +163,9 @@ def _charts(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], st
                 drawn["convergence"] = convergence(sweep, cells=compared)
     if verdicts is not None and any(c.lines is not None for c in verdicts.comparisons):
         drawn["speed_up"] = speed_up(sweep, verdicts)
+    pairs = [len(c.final.seeds) for c in verdicts.comparisons if c.final] if verdicts else []
+    if verdicts is not None and max(pairs, default=0) >= growth.FEWEST:
+        drawn["evidence"] = growth.evidence(sweep, verdicts)
     if verdicts is not None and any(c.final is not None for c in verdicts.comparisons):
         drawn["paired_differences"] = paired_differences(sweep, verdicts)
     if len(sweep.curve("train/loss")):

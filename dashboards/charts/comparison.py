@@ -100,7 +100,7 @@ def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
         ratio = drawn[name][0].ratio
         low, high = min(reaches[ratio]), max(reaches[ratio])
         room = 0.06 * (high - low)
-        figure.update_xaxes(range=[low - room, high + room], nticks=6, col=column)
+        figure.update_xaxes(range=[low - room, high + room], nticks=4, tickangle=0, col=column)
         figure.update_xaxes(ticksuffix=" %" if ratio else "", col=column)
     figure.update_xaxes(title_text=f"difference to {verdicts.baseline}")
     figure.update_yaxes(range=[-0.6, len(cells) - 0.4], showgrid=False, automargin=True)

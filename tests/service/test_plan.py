@@ -233,7 +233,9 @@ def test_seeds_until_decided_are_priced_by_the_effect(
     assert 48 >= none.trials > one.trials > two.trials >= 12
     assert none.cpu_hours == pytest.approx(none.trials * found.cpu_hours / 12)
     assert plan.plan(experiment(toy, seeds=3), settings).expected == ()
-    assert [one.trials for one in plan.plan(experiment(toy, seeds=6), settings).expected] == [12] * 3
+    assert [one.trials for one in plan.plan(experiment(toy, seeds=6), settings).expected] == [
+        12
+    ] * 3
 
 
 def test_the_plan_says_what_the_budget_lets_begin(toy: dict[str, Any], settings: Settings) -> None:
