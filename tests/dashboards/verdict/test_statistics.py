@@ -1,22 +1,74 @@
-"""Proves: intervals cover, the sign-flip test is exact, and Holm is Holm."""
+"""Proves: the sign-flip test is exact, its intervals are what it does not reject, and they cover."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from dashboards.verdict.statistics import (
-    bootstrap_interval,
+    ALPHA,
+    Floats,
+    Interval,
     fewest_seeds,
-    holm,
+    interval,
+    mean_interval,
+    range_level,
     sign_flip_p,
+    signs,
     smallest_p,
     spread,
     student_interval,
 )
+
+
+def literal_p(values: Floats) -> float:
+    """Every sign of every value, counted one by one."""
+    flips = list(itertools.product((1, -1), repeat=len(values)))
+    reached = abs(math.fsum(values)) - 1e-9
+    sums = (abs(math.fsum(s * v for s, v in zip(flip, values, strict=True))) for flip in flips)
+    return sum(one >= reached for one in sums) / len(flips)
+
+
+def ends(found: Interval) -> tuple[float, float]:
+    assert found.low is not None
+    assert found.high is not None
+    return found.low, found.high
+
+
+@pytest.mark.parametrize("n", range(1, 13))
+def test_up_to_twelve_values_get_every_sign_once(n: int) -> None:
+    rows = signs(n)
+    assert rows.shape == (2**n, n)
+    assert set(np.unique(rows)) == {-1.0, 1.0}
+    assert len(np.unique(rows, axis=0)) == 2**n
+    assert (rows[0] == 1).all()
+
+
+@pytest.mark.parametrize(("n", "more"), [(3, 7), (6, 12), (10, 18), (13, 20)])
+def test_signs_of_few_values_are_those_of_many(n: int, more: int) -> None:
+    """A look at few seeds sees each of their signs equally often among the signs of all."""
+    first = signs(more)[:, :n]
+    if n <= 12:
+        _, counts = np.unique(first, axis=0, return_counts=True)
+        assert set(counts) == {len(first) // 2**n}
+    else:
+        assert (first == signs(n)).all()
+
+
+def test_many_signs_are_balanced_and_the_same_on_every_call() -> None:
+    rows = signs(20)
+    assert rows.shape == (2**13, 20)
+    assert (rows[0] == 1).all()
+    assert (rows[:, :12].sum(axis=0) == 0).all()
+    # 4 standard errors of a mean, and of a product, of 8,192 independent signs
+    correlations = rows.T @ rows / len(rows) - np.eye(20)
+    assert np.abs(rows.mean(axis=0)).max() < 4 / math.sqrt(len(rows))
+    assert np.abs(correlations).max() < 4 / math.sqrt(len(rows))
+    signs.cache_clear()
+    assert (signs(20) == rows).all()
 
 
 @pytest.mark.parametrize(
@@ -24,15 +76,12 @@ from dashboards.verdict.statistics import (
     [
         ([1.0, 2.0, 3.0], 2 / 8),  # only +++ and --- reach 6
         ([-1.0, 2.0, 3.0], 4 / 8),  # |sum| >= 4: (1,2,3) and (-1,2,3), and their mirrors
-        ([1.0, 2.0, 3.0, 4.0], 2 / 16),
-        ([-1.0, 2.0, 3.0, 4.0], 4 / 16),  # >= 8: none or only the 1 flipped
         ([-3.0, 1.0, 1.0, 1.0], 1.0),  # sums to 0
-        ([1.0, 1.0, 1.0, 1.0, 1.0], 2 / 32),
         ([1.0, 1.0, 1.0, 1.0, -1.0], 12 / 32),  # >= 3: no flip or one of five, mirrored
         ([1.0, 2.0, 4.0, 8.0, 16.0, 32.0], 2 / 64),
-        ([-1.0, 2.0, 4.0, 8.0, 16.0, 32.0], 4 / 64),
         ([1.0, 2.0, -4.0, 8.0, 16.0, 32.0], 10 / 64),  # subsets of {1, 2, 4} summing to <= 4: 5
         ([0.0, 0.0, 0.0], 1.0),
+        ([], 1.0),
     ],
 )
 def test_sign_flip_by_hand(values: list[float], p: float) -> None:
@@ -40,19 +89,26 @@ def test_sign_flip_by_hand(values: list[float], p: float) -> None:
     assert sign_flip_p([-v for v in values]) == p
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 8, 10])
+def test_sign_flip_is_the_share_of_all_flips(n: int) -> None:
+    rng = np.random.default_rng(n)
+    for values in (rng.normal(0.4, 1, n), rng.integers(-2, 4, n).astype(float)):
+        assert sign_flip_p(values) == literal_p(values)
+
+
 def test_sign_flip_ties_survive_rounding() -> None:
     """0.1 + 0.2 - 0.3 is not 0 in floating point; the mirror image of the data is no rarer for it."""
     assert sign_flip_p([0.1, 0.2, -0.3]) == 1.0
 
 
-def test_sign_flip_monte_carlo_agrees_with_scipy() -> None:
-    values = np.random.default_rng(3).normal(0.3, 1, 24)
-    assert sign_flip_p(values) == sign_flip_p(values)
-    exact = stats.permutation_test(
-        (values,), np.sum, permutation_type="samples", n_resamples=60_000, rng=1
-    ).pvalue
-    # both are Monte Carlo: 4 standard errors of a proportion near 0.1 at 6e4 draws
-    assert abs(sign_flip_p(values) - exact) < 4 * math.sqrt(2 * exact * (1 - exact) / 6e4)
+def test_many_values_get_the_exact_p_within_the_noise_of_8192_flips() -> None:
+    values = np.random.default_rng(3).normal(0.3, 1, 16)
+    exact = 0.0
+    for block in itertools.product((1.0, -1.0), repeat=4):
+        sums = signs(12) @ values[:12] + float(np.dot(block, values[12:]))
+        exact += float(np.mean(np.abs(sums) >= abs(values.sum()) - 1e-9)) / 16
+    error = 4 * math.sqrt(exact * (1 - exact) / 2**13)
+    assert 0 < abs(sign_flip_p(values) - exact) < error
 
 
 def test_sign_flip_keeps_its_level_under_the_null() -> None:
@@ -63,83 +119,119 @@ def test_sign_flip_keeps_its_level_under_the_null() -> None:
     assert abs(rate - 12 / 256) < 4 * math.sqrt(0.047 * 0.953 / 2000)
 
 
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([0.02]) == [0.02]
-    assert holm([]) == []
+@pytest.mark.parametrize(("n", "miss"), [(6, 0.05), (7, 0.05), (8, 0.05), (8, 0.02), (9, 0.01)])
+def test_an_interval_is_all_that_the_test_does_not_reject(n: int, miss: float) -> None:
+    """Brute force: every mean on a fine grid is tested by itself."""
+    values = np.random.default_rng([n, 5]).gamma(2.0, 1.0, n)
+    low, high = ends(interval(values, miss))
+    grid = np.linspace(values.min() - 0.1, values.max() + 0.1, 4001)
+    flips = np.abs(signs(n) @ (values[:, None] - grid))
+    observed = np.abs((values[:, None] - grid).sum(axis=0))
+    accepted = grid[np.mean(flips >= observed - 1e-9, axis=0) > miss]
+    step = grid[1] - grid[0]
+    assert accepted.min() == pytest.approx(low, abs=step)
+    assert accepted.max() == pytest.approx(high, abs=step)
+    assert np.allclose(np.diff(accepted), step), "no holes"
 
 
-def test_fewest_seeds_are_the_first_below_alpha() -> None:
-    assert [smallest_p(n) for n in (3, 6)] == [0.25, 2 / 64]
-    assert [fewest_seeds(k) for k in (1, 2, 3, 4)] == [6, 7, 7, 8]
-    for k in range(1, 10):
-        n = fewest_seeds(k)
-        clear = [sign_flip_p(np.arange(1.0, n + 1))] * k
-        assert max(holm(clear)) < 0.05
-        assert max(holm([sign_flip_p(np.arange(1.0, n))] * k)) >= 0.05
+@pytest.mark.parametrize("n", [6, 8, 11])
+def test_zero_is_outside_exactly_when_the_test_rejects_it(n: int) -> None:
+    rng = np.random.default_rng(n)
+    outside = 0
+    for shift in np.linspace(0, 1.5, 60):
+        values = rng.normal(shift, 1, n)
+        low, high = ends(interval(values))
+        assert (not low <= 0 <= high) == (sign_flip_p(values) <= ALPHA)
+        outside += not low <= 0 <= high
+    assert 10 < outside < 60
 
 
-def test_bootstrap_is_close_to_student_for_many_normal_values() -> None:
-    values = np.random.default_rng(0).normal(2.0, 1.0, 200)
-    ours, student = bootstrap_interval(values), student_interval(values)
-    assert ours.method == "bca"
-    assert ours.note is None
-    assert ours.low == pytest.approx(student.low, abs=0.02)
-    assert ours.high == pytest.approx(student.high, abs=0.02)
+def test_beyond_twelve_values_zero_is_outside_where_the_test_is_clear() -> None:
+    """Both rest on the same 8,192 random flips, the interval on either tail alone: they agree within noise."""
+    rng = np.random.default_rng(2)
+    noise = 4 * math.sqrt(2 * ALPHA / 2**13)
+    clear = 0
+    for shift in np.linspace(0, 1, 60):
+        values = rng.normal(shift, 1, 15)
+        p = sign_flip_p(values)
+        if abs(p - ALPHA) > noise:
+            low, high = ends(interval(values))
+            assert (not low <= 0 <= high) == (p < ALPHA)
+            clear += 1
+    assert clear > 40
+
+
+@pytest.mark.parametrize(
+    ("n", "method"), [(3, "t"), (5, "t"), (6, "sign-flip"), (9, "sign-flip"), (14, "sign-flip")]
+)
+def test_intervals_cover(n: int, method: str) -> None:
+    rng = np.random.default_rng([n, 1])
+    hits = 0
+    for _ in range(1500):
+        found = interval(rng.normal(1.0, 1.0, n))
+        low, high = ends(found)
+        hits += low <= 1.0 <= high
+        assert (found.method, found.n, found.level) == (method, n, 0.95)
+    # 4 standard errors at 1500 draws; six values cover in 62/64, the nearest that there is
+    exact = {6: 62 / 64, 9: 1 - 2 * 12 / 512}.get(n, 0.95)
+    assert abs(hits / 1500 - exact) < 4 * math.sqrt(0.05 * 0.95 / 1500)
+
+
+def test_an_interval_among_several_looks_is_wider() -> None:
+    values = np.random.default_rng(4).normal(0, 1, 9)
+    widths = [high - low for low, high in (ends(interval(values, m)) for m in (0.05, 0.02, 0.005))]
+    assert widths == sorted(widths)
+    assert widths[0] < widths[-1]
+    few = interval(values[:6], 0.01)
+    assert few.method == "t", (
+        "no test of six reaches 0.01: what is not rejected would be everything"
+    )
+    assert few == student_interval(values[:6], 0.01)
 
 
 def test_student_interval_is_the_textbook_one() -> None:
-    found = student_interval([1.0, 2.0, 3.0])  # sd 1, t(.975, 2) = 4.302653
-    assert found.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
-    assert found.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
-    assert student_interval([1.0]).known is False
+    low, high = ends(student_interval([1.0, 2.0, 3.0]))  # sd 1, t(.975, 2) = 4.302653
+    assert low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-6)
+    assert high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-6)
+    assert interval([1.0, 2.0, 3.0]) == student_interval([1.0, 2.0, 3.0])
 
 
-def test_intervals_cover_and_short_samples_are_owned_up_to() -> None:
-    """A bootstrap of 20 covers about 93 %, of 3 about 70 %: that is why SAME asks Student as well."""
-    rng = np.random.default_rng(5)
-    covered = {3: [0, 0], 20: [0, 0]}
-    for n, counts in covered.items():
-        for _ in range(1000):
-            values = rng.normal(1.0, 1.0, n)
-            for place, found in enumerate(
-                (bootstrap_interval(values, resamples=999), student_interval(values))
-            ):
-                assert found.low is not None
-                assert found.high is not None
-                counts[place] += found.low <= 1.0 <= found.high
-    assert 0.91 < covered[20][0] / 1000 < 0.97
-    assert covered[3][0] / 1000 < 0.80
-    for n in covered:
-        assert abs(covered[n][1] / 1000 - 0.95) < 4 * math.sqrt(0.95 * 0.05 / 1000)
-    assert "too short" in str(bootstrap_interval([1.0, 2.0, 4.0]).note)
+def test_a_mean_of_ratios_has_its_interval_on_the_logarithm() -> None:
+    values = np.exp(np.random.default_rng(1).normal(1, 0.3, 7))
+    low, high = ends(mean_interval(values, ratio=True))
+    inner = ends(interval(np.log(values)))
+    assert (low, high) == pytest.approx((math.exp(inner[0]), math.exp(inner[1])))
+    assert low > 0
+    assert mean_interval(values, ratio=False) == interval(values)
+    signed = np.array([-0.1, 0.2, 0.3])
+    assert mean_interval(signed, ratio=True) == interval(signed)
+    three = ends(mean_interval([0.1, 5.0, 9.0], ratio=True))
+    assert three[0] > 0, "Student's on the values themselves would begin below zero"
 
 
-def test_bootstrap_follows_skew() -> None:
-    """On skewed data the BCa interval reaches further into the long tail, Student's cannot."""
-    values = np.random.default_rng(2).exponential(1.0, 30)
-    found = bootstrap_interval(values)
-    assert found.low is not None
-    assert found.high is not None
-    assert found.high - values.mean() > 1.1 * (values.mean() - found.low)
+def test_the_range_covers_the_middle_as_surely_as_it_says() -> None:
+    assert [range_level(n) for n in (2, 3, 5)] == [0.5, 0.75, 0.9375]
+    draws = np.random.default_rng(8).exponential(1.0, (20_000, 3))
+    inside = (draws.min(axis=1) < math.log(2)) & (math.log(2) < draws.max(axis=1))
+    assert inside.mean() == pytest.approx(0.75, abs=4 * math.sqrt(0.75 * 0.25 / 20_000))
+
+
+def test_six_are_the_fewest_that_can_decide() -> None:
+    assert [smallest_p(n) for n in (3, 5, 6)] == [0.25, 2 / 32, 2 / 64]
+    assert fewest_seeds() == 6
+    assert fewest_seeds(0.01) == 8
+    for n in range(1, 10):
+        assert sign_flip_p(np.arange(1.0, n + 1)) == smallest_p(n)
 
 
 def test_degenerate_samples_are_said_openly() -> None:
-    assert bootstrap_interval([0.3]).known is False
-    assert "one pair" in str(bootstrap_interval([0.3]).note)
-    constant = bootstrap_interval([0.1 + 0.2, 0.3, 0.3])
+    for values in ([], [0.3]):
+        assert (interval(values).known, interval(values).method) == (False, "none")
+        assert not student_interval(values).known
+    constant = interval([0.1 + 0.2, 0.3, 0.3])
     assert constant.method == "constant"
     assert constant.low == constant.high == pytest.approx(0.3)
-    zero = bootstrap_interval([0.0, 0.0])
-    assert (zero.low, zero.high) == (0.0, 0.0)
-    assert student_interval([0.0, 0.0]).within(0.0)
-    assert not bootstrap_interval([0.3]).within(1.0)
-
-
-def test_bootstrap_repeats_itself() -> None:
-    values = [0.2, 0.5, 0.1, 0.9]
-    assert bootstrap_interval(values) == bootstrap_interval(values)
+    assert ends(interval([0.0, 0.0])) == (0.0, 0.0)
 
 
 def test_spread_is_the_textbook_one() -> None:
