@@ -53,7 +53,9 @@ class Sample:
         return self._worse(self.surviving)
 
     def column(self, seeds: Sequence[int]) -> Floats:
-        """What is tested, by seed: NaN is no pair, a lost trial is as large as the largest difference."""
+        """What is tested, by seed: a lost trial is as large as the largest difference; NaN is no pair, or both
+        lost: that is no sign of a difference, and none of being the same.
+        """
         alive = set(self.surviving)
         entries = np.full(len(seeds), math.nan)
         places = [place for place, seed in enumerate(seeds) if seed in alive]
@@ -62,7 +64,8 @@ class Sample:
         for place, seed in enumerate(seeds):
             if seed in self.cell and seed not in alive:
                 base, cell = (math.isfinite(one[seed]) for one in (self.baseline, self.cell))
-                entries[place] = worst * (int(base) - int(cell))
+                if base != cell:
+                    entries[place] = worst * (int(base) - int(cell))
         return entries
 
     def until(self, seeds: Sequence[int]) -> Sample:

@@ -100,7 +100,7 @@ def test_an_interval_is_the_means_that_evidence_does_not_exclude(n: int) -> None
     assert found.low is not None
     assert found.high is not None
     assert found.low < values.mean() < found.high
-    step = 1e-6 * (found.high - found.low)
+    step = 1e-5 * (found.high - found.low)
     for end, outwards in ((found.low, -step), (found.high, step)):
         inside, outside = (
             float(evidence((values - (end + s))[:, None]).mean()) for s in (-outwards, outwards)

@@ -1,113 +1,232 @@
-"""Proves: a verdict needs nothing but plain values, and one function turns all samples into all decisions."""
+"""Proves: all samples go in, decisions come out, at planned looks only, and what is decided stays."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import math
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
-from dashboards.verdict.engine import decide
-from dashboards.verdict.evidence import Evidence, Quantity, Trial
-from dashboards.verdict.judging import judge
-from dashboards.verdict.samples import Sample
-from dashboards.verdict.statistics import sign_flip_p
-from trainer.report import Status
+from dashboards.verdict.engine import Decision, Engine, Key
+from dashboards.verdict.samples import LOST, Sample
+from dashboards.verdict.statistics import ALPHA, interval, sign_flip_p
+from dashboards.verdict.values import Name
 
-QUANTITIES = {"eval/fid": Quantity("FID", lower_is_better=True)}
-BASE = {seed: 4.0 + 0.1 * seed for seed in range(8)}
+Samples = dict[str, dict[Name, Sample]]
 
 
-def sample(shift: float, seeds: int = 8, **more: tuple[int, int]) -> Sample:
-    """A cell that is worse by `shift` on every seed, with a little noise."""
-    base = {seed: BASE[seed] for seed in range(seeds)}
-    cell = {seed: value + shift + 0.01 * seed for seed, value in base.items()}
-    return Sample("eval/fid", True, base, cell, **more)
+def sample(shift: float, seeds: int = 12, noise: float = 0.02, seed: int = 0) -> Sample:
+    """A cell that is worse by `shift` on average (in logarithms)."""
+    rng = np.random.default_rng(seed)
+    levels, own = 4 + rng.normal(0, 0.2, 30), np.exp(shift + rng.normal(0, noise, 30))
+    base = {s: float(levels[s]) for s in range(seeds)}
+    cell = {s: float(levels[s] * own[s]) for s in range(seeds)}
+    return Sample("eval/fid", True, True, base, cell)
 
 
-def test_each_measure_is_a_family_corrected_over_its_cells() -> None:
+def engine(
+    samples: Samples,
+    looks: Sequence[int] = (),
+    *,
+    seeds: int = 12,
+    ended: dict[str, Sequence[int]] | None = None,
+    margin: float | None = math.log(1.02),
+) -> Engine:
+    have = {cell: list(next(iter(own.values())).cell) for cell, own in samples.items()}
+    keys = [(cell, name) for cell, own in samples.items() for name in own]
+    margins: dict[Key, float | None] = dict.fromkeys(keys, margin)
+    return Engine(samples, have | (ended or {}), range(seeds), looks, margins)
+
+
+def decide(samples: Samples, looks: Sequence[int] = (), **options: object) -> dict[Key, Decision]:
+    return engine(samples, looks, **options).run()  # type: ignore[arg-type]
+
+
+def words(decisions: dict[Key, Decision]) -> dict[Key, str]:
+    return {key: decision.word for key, decision in decisions.items()}
+
+
+def test_one_run_decides_every_cell_and_measure() -> None:
     decisions = decide(
         {
-            "worse": {"final": sample(1.0), "area": sample(1.0)},
-            "better": {"final": sample(-1.0)},
-            "few": {"final": sample(1.0, seeds=3)},
-        },
-        margin=0.02,
+            "worse": {"final": sample(0.3), "area": sample(0.2, seed=1)},
+            "better": {"final": sample(-0.3, seed=2)},
+            "same": {"final": sample(0.0, noise=0.005, seed=3)},
+            "open": {"final": sample(0.02, noise=0.2, seed=4)},
+        }
     )
-    assert list(decisions) == [
-        ("worse", "final"),
-        ("better", "final"),
-        ("few", "final"),
-        ("worse", "area"),
-    ]
-    words = {key: decision.word for key, decision in decisions.items()}
-    assert words["worse", "final"] == words["worse", "area"] == "WORSE"
-    assert words["better", "final"] == "BETTER"
-    assert words["few", "final"] == "INCONCLUSIVE"
+    assert words(decisions) == {
+        ("worse", "final"): "WORSE",
+        ("worse", "area"): "WORSE",
+        ("better", "final"): "BETTER",
+        ("same", "final"): "SAME",
+        ("open", "final"): "INCONCLUSIVE",
+    }
     final = decisions["worse", "final"]
-    assert (final.p, final.p_holm, final.comparisons) == (2 / 256, 6 / 256, 3)
-    assert decisions["worse", "area"].p_holm == 2 / 256
-    assert final.more is None
-    assert decisions["few", "final"].more is not None
+    assert (final.seeds, final.decided_at) == (tuple(range(12)), 12)
+    assert final.p == 2 / 2**12
+    assert final.p <= (final.p_adjusted or 0) < ALPHA
+    assert final.interval == interval(sample(0.3).differences())
+    assert decisions["open", "final"].decided_at is None
 
 
-def test_a_diverged_seed_counts_as_the_largest_difference() -> None:
-    lost = sample(-1.0, diverged=(0, 2))
-    assert lost.tested() == [*lost.differences(), 1.0, 1.0]
-    decision = decide({"b": {"final": lost}}, margin=0.02)["b", "final"]
-    assert decision.p == sign_flip_p(lost.tested())
-    higher = Sample("eval/recall", False, lost.baseline, lost.cell, diverged=(1, 0))
-    assert higher.tested()[-1] == 1.0
+def test_six_seeds_decide_any_number_of_clear_cells() -> None:
+    many: Samples = {
+        f"c{k}": {"final": sample(0.3, 6, seed=k), "area": sample(-0.2, 6, seed=k + 50)}
+        for k in range(20)
+    }
+    found = decide(many, seeds=6)
+    assert {found[key].word for key in found if key[1] == "final"} == {"WORSE"}
+    assert {found[key].word for key in found if key[1] == "area"} == {"BETTER"}
+    few: Samples = {"c": {"final": sample(0.3, 5)}}
+    assert words(decide(few, seeds=5)) == {("c", "final"): "INCONCLUSIVE"}
 
 
-def test_plain_values_are_enough_for_a_verdict() -> None:
-    trials = tuple(
-        Trial(cell, seed, Status.FINISHED, images=1000, finals={"eval/fid": value * factor})
-        for cell, factor in (("a", 1.0), ("b", 1.5))
-        for seed, value in BASE.items()
+def test_no_word_falls_before_a_planned_look_is_complete() -> None:
+    clear: Samples = {"b": {"final": sample(0.5, 7)}}
+    waiting = engine(clear, (8, 12))
+    (decision,) = waiting.run().values()
+    assert (decision.word, decision.p_adjusted, decision.p) == ("INCONCLUSIVE", None, 2 / 2**7)
+    assert decision.seeds == tuple(range(7))
+    guarantee = waiting.guarantee()
+    assert (guarantee.passed, guarantee.following, guarantee.anytime) == (0, 8, False)
+    done = engine({"b": {"final": sample(0.5, 8)}}, (8, 12))
+    assert list(words(done.run()).values()) == ["WORSE"]
+    assert (done.guarantee().passed, done.guarantee().following) == (1, 12)
+
+
+def test_a_look_waits_for_every_open_cell() -> None:
+    both: Samples = {"b": {"final": sample(0.5, 8)}, "c": {"final": sample(0.0, 6, 0.2)}}
+    assert set(words(decide(both, (8, 12))).values()) == {"INCONCLUSIVE"}
+    full: Samples = {"b": {"final": sample(0.5, 8)}, "c": {"final": sample(0.0, 8, 0.2)}}
+    assert words(decide(full, (8, 12)))["b", "final"] == "WORSE"
+
+
+def test_between_looks_more_seeds_change_no_word() -> None:
+    """What was read at six stays until nine are there, however the seeds between would have it."""
+    found = []
+    for seeds in (6, 7, 8, 9):
+        samples: Samples = {"b": {"final": sample(0.05, seeds, 0.05)}}
+        found.append(decide(samples, (6, 9, 12))["b", "final"])
+    assert [one.word for one in found] == ["INCONCLUSIVE"] * 3 + ["WORSE"]
+    assert found[3].decided_at == 9
+    assert [len(one.seeds) for one in found] == [6, 7, 8, 9]
+    assert len({one.p_adjusted for one in found[:3]}) == 1, "it is that of the look at six"
+    assert found[1].p < ALPHA, "alone and at once, seven would have been enough"
+
+
+def test_a_decided_cell_keeps_the_seeds_and_numbers_of_its_look() -> None:
+    noisy = sample(0.0, 12, 0.2, seed=3)
+    at_six = decide({"b": {"final": sample(0.5, 6)}, "c": {"final": noisy}}, (6, 9, 12))
+    later = decide({"b": {"final": sample(0.5, 12)}, "c": {"final": noisy}}, (6, 9, 12))
+    for found in (at_six["b", "final"], later["b", "final"]):
+        assert (found.word, found.decided_at, found.seeds) == ("WORSE", 6, tuple(range(6)))
+    first = sample(0.5, 12).until(range(6))
+    assert later["b", "final"].p == sign_flip_p(first.differences())
+    open_ = later["c", "final"]
+    assert (open_.word, len(open_.seeds)) == ("INCONCLUSIVE", 12)
+
+
+def test_seeds_of_a_decided_cell_are_not_waited_for() -> None:
+    """It gets no more of them, and the others go on to their look."""
+    found = engine(
+        {"b": {"final": sample(0.5, 6)}, "c": {"final": sample(0.06, 12, 0.05, seed=4)}}, (6, 9, 12)
     )
-    verdicts = judge(Evidence(trials, ("a", "b"), "eval/fid", QUANTITIES, baseline="a"))
-    (comparison,) = verdicts.comparisons
-    assert (comparison.word, verdicts.kimg, comparison.area) == ("WORSE", 1.0, None)
-    assert comparison.final is not None
-    assert comparison.final.relative == pytest.approx(0.5)
+    decisions = found.run()
+    assert decisions["b", "final"].decided_at == 6
+    assert (decisions["c", "final"].decided_at or 0) > 6
+    assert found.guarantee().passed > 1
 
 
-ALONE = """
-import sys
-
-class Nothing:
-    def find_spec(self, name, *_):
-        if name.partition(".")[0] in {"torch", "pandas", "pydantic", "plotly", "jinja2", "sklearn", "ray", "mlflow"}:
-            raise ImportError(f"{name} is not needed")
-
-sys.meta_path.insert(0, Nothing())
-import dashboards.verdict.judging, dashboards.verdict.sentences, dashboards.verdict.plain
-from dashboards.verdict.evidence import Evidence, Quantity, Trial
-from trainer.report import Status
-
-trials = tuple(
-    Trial(cell, seed, Status.FINISHED, images=1000, finals={"eval/fid": value + 0.01 * seed})
-    for cell, value in (("a", 4.0), ("b", 5.0))
-    for seed in range(8)
-)
-evidence = Evidence(trials, ("a", "b"), "eval/fid", {"eval/fid": Quantity("FID", True)}, "a")
-verdicts = dashboards.verdict.judging.judge(evidence)
-print(dashboards.verdict.sentences.headline(verdicts))
-print(dashboards.verdict.plain.to_dict(verdicts)["quantity"]["title"])
-"""
+def test_whatever_is_decided_at_a_look_is_decided_at_each_later_one() -> None:
+    looks = (6, 8, 10, 12)
+    for seed in range(12):
+        whole: Samples = {
+            name: {"final": sample(shift, 12, 0.1, seed=100 * seed + place)}
+            for place, (name, shift) in enumerate({"b": 0.1, "c": 0.0, "d": -0.1}.items())
+        }
+        before: dict[Key, Decision] = {}
+        for n in looks:
+            seen: Samples = {
+                cell: {name: one.until(range(n)) for name, one in own.items()}
+                for cell, own in whole.items()
+            }
+            now = decide(seen, looks)
+            for key, decision in before.items():
+                if decision.decided_at is not None:
+                    assert (now[key].word, now[key].seeds) == (decision.word, decision.seeds)
+                    assert now[key].interval == decision.interval
+            before = now
 
 
-def test_a_verdict_is_made_and_said_where_nothing_but_numbers_can_be_imported() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    headline, title = done.stdout.splitlines()
-    assert headline.startswith("`b` is WORSE than `a` in FID: +")
-    assert title == "FID"
+def test_beyond_the_plan_evidence_that_holds_at_any_time_decides() -> None:
+    found = engine({"b": {"final": sample(0.08, 20, 0.08, seed=4)}}, (6,), seeds=20)
+    (decision,) = found.run().values()
+    assert found.guarantee().anytime
+    assert (decision.word, decision.decided_at) == ("WORSE", 20)
+    assert decision.interval.method == "anytime"
+    assert (decision.p_adjusted or 0) < ALPHA
+    plan = engine({"b": {"final": sample(0.08, 6, 0.08, seed=4)}}, (6,), seeds=6)
+    assert next(iter(plan.run().values())).word == "INCONCLUSIVE"
+    noise = engine({"b": {"final": sample(0.0, 20, 0.08, seed=4)}}, (6,), seeds=20)
+    open_ = next(iter(noise.run().values()))
+    assert (open_.word, open_.interval.method) == ("INCONCLUSIVE", "anytime")
+
+
+def test_beyond_the_plan_seeds_that_are_not_there_for_all_do_not_count() -> None:
+    uneven: Samples = {"b": {"final": sample(0.5, 6)}, "c": {"final": sample(0.0, 9, 0.2)}}
+    found = engine(uneven, (6,), seeds=9)
+    decisions = found.run()
+    assert decisions["b", "final"].decided_at == 6
+    assert found.guarantee().anytime, "the decided one is not waited for"
+    both: Samples = {"b": {"final": sample(0.0, 6, 0.2)}, "c": {"final": sample(0.0, 9, 0.2, 1)}}
+    held = engine(both, (6,), seeds=9)
+    held.run()
+    assert not held.guarantee().anytime
+
+
+def test_a_cell_that_lost_every_seed_is_worse_at_six() -> None:
+    base = dict.fromkeys(range(6), 4.0)
+    lost = Sample("eval/fid", True, True, base, dict.fromkeys(range(6), LOST))
+    both = Sample("eval/fid", True, True, dict.fromkeys(range(6), LOST), lost.cell)
+    found = decide({"b": {"final": lost}, "c": {"final": both}}, seeds=6)
+    assert words(found) == {("b", "final"): "WORSE", ("c", "final"): "INCONCLUSIVE"}
+    assert found["b", "final"].p == 2 / 64
+    assert not found["b", "final"].interval.known
+
+
+def test_same_is_not_said_of_survivors_or_without_a_margin() -> None:
+    alike = sample(0.0, 12, 0.005)
+    assert words(decide({"b": {"final": alike}}))["b", "final"] == "SAME"
+    assert words(decide({"b": {"final": alike}}, margin=None))["b", "final"] == "INCONCLUSIVE"
+    cell = dict(alike.cell) | {3: LOST}
+    survivors = Sample("eval/fid", True, True, alike.baseline, cell)
+    assert words(decide({"b": {"final": survivors}}))["b", "final"] == "INCONCLUSIVE"
+
+
+def test_same_agrees_with_the_interval() -> None:
+    """Both sides of one cell are tested at half the error: SAME where its interval lies within the margin."""
+    margin = math.log(1.02)
+    words_by_interval = set()
+    for seed in range(40):
+        one = sample(0.012, 9, 0.012, seed=seed)
+        found = decide({"b": {"final": one}}, seeds=9)["b", "final"]
+        low, high = found.interval.low, found.interval.high
+        assert low is not None
+        assert high is not None
+        assert (found.word == "SAME") == (-margin < low <= high < margin)
+        words_by_interval.add(found.word)
+    assert words_by_interval >= {"SAME", "INCONCLUSIVE"}
+
+
+def test_a_cell_without_any_pair_leaves_the_others_alone() -> None:
+    found = decide({"b": {"final": sample(0.5, 6)}}, seeds=6, ended={"gone": []})
+    assert words(found) == {("b", "final"): "WORSE"}
+    planned = engine({"b": {"final": sample(0.5, 6)}}, (6,), seeds=6, ended={"gone": []})
+    assert set(words(planned.run()).values()) == {"INCONCLUSIVE"}, "its seeds may still come"
+
+
+@pytest.mark.parametrize("looks", [(), (6, 9, 12), (8,)])
+def test_no_sample_no_decision(looks: tuple[int, ...]) -> None:
+    assert decide({}, looks) == {}

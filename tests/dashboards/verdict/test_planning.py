@@ -1,47 +1,119 @@
-"""Proves: the power calculation has the power it promises, and knows its own uncertainty."""
+"""Proves: what more seeds are said to find they find as often as said, by simulation of the tests themselves."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 
-from dashboards.verdict.planning import more_seeds
-from dashboards.verdict.statistics import sign_flip_p
-
-
-def test_power_calculation_has_the_power_it_promises() -> None:
-    """Simulate the sign-flip test with the seeds it asks for: it finds the effect in about 80 %."""
-    values = np.array([0.3, 1.1, 1.7, 0.9])  # mean 1, sd 0.577...
-    sd = float(values.std(ddof=1))
-    for effect in (0.6, 0.9):
-        scaled = (values - 1.0) / sd + effect  # sd 1, mean `effect`
-        plan = more_seeds(scaled, margin=None)
-        assert plan.total is not None
-        assert plan.more == plan.total - 4
-        rng = np.random.default_rng(17)
-        draws = [sign_flip_p(rng.normal(effect, 1, plan.total)) for _ in range(300)]
-        # t power at the smallest sufficient n is 0.80 to 0.84; the test is discrete: up to -0.05
-        assert 0.72 < float(np.mean(np.array(draws) < 0.05)) < 0.92
+from dashboards.verdict.looks import Family
+from dashboards.verdict.planning import (
+    Noise,
+    decision_probability,
+    detectable,
+    expected,
+    pooled,
+)
+from dashboards.verdict.statistics import ALPHA, sign_flip_p
 
 
-def test_more_seeds_knows_its_own_uncertainty() -> None:
-    plan = more_seeds([-0.3, 1.1, 1.7], margin=None)
-    assert plan.low is not None
-    assert plan.more is not None
-    assert plan.high is not None
-    assert plan.low < plan.more < plan.high
-    assert more_seeds([0.9, 1.1, 1.0], margin=None).total == 6
-    assert more_seeds([0.9, 1.1, 1.0], margin=None, comparisons=2).total == 7
-    one = more_seeds([0.4], margin=0.1)
-    assert (one.more, one.spread_known) == (5, False)
+@pytest.mark.parametrize("n", [6, 8, 10, 12, 20])
+def test_the_detectable_effect_is_found_in_four_of_five(n: int) -> None:
+    rng = np.random.default_rng(n)
+    found = [sign_flip_p(rng.normal(detectable(n), 1, n)) < ALPHA for _ in range(400)]
+    # 3 standard errors at 400 draws, and .03 for what a t test has more power than sign flips
+    assert abs(float(np.mean(found)) - 0.8) < 0.03 + 3 * math.sqrt(0.8 * 0.2 / 400)
 
 
-def test_sameness_can_be_what_settles_it() -> None:
-    """Mean 0: no number of seeds finds a difference, but enough of them show there is none."""
-    values = [-1.0, 0.0, 1.0]
-    assert more_seeds(values, margin=None).more is None
-    near, far = more_seeds(values, margin=1.0).total, more_seeds(values, margin=0.5).total
-    assert near is not None
-    assert far is not None
-    assert 6 < near < far
-    # half the margin takes four times the seeds (less the t quantile's change)
-    assert 3.0 < far / near < 4.2
+def test_more_seeds_detect_less_and_five_nothing() -> None:
+    assert detectable(5) == detectable(1) == math.inf
+    effects = [detectable(n) for n in (6, 7, 9, 10, 12, 24, 100)]
+    assert effects == sorted(effects, reverse=True)
+    assert detectable(12, 0.5) < detectable(12, 0.8) < detectable(12, 0.95)
+    # a t test's own: 2.8 standard errors and a little for the unknown noise
+    assert detectable(100) == pytest.approx(2.8 / 10, rel=0.03)
+
+
+def test_noise_is_what_all_cells_have_in_common() -> None:
+    one, other = np.array([0.0, 2.0]), np.array([5.0, 6.0, 7.0])
+    noise = pooled([one, other, np.array([9.0])])
+    assert noise is not None
+    assert noise.sd == pytest.approx(
+        math.sqrt((2.0 + 2.0) / 3)
+    )  # squares about each cell's own mean
+    assert noise.freedom == 3
+    assert pooled([np.array([9.0])]) is None
+    assert pooled([]) is None
+
+
+def test_a_decision_is_more_probable_with_more_seeds_and_a_larger_difference() -> None:
+    noise = Noise(1.0, 20)
+
+    def chance(mean: float, total: int, margin: float | None = None) -> float:
+        return decision_probability(np.full(6, mean), noise, total, margin)
+
+    by_seeds = [chance(0.6, total) for total in (8, 12, 24, 48, 400)]
+    assert by_seeds == sorted(by_seeds)
+    assert by_seeds[-1] > 0.85
+    by_size = [chance(mean, 12) for mean in (0.0, 0.3, 0.6, 1.2, 3.0)]
+    assert by_size == sorted(by_size)
+    assert chance(-0.6, 12) == pytest.approx(chance(0.6, 12))
+    assert all(0 <= p <= 1 for p in (*by_seeds, *by_size))
+    assert chance(0.0, 60, margin=1.0) > 0.9, "that it is the same is a decision, too"
+    assert chance(0.0, 60, margin=1.0) > chance(0.0, 60, margin=0.5) >= chance(0.0, 60)
+
+
+def test_no_decision_without_more_seeds_or_below_six() -> None:
+    noise = Noise(1.0, 5)
+    assert decision_probability(np.ones(6), noise, 6, None) == 0
+    assert decision_probability(np.ones(3), noise, 5, None) == 0
+    assert decision_probability(np.ones(3), Noise(0.0, 5), 6, None) == 1
+
+
+@pytest.mark.parametrize(("mean", "total"), [(0.5, 12), (0.9, 9), (0.1, 24)])
+def test_the_predicted_probability_is_that_of_the_test(mean: float, total: int) -> None:
+    """Simulate what may come: the true mean from what was seen, then the seeds that are missing."""
+    rng = np.random.default_rng(total)
+    seen = rng.normal(0, 1, 6)
+    seen = (seen - seen.mean()) / seen.std(ddof=1) + mean
+    decided = 0
+    for _ in range(400):
+        truth = mean + rng.standard_t(5) / math.sqrt(6)
+        decided += sign_flip_p(np.append(seen, rng.normal(truth, 1, total - 6))) < ALPHA
+    said = decision_probability(seen, Noise(1.0, 5), total, None)
+    # 3 standard errors, and what the noise of the whole sample moves the threshold
+    assert abs(said - decided / 400) < 0.06 + 3 * math.sqrt(0.25 / 400)
+
+
+@pytest.mark.parametrize(("effect", "rivals"), [(1.0, 2), (2.0, 1)])
+def test_what_a_design_comes_to_is_what_its_looks_come_to(effect: float, rivals: int) -> None:
+    looks = (6, 9, 12)
+    said = expected(looks, rivals, effect)
+    rng = np.random.default_rng(rivals)
+    at, found = [], 0
+    for _ in range(200):
+        trials = rng.standard_normal((12, rivals + 1)) / math.sqrt(2)
+        columns = trials[:, 1:] - trials[:, :1] + effect
+        family = Family(looks, two_sided=True)
+        when = np.full(rivals, 0)
+        for n in looks:
+            p = family.look(columns[:n])
+            when[(when == 0) & (p < ALPHA)] = n
+            columns[:, when > 0] = np.nan
+        found += int((when > 0).sum())
+        at += [n or 12 for n in when]
+    count = 200 * rivals
+    assert said.effect == effect
+    # one threshold for all against step-down, and 3 standard errors (rivals share the baseline)
+    assert abs(said.decides - found / count) < 0.06 + 3 * math.sqrt(0.25 / count)
+    assert said.seeds == pytest.approx(np.mean(at), abs=0.3 + 3 * np.std(at) / math.sqrt(count))
+
+
+def test_a_design_without_a_difference_finds_one_in_five_percent() -> None:
+    said = expected((6, 9, 12), 1, 0.0)
+    assert said.decides <= ALPHA + 1e-9
+    assert said.decides > 0.6 * ALPHA
+    assert said.seeds > 11.5
+    assert expected((3, 5), 1, 3.0).decides == 0, "five seeds decide nothing"
+    assert expected((6, 12), 3, 4.0).seeds < 6.5
