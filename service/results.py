@@ -195,7 +195,24 @@ def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple
     from service.tracking.delivery import attach
 
     path = write_report(experiment, settings, result)
-    return path, attach(settings, experiment.name, {REPORT: path})
+    tags = {} if result.verdicts is None else _verdict_tags(experiment, result.verdicts)
+    return path, attach(settings, experiment.name, {REPORT: path}, tags)
+
+
+def _verdict_tags(experiment: Experiment, verdicts: Verdicts) -> dict[str, dict[str, str]]:
+    """What MLflow says of the verdict: every cell's word, and its number with interval and p, as printed."""
+    from dashboards.verdict.sentences import headline
+    from dashboards.verdict.wording import effect
+    from service.tracking.announce import cell_runs
+    from service.tracking.keys import sweep_key
+
+    runs = cell_runs(experiment)
+    tags = {sweep_key(experiment.name): {"verdict": headline(verdicts)}}
+    for comparison in verdicts.comparisons:
+        pairs = comparison.final
+        said = "" if pairs is None else f"{effect(pairs)}, {len(pairs.seeds)} pairs"
+        tags[runs[comparison.cell]] = {"verdict": comparison.word, "verdict.effect": said}
+    return tags
 
 
 def command(experiment: Experiment) -> str:

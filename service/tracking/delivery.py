@@ -57,12 +57,19 @@ def sync(settings: Settings, name: str, timeout_s: float = 600.0) -> Delivery:
         outbox.close()
 
 
-def attach(settings: Settings, name: str, files: Mapping[str, Path]) -> int:
-    """Put files (artifact path -> file) on the sweep's run; returns the records left over."""
+def attach(
+    settings: Settings,
+    name: str,
+    files: Mapping[str, Path],
+    tags: Mapping[str, Mapping[str, str]] | None = None,
+) -> int:
+    """Put files (artifact path -> file) on the sweep's run, tags on any; returns the records left over."""
     outbox = Outbox(settings.experiment(name) / "outbox.db")
     now = int(time.time() * 1000)
     for path, file in files.items():
         outbox.file(sweep_key(name), path, file.read_bytes(), now)
+    for key, own in (tags or {}).items():
+        outbox.tag(key, own)
     uploader = Uploader(outbox, settings, name)
     uploader.start()
     left = uploader.drain(settings.tracking_patience_s)

@@ -266,7 +266,7 @@ def delivered(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Path]]:
     """What was handed to MLflow."""
     found: list[dict[str, Path]] = []
 
-    def attach(_settings: Settings, _name: str, files: dict[str, Path]) -> int:
+    def attach(_settings: Settings, _name: str, files: dict[str, Path], _tags: object) -> int:
         found.append(files)
         return 0
 

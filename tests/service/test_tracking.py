@@ -242,7 +242,9 @@ def test_an_attached_report_replaces_the_one_before(
     page = tmp_path / "page.html"
     for text in ("first", "second"):
         page.write_text(text)
-        assert attach(settings, name, {"report.html": page}) == 0
+        assert attach(settings, name, {"report.html": page}, {CELL: {"verdict": text}}) == 0
+    cell = next(run for run in runs(settings, name) if run.data.tags["diffsweep.kind"] == "cell")
+    assert cell.data.tags["verdict"] == "second"
     sweep = next(run for run in runs(settings, name) if run.data.tags["diffsweep.kind"] == "sweep")
     assert (
         settings.artifacts / name / sweep.info.run_id / "artifacts/report.html"
