@@ -38,8 +38,11 @@ def percent(share: float | None, *, signed: bool = True) -> str:
 
 
 def p_value(p: float) -> str:
-    """`p = 0.25`, `p = 0.031`, `p < 0.001`."""
-    return "p < 0.001" if p < 0.001 else f"p = {number(p, 2)}"
+    """`p = 0.25`, `p = 0.031`, `p < 0.001`; what is below 0.05 never looks as if it were not."""
+    if p < 0.001:
+        return "p < 0.001"
+    text = number(p, 2)
+    return "p < 0.05" if p < 0.05 and text == "0.050" else f"p = {text}"
 
 
 def signed(value: float) -> str:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
+from dashboards.text import listed
 from dashboards.verdict.comparable import (
     IncomparableError,
     baseline_of,
@@ -29,7 +31,15 @@ from dashboards.verdict.planning import Noise, Outlook, decision_probability, de
 from dashboards.verdict.samples import Sample
 from dashboards.verdict.statistics import Floats, fewest_seeds
 from dashboards.verdict.values import Comparison, Guarantee, Measure, Name, Verdicts
+from trainer.report import Status
 
+_OF = {
+    Status.WAITING: "waiting",
+    Status.RUNNING: "running",
+    Status.STOPPED: "not finished",
+    Status.DIVERGED: "diverged",
+    Status.FAILED: "failed",
+}
 _FEWEST_FOR_NOISE = 3
 """Pairs; two tell their noise only within a factor of hundreds."""
 
@@ -54,8 +64,7 @@ def judge(
     evidence = dataclasses.replace(evidence, metric=metric, margin=margin)
     base = baseline_of(evidence, baseline)
     if not any(metric in trial.finals for trial in evidence.finished):
-        known = ", ".join(evidence.final_metrics) or "none yet"
-        raise IncomparableError(f"no trial reported {metric}; final metrics are: {known}")
+        raise IncomparableError(_nothing(evidence, metric))
     refused = refusals(evidence, (metric, evidence.curve_metric), base)
     odd = {refusal.cell for refusal in refused}
     others = [cell for cell in evidence.cells if cell != base and cell not in odd]
@@ -184,11 +193,25 @@ class _Judgement:
         total = guarantee.looks[-1] if guarantee.following else 2 * max(n, fewest_seeds() // 2)
         detects = noise.sd * detectable(total) if noise is not None else None
         decides = None
-        if noise is not None and len(differences) >= _FEWEST_FOR_NOISE:
+        is_spent = guarantee.following is None and n >= fewest_seeds()
+        if noise is not None and len(differences) >= _FEWEST_FOR_NOISE and not is_spent:
             decides = decision_probability(differences, noise, total, margin)
         missing = max(0, total - n)
         hours = None if self._hours is None else missing * self._hours
-        return Outlook(total, detects, decides, hours, self._evidence.cost_unit)
+        return Outlook(total, detects, decides, is_spent, hours, self._evidence.cost_unit)
+
+
+def _nothing(evidence: Evidence, metric: str) -> str:
+    """Why no trial has a final number."""
+    if evidence.finished:
+        known = ", ".join(evidence.final_metrics) or "none"
+        return f"no trial reported {metric}; final metrics are: {known}"
+    ends = Counter(trial.status for trial in evidence.trials)
+    if not ends or set(ends) == {Status.WAITING}:
+        return f"no trial reported {metric}: none has begun"
+    said = [f"{count} {_OF[status]}" for status, count in ends.items()]
+    of = f"all {said[0]}" if len(said) == 1 else f"of {len(evidence.trials)}, {listed(said)}"
+    return f"no trial reported {metric}: {of}"
 
 
 def _share(logarithm: float) -> float:

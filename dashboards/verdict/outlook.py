@@ -15,6 +15,8 @@ def too_few(measure: Measure) -> str:
     n, fewest = measure.tested, fewest_seeds()
     if n >= fewest:
         return ""
+    if n == 0:
+        return "No seed tells the two apart."
     if n == 1:
         return (
             f"One pair decides nothing; {fewest} are the fewest that can, for any number of cells."
@@ -35,12 +37,16 @@ def settle(measure: Measure) -> str:
 def _would(outlook: Outlook | None, measure: Measure) -> str:
     if outlook is None or outlook.detects is None:
         return ""
-    text = f"{outlook.seeds} seeds would find a difference of {_size(outlook.detects, measure)} or more in 80 %"
+    text = f"{_seeds(outlook)} would find a difference of {_size(outlook.detects, measure)} or more in 80 %"
     if outlook.decides is not None:
         text += f", and decide this one with probability {chance(outlook.decides)}"
     if outlook.hours:
         text += f" (about {hours(outlook.hours, outlook.cost_unit)} more)"
     return text
+
+
+def _seeds(outlook: Outlook) -> str:
+    return f"{outlook.seeds} seeds{', planned from the start,' if outlook.is_new else ''}"
 
 
 def _size(value: float, measure: Measure) -> str:
@@ -55,7 +61,7 @@ def plans(judged: Sequence[Measure]) -> str:
         return ""
     first = known[0].outlook
     assert first.detects is not None
-    text = f"{first.seeds} seeds would find {_size(first.detects, known[0])} or more in 80 %"
+    text = f"{_seeds(first)} would find {_size(first.detects, known[0])} or more in 80 %"
     chances = [m.outlook.decides for m in known if m.outlook and m.outlook.decides is not None]
     if len(chances) == len(known) == 1:
         return f"{text} and decide with probability {chance(chances[0])}"
@@ -75,10 +81,10 @@ def looks(guarantee: Guarantee) -> str:
     )
     if guarantee.anytime:
         return (
-            f"Planned {'was one look' if len(planned) == 1 else 'were looks'} at {listed(planned)} seeds,"
-            " and there are more: words beyond the plan rest on evidence that may be read at any time"
-            f" (e-values), which takes more of it; {rate.replace('5 %', '5.1 %')}. To plan looks, write"
-            " seeds: {first: ..., most: ...} before the first one."
+            f"{'One look was' if len(planned) == 1 else 'Looks were'} planned, at {listed(planned)} seeds,"
+            " and there are more seeds. Beyond the plan, words rest on evidence that may be read at any"
+            f" time (e-values), and much more of it is needed: {rate.replace('5 %', '5.1 %')}. To look"
+            " several times, plan it before the first look: `seeds: {first: ..., most: ...}`."
         )
     if len(planned) == 1:
         begin = f"One look was planned, at {counted(guarantee.looks[0], 'seed')}"

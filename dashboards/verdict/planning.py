@@ -29,6 +29,8 @@ class Outlook:
     """The smallest effect, on the scale of the differences, that they find in 80 %; None: no noise is known."""
     decides: float | None
     """Predictive probability that they decide, given what was seen; None: too few pairs to say."""
+    is_new: bool = False
+    """Whether they have to be planned from the start: what may be spent on this experiment is spent."""
     hours: float | None = None
     """CPU- or GPU-hours of the seeds that are missing, in all cells."""
     cost_unit: str = "CPU"

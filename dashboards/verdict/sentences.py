@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from dashboards.text import counted, names, number, percent, times
+from dashboards.text import counted, listed, names, number, percent, times
 from dashboards.verdict.outlook import plans, settle, too_few
 from dashboards.verdict.statistics import ALPHA, fewest_seeds, range_level
 from dashboards.verdict.values import Comparison, Dropped, Guarantee, Measure, Verdicts
@@ -30,6 +30,12 @@ _OF_ONE = {
     Status.FAILED: "failed",
 }
 """What a seed did that gave no pair."""
+_SEVERAL = {
+    Status.WAITING: "are missing",
+    Status.RUNNING: "have not finished",
+    Status.STOPPED: "have not finished",
+}
+"""The same of several, where it differs."""
 _OF_MANY = {
     Status.WAITING: "lacks",
     Status.RUNNING: _UNFINISHED,
@@ -49,27 +55,33 @@ def measure_sentence(measure: Measure) -> str:
         "target": f"kimg to {measure.title} {number(measure.target)}",
         "speed": f"speed in {measure.title}",
     }[measure.name]
-    pairs = counted(len(measure.seeds), "pair")
-    if measure.name == "speed":
-        values = ""
-    elif measure.seeds:
+    who = f"{measure.word}: {what} of `{measure.cell}` against `{measure.baseline}`"
+    values = ""
+    if measure.name != "speed" and measure.seeds:
         both = (measure.cell_values, measure.baseline_values)
         values = f"{' vs '.join(number(sum(v) / len(v)) for v in both)}, "
+    if measure.seeds:
+        parts = [f"{who} is {values}{effect(measure)} over {counted(len(measure.seeds), 'pair')}."]
     else:
-        values = "without a number, "
-    parts = [
-        f"{measure.word}: {what} of `{measure.cell}` against `{measure.baseline}` is {values}"
-        f"{effect(measure)} over {pairs}."
-    ]
+        parts = [f"{who} has no number: {effect(measure)}."]
     if measure.decided_at is not None and measure.decided_at != measure.tested:
         parts.append(f"It was decided at {measure.decided_at} seeds.")
-    if measure.name in ("target", "speed") and (measure.lost_baseline or measure.lost_cell):
-        parts.append(
-            f"Not reached by `{measure.baseline}` alone on {counted(measure.lost_baseline, 'seed')} and"
-            f" by `{measure.cell}` alone on {measure.lost_cell}: that counts in the test as the largest"
-            " difference seen, the number is of the others."
-        )
+    if measure.name in ("target", "speed"):
+        parts += _missed(measure)
     return " ".join([*parts, *_remarks(measure)])
+
+
+def _missed(measure: Measure) -> list[str]:
+    """Who did not get there where the other did, and what that does."""
+    lost = {measure.baseline: measure.lost_baseline, measure.cell: measure.lost_cell}
+    who = [f"by `{cell}` alone on {counted(n, 'seed')}" for cell, n in lost.items() if n]
+    if not who:
+        return []
+    others = ", the number is of the others" if measure.seeds else ""
+    return [
+        f"Not reached {' and '.join(who)}: that counts in the test as the largest difference seen"
+        f"{others}."
+    ]
 
 
 def _remarks(measure: Measure) -> list[str]:
@@ -118,7 +130,7 @@ def dropped(comparison: Comparison) -> str:
     if not comparison.dropped:
         return ""
     pairs = 0 if comparison.final is None else len(comparison.final.seeds)
-    listed = "; ".join(_one_dropped(item) for item in comparison.dropped)
+    listed = "; ".join(_dropped_alike(comparison.dropped))
     text = f"{pairs} of {counted(comparison.planned, 'pair')}: {listed}."
     lost = list(dict.fromkeys(d.cell for d in comparison.dropped if d.status in _LOST))
     if lost and comparison.final is not None and pairs:
@@ -133,8 +145,18 @@ def dropped(comparison: Comparison) -> str:
     return text
 
 
-def _one_dropped(item: Dropped) -> str:
-    return f"seed {item.seed} of `{item.cell}` {_OF_ONE.get(item.status, item.status)}"
+def _dropped_alike(dropped: Sequence[Dropped]) -> list[str]:
+    """`seed 1 of x diverged`, `seeds 0, 1 and 4 of x are missing`: by what happened to which cell."""
+    seeds: dict[tuple[str, Status], list[int]] = {}
+    for item in dropped:
+        seeds.setdefault((item.cell, item.status), []).append(item.seed)
+    return [
+        f"seed {own[0]} of `{cell}` {_OF_ONE.get(status, status)}"
+        if len(own) == 1
+        else f"seeds {listed([str(seed) for seed in own])} of `{cell}`"
+        f" {_SEVERAL.get(status) or _OF_ONE.get(status, status)}"
+        for (cell, status), own in seeds.items()
+    ]
 
 
 def speed_sentence(comparison: Comparison) -> str:
@@ -145,7 +167,8 @@ def speed_sentence(comparison: Comparison) -> str:
     easy, hard = number(lines.easy), number(lines.hard)
     by_target = ""
     if lines.slowest is not None and lines.fastest is not None:
-        by_target = f"by target {times(lines.slowest)} to {times(lines.fastest)}, "
+        ends = [times(lines.slowest), times(lines.fastest)]
+        by_target = "" if ends[0] == ends[1] else f"by target {ends[0]} to {ends[1]}, "
     return (
         f"Speed-up of `{comparison.cell}`, {measure.word}: {size(measure)}{survivors(measure)} over targets"
         f" from {easy} to {hard} ({by_target}{interval_text(measure)} of"
@@ -157,8 +180,8 @@ def headline(verdicts: Verdicts) -> str:
     """The headline: every cell's word in one sentence, and what would settle the open ones."""
     metric = verdicts.quantity.title
     parts = [
-        f"`{c.cell}` is {c.word} than `{c.baseline}` in {metric}: {effect(c.final)},"
-        f" {counted(len(c.final.seeds), 'pair')}"
+        f"`{c.cell}` is {c.word} than `{c.baseline}` in {metric}: {effect(c.final)}"
+        + (f", {counted(len(c.final.seeds), 'pair')}" if c.final.seeds else "")
         for c in verdicts.comparisons
         if c.word in {"BETTER", "WORSE"} and c.final is not None
     ]
@@ -208,20 +231,22 @@ def _open(cells: list[Comparison], baseline: str, metric: str, guarantee: Guaran
     """The INCONCLUSIVE part of the headline."""
     judged = [c.final for c in cells if c.final is not None]
     if not judged:
-        listed = names([c.cell for c in cells])
-        return f"INCONCLUSIVE: no seed finished both in {listed} and in `{baseline}`"
+        which = names([c.cell for c in cells])
+        return f"INCONCLUSIVE: no seed finished both in {which} and in `{baseline}`"
     counts = sorted({m.tested for m in judged})
     few = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
     fewest = fewest_seeds()
-    sizes = [f"{size(m)} for `{m.cell}`{survivors(m)}" for m in judged]
-    listed = " and ".join(filter(None, [", ".join(sizes[:-1]), sizes[-1]]))
+    sizes = [
+        f"{size(m)} for `{m.cell}`{survivors(m)}" if m.seeds else f"without a number for `{m.cell}`"
+        for m in judged
+    ]
     text = (
         f"INCONCLUSIVE with {few} paired seed{'' if few == '1' else 's'}:"
-        f" {metric} against `{baseline}` is {listed}"
+        f" {metric} against `{baseline}` is {listed(sizes)}"
     )
     if guarantee.following is not None:
-        text += f", and the next look is at {counted(guarantee.following, 'seed')}"
-    if counts[-1] < fewest:
+        text += f"; the next look is at {counted(guarantee.following, 'seed')}"
+    elif counts[-1] < fewest:
         seeds = "one seed" if few == "1" else f"{few} seeds"
         text += f", but {seeds} cannot reach p < .05 ({fewest} are the fewest that can)"
     return "; ".join(filter(None, [text, plans(judged)]))

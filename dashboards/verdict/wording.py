@@ -37,7 +37,7 @@ def mean_and_spread(values: Sequence[float]) -> tuple[str, str]:
 def size(measure: Measure) -> str:
     """The effect: `-5.1 %`, `1.31x` of a speed-up, `+0.0012` in the metric's own unit."""
     if not measure.seeds:
-        return "n/a"
+        return "none"
     return one_effect(measure, measure.effect)
 
 
@@ -76,13 +76,15 @@ def band_text(ends: Interval) -> str:
 
 def effect(measure: Measure) -> str:
     """The difference with its interval and p: what both terminal and page show."""
+    if not measure.seeds:
+        return f"no surviving seed ({p_text(measure)})"
     return f"{size(measure)}{survivors(measure)} ({interval_text(measure)}, {p_text(measure)})"
 
 
 def survivors(measure: Measure) -> str:
-    """` on 7 surviving seeds`, where the test counts more than the number does."""
+    """` on 7 surviving seeds`, where the test counts more than the number does; empty where none survive."""
     n = len(measure.seeds)
-    return "" if n == measure.tested else f" on {counted(n, 'surviving seed')}"
+    return "" if n in (0, measure.tested) else f" on {counted(n, 'surviving seed')}"
 
 
 def p_text(measure: Measure) -> str:

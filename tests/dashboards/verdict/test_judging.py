@@ -1,351 +1,271 @@
-"""Proves: each word appears exactly when it should, nothing unequal is compared, and the sentences say why."""
+"""Proves: each word falls exactly when it may, and a lost trial is not free."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
+import time
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from dashboards.sweep import Sweep
-from dashboards.verdict.comparable import IncomparableError, quantity
-from dashboards.verdict.plain import to_dict
-from dashboards.verdict.sentences import comparison_sentence, headline, measure_sentence
-from dashboards.verdict.values import Comparison
-from tests.dashboards.synthetic import KIMG, ended, fid, judge, sweep
+from dashboards.verdict.evidence import Curve, Evidence
+from dashboards.verdict.judging import judge
+from dashboards.verdict.statistics import interval, sign_flip_p
+from dashboards.verdict.values import Measure
+from tests.dashboards.verdict.made import Outcome, base, evidence, only, rival
+
+LOOKS = (6, 9, 12)
 
 
-def only(found: Sweep, **options: object) -> Comparison:
-    (comparison,) = judge(found, **options).comparisons  # type: ignore[arg-type]
-    return comparison
+def two(seeds: int, effect: float, noise: float = 0.02, **options: object) -> Evidence:
+    """A baseline and one rival."""
+    whole = base(24)
+    rivals = rival(whole, effect, noise)[:seeds]
+    return evidence({"a": whole[:seeds], "b": rivals}, **options)  # type: ignore[arg-type]
+
+
+def final(made: Evidence) -> Measure:
+    found = only(made).final
+    assert found is not None
+    return found
+
+
+# --- words -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("effect", "word"), [(-0.2, "BETTER"), (0.2, "WORSE"), (0.0, "SAME"), (-0.012, "SAME")]
+    ("effect", "word"), [(-0.2, "BETTER"), (0.2, "WORSE"), (0.0, "SAME"), (-0.008, "SAME")]
 )
 def test_words(effect: float, word: str) -> None:
-    found = only(sweep({"a": 0.0, "b": effect}, seeds=8, noise=0.004))
-    assert found.word == word
-    assert comparison_sentence(found).startswith(f"{word}:")
+    assert only(two(8, effect, noise=0.004)).word == word
 
 
 @pytest.mark.parametrize(("effect", "word"), [(-0.2, "WORSE"), (0.2, "BETTER")])
 def test_words_turn_round_when_higher_is_better(effect: float, word: str) -> None:
-    found = sweep({"a": 0.0, "b": effect}, seeds=8, noise=0.004, metric="eval/recall")
-    assert only(found).word == word
+    assert only(two(8, effect, metric="eval/recall")).word == word
 
 
-def test_a_real_difference_below_the_margin_is_the_same_and_says_so() -> None:
-    base = [4.0 + 0.1 * i for i in range(8)]
-    cell = [v * 1.005 + 0.0001 * i for i, v in enumerate(base)]
-    found = only(sweep({"a": 0.0, "b": 0.0}, seeds=8, finals={"a": base, "b": cell}))
-    assert found.final is not None
-    assert found.final.p_holm < 0.05
-    assert found.word == "SAME"
-    assert "too small to matter" in comparison_sentence(found)
+def test_an_effect_is_the_mean_log_ratio_with_its_interval() -> None:
+    made = two(9, 0.3, 0.1)
+    found = final(made)
+    logs = np.log(np.array(found.cell_values) / np.array(found.baseline_values))
+    assert found.effect == pytest.approx(math.expm1(logs.mean()))
+    assert found.effects == pytest.approx(np.expm1(logs))
+    ends = interval(logs).mapped(math.expm1)
+    assert (found.interval.low, found.interval.high) == pytest.approx((ends.low, ends.high))
+    assert found.interval.low is not None
+    assert found.interval.low > -1
+    assert found.p == sign_flip_p(logs)
 
 
-def test_three_seeds_cannot_decide_however_large_the_difference() -> None:
-    verdicts = judge(sweep({"a": 0.0, "b": -0.5}, seeds=3, noise=0.001))
-    (found,) = verdicts.comparisons
-    assert found.word == "INCONCLUSIVE"
-    assert found.final is not None
-    assert found.final.p == 0.25
-    text = comparison_sentence(found)
-    assert "a sign-flip test of 3 cannot go below p = 0.25" in text
-    assert "6 are the fewest that can reach p < .05" in text
-    assert "3 more seeds would settle it (about 2 CPU-minutes)" in text
-    assert "3 seeds cannot reach p < .05 (6 are the fewest that can)" in headline(verdicts)
-
-
-def test_three_seeds_are_the_same_only_if_student_agrees() -> None:
-    """The bootstrap of three is within +-2 %, Student's is not: no SAME on a too-short interval."""
-    base = [4.0, 4.0, 4.0]
-    found = only(
-        sweep({"a": 0.0, "b": 0.0}, finals={"a": base, "b": [4.06, 3.95, 4.01]}), margin=0.02
-    )
-    assert found.final is not None
-    assert found.final.interval.within(0.02 * 4.0)
-    assert found.word == "INCONCLUSIVE"
-    assert "too short to trust" in comparison_sentence(found)
-    equal = only(sweep({"a": 0.0, "b": 0.0}, finals={"a": base, "b": base}))
-    assert equal.word == "SAME"
-
-
-def test_holm_counts_the_cells() -> None:
-    """Six seeds decide one cell (p = 2/64) but not two (2 x 2/64 > .05)."""
-    one = judge(sweep({"a": 0.0, "b": -0.3}, seeds=6))
-    two = judge(sweep({"a": 0.0, "b": -0.3, "c": -0.4}, seeds=6))
-    assert [c.word for c in one.comparisons] == ["BETTER"]
-    assert [c.word for c in two.comparisons] == ["INCONCLUSIVE", "INCONCLUSIVE"]
-    assert [c.final.p_holm for c in two.comparisons if c.final] == [4 / 64, 4 / 64]
-    assert "7 are the fewest" in headline(two)
-
-
-def test_false_positives_stay_below_alpha() -> None:
-    """Cells that differ by luck alone are called BETTER or WORSE in at most 5 % of sweeps."""
-    rng = np.random.default_rng(23)
-    template = sweep({"a": 0.0, "b": 0.0, "c": 0.0}, seeds=8)
-    template = dataclasses.replace(template, curves=template.curves.iloc[:0])
-    wrong = 0
-    for _ in range(200):
-        trials = template.trials.assign(**{"eval/fid": 4 + 0.2 * rng.standard_normal(24)})
-        words = {c.word for c in judge(dataclasses.replace(template, trials=trials)).comparisons}
-        wrong += bool(words & {"BETTER", "WORSE"})
-    assert wrong / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+def test_six_seeds_decide_any_number_of_cells_and_five_none() -> None:
+    whole = base(6)
+    cells = {"a": whole} | {f"c{k}": rival(whole, 0.2, seed=k) for k in range(12)}
+    assert {c.word for c in judge(evidence(cells, curve=True)).comparisons} == {"WORSE"}
+    fewer = {cell: outcomes[:5] for cell, outcomes in cells.items()}
+    assert {c.word for c in judge(evidence(fewer, curve=True)).comparisons} == {"INCONCLUSIVE"}
 
 
 def test_pairing_removes_what_the_seeds_share() -> None:
-    """Seeds scatter by 30 %, the cell is 5 % worse in each: unpaired nothing, paired certain."""
-    found = only(sweep({"a": 0.0, "b": 0.05}, seeds=8, noise=0.002, seed_noise=0.3))
+    """Seeds scatter by 50 %, the cell is 5 % worse in each: unpaired nothing, paired certain."""
+    scattered = [float(v) for v in np.geomspace(2, 8, 8)]
+    assert only(evidence({"a": scattered, "b": rival(scattered, 0.05, 0.002)})).word == "WORSE"
+
+
+def test_values_that_are_no_ratios_are_compared_in_their_own_unit() -> None:
+    kid = [0.001, -0.0005, 0.002, 0.0, 0.0015, -0.001, 0.0005]
+    made = evidence({"a": kid, "b": [v + 0.003 for v in kid]}, metric="eval/kid")
+    found = final(made)
     assert found.word == "WORSE"
-    assert found.final is not None
-    spread = float(np.std(found.final.baseline_values))
-    assert spread > 3 * found.final.mean
+    assert not found.ratio
+    assert found.effect == pytest.approx(0.003)
+    alike = evidence({"a": kid, "b": [v + 1e-5 for v in kid]}, metric="eval/kid")
+    assert only(alike).word == "WORSE", "without a margin every difference matters"
+    noise = [v + d for v, d in zip(kid, [1e-5, -1e-5, 2e-5, -2e-5, 1e-5, 0, -1e-5], strict=True)]
+    near = evidence({"a": kid, "b": noise}, metric="eval/kid")
+    assert (only(near).word, final(near).margin) == ("INCONCLUSIVE", None)
+    own = dataclasses.replace(near, own_margin=0.001)
+    assert (only(own).word, final(own).margin) == ("SAME", 0.001)
+    assert judge(own).margin == 0.001
 
 
-def test_diverged_and_missing_seeds_are_dropped_in_pairs_and_named() -> None:
-    broken = ended(sweep(), "under", 1, "diverged", "diverged: loss is nan at 12.8 kimg")
-    found = only(broken)
-    assert found.final is not None
-    assert found.final.seeds == (0, 2)
-    assert "2 of 3 pairs: seed 1 of `under` diverged." in comparison_sentence(found)
-    assert "which flatters `under`" in comparison_sentence(found)
-    gone = broken.trials[(broken.trials["cell"] != "uniform") | (broken.trials["seed"] != 2)]
-    fewer = only(dataclasses.replace(broken, trials=gone.reset_index(drop=True)))
-    assert fewer.final is not None
-    assert fewer.final.seeds == (0,)
-    assert "seed 2 of `uniform` is missing" in comparison_sentence(fewer)
-    assert "no 95 % CI" in comparison_sentence(fewer)
-    assert "Too few pairs to say how many more seeds" in comparison_sentence(fewer)
+def test_claims_without_a_difference_are_rare_over_all_that_a_report_says() -> None:
+    """Two rivals, four measures each: any BETTER or WORSE at all, in no more than a twentieth."""
+    rng = np.random.default_rng(23)
+    wrong = 0
+    for _ in range(150):
+        numbers = {cell: [float(v) for v in np.exp(0.1 * rng.normal(size=8))] for cell in "abc"}
+        verdicts = judge(evidence(numbers, curve=True))
+        claimed = {m.word for c in verdicts.comparisons for m in c.measures()}
+        wrong += bool(claimed & {"BETTER", "WORSE"})
+    assert wrong / 150 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 150)
 
 
-def test_no_pair_at_all_is_said() -> None:
-    broken = sweep(seeds=1)
-    broken = ended(broken, "under", 0, "failed", "out of memory")
-    verdicts = judge(broken)
-    assert verdicts.comparisons[0].word == "INCONCLUSIVE"
-    assert verdicts.comparisons[0].final is None
-    assert "no seed finished both in `under` and in `uniform`" in headline(verdicts)
-
-
-def test_area_and_target_are_closed_forms() -> None:
-    """A cell twice as good everywhere has half the area; one twice as fast half the way to a target."""
-    halved = only(sweep({"a": 0.0, "b": -0.5}, seeds=6, noise=0.0))
-    assert halved.area is not None
-    assert halved.area.relative == pytest.approx(-0.5)
-    fast = only(sweep({"a": 0.0, "b": 0.0}, seeds=6, noise=0.0, seed_noise=0.0, speeds={"b": 1.5}))
-    assert fast.target is not None
-    assert fast.target.target == pytest.approx(1.5 * fid(KIMG[-1]))
-    assert fast.target.baseline_values == pytest.approx([KIMG[-1]] * 6)
-    assert fast.target.cell_values == pytest.approx([KIMG[-1] / 1.5] * 6)
-    assert (fast.target.censored_baseline, fast.target.censored_cell) == (0, 0)
-    assert fast.target.word == "BETTER"
-    assert fast.speed is not None
-    assert fast.speed.overall == pytest.approx(1.5)
-
-
-def test_a_target_never_reached_is_censored() -> None:
-    target = 1.5 * fid(KIMG[-1]) * 1.05  # the baseline gets there, a 20 % worse cell does not
-    found = only(sweep({"a": 0.0, "b": 0.2}, seeds=6, seed_noise=0.0, noise=0.0), target=target)
-    assert found.target is not None
-    assert (found.target.censored_baseline, found.target.censored_cell) == (0, 6)
-    assert found.target.cell_values == pytest.approx([KIMG[-1]] * 6)
-    assert all(v < KIMG[-1] for v in found.target.baseline_values)
-    assert "never reached by `a` in 0 and by `b` in 6 of 6 pairs" in measure_sentence(found.target)
-
-
-def test_different_protocols_are_refused() -> None:
-    found = sweep()
-    trials = found.trials.assign(
-        protocol=np.where(found.trials["cell"] == "under", "p-other", "p-full")
+def test_a_large_experiment_is_judged_quickly() -> None:
+    """25 cells, 20 seeds, 50 evaluations: two seconds on a quiet core; twice that is no order of magnitude."""
+    kimg = np.geomspace(1, 64, 50)
+    rng = np.random.default_rng(5)
+    cells = {f"c{k}": [float(v) for v in np.exp(0.1 * rng.normal(size=20))] for k in range(25)}
+    made = evidence(cells)
+    trials = tuple(
+        dataclasses.replace(
+            t, curves={"rung/fid": Curve(kimg, (3 + 30 / kimg) * np.exp(rng.normal(0, 0.05, 50)))}
+        )
+        for t in made.trials
     )
-    with pytest.raises(IncomparableError, match=r"eval/fid was measured under 2 protocols"):
-        judge(dataclasses.replace(found, trials=trials))
-    trials = found.trials.assign(
-        protocol_rung=np.where(found.trials["seed"] == 1, "p-other", "p-rung")
+    began = time.process_time()
+    judge(dataclasses.replace(made, trials=trials))
+    assert time.process_time() - began < 4
+
+
+# --- looks -----------------------------------------------------------------------------
+
+
+def test_no_word_falls_before_the_look_is_complete() -> None:
+    waiting = only(two(7, 0.5, looks=(8, 12), order=tuple(range(12))))
+    assert waiting.final is not None
+    assert (waiting.word, waiting.decided_at, waiting.final.p_adjusted) == (
+        "INCONCLUSIVE",
+        None,
+        None,
     )
-    with pytest.raises(IncomparableError, match=r"rung/fid was measured under 2 protocols"):
-        judge(dataclasses.replace(found, trials=trials))
+    assert waiting.final.p == 2 / 2**7, "which would be small enough"
+    assert waiting.planned == 8
+    there = only(two(8, 0.5, looks=(8, 12), order=tuple(range(12))))
+    assert (there.word, there.decided_at, there.planned) == ("WORSE", 8, 8)
+    assert there.dropped == ()
 
 
-def test_different_budgets_are_refused() -> None:
-    found = sweep()
-    kimg = np.where(found.trials["cell"] == "under", 100.0, found.trials["kimg"])
-    said = r"`under` was trained on 100,000 images, the baseline `uniform` on 57,600 images"
-    with pytest.raises(IncomparableError, match=said):
-        judge(dataclasses.replace(found, trials=found.trials.assign(kimg=kimg)))
+def test_a_trial_that_is_still_running_holds_the_look_and_one_that_failed_does_not() -> None:
+    whole = base(6)
+    open_ = evidence({"a": whole, "b": [*rival(whole, 0.5)[:5], "running"]}, looks=(6,))
+    assert only(open_).word == "INCONCLUSIVE"
+    assert judge(open_).guarantee.following == 6
+    over = evidence({"a": whole, "b": [*rival(whole, 0.5)[:5], "failed"]}, looks=(6,))
+    assert only(over).word == "WORSE", "five times worse, and once it did not even finish"
 
 
-def test_training_loss_is_never_compared() -> None:
-    with pytest.raises(IncomparableError, match="never compared"):
-        judge(sweep(), metric="train/loss")
-    with pytest.raises(IncomparableError, match="these can: eval/fid"):
-        judge(sweep(), metric="sys/img_per_s")
-    with pytest.raises(IncomparableError, match="no trial reported eval/kid"):
-        judge(sweep(), metric="eval/kid")
+def test_what_is_decided_stays_decided_and_keeps_its_seeds() -> None:
+    plan = {"looks": LOOKS, "order": tuple(range(12))}
+    at_six = only(two(6, 0.3, **plan))
+    assert (at_six.word, at_six.decided_at) == ("WORSE", 6)
+    assert at_six.final is not None
+    for seeds in (7, 9, 12):
+        later = only(two(seeds, 0.3, **plan))
+        assert later.final is not None
+        assert (later.word, later.decided_at, later.final.seeds) == ("WORSE", 6, tuple(range(6)))
+        assert later.final.interval == at_six.final.interval
+        assert later.dropped == ()
 
 
-def test_baselines_are_checked() -> None:
-    with pytest.raises(IncomparableError, match="no baseline is given; cells are: uniform, under"):
-        judge(dataclasses.replace(sweep(), baseline=None))
-    with pytest.raises(IncomparableError, match="'other' is no cell"):
-        judge(sweep(), baseline="other")
-    with pytest.raises(IncomparableError, match="nothing to compare"):
-        judge(sweep({"uniform": 0.0}))
-    assert judge(sweep(), baseline="under").comparisons[0].cell == "uniform"
+def test_seeds_count_in_the_order_of_the_experiment() -> None:
+    """A look of six takes the first six of the order, whichever numbers they have."""
+    whole = base(12)
+    outcomes: list[Outcome] = [*rival(whole, 0.0, 0.2)[:6], *rival(whole, 0.5)[6:]]
+    forwards = evidence({"a": whole, "b": outcomes}, looks=(6,), order=tuple(range(12)))
+    backwards = evidence({"a": whole, "b": outcomes}, looks=(6,), order=tuple(range(11, -1, -1)))
+    assert only(forwards).decided_at != 6
+    assert (only(backwards).word, only(backwards).decided_at) == ("WORSE", 6)
+    found = final(backwards)
+    assert found.seeds == (11, 10, 9, 8, 7, 6)
 
 
-def test_without_a_rung_the_metric_itself_is_the_curve() -> None:
-    found = sweep()
-    curves = found.curves.assign(metric=found.curves["metric"].replace("rung/fid", "eval/fid"))
-    curves["protocol"] = curves["protocol"].replace("p-rung", "p-full")
-    verdicts = judge(dataclasses.replace(found, curves=curves))
-    assert verdicts.curve_metric == "eval/fid"
-    assert verdicts.comparisons[0].area is not None
-
-
-def test_gpu_hours_count_the_gpus() -> None:
-    slow = sweep({"a": 0.0, "b": -0.5}, seeds=3, noise=0.001, gpus=4.0)
-    slow = dataclasses.replace(slow, trials=slow.trials.assign(seconds=3600.0))
-    assert "3 more seeds would settle it (about 24 GPU-hours)" in comparison_sentence(only(slow))
-
-
-def test_headline_groups_the_words() -> None:
-    effects = {"a": 0.0, "fast": -0.3, "alike": 0.0, "slow": 0.3}
-    text = headline(judge(sweep(effects, seeds=9, noise=0.004)))
-    assert "`fast` is BETTER than `a` in FID" in text
-    assert "`slow` is WORSE than `a` in FID" in text
-    assert "`alike` is the SAME as `a` in FID within 2 %" in text
-
-
-def test_to_dict_is_json_without_loss_of_meaning() -> None:
-    plain = to_dict(judge(ended(sweep(), "under", 1, "diverged")))
-    text = json.dumps(plain, allow_nan=False)
-    again = json.loads(text)
-    assert again["sentence"].startswith("INCONCLUSIVE")
-    assert again["comparisons"][0]["dropped"][0]["status"] == "diverged"
-    assert again["comparisons"][0]["final"]["sentence"]
-    assert again["comparisons"][0]["speed"]["mean"]["targets"]
-
-
-def test_nan_finals_give_no_pair() -> None:
-    found = sweep()
-    trials = found.trials.copy()
-    trials.loc[(trials["cell"] == "under") & (trials["seed"] == 0), "eval/fid"] = np.nan
-    comparison = only(dataclasses.replace(found, trials=pd.DataFrame(trials)))
-    assert comparison.final is not None
-    assert comparison.final.seeds == (1, 2)
-    assert comparison.dropped[0].reason == "it has no eval/fid"
-
-
-def diverged(found: Sweep, cell: str, seeds: int) -> Sweep:
-    for seed in range(seeds):
-        found = ended(found, cell, seed, "diverged")
-    return found
-
-
-@pytest.mark.parametrize("metric", ["eval/fid", "eval/recall"])
-def test_survivors_alone_make_no_cell_better(metric: str) -> None:
-    """Half as good again on 7 survivors, diverged on the other 7: BETTER without them, not with."""
-    lower = quantity(sweep(metric=metric).evidence, metric).lower_is_better
-    effect = -0.5 if lower else 0.5
-    whole = sweep({"a": 0.0, "b": effect}, seeds=14, noise=0.001, metric=metric)
-    assert only(whole).word == "BETTER"
-    verdicts = judge(diverged(whole, "b", 7))
+def test_beyond_the_plan_evidence_of_any_time_decides() -> None:
+    whole = base(24)
+    first = rival(whole, 0.02, 0.05)[:6]
+    assert only(evidence({"a": whole[:6], "b": first}, looks=(6,))).word == "INCONCLUSIVE"
+    more = [*first, *rival(whole, 0.3)[6:]]
+    verdicts = judge(evidence({"a": whole, "b": more}, looks=(6,)))
     (found,) = verdicts.comparisons
+    assert verdicts.guarantee.anytime
+    assert (found.word, found.decided_at) == ("WORSE", 24)
+    assert found.final is not None
+    assert found.final.interval.method == "anytime"
+
+
+def test_an_outlook_promises_no_decision_that_the_rules_do_not_give() -> None:
+    """When all looks are done, more seeds hardly decide: only a new plan does, and that is what is said."""
+    done = final(two(12, 0.02, 0.1, looks=LOOKS)).outlook
+    assert done is not None
+    assert (done.seeds, done.decides, done.is_new) == (24, None, True)
+    assert done.detects is not None
+    waiting = final(two(9, 0.02, 0.1, looks=LOOKS, order=tuple(range(12)))).outlook
+    assert waiting is not None
+    assert (waiting.seeds, waiting.is_new) == (12, False)
+    assert 0 < (waiting.decides or 0) < 1
+    few = final(two(4, 0.2)).outlook
+    assert few is not None
+    assert (few.seeds, few.is_new) == (8, False), "four seeds have spent nothing"
+    assert final(two(12, 0.3)).outlook is None
+
+
+# --- lost trials -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", ["diverged", "failed"])
+@pytest.mark.parametrize("curve", [True, False])
+def test_a_cell_that_lost_every_seed_is_worse_at_six_and_not_before(bad: str, curve: bool) -> None:
+    found = only(evidence({"a": base(6), "b": [bad] * 6}, curve=curve))
+    assert (found.word, found.decided_at) == ("WORSE", 6)
+    assert found.final is not None
+    assert (found.final.seeds, found.final.tested, found.final.lost_cell) == ((), 6, 6)
+    assert found.final.p == 2 / 64
+    assert not found.final.interval.known
+    assert len(found.dropped) == 6
+    assert only(evidence({"a": base(5), "b": [bad] * 5})).word == "INCONCLUSIVE"
+    assert only(evidence({"a": [bad] * 6, "b": base(6)})).word == "BETTER"
+
+
+def test_survivors_alone_make_no_cell_better() -> None:
+    """Half as good again on 7 survivors, diverged on the other 7: BETTER without them, not with."""
+    whole = base(14)
+    better = rival(whole, -0.3)
+    assert only(evidence({"a": whole, "b": better}, curve=True)).word == "BETTER"
+    found = only(evidence({"a": whole, "b": [*["diverged"] * 7, *better[7:]]}, curve=True))
     assert found.word == "INCONCLUSIVE"
     assert found.final is not None
-    assert (found.final.diverged_baseline, found.final.diverged_cell) == (0, 7)
     assert (len(found.final.seeds), found.final.tested) == (7, 14)
     assert found.final.p > 0.5
     assert all(m.word != "BETTER" for m in found.measures())
-    assert "`b` diverged on 7 of 14 seeds" in headline(verdicts)
-    assert "for `b` on 7 surviving seeds" in headline(verdicts)
-    assert "% on 7 surviving seeds (95 % CI" in comparison_sentence(found)
 
 
-def test_a_cell_that_only_diverges_more_is_worse_not_the_same() -> None:
-    found = sweep({"a": 0.0, "b": 0.0}, seeds=20, noise=0.001)
-    assert only(found).word == "SAME"
-    assert only(diverged(found, "b", 10)).word == "WORSE"
-    assert only(diverged(found, "a", 10)).word == "BETTER"
-    assert only(diverged(found, "b", 1)).word != "SAME"
-    both = only(diverged(diverged(found, "a", 10), "b", 10))
-    assert both.final is not None
-    assert (both.word, both.final.tested) == ("SAME", 10)
+def test_a_cell_that_only_fails_more_is_worse_not_the_same() -> None:
+    whole = base(20)
+    alike = rival(whole, 0.0, 0.001)
+
+    def with_lost(count: int, bad: str = "failed") -> Sequence[Outcome]:
+        return [*[bad] * count, *alike[count:]]
+
+    assert only(evidence({"a": whole, "b": alike})).word == "SAME"
+    assert only(evidence({"a": whole, "b": with_lost(10)})).word == "WORSE"
+    assert only(evidence({"a": whole, "b": with_lost(1)})).word != "SAME"
+    other = [*["diverged"] * 10, *whole[10:]]
+    assert only(evidence({"a": other, "b": alike})).word == "BETTER"
 
 
-def test_divergence_as_the_worst_outcome_by_hand() -> None:
-    """Nine seeds, one diverged: 8 equal differences against one, p = 2 (1 + 9) / 512."""
-    values = {"a": [4.0] * 9, "b": [3.0] * 9}
-    found = only(diverged(sweep({"a": 0.0, "b": 0.0}, seeds=9, finals=values), "b", 1))
-    assert found.final is not None
-    assert found.final.p == 20 / 512
+def test_a_lost_trial_by_hand() -> None:
+    """Nine seeds, one lost: 8 equal differences against one, p = 2 (1 + 9) / 512."""
+    found = final(evidence({"a": [4.0] * 9, "b": ["diverged", *[3.0] * 8]}))
+    assert found.p == 20 / 512
     assert found.word == "BETTER"
+    broken = final(evidence({"a": [4.0] * 9, "b": [math.nan, *[3.0] * 8]}))
+    assert broken.p == 20 / 512
+    infinite = final(evidence({"a": [4.0] * 9, "b": [math.inf, *[3.0] * 8]}))
+    assert infinite.p == 20 / 512
 
 
-def test_diverged_on_every_seed_is_in_the_headline() -> None:
-    text = headline(judge(diverged(sweep(), "under", 3)))
-    assert "`under` diverged on 3 of 3 seeds" in text
-
-
-@pytest.mark.parametrize(("gpus", "cpus", "cost"), [(0.0, 6.0, "36 CPU"), (0.5, 6.0, "3.0 GPU")])
-def test_hours_count_all_a_trial_occupies(gpus: float, cpus: float, cost: str) -> None:
-    """Three more seeds of two cells at one hour on 6 CPUs, or on half a GPU."""
-    slow = sweep({"a": 0.0, "b": -0.5}, seeds=3, noise=0.001)
-    slow = dataclasses.replace(
-        slow, trials=slow.trials.assign(seconds=3600.0), gpus=gpus, cpus=cpus
-    )
-    assert f"3 more seeds would settle it (about {cost}-" in comparison_sentence(only(slow))
-
-
-def test_the_headline_tells_how_unsure_the_number_of_seeds_is() -> None:
-    base = [4.0, 4.0, 4.0]
-    noisy = sweep(finals={"uniform": base, "under": [4.4, 3.8, 4.2]})
-    (found,) = judge(noisy).comparisons
+def test_seeds_on_which_both_are_lost_say_nothing() -> None:
+    outcomes: list[Outcome] = ["diverged"] * 6
+    found = only(evidence({"a": [*outcomes, 4.0, 4.1], "b": [*outcomes, 4.0, 4.1]}))
     assert found.final is not None
-    plan = found.final.more
-    assert plan is not None
-    high = "more than 1000" if plan.high is None else plan.high
-    text = f"about {plan.more} more seeds ({plan.low} to {high}) would settle it"
-    assert text in headline(judge(noisy))
-    assert text.capitalize() in comparison_sentence(found)
-    two = judge(sweep({"a": 0.0, "b": 0.03, "c": 0.05}, seeds=2))
-    assert "too few pairs to say how many more" in headline(two)
-    assert "more seeds would settle it (about" not in headline(two)
-    assert "Too few pairs to say how many more" in comparison_sentence(two.comparisons[0])
+    assert (found.word, found.final.tested) == ("INCONCLUSIVE", 2), "six losses are not alike"
 
 
-def test_one_odd_cell_does_not_silence_the_others() -> None:
-    found = sweep({"a": 0.0, "b": -0.3, "odd": 0.0, "other": 0.0}, seeds=8)
-    trials, specs = found.trials.copy(), json.loads(json.dumps(found.specs))
-    trials.loc[trials["cell"] == "odd", "kimg"] = 57.696
-    trials.loc[trials["cell"] == "other", "protocol"] = "p-other"
-    specs["odd"]["train"]["batch_size"] = 96
-    verdicts = judge(dataclasses.replace(found, trials=trials, specs=specs))
-    assert [(c.cell, c.word) for c in verdicts.comparisons] == [("b", "BETTER")]
-    assert verdicts.comparisons[0].final is not None
-    assert verdicts.comparisons[0].final.comparisons == 1
-    assert verdicts.kimg == 57.6
-    budget, protocol = verdicts.refused
-    assert budget.cell == "odd"
-    assert "`odd` was trained on 57,696 images, the baseline `a` on 57,600" in budget.reason
-    assert "a multiple of 0.384 kimg, which train.batch_size 96 and 128 divide" in budget.reason
-    assert protocol.cell == "other"
-    assert "p-full in `a`; p-other in `other`" in protocol.reason
-    assert "the same `evaluation`" in protocol.reason
-    assert "`odd` is not compared (57,696 images, not 57,600)" in headline(verdicts)
-    assert to_dict(verdicts)["refused"][1]["cell"] == "other"
-
-
-def test_a_baseline_of_two_budgets_is_refused() -> None:
-    found = sweep()
-    trials = found.trials.copy()
-    trials.loc[(trials["cell"] == "uniform") & (trials["seed"] == 1), "kimg"] = 48.0
-    said = "the baseline `uniform` were trained on 48,000 and 57,600 images"
-    with pytest.raises(IncomparableError, match=said):
-        judge(dataclasses.replace(found, trials=trials))
+def test_a_target_never_reached_is_the_worst_outcome() -> None:
+    found = only(two(6, 0.3, 0.0, curve=True), target=4.9)
+    assert found.target is not None
+    assert found.target.word == "WORSE"
+    assert found.target.lost_cell > 0
+    assert found.target.tested == 6
