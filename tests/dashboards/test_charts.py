@@ -104,15 +104,15 @@ def test_paired_differences_show_every_seed_zero_and_margin() -> None:
     verdicts = judge(found)
     figure = paired_differences(found, verdicts)
     dots = [t for t in figure.data if t.marker.symbol is None]
-    assert [len(t.x) for t in dots] == [3] * 6  # two cells, three measures
-    final = verdicts.comparisons[0].final
-    assert final is not None
-    assert final.scale is not None
-    assert list(dots[0].x) == pytest.approx([100 * d / final.scale for d in final.differences])
+    measures = [m for c in verdicts.comparisons for m in c.measures()]
+    assert len(measures) == 8, "two cells, four measures"
+    drawn = {tuple(np.round(t.x, 9)) for t in dots}
+    assert drawn == {tuple(np.round(np.multiply(100, m.effects), 9)) for m in measures if m.seeds}
+    panels = len({m.name for m in measures if m.seeds})
     rectangles = [s for s in figure.layout.shapes if s.type == "rect"]
     lines = [s for s in figure.layout.shapes if s.type == "line"]
-    assert [(s.x0, s.x1) for s in rectangles] == [(-2, 2)] * 3
-    assert [s.x0 for s in lines] == [0] * 3
+    assert [(s.x0, s.x1) for s in rectangles] == [pytest.approx((-2, 2))] * panels
+    assert [s.x0 for s in lines] == [0] * panels
     left, right = figure.layout.xaxis.range
     assert left < -2
     assert right > max(max(t.x) for t in dots)
@@ -123,10 +123,11 @@ def test_speed_up_is_drawn_over_all_targets_from_easy_to_hard() -> None:
     verdicts = judge(found)
     figure = speed_up(found, verdicts)
     mean = next(t for t in figure.data if t.name == "under")
-    speed = verdicts.comparisons[0].speed
-    assert speed is not None
-    assert speed.mean is not None
-    assert list(mean.x) == list(speed.mean.targets)
+    lines = verdicts.comparisons[0].lines
+    assert lines is not None
+    assert lines.mean is not None
+    assert list(mean.x) == list(lines.mean.targets)
+    assert list(mean.y) == list(lines.mean.ratios)
     assert figure.layout.xaxis.autorange == "reversed"
     rising = sweep(CELLS, metric="eval/recall")
     upside_down = rising.curves.assign(value=1 / rising.curves["value"])

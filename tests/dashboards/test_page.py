@@ -235,7 +235,7 @@ def test_the_table_says_over_how_many_seeds_a_mean_is(html: str) -> None:
     text = " ".join(Page(html).text.split())
     assert re.search(r"under \d\.\d+ ± \d\.\d+ 2 of 3 ", text)
     assert re.search(r"uniform \d\.\d+ ± \d\.\d+ 3 ", text)
-    assert "A diverged trial is the worst outcome" in text
+    assert "A trial that diverged, broke or has no finite number is the worst outcome" in text
 
 
 def test_an_empty_sweep_still_makes_a_page() -> None:

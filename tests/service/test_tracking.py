@@ -343,11 +343,10 @@ def test_a_cell_shows_the_mean_only_where_every_seed_has_a_number(
     box.metrics(TRIALS[1], [("eval/fid", 4000, 1, math.nan)])
     points = {(name, step): (ms, value) for name, step, ms, value in average(box, TRIALS)}
     assert points["eval/fid", 2000] == (7000, 2.5)
-    half = points["eval/fid.ci_high", 2000][1] - 2.5
-    assert half == pytest.approx(12.7062 * 0.5, rel=1e-5), (
-        "t(0.975, 1) times the standard error 0.5"
-    )
-    assert points["eval/fid.ci_low", 2000][1] == pytest.approx(2.5 - half)
+    half = 12.7062 * math.log(3 / 2) / 2  # t(0.975, 1) times the standard error of log 2 and log 3
+    for end, sign in (("low", -1), ("high", 1)):
+        expected = math.sqrt(2 * 3) * math.exp(sign * half)
+        assert points[f"eval/fid.ci_{end}", 2000][1] == pytest.approx(expected, rel=1e-5)
     assert not any(step == 4000 or name == "train/loss" for name, step in points)
     assert {name for name, _ in points if "." not in name} == {"eval/fid", "rung/fid", "kimg"}
 
