@@ -4,6 +4,7 @@ A finished trial is found by its key, so a key that changes throws results away.
 numbers change too, and then CORE_VERSION (or METRIC_VERSION) says so; otherwise writing is refused.
 """
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -26,11 +27,15 @@ def table() -> dict[str, Any]:
         for path in sorted((ROOT / "presets").glob("*.yaml"))
     }
     quickstart = Experiment.from_yaml(ROOT / "quickstart.yaml")
+    written = json.dumps(read(ROOT / "quickstart.yaml").data, sort_keys=True)
+    edition = hashlib.sha256(written.encode()).hexdigest()[
+        :8
+    ]  # who asks something else gets other trials
     return {
         "core_version": CORE_VERSION,
         "metric_version": METRIC_VERSION,
         "presets": {name: trial.key("data") for name, trial in presets.items()},
-        "quickstart": {f"{t.cell} seed {t.seed}": t.key for t in quickstart.trials},
+        "quickstart": {f"{edition} {t.cell} seed {t.seed}": t.key for t in quickstart.trials},
         "protocols": {name: _protocols(trial) for name, trial in presets.items()},
     }
 
