@@ -2,9 +2,22 @@
 
 from service.policy.base import Design, PlanPolicy, Standing, Work
 from service.policy.fixed import Fixed, WholePolicies
+from service.policy.halving import Halving, HalvingPolicies
+from service.policy.median import Median, MedianPolicies
+from service.policy.racing import Racing, RacingPolicies
 from trainer.spec import Family
 
-AnyPolicy = Family[WholePolicies]
+AnyPolicy = Family[WholePolicies | HalvingPolicies | RacingPolicies | MedianPolicies]
 """The members of the family, listed at the bottom of the files that hold them."""
 
-__all__ = ["AnyPolicy", "Design", "Fixed", "PlanPolicy", "Standing", "Work"]
+__all__ = [
+    "AnyPolicy",
+    "Design",
+    "Fixed",
+    "Halving",
+    "Median",
+    "PlanPolicy",
+    "Racing",
+    "Standing",
+    "Work",
+]

@@ -41,12 +41,11 @@ class Thrifty(PlanPolicy):
         seeds = design.seeds[: self.seeds]
         return [work for s in seeds for work in (Work(first, s, whole), Work(second, s, 1))]
 '''
-FORMER = "AnyPolicy = Family[WholePolicies]\n"
+FORMER = "AnyPolicy = Family[WholePolicies |"
 UNION = """\
 from service.policy.thrifty import Thrifty
 
-AnyPolicy = Family[WholePolicies | Thrifty]
-"""
+AnyPolicy = Family[Thrifty | WholePolicies |"""
 
 
 @pytest.mark.ray
