@@ -150,9 +150,9 @@ def test_compare_prints_the_table_and_the_verdict(capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("factor", "word", "row"),
     [
-        (1.5, "WORSE", "under 6 6.45 ± 0.56 +50.0 % 95 % CI"),
-        (0.5, "BETTER", "under 6 2.15 ± 0.19 -50.0 % 95 % CI"),
-        (1.0, "SAME", "under 6 4.30 ± 0.37 +0.0 % 95 % CI +0.0 to +0.0 % p = 1.0"),
+        (1.5, "WORSE", "under 6 6.45 ± 0.56 +50.0 % +50.0 to +50.0 % (n = 6)"),
+        (0.5, "BETTER", "under 6 2.15 ± 0.19 -50.0 % -50.0 to -50.0 % (n = 6)"),
+        (1.0, "SAME", "under 6 4.30 ± 0.37 +0.0 % +0.0 to +0.0 % (n = 6) p = 1.0"),
     ],
 )
 def test_compare_says_what_the_numbers_say(

@@ -32,11 +32,12 @@ def engine(
     seeds: int = 12,
     ended: dict[str, Sequence[int]] | None = None,
     margin: float | None = math.log(1.02),
+    stopped: int = 0,
 ) -> Engine:
     have = {cell: list(next(iter(own.values())).cell) for cell, own in samples.items()}
     keys = [(cell, name) for cell, own in samples.items() for name in own]
     margins: dict[Key, float | None] = dict.fromkeys(keys, margin)
-    return Engine(samples, have | (ended or {}), range(seeds), looks, margins)
+    return Engine(samples, have | (ended or {}), range(seeds), looks, margins, stopped)
 
 
 def decide(samples: Samples, looks: Sequence[int] = (), **options: object) -> dict[Key, Decision]:
@@ -230,3 +231,14 @@ def test_a_cell_without_any_pair_leaves_the_others_alone() -> None:
 @pytest.mark.parametrize("looks", [(), (6, 9, 12), (8,)])
 def test_no_sample_no_decision(looks: tuple[int, ...]) -> None:
     assert decide({}, looks) == {}
+
+
+def test_survivors_of_a_policy_are_judged_more_strictly() -> None:
+    """One cell of two was stopped by what was seen of it: the other's p counts twice."""
+    one: Samples = {"b": {"final": sample(0.5, 6)}}
+    assert words(decide(one, seeds=6))["b", "final"] == "WORSE"
+    chosen = decide(one, seeds=6, stopped=1)["b", "final"]
+    assert (chosen.word, chosen.p_adjusted) == ("INCONCLUSIVE", 4 / 64)
+    assert (
+        words(decide({"b": {"final": sample(0.5, 7)}}, seeds=7, stopped=1))["b", "final"] == "WORSE"
+    )

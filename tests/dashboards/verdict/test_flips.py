@@ -42,8 +42,8 @@ def literal(columns: Floats, early: NDArray[np.bool_] | None = None) -> list[flo
 
 
 def adjusted(columns: Floats) -> Floats:
-    found = flipped(columns)
-    return step_down(np.abs(found.observed), np.abs(found.under_flips))
+    observed, under = flipped(columns)
+    return step_down(np.abs(observed), np.abs(under))
 
 
 def with_gaps(rng: np.random.Generator, n: int, count: int) -> Floats:
@@ -63,8 +63,8 @@ def test_what_exceeded_before_counts_as_exceeding() -> None:
     columns = rng.normal(1, 1, (5, 3))
     flips = np.array(list(itertools.product((1.0, -1.0), repeat=5)))
     early = rng.random((32, 3)) < 0.1
-    found = flipped(columns, flips)
-    p = step_down(np.abs(found.observed), np.abs(found.under_flips), early)
+    observed, under = flipped(columns, flips)
+    p = step_down(np.abs(observed), np.abs(under), early)
     assert p == pytest.approx(literal(columns, early))
     assert (p >= adjusted(columns)).all()
     assert (p > adjusted(columns)).any()
@@ -75,7 +75,7 @@ def test_an_adjusted_p_is_never_below_that_of_one_alone(seed: int) -> None:
     columns = np.random.default_rng(seed).normal(0.7, 1, (8, 5))
     p = adjusted(columns)
     assert (p >= [sign_flip_p(columns[:, v]) - 1e-12 for v in range(5)]).all()
-    strength = np.argsort(-np.abs(flipped(columns).observed))
+    strength = np.argsort(-np.abs(flipped(columns)[0]))
     assert (np.diff(p[strength]) >= 0).all(), "what stands out more has no larger p"
     assert adjusted(columns[:, :1])[0] == sign_flip_p(columns[:, 0])
 
@@ -110,7 +110,7 @@ def test_a_clear_cell_is_found_among_noise_that_is_not() -> None:
 
 def test_no_pair_is_no_evidence() -> None:
     columns = np.array([[1.0, np.nan, 0.0]] * 6)
-    assert list(flipped(columns).observed) == [pytest.approx(6**0.5), 0.0, 0.0]
+    assert list(flipped(columns)[0]) == [pytest.approx(6**0.5), 0.0, 0.0]
     assert list(adjusted(columns)) == [2 / 64, 1.0, 1.0]
     fewer = np.array([[2.0], [1.0], [np.nan], [3.0]])
     assert adjusted(fewer)[0] == sign_flip_p([2.0, 1.0, 3.0])
@@ -118,7 +118,7 @@ def test_no_pair_is_no_evidence() -> None:
 
 @pytest.mark.parametrize("spent", [0.0, 0.01, 0.05, 0.3, 1.0])
 def test_no_more_flips_exceed_the_threshold_than_may(spent: float) -> None:
-    under = np.abs(flipped(np.random.default_rng(2).normal(0, 1, (9, 3))).under_flips)
+    under = np.abs(flipped(np.random.default_rng(2).normal(0, 1, (9, 3)))[1])
     limit = threshold(under, spent)
     beyond = float((under > limit).any(axis=1).mean())
     assert beyond <= spent
@@ -129,7 +129,7 @@ def test_no_more_flips_exceed_the_threshold_than_may(spent: float) -> None:
 
 
 def test_flips_that_exceeded_before_use_up_what_may_be_spent() -> None:
-    under = np.abs(flipped(np.random.default_rng(2).normal(0, 1, (9, 3))).under_flips)
+    under = np.abs(flipped(np.random.default_rng(2).normal(0, 1, (9, 3)))[1])
     early = np.zeros(under.shape, dtype=bool)
     early[:20, 1] = True
     limit = threshold(under, 0.05, early)

@@ -43,13 +43,10 @@ def test_the_first_look_that_can_decide_gets_enough_for_it() -> None:
 def test_one_look_is_the_test_itself() -> None:
     columns = np.random.default_rng(0).normal(0.5, 1, (9, 5))
     family = Family((9,), two_sided=True)
-    found = flipped(columns)
-    plain = step_down(np.abs(found.observed), np.abs(found.under_flips))
-    assert family.look(columns) == pytest.approx(plain)
+    observed, under = flipped(columns)
+    assert family.look(columns) == pytest.approx(step_down(np.abs(observed), np.abs(under)))
     one_sided = Family((9,), two_sided=False).look(columns)
-    assert one_sided == pytest.approx(
-        np.minimum(1, 2 * step_down(found.observed, found.under_flips))
-    )
+    assert one_sided == pytest.approx(np.minimum(1, 2 * step_down(observed, under)))
     single = Family((9,), two_sided=True).look(columns[:, :1])
     assert single[0] == pytest.approx(sign_flip_p(columns[:, 0]))
 
@@ -120,6 +117,25 @@ def test_the_size_is_what_was_spent() -> None:
         family.look(columns[:n])
         assert before <= family.size <= most
     assert family.size > 0.9 * ALPHA
+
+
+def test_a_column_of_less_weight_disturbs_the_others_less_and_may_still_stand_out() -> None:
+    rng = np.random.default_rng(3)
+    worse = 0
+    for _ in range(30):
+        columns = rng.normal(0.9, 1, (9, 4))
+        plain, light = (
+            Family((9,), two_sided=True, weights=weights).look(columns)
+            for weights in (1.0, np.array([1.0, 0.85, 0.85, 0.85]))
+        )
+        alone = sign_flip_p(columns[:, 0])
+        assert alone <= light[0]
+        assert light[0] <= max(plain[0], light[1:].max())
+        worse += light[0] < plain[0]
+    assert worse > 5
+    assert (
+        Family((6,), two_sided=True, weights=np.array([1, 0.85])).look(np.ones((6, 2))) < ALPHA
+    ).all()
 
 
 def test_without_numbers_nothing_stands_out() -> None:

@@ -105,15 +105,16 @@ def test_what_a_design_comes_to_is_what_its_looks_come_to(effect: float, rivals:
         at += [n or 12 for n in when]
     count = 200 * rivals
     assert said.effect == effect
+    assert rivals * said.seeds < said.trials <= (rivals + 1) * 12, "the baseline's, too"
     # one threshold for all against step-down, and 3 standard errors (rivals share the baseline)
-    assert abs(said.decides - found / count) < 0.06 + 3 * math.sqrt(0.25 / count)
+    assert abs(said.finds - found / count) < 0.06 + 3 * math.sqrt(0.25 / count)
     assert said.seeds == pytest.approx(np.mean(at), abs=0.3 + 3 * np.std(at) / math.sqrt(count))
 
 
 def test_a_design_without_a_difference_finds_one_in_five_percent() -> None:
     said = expected((6, 9, 12), 1, 0.0)
-    assert said.decides <= ALPHA + 1e-9
-    assert said.decides > 0.6 * ALPHA
+    assert said.finds <= ALPHA + 1e-9
+    assert said.finds > 0.6 * ALPHA
     assert said.seeds > 11.5
-    assert expected((3, 5), 1, 3.0).decides == 0, "five seeds decide nothing"
+    assert expected((3, 5), 1, 3.0).finds == 0, "five seeds decide nothing"
     assert expected((6, 12), 3, 4.0).seeds < 6.5
