@@ -201,6 +201,7 @@ def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple
 
 def _verdict_tags(experiment: Experiment, verdicts: Verdicts) -> dict[str, dict[str, str]]:
     """What MLflow says of the verdict: every cell's word, and its number with interval and p, as printed."""
+    from dashboards.text import counted
     from dashboards.verdict.sentences import headline
     from dashboards.verdict.wording import effect
     from service.tracking.announce import cell_runs
@@ -210,7 +211,9 @@ def _verdict_tags(experiment: Experiment, verdicts: Verdicts) -> dict[str, dict[
     tags = {sweep_key(experiment.name): {"verdict": headline(verdicts)}}
     for comparison in verdicts.comparisons:
         pairs = comparison.final
-        said = "" if pairs is None else f"{effect(pairs)}, {len(pairs.seeds)} pairs"
+        said = "" if pairs is None else effect(pairs)
+        if pairs is not None and pairs.seeds:
+            said += f", {counted(len(pairs.seeds), 'pair')}"
         tags[runs[comparison.cell]] = {"verdict": comparison.word, "verdict.effect": said}
     return tags
 
