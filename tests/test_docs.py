@@ -245,7 +245,7 @@ def test_the_readmes_experiment_is_valid(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "experiments" / "presets", tmp_path / "presets")
     (tmp_path / "my.yaml").write_text(blocks("yaml", "README.md")[0])
     found = Experiment.from_yaml(tmp_path / "my.yaml")
-    assert len(found.seeds) == 6
+    assert (found.looks[0], len(found.seeds)) == (6, 24)
     assert found.baseline in {cell.name for cell in found.cells}
 
 

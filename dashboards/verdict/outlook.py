@@ -50,8 +50,8 @@ def _seeds(outlook: Outlook) -> str:
 
 
 def _size(value: float, measure: Measure) -> str:
-    """Of an effect on the scale of the differences; of a ratio its logarithm."""
-    return percent(value, signed=False) if measure.ratio else number(value)
+    """Of an effect on the scale of the differences; of a ratio its logarithm, a tenth of a percent at least."""
+    return percent(max(value, 0.001), signed=False) if measure.ratio else number(value)
 
 
 def plans(judged: Sequence[Measure]) -> str:

@@ -12,7 +12,7 @@ from dashboards.charts.curves import convergence
 from dashboards.page import render
 from dashboards.verdict.comparable import IncomparableError, quantity
 from service.commands.compare import print_comparison
-from service.results import judged
+from service.results import Judged
 from tests.dashboards.synthetic import judge, sweep
 from trainer.evaluation.metric import KINDS
 
@@ -54,5 +54,5 @@ def test_a_unit_stands_where_numbers_are_headed(
     assert convergence(found).layout.yaxis.title.text == in_bits
     assert in_bits in speed_up(found, verdicts).layout.xaxis.title.text
     assert "final NLL in bits</th>" in render(found, verdicts)
-    print_comparison(judged(found))
+    print_comparison(Judged(found, verdicts, None))
     assert "NLL in bits" in capsys.readouterr().out
