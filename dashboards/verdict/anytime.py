@@ -38,12 +38,19 @@ def evidence(columns: Floats) -> Floats:
     return np.stack(sides)
 
 
-def closed(values: Floats) -> Floats:
-    """E-values [V] that hold for all at once: the least mean with any of the others (Vovk and Wang 2021)."""
-    ordered = np.sort(values)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    sizes = np.arange(1, len(values) + 1)
-    return np.array([np.min((value + sums[:-1]) / sizes) for value in values])
+def closed(values: Floats, weights: Floats) -> Floats:
+    """E-values [V] that hold for all at once: the least weighted mean with any of the others.
+
+    A weighted mean of e-values is one, so this is closed testing (Vovk and Wang 2021). The worst company
+    for a value is that of the smallest others.
+    """
+    order = np.argsort(values)
+    adjusted = np.empty(len(values))
+    for place, own in enumerate(order):
+        others = np.delete(order, place)
+        sums = np.cumsum([weights[own] * values[own], *(weights[others] * values[others])])
+        adjusted[own] = np.min(sums / np.cumsum([weights[own], *weights[others]]))
+    return adjusted
 
 
 def anytime_interval(values: Sequence[float] | Floats) -> Interval:

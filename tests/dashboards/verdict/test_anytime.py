@@ -76,20 +76,22 @@ def test_evidence_has_no_unit() -> None:
     assert evidence(-values) == pytest.approx(evidence(values)[::-1])
 
 
-def test_evidence_for_all_at_once_is_the_least_mean_with_any_others() -> None:
+@pytest.mark.parametrize("others", [1.0, 0.1])
+def test_evidence_for_all_at_once_is_the_least_mean_with_any_others(others: float) -> None:
     values = np.exp(np.random.default_rng(2).normal(0, 2, 7))
+    weights = np.array([1.0, *[others] * 6])
     literal = [
         min(
-            float(np.mean([values[j] for j in subset]))
+            float(np.average(values[list(subset)], weights=weights[list(subset)]))
             for size in range(1, 8)
             for subset in itertools.combinations(range(7), size)
             if i in subset
         )
         for i in range(7)
     ]
-    assert closed(values) == pytest.approx(literal)
-    assert closed(np.array([30.0])) == pytest.approx([30.0])
-    assert closed(np.array([])).shape == (0,)
+    assert closed(values, weights) == pytest.approx(literal)
+    assert closed(np.array([30.0]), np.ones(1)) == pytest.approx([30.0])
+    assert closed(np.array([]), np.array([])).shape == (0,)
 
 
 @pytest.mark.parametrize("n", [6, 9, 25])
