@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from dashboards import page_rows, text
+from dashboards import page_rows, page_tuning, text
 from dashboards.charts import evidence as growth
 from dashboards.charts.comparison import paired_differences, speed_up
 from dashboards.charts.curves import convergence, training_loss
@@ -44,7 +44,7 @@ def render(
     """
     drawn, refused = _charts(sweep, verdicts)
     cards = cards or {}
-    objectives = _passport_charts(cards)
+    objectives, searched = _passport_charts(cards), page_tuning.figures(sweep)
     begin = headline(verdicts) if verdicts is not None else (refusal or "Nothing to judge yet.")
     return (
         environment_of(colours(sweep.cells))
@@ -70,7 +70,8 @@ def render(
             versions=dict(versions or {}),
             refused=refused,
             hint=hint,
-            charts=_as_json(drawn | objectives),
+            charts=_as_json(drawn | objectives | searched),
+            **page_tuning.context(sweep, list(searched)),
         )
     )
 

@@ -15,6 +15,7 @@ import pandas as pd
 from dashboards import tables
 from dashboards.directories import Planned, read_trial
 from dashboards.metrics import quantities
+from dashboards.tuning import Tuning
 from dashboards.verdict import comparable
 from dashboards.verdict.evidence import Curve, Evidence, Trial, rung_twin
 from trainer.report import Status
@@ -54,6 +55,8 @@ class Sweep:
     """Numbers of seeds after which a verdict was planned; empty: one, at the seeds that are there."""
     order: tuple[int, ...] = ()
     """Seeds in the order in which they count; empty: ascending."""
+    tuning: tuple[Tuning, ...] = ()
+    """The searches that found the cells' settings, or are at it; their candidates are none of `trials`."""
 
     def __post_init__(self) -> None:
         for frame, columns, what in (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Container, Iterable
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from service.errors import ServiceError
 from service.looks import CellState, Looks
@@ -21,6 +21,49 @@ from trainer.report import Status, Stop
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
     from service.settings import Settings
+
+
+class WorkSource(Protocol):
+    """What says which trials are wanted: the agenda of an experiment, or that of a search."""
+
+    @property
+    def foreseen(self) -> bool:
+        """Whether no record changes what is wanted."""
+
+    def refresh(self, key: str) -> None:
+        """Read one trial's record again."""
+
+    def paused(self, key: str, images: int) -> None:
+        """A trial says how far it is."""
+
+    def standing(self, key: str) -> Standing:
+        """How far a trial is."""
+
+    def next(self, busy: Container[str] = ()) -> tuple[PlannedTrial, int] | None:
+        """The most urgent trial on which nobody is at work, with its images."""
+
+    def wants_more(self, key: str) -> bool:
+        """Whether a trial should train beyond its last evaluation."""
+
+    def stops(self) -> dict[str, Stop]:
+        """The cells that are stopped for good."""
+
+    def unwritten_stops(self) -> list[tuple[str, Stop]]:
+        """Those of them that a trial's record does not know yet."""
+
+    @property
+    def has_looks(self) -> bool:
+        """Whether cells get seeds until they are decided."""
+
+    def states(self) -> dict[str, CellState]:
+        """Then, how far each is."""
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether a budget keeps something from being begun."""
+
+    def budget_note(self) -> str | None:
+        """What it keeps."""
 
 
 class Agenda:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.agenda import Agenda
+from service.agenda import Agenda, WorkSource
 from service.worker import Job
 from trainer.record import Record
 from trainer.report import Failure
@@ -25,10 +26,16 @@ class Dispatch:
     """One run of an experiment: hands out jobs and takes in what becomes of them."""
 
     def __init__(
-        self, experiment: Experiment, settings: Settings, ledger: Ledger, stop: threading.Event
+        self,
+        experiment: Experiment,
+        settings: Settings,
+        ledger: Ledger,
+        stop: threading.Event,
+        wants: Callable[[Experiment, Settings, str], WorkSource] = Agenda,
     ) -> None:
+        """`wants` makes what says which work is wanted, given the name of this run of the driver."""
         self.attempt = uuid.uuid4().hex
-        self.agenda = Agenda(experiment, settings, self.attempt)
+        self.agenda = wants(experiment, settings, self.attempt)
         self._settings, self._data_root = settings, experiment.data_root
         self._ledger, self._stop = ledger, stop
         self._until: dict[str, int] = {}

@@ -11,13 +11,17 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.agenda import Agenda, WorkSource
 from service.dispatch import Dispatch
 from service.errors import ServiceError
+from service.experiment.saved import save
 from service.ledger import Ledger
 from service.outcome import Outcome
+from service.search.study import studies, tuned
 from service.settings import Settings
 from service.settings import load as load_settings
 from service.tracking.outbox import Outbox
@@ -26,6 +30,7 @@ from service.tracking.uploader import uploading
 from trainer.files import FileLock, HeldError
 
 if TYPE_CHECKING:
+    from service.cluster.connect import Cluster
     from service.experiment import Experiment
     from service.progress import Event
 
@@ -38,27 +43,72 @@ def run(
 ) -> Outcome:
     """Run what is left of an experiment and return how it ended; the same call continues it.
 
-    Raises `ServiceError` before any work when the tracking server does not answer, another driver is
-    at work on it, or a trial cannot be placed. Ctrl-C, SIGTERM and `stop` end it with `interrupted`.
+    Where it searches, candidates come first, then the comparison of the winners. Raises `ServiceError`
+    before any work when the tracking server does not answer, another driver is at work on it, or a trial
+    cannot be placed. Ctrl-C, SIGTERM and `stop` end it with `interrupted`.
     """
     settings, stop = settings or load_settings(), stop or threading.Event()
     check_reachable(settings)
     home = settings.experiment(experiment.name)
-    with _sole_driver(home, experiment.name):
-        from service.experiment.saved import save
+    with contextlib.ExitStack() as held:
+        held.enter_context(_sole_driver(home, experiment.name))
+        outbox = held.enter_context(contextlib.closing(Outbox(home / "outbox.db")))
+        held.enter_context(_terminable())
+        work = _Driver(settings, outbox, on_event, stop, held)
+        if experiment.spec.search is None:
+            return work.compare(experiment)
+        tuning = work.tune(experiment)
+        if tuning.interrupted or tuning.untuned:
+            return tuning
+        return work.compare(tuned(experiment, settings)).after(tuning)
 
-        save(experiment, home)
-        outbox = Outbox(home / "outbox.db")
-        ledger = Ledger(experiment, settings, outbox, on_event)
-        with (
-            contextlib.closing(outbox),
-            uploading(outbox, settings, experiment.name, ledger.note),
-            _terminable(),
-        ):
+
+@dataclass
+class _Driver:
+    """One run: its parts share the outbox, and the connection to Ray from the first that trains on."""
+
+    settings: Settings
+    outbox: Outbox
+    on_event: Callable[[Event], None]
+    stop: threading.Event
+    held: contextlib.ExitStack
+    cluster: Cluster | None = None
+
+    def tune(self, experiment: Experiment) -> Outcome:
+        """Ask and train candidates until every search is over."""
+        from service.search.agenda import TuningAgenda
+        from service.search.ledger import TuningLedger
+
+        searches = studies(experiment, self.settings)
+        save(tuned(experiment, self.settings), self.settings.experiment(experiment.name))
+        ledger = TuningLedger(experiment, searches, self.settings, self.outbox, self.on_event)
+
+        def wants(_: Experiment, settings: Settings, attempt: str) -> TuningAgenda:
+            return TuningAgenda(searches, settings, attempt, ledger.expect)
+
+        outcome = self._work(experiment, ledger, wants)
+        over = [study for study in searches if study.is_over and study.winner is None]
+        outcome.untuned += [cell.name for study in over for cell in study.cells]
+        return outcome
+
+    def compare(self, experiment: Experiment) -> Outcome:
+        """Train what is left of the trials that are compared."""
+        save(experiment, self.settings.experiment(experiment.name))
+        ledger = Ledger(experiment, self.settings, self.outbox, self.on_event)
+        return self._work(experiment, ledger, Agenda)
+
+    def _work(
+        self,
+        experiment: Experiment,
+        ledger: Ledger,
+        wants: Callable[[Experiment, Settings, str], WorkSource],
+    ) -> Outcome:
+        with uploading(self.outbox, self.settings, experiment.name, ledger.note):
             interrupted = False
             try:
-                _train(experiment, settings, ledger, stop)
-                interrupted = stop.is_set()
+                dispatch = Dispatch(experiment, self.settings, ledger, self.stop, wants)
+                self._train(experiment, ledger, dispatch)
+                interrupted = self.stop.is_set()
             except KeyboardInterrupt:
                 interrupted = True
             except BaseException:
@@ -67,26 +117,24 @@ def run(
                 raise
             return ledger.close(interrupted)
 
+    def _train(self, experiment: Experiment, ledger: Ledger, dispatch: Dispatch) -> None:
+        if dispatch.is_over:
+            ledger.open(trains=False)
+            return
+        if self.cluster is None:  # refuses before anything is announced
+            from service.cluster.connect import connected
 
-def _train(
-    experiment: Experiment, settings: Settings, ledger: Ledger, stop: threading.Event
-) -> None:
-    dispatch = Dispatch(experiment, settings, ledger, stop)
-    if dispatch.is_over:
-        ledger.open(trains=False)
-        return
-    from service.cluster.connect import connected
-
-    home, resources = settings.experiment(experiment.name), experiment.spec.resources
-    with connected(settings, resources) as cluster:  # refuses before anything is announced
+            need = experiment.spec.resources
+            self.cluster = self.held.enter_context(connected(self.settings, need))
         from service.cluster import tuning
 
         ledger.open()
         try:
-            tuning.run(dispatch, experiment.spec, settings, cluster, stop)
+            tuning.run(dispatch, experiment.spec, self.settings, self.cluster, self.stop)
         finally:
-            if ledger.outcome.failed and cluster.logs is not None:
-                _keep_logs(cluster.logs, home / "ray-logs")
+            if ledger.outcome.failed and self.cluster.logs is not None:
+                home = self.settings.experiment(experiment.name)
+                _keep_logs(self.cluster.logs, home / "ray-logs")
 
 
 def _keep_logs(logs: Path, kept: Path) -> None:

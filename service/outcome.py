@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
@@ -25,6 +25,10 @@ class Outcome:
     experiment: str
     finished: int = 0
     """Trials that this run brought to an end."""
+    tuned: int = 0
+    """Candidates of a search that this run trained."""
+    untuned: list[str] = field(default_factory=list)
+    """Cells for which a search found no setting at all."""
     skipped: int = 0
     """Trials that an earlier run had finished."""
     diverged: list[Failure] = field(default_factory=list)
@@ -48,7 +52,18 @@ class Outcome:
         """0 all finished, 1 some failed or diverged, 130 interrupted."""
         if self.interrupted:
             return 130
-        return 1 if self.failed or self.diverged else 0
+        return 1 if self.failed or self.diverged or self.untuned else 0
+
+    def after(self, tuning: Outcome) -> Outcome:
+        """The same, with what the tuning before it did."""
+        first = tuning.first_step_s if tuning.first_step_s is not None else self.first_step_s
+        return replace(
+            self,
+            tuned=tuning.tuned,
+            failed=[*tuning.failed, *self.failed],
+            seconds=tuning.seconds + self.seconds,
+            first_step_s=first,
+        )
 
     def summary(self) -> dict[str, Any]:
         """The outcome as plain JSON data."""

@@ -18,6 +18,7 @@ from service.calibration import Speed, shape, speed
 from service.experiment import Experiment, PlannedTrial
 from service.experiment.design_notes import design_notes
 from service.resources import Resources
+from service.search.study import to_tune, tuned
 from service.settings import Settings
 from trainer.record import Record
 from trainer.report import Result, Status
@@ -89,6 +90,8 @@ class Plan:
     """What the budget keeps from being begun."""
     expected: tuple[Expected, ...] = ()
     """For seeds until decided: from no difference on."""
+    tuning: tuple[TrialPlan, ...] = ()
+    """Candidates' trials that come before; those that nobody knows yet at the setting of the YAML."""
 
     def count(self, *statuses: Status) -> int:
         """How many trials have one of these."""
@@ -109,7 +112,7 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
 
     `at_once` overrules this machine's CPUs.
     """
-    resources = experiment.spec.resources
+    experiment, resources = tuned(experiment, settings), experiment.spec.resources
     agenda, costs = Agenda(experiment, settings), _Costs(experiment, settings)
     until = {trial.key: images for trial, images in agenda.open_work()}
     trials = tuple(
@@ -117,7 +120,12 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
         for trial in experiment.trials
         if trial.key in until or agenda.standing(trial.key).status.is_over
     )
-    todo = [trial for trial in trials if not trial.status.is_over]
+    tuning = tuple(
+        costs.of(trial, Status.WAITING, images) for trial, images in to_tune(experiment, settings)
+    )
+    compared = [trial for trial in trials if not trial.status.is_over]
+    todo = [*tuning, *compared]
+    launcher = experiment.spec.launcher
     slots = at_once or settings.concurrency or local_slots(resources)
     worked = sum(trial.seconds for trial in todo) * resources.workers / 3600
     evaluated = sum(trial.eval_s for trial in todo)
@@ -128,7 +136,9 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
         experiment=experiment.name,
         trials=trials,
         at_once=slots,
-        wall_s=_wall([trial.seconds for trial in todo], slots, experiment.spec.launcher),
+        wall_s=sum(
+            _wall([t.seconds for t in part], slots, launcher) for part in (tuning, compared)
+        ),
         cpu_hours=worked * resources.cpus,
         gpu_hours=worked * resources.gpus,
         evaluation_share=evaluated / total if total else 0.0,
@@ -137,6 +147,7 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
         findings=(*experiment.findings(), *design_notes(experiment)),
         budget=agenda.budget_note(),
         expected=_expected(experiment, costs),
+        tuning=tuning,
     )
 
 

@@ -6,7 +6,7 @@ import importlib.metadata
 import platform
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,15 @@ from dashboards.verdict.judging import judge
 from dashboards.verdict.plain import spreads_to_list, to_dict
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import Spread, spreads
+from service.search.standing import tunings
+from service.search.study import tuned, tuned_by
 from service.verdict_log import in_force, note, question
 from trainer.files import write_whole
 
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
     from service.settings import Settings
+    from service.tracking.readback import SweepRows
 
 REPORT = "report.html"
 _PACKAGES = ("diffsweep", "torch", "ray", "mlflow", "numpy")
@@ -39,10 +42,11 @@ def collect(
 
     `metric`, `baseline` and `margin` take the place of the experiment's own.
     """
+    experiment = tuned(experiment, settings)
     resources = experiment.spec.resources
     trials, stopped = _given(experiment, settings)
     planned = in_force(experiment, settings)
-    return Sweep.from_directories(
+    sweep = Sweep.from_directories(
         experiment.name,
         trials,
         settings.trials,
@@ -57,6 +61,14 @@ def collect(
         gpus=resources.gpus * resources.workers,
         cpus=resources.cpus * resources.workers,
     )
+    return replace(sweep, tuning=tunings(experiment, settings))
+
+
+def first_trials(experiment: Experiment, settings: Settings) -> list[tuple[str, int, str]]:
+    """Cell, seed and key of what a comparison begins with, as far as no search has still to find it."""
+    known, first = tuned(experiment, settings), experiment.seeds[: experiment.looks[0]]
+    trials = (t for t in known.trials if t.seed in first and known.is_tuned(t.cell))
+    return [(trial.cell, trial.seed, trial.key) for trial in trials]
 
 
 def _given(experiment: Experiment, settings: Settings) -> tuple[list[PlannedTrial], dict[str, str]]:
@@ -101,7 +113,14 @@ class Judged:
             "hint": self.hint or None,
             "spread": spreads_to_list(self.spreads),
             "trials": trial_rows(self.sweep),
+            **self._tuning(),
         }
+
+    def _tuning(self) -> dict[str, Any]:
+        """What the searches found so far, where anything is searched."""
+        if not self.sweep.tuning:
+            return {}
+        return {"tuning": [asdict(found) for found in self.sweep.tuning]}
 
 
 def judged(
@@ -135,6 +154,7 @@ def without_result(
     from trainer.record import Record
     from trainer.report import Status
 
+    experiment = tuned(experiment, settings)
     records = {trial.key: Record(settings.trial(trial.key)) for trial in experiment.trials}
     if tracked is not None:
         ended = {row["trial_key"] for row in tracked if Status(row["status"]).is_over}
@@ -145,6 +165,19 @@ def without_result(
     if job_status == "SUCCEEDED":
         return left
     return {key for key in left if records[key].failure() is None}
+
+
+def tracked(experiment: Experiment, settings: Settings) -> SweepRows:
+    """The experiment's trials as MLflow knows them; raises ServiceError when it is out of reach.
+
+    Where a search ended elsewhere, and its files are there, the tracking server knows its winners.
+    """
+    from service.tracking.readback import newest, read_sweep
+
+    known = tuned(experiment, settings)
+    if all(known.is_tuned(cell.name) for cell in known.cells):
+        return read_sweep(settings, known.name, {trial.key for trial in known.trials})
+    return newest(read_sweep(settings, known.name), tuned_by(known))
 
 
 def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
@@ -163,6 +196,7 @@ def write_report(
     from dashboards.page import render
     from trainer.diffusion.passport import passport
 
+    experiment = tuned(experiment, settings)
     cards = {cell.name: passport(cell.trial.diffusion).to_dict() for cell in experiment.cells}
     path = out or settings.experiment(experiment.name) / REPORT
     page = render(
@@ -194,8 +228,8 @@ def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple
     """Write the report and hand it to MLflow: its path, and how many records wait for the server."""
     from service.tracking.delivery import attach
 
-    path = write_report(experiment, settings, result)
-    tags = {} if result.verdicts is None else _verdict_tags(experiment, result.verdicts)
+    path, known = write_report(experiment, settings, result), tuned(experiment, settings)
+    tags = {} if result.verdicts is None else _verdict_tags(known, result.verdicts)
     return path, attach(settings, experiment.name, {REPORT: path}, tags)
 
 

@@ -85,10 +85,9 @@ class Job(ABC):
         return curve_table(self._tracked().curves)
 
     def _tracked(self) -> SweepRows:
-        from service.tracking.readback import read_sweep
+        from service.results import tracked
 
-        keys = {trial.key for trial in self.experiment.trials}
-        return read_sweep(self._settings, self.experiment.name, keys)
+        return tracked(self.experiment, self._settings)
 
     def verdict(
         self,
@@ -238,8 +237,9 @@ class ClusterJob(Job):
     def _check_at_hand(self) -> None:
         """Directories of an earlier run on this machine may lie here: they must hold what the job did."""
         from service.results import without_result
+        from service.search.study import tuned
 
-        name, trials = self.experiment.name, self.experiment.trials
+        name, trials = self.experiment.name, tuned(self.experiment, self._settings).trials
         what = f"no trial of {name} is"
         if any(self._settings.trial(trial.key).is_dir() for trial in trials):
             is_tracked = self._settings.tracking_uri is not None

@@ -88,6 +88,7 @@ def report(
 def print_comparison(judged: Judged) -> None:
     """One row per cell: its mean, the paired difference and the verdict; then cells not compared."""
     from dashboards.metrics import heading
+    from service.search.standing import sentence
 
     metric = heading(judged.sweep.metric)
     headings = ("cell", "seeds", metric, "difference", "95 % CI", "p", "verdict")
@@ -95,6 +96,8 @@ def print_comparison(judged: Judged) -> None:
     print_table(headings, rows, right=f"seeds|{metric}|difference")
     for refusal in judged.verdicts.refused if judged.verdicts is not None else ():
         say(f"`{refusal.cell}` is not compared: {refusal.reason}")
+    for found in judged.sweep.tuning:
+        say(sentence(found))
 
 
 def _row(judged: Judged, cell: str) -> list[str]:

@@ -171,4 +171,6 @@ def schema(
     properties["axes"]["properties"] = properties["zip"]["properties"] = {
         path: {"type": "array"} for path in known
     }
+    searched = keys["$defs"]["Search"]["properties"]["space"]
+    searched["properties"] = dict.fromkeys(known, searched["additionalProperties"])
     print_json(keys)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dashboards.text import duration
+from dashboards.text import duration, names
 from service.commands.common import (
     AsJson,
     Home,
@@ -54,8 +54,7 @@ def run(
     experiment = Experiment.from_yaml(file, override or ())
     settings = settings_of(home, concurrency=at_once)
     settings.prepare()
-    first = experiment.seeds[: experiment.looks[0]]
-    trials = [(t.cell, t.seed, t.key) for t in experiment.trials if t.seed in first]
+    trials = results.first_trials(experiment, settings)
     if not as_json:
         say(opening(experiment))
         print_findings([*experiment.findings(), *_replaced(experiment, settings)])
@@ -114,7 +113,8 @@ def _replaced(experiment: Experiment, settings: Settings) -> list[str]:
 
 def _tell(outcome: Outcome) -> None:
     """What happened to the trials, the bad news by name."""
-    parts = [f"{outcome.finished} trials trained in {duration(outcome.seconds)}"]
+    candidates = f"{outcome.tuned} candidates and " if outcome.tuned else ""
+    parts = [f"{candidates}{outcome.finished} trials trained in {duration(outcome.seconds)}"]
     parts += [f"{outcome.skipped} were finished already"] if outcome.skipped else []
     say(", ".join(parts) + (", then interrupted: nothing is lost" if outcome.interrupted else ""))
     for cell, reason in outcome.stopped.items():
@@ -124,6 +124,10 @@ def _tell(outcome: Outcome) -> None:
     for failure in [*outcome.diverged, *outcome.failed]:
         log = f" (log: {failure.log})" if failure.log else ""
         say(f"FAILED: {failure.cell} seed {failure.seed}: {failure.reason}{log}")
+    if outcome.untuned:
+        say(
+            f"nothing is compared: the search found no setting that works for {names(outcome.untuned)}"
+        )
 
 
 def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False) -> None:
@@ -161,6 +165,7 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
 def opening(experiment: Experiment) -> str:
     """The experiment in one line."""
     from service.experiment.design_notes import seeds_phrase
+    from service.search.standing import before
 
     cells, looks = len(experiment.cells), experiment.looks
     counts = [f"{cells * n}" for n in dict.fromkeys((looks[0], looks[-1]))]
@@ -168,7 +173,7 @@ def opening(experiment: Experiment) -> str:
     text += f" = {' to '.join(counts)} trial{_s(cells * looks[-1])}"
     if experiment.baseline is not None:
         text += f", {experiment.metric} against `{experiment.baseline}`"
-    return text
+    return text + before(experiment)
 
 
 def _s(count: int) -> str:
@@ -263,11 +268,15 @@ def _state(trial: TrialPlan) -> str:
 
 
 def _costs(planned: Plan) -> None:
+    from service.search.standing import price
+
     say(
         f"{planned.count(Status.WAITING)} to train, {planned.count(Status.STOPPED)} to continue, "
         f"{planned.done} done already"
     )
-    if planned.done == len(planned.trials):
+    if planned.tuning:
+        say(price([trial.seconds for trial in planned.tuning]))
+    if planned.done == len(planned.trials) and not planned.tuning:
         return
     say(f"about {duration(planned.wall_s)} with {planned.at_once} at a time ({planned.basis})")
     gpu = f", {planned.gpu_hours:.3g} GPU-hours" if planned.gpu_hours else ""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from service.experiment.changed import changed
 from service.experiment.comparison import Cell, metrics
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
@@ -20,6 +21,9 @@ from trainer.yaml.source import Source, read
 from trainer.yaml.wording import leading_path
 from trainer.yaml.writer import plain, yaml_document
 
+_UNTUNED = "untuned-"
+"""Begins the key of a trial whose setting is still searched."""
+
 
 @dataclass(frozen=True)
 class PlannedTrial:
@@ -29,7 +33,10 @@ class PlannedTrial:
     seed: int
     spec: TrialSpec
     key: str
-    """Trial key: the name of its directory, equal for equal trials of all experiments."""
+    """Trial key: the name of its directory, equal for equal trials of all experiments.
+
+    A trial whose setting is still searched has a name that no directory has.
+    """
 
 
 def _data_root() -> Path:
@@ -61,6 +68,10 @@ class Experiment:
     """The YAML's values with the preset written out; options are not in it. Empty if it was restored."""
     saved_trials: tuple[PlannedTrial, ...] = field(default=(), repr=False, compare=False)
     """The trials of one that was restored: their keys are what was run, whatever the data has become."""
+    winners: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Cell to what a search found for it, which `cells` have; nothing before it has ended."""
+    written: tuple[Cell, ...] = ()
+    """The cells as the YAML has them, where `winners` changed them."""
 
     @classmethod
     def from_yaml(
@@ -143,6 +154,21 @@ class Experiment:
         """
         if self.saved_trials:
             return list(self.saved_trials)
+        planned = []
+        for seed in self.seeds:
+            for cell in self.cells:
+                spec = cell.with_seed(seed)
+                key = self.key_of(spec) if self.is_tuned(cell.name) else _UNTUNED + spec.digest()
+                planned.append(PlannedTrial(cell.name, seed, spec, key))
+        return planned
+
+    def key_of(self, spec: TrialSpec) -> str:
+        """The key of a trial on the data of one of the cells."""
+        return spec.key(self._fingerprints[spec.data.digest()])
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        """Of the cells' data sets, which are read for it."""
         fingerprints: dict[str, str] = {}
         problems: list[Problem] = []
         for cell in self.cells:
@@ -155,13 +181,26 @@ class Experiment:
                     problems.append(self.problem(cell.name, str(error)))
         if problems:
             raise InputError(problems)
-        planned = []
-        for seed in self.seeds:
-            for cell in self.cells:
-                spec = cell.with_seed(seed)
-                key = spec.key(fingerprints[spec.data.digest()])
-                planned.append(PlannedTrial(cell.name, seed, spec, key))
-        return planned
+        return fingerprints
+
+    def is_tuned(self, cell: str) -> bool:
+        """Whether nothing is searched for a cell, or it is found."""
+        return self.spec.search is None or cell in self.winners
+
+    @property
+    def untuned(self) -> tuple[Cell, ...]:
+        """The cells as the YAML has them, whatever a search found."""
+        return self.written or self.cells
+
+    def with_winners(self, winners: Mapping[str, Mapping[str, Any]]) -> Experiment:
+        """The experiment with what a search found for its cells, or for some of them."""
+        if not winners and not self.winners:
+            return self
+        cells = tuple(
+            changed(cell, winners[cell.name]) if cell.name in winners else cell
+            for cell in self.untuned
+        )
+        return replace(self, cells=cells, written=self.untuned, winners=dict(winners))
 
     def problem(self, cell: str, message: str) -> Problem:
         """A complaint of the trainer about a cell (`data.path: ...`), with the line it is about."""
@@ -172,8 +211,8 @@ class Experiment:
         )
 
     def identities(self) -> dict[str, str]:
-        """What each cell trains, seeds and data files apart: equal text, equal training."""
-        return {cell.name: cell.with_seed(0).key("") for cell in self.cells}
+        """What each cell trains, seeds, data files and tuning apart: equal text, equal training."""
+        return {cell.name: cell.with_seed(0).key("") for cell in self.untuned}
 
     def findings(self) -> list[str]:
         """What the objective passports say of the cells, and the notes."""
@@ -209,9 +248,16 @@ class Experiment:
                     "overrides": cell.overrides,
                     "trial": cell.trial.model_dump(mode="json", exclude={"seed"}),
                 }
-                for cell in self.cells
+                for cell in self.untuned
             },
+            **self._searched(),
         }
+
+    def _searched(self) -> dict[str, Any]:
+        if self.spec.search is None:
+            return {}
+        winners = {cell: dict(setting) for cell, setting in self.winners.items()}
+        return {"search": self.spec.search.model_dump(mode="json"), "winners": winners}
 
 
 def _notes(cells: Sequence[Cell]) -> list[str]:

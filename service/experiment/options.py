@@ -15,6 +15,8 @@ from trainer.yaml.spec_paths import child, elsewhere
 
 _OF_PATHS = ("set", "arms", "axes", "zip")
 """Parts of an experiment whose keys are names or dotted paths themselves."""
+_SPACE = ("search", "space")
+"""Here, too."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def apply_options(texts: Sequence[str], document: Layered, problems: list[Proble
             continue
         keys = _keys(path, document.data)
         origin, first = Origin(source, keys), str(keys[0])
-        if first in _OF_PATHS:
+        if first in _OF_PATHS or (len(keys) == 3 and keys[:2] == _SPACE):
             problem = document.put(keys, source.data, origin)
             problems += [problem] if problem is not None else []
         elif first in ExperimentSpec.model_fields:
@@ -51,6 +53,8 @@ def apply_options(texts: Sequence[str], document: Layered, problems: list[Proble
 
 def _keys(path: str, document: Any) -> Keys:
     """`arms.under.diffusion.timesteps` reaches into the arm `under`; `axes.optimizer.lr` is one axis."""
+    if path.startswith(searched := f"{'.'.join(_SPACE)}."):
+        return (*_SPACE, path.removeprefix(searched))
     first, _, rest = path.partition(".")
     if not rest or first not in _OF_PATHS:
         return split(path)

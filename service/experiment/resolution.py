@@ -12,6 +12,7 @@ import torch
 from service.experiment.comparison import Cell, Comparison
 from service.experiment.expansion import Choice, Combination, Setting, combine, dimensions, settings
 from service.experiment.options import Option, apply_options
+from service.experiment.searching import Searching
 from service.experiment.spec import ExperimentSpec, name_fault
 from trainer.errors import InputError, Problem, UserError
 from trainer.learner import build_network
@@ -77,6 +78,10 @@ class Resolution:
         every = comparison.with_twins(baseline)
         comparison.check_metric(every)
         comparison.check_workers()
+        if self.spec.search is not None:
+            Searching(self.spec.search, self.document, every, self._misfit, self.problems).check(
+                varied, for_trials, self.spec.seed_list(), self.spec.controls
+            )
         if baseline is not None and self.document.data.get("compare"):
             comparison.check_comparable(baseline)
         self._give_up_if_wrong()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,17 @@ SAVED = "experiment.json"
 """In the experiment's directory: what was run last."""
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 """What a file raises that is cut off, or has other keys and values than were written."""
-_KEPT = ("name", "seeds", "budget", "compare", "policy", "launcher", "resources", "controls")
+_KEPT = (
+    "name",
+    "seeds",
+    "budget",
+    "compare",
+    "search",
+    "policy",
+    "launcher",
+    "resources",
+    "controls",
+)
 
 
 def save(experiment: Experiment, directory: Path) -> None:
@@ -36,19 +47,20 @@ def restore(saved: Mapping[str, Any]) -> Experiment:
         name: Cell(name, dict(cell["overrides"]), TrialSpec.saved(cell["trial"]))
         for name, cell in saved["cells"].items()
     }
-    trials = [
-        PlannedTrial(t["cell"], t["seed"], cells[t["cell"]].with_seed(t["seed"]), t["key"])
-        for t in saved["trials"]
-    ]
-    return Experiment(
+    experiment = Experiment(
         spec,
         tuple(cells.values()),
         saved["file"],
         saved["yaml"],
         Path(),
         tuple(saved["options"]),
-        saved_trials=tuple(trials),
-    )
+    ).with_winners(saved.get("winners", {}))
+    tuned = {cell.name: cell for cell in experiment.cells}
+    trials = [
+        PlannedTrial(t["cell"], t["seed"], tuned[t["cell"]].with_seed(t["seed"]), t["key"])
+        for t in saved["trials"]
+    ]
+    return replace(experiment, saved_trials=tuple(trials))
 
 
 def read_saved(directory: Path) -> Experiment:

@@ -12,6 +12,7 @@ from service.experiment.criterion import Compare
 from service.experiment.seeds import AnySeeds, looks, seed_list
 from service.policy import AnyPolicy, Fixed
 from service.resources import Resources
+from service.search.spec import Search
 from trainer.spec import Spec
 from trainer.yaml.writer import yaml_text
 
@@ -71,6 +72,8 @@ class ExperimentSpec(Spec):
     expected loss that moves it by the other means."""
     compare: Compare = Compare()
     """How the cells are judged."""
+    search: Search | None = None
+    """Tune the cells before they are compared; null: they are compared as they are written."""
     policy: AnyPolicy = Fixed()
     """What runs, how far and in which order."""
     launcher: Literal["train", "inproc"] = "train"

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.search.study import tuned_by
 from service.tracking.cells import cell_key
-from service.tracking.keys import sweep_key, trial_run_key
+from service.tracking.keys import TUNED_BY, sweep_key, trial_run_key
 from service.tracking.outbox import Outbox
 from service.tracking.rows import RunHeader
 
@@ -48,27 +49,48 @@ def announce(
 ) -> None:
     """Open all runs of the experiment in the outbox. Repeating it changes nothing."""
     now = int(time.time() * 1000)
-    sweep = sweep_key(experiment.name)
-    outbox.open_run(RunHeader(sweep, "sweep", experiment.name), now)
-    resolved = json.dumps(experiment.resolved(), indent=1).encode()
-    outbox.file(sweep, "spec/experiment.json", resolved, now)
-    outbox.file(sweep, "spec/experiment.yaml", experiment.text.encode(), now)
+    sweep = announce_sweep(outbox, experiment)
     for cell in experiment.cells:
         params = flat_params(cell.overrides) if cell.overrides else {}
         tags = {"cell": cell.name, "seeds": ",".join(map(str, experiment.seeds))}
         header = RunHeader(cells[cell.name], "cell", cell.name, sweep, params, tags)
         outbox.open_run(header, now)
+    tuned = tuned_by(experiment)
     for trial, run in trials:
-        outbox.open_run(_trial_header(trial, run, cells[trial.cell]), now)
-        outbox.file(run, "spec/trial.json", trial.spec.model_dump_json(indent=1).encode(), now)
+        tags = {TUNED_BY: tuned[trial.cell]} if tuned else {}
+        announce_trial(outbox, trial, run, cells[trial.cell], tags)
 
 
-def _trial_header(trial: PlannedTrial, run: str, parent: str) -> RunHeader:
+def announce_sweep(outbox: Outbox, experiment: Experiment) -> str:
+    """Open the experiment's sweep run, and return its key."""
+    now, sweep = int(time.time() * 1000), sweep_key(experiment.name)
+    outbox.open_run(RunHeader(sweep, "sweep", experiment.name), now)
+    resolved = json.dumps(experiment.resolved(), indent=1).encode()
+    outbox.file(sweep, "spec/experiment.json", resolved, now)
+    outbox.file(sweep, "spec/experiment.yaml", experiment.text.encode(), now)
+    return sweep
+
+
+def announce_trial(
+    outbox: Outbox,
+    trial: PlannedTrial,
+    run: str,
+    parent: str,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Open one trial's run below that of its cell, with further `tags`."""
+    now = int(time.time() * 1000)
+    outbox.open_run(_trial_header(trial, run, parent, tags or {}), now)
+    outbox.file(run, "spec/trial.json", trial.spec.model_dump_json(indent=1).encode(), now)
+
+
+def _trial_header(trial: PlannedTrial, run: str, parent: str, tags: Mapping[str, str]) -> RunHeader:
     tags = {
         "trial_key": trial.key,
         "cell": trial.cell,
         "seed": str(trial.seed),
         "spec_digest": trial.spec.digest(),
+        **tags,
     }
     params = flat_params(trial.spec.model_dump(mode="json"))
     name = f"{trial.cell} seed {trial.seed}"

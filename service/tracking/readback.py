@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +17,23 @@ if TYPE_CHECKING:
 class SweepRows:
     """An experiment as MLflow knows it, in plain rows.
 
-    A trial has the `TRIAL_COLUMNS` of `dashboards.tables`, spec_digest, `metrics` (metric -> last
+    A trial has the `TRIAL_COLUMNS` of `dashboards.tables`, spec_digest, tuned_by, started_ms, `metrics` (metric -> last
     value) and `protocols` (metric -> id); a curve point has the `CURVE_COLUMNS`.
     """
 
     trials: list[dict[str, Any]] = field(default_factory=list)
     curves: list[dict[str, Any]] = field(default_factory=list)
+
+
+def newest(rows: SweepRows, tuned_by: Mapping[str, str]) -> SweepRows:
+    """The trials whose settings these searches found (cell to id), of each cell and seed the last one."""
+    mine: dict[tuple[str, int], dict[str, Any]] = {}
+    for trial in sorted(rows.trials, key=lambda trial: trial["started_ms"]):
+        if tuned_by.get(trial["cell"]) == trial["tuned_by"]:
+            mine[trial["cell"], trial["seed"]] = trial
+    keys = {trial["trial_key"] for trial in mine.values()}
+    curves = [point for point in rows.curves if point["trial_key"] in keys]
+    return SweepRows(list(mine.values()), curves)
 
 
 def read_sweep(

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.tracking.keys import PROTOCOL_OF
+from service.tracking.keys import PROTOCOL_OF, SEARCH, TUNED_BY, TUNING
 from service.tracking.rows import Item, RunHeader
 from trainer.files import FileLock
 from trainer.report import Status
@@ -37,6 +37,8 @@ RUN_STATUS = {
     Status.STOPPED: "KILLED",
 }
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+_TEXTS = ("cell", "trial_key", "reason", "protocol", "protocol_rung", "spec_digest")
+"""Tags of a trial's run that its row shows as they are."""
 _NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "diffsweep")
 
 
@@ -143,8 +145,12 @@ class Store:
             self._client.set_terminated(run_id, RUN_STATUS[status], end_time=ended_ms)
 
     def trials(self) -> list[dict[str, Any]]:
-        """One row per trial run: its tags, and the last value of each metric under `metrics`."""
-        return [_trial_row(run) for run in self._search("trial")]
+        """One row per trial run: its tags, and the last value of each metric under `metrics`.
+
+        Candidates of a search are none of them.
+        """
+        runs = self._search("trial")
+        return [_trial_row(run) for run in runs if run.data.tags.get(SEARCH) != TUNING]
 
     def curves(self, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """One row per metric point of these trials."""
@@ -221,13 +227,11 @@ def _tags(header: RunHeader, parent_id: str | None) -> dict[str, str]:
 def _trial_row(run: Run) -> dict[str, Any]:
     tags, metrics, nan = run.data.tags, dict(run.data.metrics), float("nan")
     outcome = tags.get("outcome", Status.RUNNING)
-    row: dict[str, Any] = {
-        name: tags.get(name, "")
-        for name in ("cell", "trial_key", "reason", "protocol", "protocol_rung", "spec_digest")
-    }
+    row: dict[str, Any] = {name: tags.get(name, "") for name in (*_TEXTS, TUNED_BY)}
     return row | {
         "seed": int(tags.get("seed", -1)),
         "run_id": run.info.run_id,
+        "started_ms": run.info.start_time,
         "status": Status(outcome) if outcome in {*Status} else Status.WAITING,
         "kimg": metrics.pop("kimg", 0.0),
         "seconds": sum(metrics.get(f"sys/{part}", nan) for part in ("seconds", "eval_seconds")),

@@ -10,6 +10,7 @@ import numpy as np
 
 from dashboards.sweep import Sweep
 from dashboards.tables import curve_table, trial_table
+from dashboards.tuning import Point, Tuning
 from dashboards.verdict import judging
 from dashboards.verdict.values import Verdicts
 from trainer.report import Status
@@ -161,3 +162,30 @@ def grids(found: Sweep, directory: Path) -> dict[tuple[str, int], Path]:
         Image.fromarray(tiles.reshape(40, 64)).save(path)
         samples[str(row["cell"]), int(row["seed"])] = path
     return samples
+
+
+def tuning(cell: str, by: str = "tpe", *, count: int = 40, spent: int | None = None) -> Tuning:
+    """A search of a learning rate and a decay: the best is at 1e-3 and 0.999, one candidate in twelve diverged."""
+    rng = np.random.default_rng(sum(map(ord, cell)))
+    points = []
+    for number in range(count if spent is None else spent):
+        place, late = float(rng.random()), int(rng.random() < 0.5)
+        lr = float(f"{10 ** (-5 + 3 * place):.3g}")
+        value = 4.0 + 3.0 * (np.log10(lr) + 3.0) ** 2 + 0.5 * late + 0.2 * rng.random()
+        value = float("inf") if number % 12 == 5 else float(value)
+        setting = {"optimizer.lr": f"{lr:g}", "ema.decay": ("0.999", "0.99")[late]}
+        places = {"optimizer.lr": place, "ema.decay": 0.25 + 0.5 * late}
+        points.append(Point(number, setting, places, value, float(np.log(value))))
+    done = len(points) == count
+    return Tuning(
+        cells=(cell,),
+        metric="FID",
+        lower_is_better=True,
+        by=by,
+        planned=count,
+        seeds=(999999999,),
+        points=tuple(points),
+        asked=min(count, len(points) + 2),
+        winner=min(points, key=lambda point: point.score).number if done else None,
+        importances={"optimizer.lr": 0.9, "ema.decay": 0.1},
+    )

@@ -38,6 +38,13 @@ def arm(text: str) -> str:
     return f"{HEAD}arms:\n  plain: {{}}\n  b: {{{text}}}\n"
 
 
+def searched(text: str, trials: int = 4, by: str = "tpe", at: float | None = None) -> str:
+    """Two arms, the second on line 5, and a search whose space, on line 10, holds `text`."""
+    first = f"trials: {trials}" if at is None else f"at: {at}"
+    head = arm("diffusion.timesteps: {kind: p2}")
+    return f"{head}search:\n  {first}\n  by: {by}\n  space:\n    {text}\n"
+
+
 CASES: dict[str, tuple[str, str]] = {
     # what the file itself can be
     "empty": ("", "x.yaml: is empty: an experiment needs `name:` and `base:`"),
@@ -188,6 +195,110 @@ CASES: dict[str, tuple[str, str]] = {
     "no such entry": (
         arm("optimizer.betas.2: 0.9"),
         "x.yaml:5: arms.b.optimizer.betas.2: `optimizer.betas` is a list of 2, there is no entry `2`",
+    ),
+    # search
+    "no range": (
+        searched("optimizer.lr: [1e-5, 1e-2]"),
+        "x.yaml:10: search.space.optimizer.lr: must be a range such as {log: [1e-5, 1e-2]}, "
+        "{linear: [0, 1]}, {int: [1, 4]} or {choice: [a, b]}, not `[1e-05, 0.01]`",
+    ),
+    "misspelt range": (
+        searched("optimizer.lr: {lg: [1e-5, 1e-2]}"),
+        "x.yaml:10: search.space.optimizer.lr: must be a range such as {log: [1e-5, 1e-2]}, "
+        "{linear: [0, 1]}, {int: [1, 4]} or {choice: [a, b]}, not `{lg: [1e-05, 0.01]}`",
+    ),
+    "logarithm of nothing": (
+        searched("optimizer.weight_decay: {log: [0, 1e-2]}"),
+        "x.yaml:10: search.space.optimizer.weight_decay: begins at 0, and a logarithm needs more than 0",
+    ),
+    "ends the wrong way round": (
+        searched("optimizer.lr: {log: [1e-2, 1e-5]}"),
+        "x.yaml:10: search.space.optimizer.lr: log must rise from low to high, not [0.01, 1e-05]",
+    ),
+    "quoted end": (
+        searched("optimizer.lr: {log: [1e-5, '1e-2']}"),
+        "x.yaml:10: search.space.optimizer.lr: log must be two numbers [low, high], not "
+        '`[1e-05, "1e-2"]`',
+    ),
+    "fraction for a whole end": (
+        searched("model.width: {int: [8, 16.5]}"),
+        "x.yaml:10: search.space.model.width: must have whole ends, not 16.5: use linear for that",
+    ),
+    "one choice": (
+        searched("ema.decay: {choice: [0.9]}"),
+        "x.yaml:10: search.space.ema.decay: choice must list two values or more, not `[0.9]`",
+    ),
+    "a choice twice": (
+        searched("ema.decay: {choice: [0.9, 0.99, 0.9]}"),
+        "x.yaml:10: search.space.ema.decay: choice lists 0.9 twice: remove one",
+    ),
+    "misspelt searched path": (
+        searched("optimiser.lr: {log: [1e-5, 1e-2]}"),
+        "x.yaml:10: search.space.optimiser.lr: there is no `optimiser`, did you mean `optimizer.lr`?",
+    ),
+    "end out of a field's range": (
+        searched("ema.decay: {linear: [0.9, 1.5]}"),
+        "x.yaml:10: search.space.ema.decay.linear[1]: must be less than 1, not `1.5`",
+    ),
+    "misspelt kind in a choice": (
+        searched("ema: {choice: [{kind: rampp}, {kind: ramp}]}", trials=2),
+        "x.yaml:10: search.space.ema.choice[0].kind: unknown kind `rampp`, did you mean `ramp`?",
+    ),
+    "a choice that the data does not allow": (
+        searched("model: {choice: [{kind: mlp}, {kind: unet}]}", trials=2),
+        "x.yaml:10: search.space.model.choice[1].kind: unet needs images, the data has shape (2,): "
+        "use kind: mlp",
+    ),
+    "searched and varied by an arm": (
+        searched("diffusion.timesteps: {choice: [{kind: uniform}, {kind: p2}]}", trials=2),
+        "x.yaml:10: search.space.diffusion.timesteps: `arms.b.diffusion.timesteps` (line 5) varies this: "
+        "search it or vary it, not both",
+    ),
+    "searched and varied by an axis": (
+        searched("optimizer.lr: {log: [1e-5, 1e-2]}") + "axes: {optimizer.lr: [1e-3, 2e-3]}\n",
+        "x.yaml:10: search.space.optimizer.lr: `axes.optimizer.lr` (line 11) varies this: search it or vary "
+        "it, not both",
+    ),
+    "searched below a twin": (
+        searched("diffusion.schedule.steps: {int: [10, 100]}") + "controls: equal_objective\n",
+        "x.yaml:10: search.space.diffusion.schedule.steps: would change the objective of a cell but not of "
+        "its twin: leave `controls` out, or search what is not below `diffusion`",
+    ),
+    "searched twice": (
+        searched("optimizer.lr: {log: [1e-5, 1e-2]}")
+        + "    optimizer: {choice: [{kind: adamw}, {kind: adamw, lr: 1}]}\n",
+        "x.yaml:10: search.space.optimizer.lr: is part of `optimizer`, which is searched too: keep one",
+    ),
+    "searched protocol": (
+        searched("evaluation.full.steps: {int: [4, 8]}"),
+        "x.yaml:10: search.space.evaluation.full.steps: cannot be searched, all cells share it to be "
+        "comparable: search another path",
+    ),
+    "searched budget": (
+        searched("train.kimg: {linear: [1, 2]}"),
+        "x.yaml:10: search.space.train.kimg: at 1, cell `plain` sees 1,024 images instead of 2,560: no "
+        "verdict at unequal compute; search another path",
+    ),
+    "more candidates than settings": (
+        searched("ema.decay: {choice: [0.9, 0.99]}", trials=3),
+        "x.yaml:7: search.trials: 3 are more than the 2 settings that the space holds: write 2 or fewer",
+    ),
+    "an order of what has none": (
+        searched("ema.decay: {choice: [0.9, 0.99]}", trials=2, by="cmaes"),
+        "x.yaml:8: search.by: cmaes needs an order, and `ema.decay` is a choice: use tpe, or give a range",
+    ),
+    "searched to the end and no less": (
+        searched("optimizer.lr: {log: [1e-5, 1e-2]}", at=2.5),
+        "x.yaml:7: search.at: 2.5 kimg have no evaluation before the end of cell `plain` (the last ones "
+        "are at 0.64, 1.28, 1.92): write less, or leave `at` out to train to the end",
+    ),
+    "a judged seed of the search": (
+        searched("optimizer.lr: {log: [1e-5, 1e-2]}") + "seeds: [0, 999999999]\n",
+        "x.yaml:11: seeds: 999999999 is a seed of the search: winners are judged on fresh ones; use others",
+    ),
+    "nothing searched": (
+        f"{HEAD}search: {{space: {{}}}}\n",
+        "x.yaml:3: search.space: is empty: name a path and what may be tried there",
     ),
     # types and ranges
     "text for a number": (

@@ -1,0 +1,70 @@
+"""What does the page tell of the searches? Their charts, and a row for each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dashboards.charts import tuning as charts
+from dashboards.charts.style import PALETTE, colours
+from dashboards.sweep import Sweep
+from dashboards.text import names, number
+from dashboards.tuning import Tuning
+
+_WHO = {
+    "tpe": "a tree-structured Parzen estimator",
+    "gp": "a Gaussian process",
+    "cmaes": "CMA-ES",
+    "random": "chance",
+}
+
+
+def figures(sweep: Sweep) -> dict[str, Any]:
+    """The charts for which there is data."""
+    begun = [found for found in sweep.tuning if found.best is not None]
+    if not begun:
+        return {}
+    shade = colours(sweep.cells)
+    drawn = {"tuning": charts.budget(begun, shade)}
+    for place, found in enumerate(begun):
+        colour = shade.get(charts.name(found), PALETTE[-1])
+        drawn[f"tuning_settings_{place}"] = charts.settings(found, colour)
+    if explained := [found for found in begun if found.importances]:
+        drawn["tuning_importances"] = charts.importances(explained, shade)
+    return drawn
+
+
+def context(sweep: Sweep, drawn: Sequence[str]) -> dict[str, Any]:
+    """What the template says beside them."""
+    searches = sweep.tuning
+    first = searches[0] if searches else None
+    return {
+        "searches": [_row(found) for found in searches],
+        "tuning_metric": first.metric if first else "",
+        "tuning_seeds": ", ".join(map(str, first.seeds)) if first else "",
+        "tuning_by": _WHO.get(first.by, first.by) if first else "",
+        "tuning_at_random": first is not None and first.by == "random",
+        "tuning_shared": first is not None and len(first.cells) > 1,
+        "tuning_settings": [
+            {"cell": charts.name(found), "chart": f"tuning_settings_{place}"}
+            for place, found in enumerate(one for one in searches if one.best is not None)
+            if f"tuning_settings_{place}" in drawn
+        ],
+    }
+
+
+def _row(found: Tuning) -> dict[str, str]:
+    best = found.best
+    return {
+        "cell": charts.name(found),
+        "candidates": f"{len(found.points)} of {found.planned}",
+        "broken": str(sum(not math.isfinite(point.score) for point in found.points)),
+        "word": "winner" if found.winner is not None else "best so far",
+        "value": number(best.value) if best is not None else "n/a",
+        "setting": "none works yet"
+        if best is None
+        else ", ".join(f"{path} {value}" for path, value in best.setting.items()),
+        "at_an_end": names(found.at_an_end),
+        "number": "" if best is None else str(best.number),
+    }
