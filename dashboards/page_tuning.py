@@ -40,6 +40,7 @@ def context(sweep: Sweep, drawn: Sequence[str]) -> dict[str, Any]:
     searches = sweep.tuning
     first = searches[0] if searches else None
     return {
+        "tuning_is_over": all(found.winner is not None for found in searches),
         "searches": [_row(found) for found in searches],
         "tuning_metric": first.metric if first else "",
         "tuning_seeds": ", ".join(map(str, first.seeds)) if first else "",
@@ -60,11 +61,17 @@ def _row(found: Tuning) -> dict[str, str]:
         "cell": charts.name(found),
         "candidates": f"{len(found.points)} of {found.planned}",
         "broken": str(sum(not math.isfinite(point.score) for point in found.points)),
-        "word": "winner" if found.winner is not None else "best so far",
+        "so_far": "best so far" if best is not None and found.winner is None else "",
         "value": number(best.value) if best is not None else "n/a",
-        "setting": "none works yet"
+        "setting": _nothing(found)
         if best is None
         else ", ".join(f"{path} {value}" for path, value in best.setting.items()),
         "at_an_end": names(found.at_an_end),
         "number": "" if best is None else str(best.number),
     }
+
+
+def _nothing(found: Tuning) -> str:
+    if not found.points:
+        return "none has ended yet"
+    return "none works" if len(found.points) == found.planned else "none works yet"

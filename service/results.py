@@ -16,7 +16,7 @@ from dashboards.verdict.judging import judge
 from dashboards.verdict.plain import spreads_to_list, to_dict
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import Spread, spreads
-from service.search.standing import tunings
+from service.search.standing import still_tuned, tunings
 from service.search.study import tuned, tuned_by
 from service.verdict_log import in_force, note, question
 from trainer.files import write_whole
@@ -135,7 +135,7 @@ def judged(
     except IncomparableError as error:
         if strict:
             raise
-        return Judged(sweep, None, str(error))
+        return Judged(sweep, None, still_tuned(sweep.tuning) or str(error))
     note(experiment, settings, verdicts)
     return Judged(sweep, verdicts, None, question(experiment, settings, verdicts))
 

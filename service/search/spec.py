@@ -26,7 +26,7 @@ class Search(Spec):
 
     The candidates are trained with seeds of their own (999999999, 999999998, ...). Then every cell is trained
     with its winner and the experiment's `seeds`, and only those trials are compared: the luck of a candidate
-    that won is not in them.
+    that won is not in them. `trials` bounds the search; looks and `budget` are those of the comparison.
     """
 
     space: dict[str, AnyRange]

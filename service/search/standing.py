@@ -82,6 +82,19 @@ def price(seconds: Sequence[float]) -> str:
     )
 
 
+def still_tuned(searches: Sequence[Tuning]) -> str:
+    """Why nothing is compared, where that is because of the searches; else empty."""
+    waits = [one for one in searches if one.winner is None]
+    if not waits:
+        return ""
+    hopeless = [name for one in waits if len(one.points) == one.planned for name in one.cells]
+    if hopeless:
+        return f"Nothing is compared: no setting that was tried works for {names(hopeless)}."
+    done = sum(len(one.points) for one in searches)
+    planned = sum(one.planned for one in searches)
+    return f"Nothing is compared yet: cells are being tuned, {done} of {planned} candidates have ended."
+
+
 def sentence(found: Tuning) -> str:
     """``tuning: 17 of 40 candidates of `a`, best so far: FID 4.1 at optimizer.lr 0.0012``."""
     whose = f"`{found.cells[0]}`" if len(found.cells) == 1 else "all cells together"

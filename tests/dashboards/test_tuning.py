@@ -109,9 +109,10 @@ def page(*searches: Tuning) -> str:
 
 
 def test_a_page_says_what_was_tuned_and_that_it_is_not_what_is_compared() -> None:
+    assert "Tuned before it was compared" in page(tuning("uniform"), tuning("under"))
     html = page(tuning("uniform"), tuning("under", spent=17))
     for words in (
-        "Tuned before it was compared",
+        "Being tuned, to be compared afterwards",
         "40 of 40",
         "17 of 40",
         "best so far",
@@ -135,6 +136,8 @@ def test_a_page_of_a_search_that_has_only_begun_has_no_charts_of_it() -> None:
     assert "0 of 40" in html
     assert "1 of 40" in html
     assert "none works yet" in html
+    assert "none has ended yet" in html
+    assert "Being tuned, to be compared afterwards" in html
     assert "figure-tuning" not in html
 
 

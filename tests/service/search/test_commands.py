@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from service.agenda import Agenda
 from service.cli import invoke
 from service.experiment import Experiment
 from service.experiment.saved import read_saved, save
 from service.plan import plan
+from service.results import collect
 from service.search.study import studies, tuned
 from service.settings import Settings
 from tests.service.search.searches import LR, TuningDriver, searching, tune
@@ -80,7 +82,10 @@ def test_compare_says_how_far_it_is_by_yaml_and_by_name(
         out = capsys.readouterr().out
         assert "tuning: 2 of 3 candidates of `uniform`, best so far: FID " in out
         assert "tuning: 1 of 3 candidates of `under`, best so far: FID " in out
-        assert "no verdict: no trial reported eval/fid" in out
+        assert (
+            "no verdict: Nothing is compared yet: cells are being tuned, 3 of 6 candidates have ended."
+            in out
+        )
         assert invoke(["compare", target, "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
         assert [len(one["points"]) for one in found["tuning"]] == [2, 1]
@@ -140,3 +145,22 @@ def test_the_schema_knows_the_search(capsys: pytest.CaptureFixture[str]) -> None
     assert set(search) == {"space", "trials", "by", "per", "seeds", "at", "seed"}
     assert all(search[name].get("description") for name in search)
     assert "optimizer.lr" in search["space"]["properties"]
+
+
+def test_a_search_before_seeds_until_decided_with_a_budget(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """The looks and the budget are those of the comparison; the search has its own size."""
+    settings = Settings(home=tmp_path, tracking_uri=None)
+    changes: dict[str, Any] = {"seeds": {"first": 6, "most": 12}, "budget": {"trials": 20}}
+    experiment = searching(toy, **changes)
+    waiting = collect(experiment, settings)
+    assert sorted(set(waiting.trials["seed"])) == list(range(6))
+    assert len(plan(experiment, settings, 1).tuning) == 6
+    tune(experiment, tmp_path)
+    known = tuned(experiment, settings)
+    agenda = Agenda(known, settings)
+    assert len(agenda.open_work()) == 12
+    assert {trial.spec.optimizer.lr for trial, _ in agenda.open_work()} == {
+        cell.trial.optimizer.lr for cell in known.cells
+    }

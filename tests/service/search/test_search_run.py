@@ -111,4 +111,5 @@ def test_a_search_in_which_all_diverges_compares_nothing(
     assert outcome.failed == []
     result = judged(experiment, settings, collect(experiment, settings))
     assert result.verdicts is None
+    assert result.refusal == "Nothing is compared: no setting that was tried works for `wild`."
     assert write_report(experiment, settings, result).exists()
