@@ -11,10 +11,11 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dashboards.text import names
 from dashboards.verdict.statistics import fewest_seeds
 from trainer.files import write_whole
 
@@ -37,6 +38,8 @@ class Planned:
     """In the order in which they count."""
     metric: str
     baseline: str | None
+    cells: Mapping[str, str]
+    """Cell to the identity of its trials, whatever the seed."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class VerdictLog:
                     tuple(planned["seeds"]),
                     planned["metric"],
                     planned["baseline"],
+                    planned["cells"],
                 ),
                 tuple(Given(**given) for given in saved["given"]),
             )
@@ -81,15 +85,22 @@ class VerdictLog:
 def in_force(experiment: Experiment, settings: Settings) -> Planned:
     """The plan that stands: of the first verdict if there was one, with the seeds that came since behind."""
     wished = Planned(
-        experiment.looks, tuple(experiment.seeds), experiment.metric, experiment.baseline
+        experiment.looks,
+        tuple(experiment.seeds),
+        experiment.metric,
+        experiment.baseline,
+        _identities(experiment),
     )
     log = VerdictLog.read(settings.experiment(experiment.name))
     if log is None:
         return wished
     later = [seed for seed in wished.seeds if seed not in log.planned.seeds]
-    return Planned(
-        log.planned.looks, (*log.planned.seeds, *later), log.planned.metric, log.planned.baseline
-    )
+    return replace(log.planned, seeds=(*log.planned.seeds, *later))
+
+
+def _identities(experiment: Experiment) -> dict[str, str]:
+    """Every cell as it is compared, with what a search found for it."""
+    return {cell.name: cell.with_seed(0).key("") for cell in experiment.cells}
 
 
 def note(experiment: Experiment, settings: Settings, verdicts: Verdicts) -> None:
@@ -114,12 +125,21 @@ def note(experiment: Experiment, settings: Settings, verdicts: Verdicts) -> None
 
 
 def question(experiment: Experiment, settings: Settings, verdicts: Verdicts) -> str:
-    """A sentence where another question was asked than the one that was planned; else empty."""
+    """What a reader has to know where this is not the question that was planned; else empty."""
     planned = in_force(experiment, settings)
     asked = (verdicts.metric, verdicts.baseline)
-    if planned.baseline is None or asked == (planned.metric, planned.baseline):
-        return ""
-    return (
-        f"Planned was {planned.metric} against `{planned.baseline}`; this asks {asked[0]} against"
-        f" `{asked[1]}` of the same data: read it as a hint, not as the experiment's verdict."
-    )
+    hints = []
+    if planned.baseline is not None and asked != (planned.metric, planned.baseline):
+        hints.append(
+            f"Planned was {planned.metric} against `{planned.baseline}`; this asks {asked[0]} against"
+            f" `{asked[1]}` of the same data: read it as a hint, not as the experiment's verdict."
+        )
+    now = _identities(experiment)
+    other = [cell for cell, identity in now.items() if planned.cells.get(cell) != identity]
+    if other:
+        hints.append(
+            f"{names(other)} {'is' if len(other) == 1 else 'are'} not what this experiment compared at its"
+            " first verdict: tried after the data of these seeds were seen, which no error rate covers."
+            " A new name and other seeds ask afresh."
+        )
+    return " ".join(hints)

@@ -49,7 +49,8 @@ def test_the_plan_of_the_first_verdict_stands(toy: dict[str, Any], settings: Set
     assert first.verdicts.guarantee.looks == (6,)
     assert not first.verdicts.guarantee.anytime
 
-    assert in_force(eight, settings) == Planned((6,), tuple(range(8)), "eval/fid", "uniform")
+    cells = six.identities()
+    assert in_force(eight, settings) == Planned((6,), tuple(range(8)), "eval/fid", "uniform", cells)
     more = look(eight, settings)
     assert more.verdicts is not None
     assert more.verdicts.guarantee.looks == (6,)
@@ -76,6 +77,22 @@ def test_another_question_is_called_one(toy: dict[str, Any], settings: Settings)
     other = look(six, settings, metric="rung/fid")
     assert other.hint.startswith(
         "Planned was eval/fid against `uniform`; this asks rung/fid against `uniform`"
+    )
+
+
+def test_a_cell_that_came_after_the_first_verdict_is_named(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    look(sweep(toy, seeds=6), settings)
+    other = {"uniform": {}, "under": {"optimizer.lr": 1e-4}}
+    found = judged(
+        changed := sweep(toy, seeds=6, arms=other),
+        settings,
+        collect(sweep(toy, seeds=6), settings),
+    )
+    assert changed.identities() != sweep(toy, seeds=6).identities()
+    assert found.hint.startswith(
+        "`under` is not what this experiment compared at its first verdict"
     )
 
 
