@@ -2,11 +2,13 @@
 
 Model: standardized by the spread between cells, the true difference D of two cells at the rung and E at the
 end have correlation rho. The rung shows d = D + noise, with standard error e of a mean of paired differences.
-With v = 2 s^2 the variance of D, s being the spread of cells at the rung, and k = v / (v + e^2), given d,
+With v = 2 s^2 the variance of D, s being the spread of the other cells at the rung (else one that is far off
+would vouch for itself), and k = v / (v + e^2), given d,
 
     P(E < 0) = T(-rho k d / sqrt(v (1 - rho^2) + rho^2 k e^2)),
 
-T the distribution function of Student's t with the noise's degrees of freedom. A cell is excluded where that
+T the distribution function of Student's t with the degrees of freedom of the noise or of the spread, whichever
+are fewer. A cell is excluded where that
 is below error / (number of cells). By the sum of these probabilities over the excluded cells, the one that
 would have ended best is among them with probability `error` at most, if rho is not overstated; it is
 therefore taken a standard error below what was measured.
@@ -25,7 +27,7 @@ from dashboards.verdict.statistics import Floats
 
 PRIOR, WEIGHT = 0.8, 3.0
 """The correlation expected before anything has finished, and how many cells' worth of evidence it is."""
-_FEWEST = 3
+_FEWEST = 4
 """Cells that have to be seen at a rung before their spread is known at all."""
 _HIGHEST = 0.99
 
@@ -53,8 +55,8 @@ class Field:
     values: Mapping[str, Floats]
     """Cell to its values by seed."""
     means: Mapping[str, float]
-    spread: float
-    """Standard deviation of the cells' true means."""
+    spreads: Mapping[str, float]
+    """Cell to the standard deviation of the other cells' true means."""
     noise: float
     """Standard deviation of a pair's difference."""
     freedom: int
@@ -72,9 +74,12 @@ def field(values: Mapping[str, Floats]) -> Field | None:
     own = table - means[:, None] - table.mean(axis=0)[None, :] + table.mean()
     freedom = (count - 1) * (seeds - 1)
     variance = 2.0 * float((own**2).sum()) / freedom if freedom else 0.0
-    spread = float(means.var(ddof=1)) - variance / 2.0 / seeds
+    spreads = {
+        cell: math.sqrt(max(0.0, float(np.delete(means, at).var(ddof=1)) - variance / 2.0 / seeds))
+        for at, cell in enumerate(cells)
+    }
     means_of = dict(zip(cells, map(float, means), strict=True))
-    return Field(dict(values), means_of, math.sqrt(max(0.0, spread)), math.sqrt(variance), freedom)
+    return Field(dict(values), means_of, spreads, math.sqrt(variance), freedom)
 
 
 def chance(seen: Field, cell: str, other: str, rho: float) -> float:
@@ -82,10 +87,11 @@ def chance(seen: Field, cell: str, other: str, rho: float) -> float:
     differences = seen.values[cell] - seen.values[other]
     shown = float(differences.mean())
     error = seen.noise**2 / len(differences)
-    true = 2.0 * seen.spread**2
+    true = 2.0 * seen.spreads[cell] ** 2
     if true == 0.0:
         return 0.5
     kept = true / (true + error)
     scale = math.sqrt(true * (1.0 - rho**2) + rho**2 * kept * error)
     z = -rho * kept * shown / scale
-    return float(special.stdtr(seen.freedom, z) if seen.freedom else special.ndtr(z))
+    freedom = len(seen.means) - 2
+    return float(special.stdtr(min(freedom, seen.freedom or freedom), z))

@@ -234,10 +234,8 @@ class Experiment:
             "file": self.file,
             "options": list(self.options),
             "yaml": self.text,
-            "seeds": self.spec.model_dump(mode="json")["seeds"]
-            if len(self.looks) > 1
-            else self.seeds,
-            "budget": self.spec.model_dump(mode="json")["budget"],
+            **self.spec.model_dump(mode="json", include={"seeds", "budget"}),
+            **({} if len(self.looks) > 1 else {"seeds": self.seeds}),
             "compare": self.spec.compare.model_dump(mode="json"),
             "controls": list(self.spec.controls),
             "policy": self.spec.policy.model_dump(mode="json"),

@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 
+from service import policy as members
 from service import progress
+from service.experiment import Experiment
 from service.experiment.budget import Budget
 from service.plan import plan
 from service.policy import Fixed, PlanPolicy
 from service.results import collect, remarks
+from service.settings import Settings
 from service.tracking.outbox import Outbox
 from service.worker import Message, run_trial
 from tests.service.by_hand import Driver, killed_at_every_event
@@ -30,7 +33,22 @@ UNTIL_DECIDED = {
     "set": SMALL,
 }
 """`idle` learns nothing and is decided at the first look; `near` is not."""
+FIELD = {
+    "arms": {
+        "uniform": {},
+        "wide": {"model.width": 40},
+        "wider": {"model.width": 48},
+        "fast": {"optimizer.lr": 1e-2},
+        "idle": {"optimizer.lr": 1e-7},
+    },
+    "set": {"train.kimg": 1.28},
+    "seeds": 1,
+}
+"""Cells of which `idle` falls behind at once."""
 POLICIES = [
+    (members.Halving(), FIELD),
+    (members.Median(at=(0.25,)), FIELD),
+    (members.Racing(error=0.45), FIELD),
     (Fixed(), {}),
     (Growing(), {"seeds": 3}),
     (Halving(), {}),
@@ -54,6 +72,16 @@ def test_a_driver_killed_at_every_event_hands_out_the_same_work(
 
     assert continued == expected
     assert final_metrics(tmp_path / "killed") == final_metrics(tmp_path / "whole")
+    stops = reasons(experiment, tmp_path / "whole")
+    assert reasons(experiment, tmp_path / "killed") == stops
+    assert bool(stops) == (changes is FIELD)
+
+
+def reasons(experiment: Experiment, home: Path) -> dict[tuple[str, int], str]:
+    """Why trials were ended for good, as their records say."""
+    trials = Settings(home=home).trials
+    every = {(t.cell, t.seed): Record(trials / t.key).stops() for t in experiment.trials}
+    return {pair: stop.reason for pair, stops in every.items() for stop in stops}
 
 
 def test_seeds_are_given_until_a_cell_is_decided(toy: dict[str, Any], tmp_path: Path) -> None:

@@ -140,3 +140,33 @@ def test_a_policy_that_strays_while_tune_runs_is_told_to_the_person(
     with pytest.raises(ServiceError, match="policy straying wants cell `under` with seed 99"):
         run(tmp_path, toy, Straying(), launcher="inproc")
     assert len(final_metrics(tmp_path)) == 2, "what was planned is kept"
+
+
+def test_halving_killed_in_the_middle_stops_the_same_cells_for_the_same_reasons(
+    toy: dict[str, Any], tmp_path: Path, drivers: list[Driver]
+) -> None:
+    lrs = {"uniform": {}, "fast": 1e-2, "slow": 1e-4, "idle": 1e-7}
+    arms = {name: {"optimizer.lr": lr} if lr else {} for name, lr in lrs.items()}
+    policy = {"kind": "halving", "reduction": 2, "at": [0.25, 0.5]}
+    experiment = sweep(toy, arms=arms, seeds=1, policy=policy, launcher="inproc")
+    yaml = write(experiment, tmp_path)
+    one_at_a_time = {"DIFFSWEEP_CONCURRENCY": "1"}
+
+    drivers.append(Driver(tmp_path / "whole", yaml, **one_at_a_time))
+    whole = drivers[0].end()
+    assert (whole["exit_code"], whole["finished"]) == (0, 2), "the baseline and the best of three"
+    assert len(whole["stopped"]) == 2
+
+    drivers.append(Driver(tmp_path / "killed", yaml, **one_at_a_time))
+    drivers[1].until("stopped by halving at")
+    family = drivers[1].family()
+    os.kill(drivers[1].process.pid, signal.SIGKILL)
+    wait_for(lambda: gone(family), "every process of the killed driver to end", 30)
+    drivers.append(Driver(tmp_path / "killed", yaml, **one_at_a_time))
+    again = drivers[2].end()
+
+    assert (again["exit_code"], again["stopped"]) == (0, whole["stopped"])
+    assert final_metrics(tmp_path / "killed") == final_metrics(tmp_path / "whole")
+    rows = read_sweep(Settings(home=tmp_path / "killed"), "toy").trials
+    reasons = {row["cell"]: row["reason"] for row in rows if row["status"] == Status.STOPPED}
+    assert reasons == whole["stopped"]
