@@ -27,7 +27,7 @@ from trainer.report import Failure, Report, Result, Status
 
 SMALL = {"train.kimg": 0.64, "evaluation.evaluations": 2}
 UNTIL_DECIDED = {
-    "arms": {"uniform": {}, "near": {"model.width": 33}, "idle": {"optimizer.lr": 1e-7}},
+    "arms": {"uniform": {}, "near": {"model.width": 31}, "idle": {"optimizer.lr": 1e-7}},
     "compare": {"margin": 0.0},
     "seeds": {"first": 8, "most": 10, "every": 1},
     "set": SMALL,

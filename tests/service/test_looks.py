@@ -211,7 +211,7 @@ def test_work_on_seeds_that_are_not_open_is_passed_over(
     assert len(agenda.open_trials()) == 4
     cells = {cell.name: cell.trial for cell in spec.cells}
     opened = {"uniform": (0, 1), "under": (0,)}
-    seen = Design(cells, (0, 1), spec.spec.compare, (1, 2), opened)
+    seen = Design(cells, (0, 1), spec.spec.compare, (1, 2), open=opened)
     assert list(Fixed().wanted(seen, {})) == [
         Work("uniform", 0, WHOLE),
         Work("under", 0, WHOLE),
