@@ -55,6 +55,8 @@ class Sweep:
     """Numbers of seeds after which a verdict was planned; empty: one, at the seeds that are there."""
     order: tuple[int, ...] = ()
     """Seeds in the order in which they count; empty: ascending."""
+    late: frozenset[str] = frozenset()
+    """Cells that came after the first verdict."""
     tuning: tuple[Tuning, ...] = ()
     """The searches that found the cells' settings, or are at it; their candidates are none of `trials`."""
 
@@ -149,6 +151,7 @@ class Sweep:
             own_margin=self.own_margin,
             looks=self.looks,
             order=self.order,
+            late=self.late,
             batch_sizes=sizes,
             devices=self.devices,
             cost_unit=self.cost_unit,
@@ -201,6 +204,7 @@ class Sweep:
         own_margin: float | None = None,
         looks: tuple[int, ...] = (),
         order: tuple[int, ...] = (),
+        late: frozenset[str] = frozenset(),
         stopped: Mapping[str, str] | None = None,
         experiment_yaml: str = "",
         gpus: float = 0.0,
@@ -224,6 +228,7 @@ class Sweep:
             own_margin=own_margin,
             looks=looks,
             order=order,
+            late=late,
             trials=tables.trial_table([rows.trial for rows in read]),
             curves=tables.curve_table([point for rows in read for point in rows.curve]),
             specs=_specs(planned),

@@ -18,7 +18,7 @@ from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import Spread, spreads
 from service.search.standing import still_tuned, tunings
 from service.search.study import tuned, tuned_by
-from service.verdict_log import in_force, note, question
+from service.verdict_log import in_force, judged_before, late_cells, note, question
 from trainer.files import write_whole
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ def collect(
     resources = experiment.spec.resources
     trials, stopped = _given(experiment, settings)
     planned = in_force(experiment, settings)
+    left_out = [seed for seed in planned.seeds if seed not in experiment.seeds]
+    trials = [*trials, *judged_before(experiment, settings, left_out)]
     sweep = Sweep.from_directories(
         experiment.name,
         trials,
@@ -56,6 +58,7 @@ def collect(
         own_margin=experiment.spec.compare.own_margin,
         looks=planned.looks,
         order=planned.seeds,
+        late=frozenset(late_cells(experiment, planned)),
         stopped=stopped,
         experiment_yaml=experiment.text,
         gpus=resources.gpus * resources.workers,

@@ -7,7 +7,7 @@ claims anything at all in at most 5 % of such sweeps, over all planned looks.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,15 @@ from dashboards.verdict.anytime import anytime_interval, closed
 from dashboards.verdict.anytime import evidence as bets
 from dashboards.verdict.looks import Family, misses
 from dashboards.verdict.samples import Sample
-from dashboards.verdict.statistics import ALPHA, Floats, Interval, interval, sign_flip_p
+from dashboards.verdict.statistics import (
+    ALPHA,
+    SLACK,
+    Floats,
+    Interval,
+    interval,
+    one_sided_p,
+    sign_flip_p,
+)
 from dashboards.verdict.values import Guarantee, Name, Word
 
 LEAST_LEFT = 0.001
@@ -46,6 +54,8 @@ class Decision:
     """Of these seeds, this comparison alone, this look alone."""
     p_adjusted: float | None
     """Over all comparisons and looks; None before the first look."""
+    p_at: int | None
+    """Seeds at which `p_adjusted` was made."""
     interval: Interval
     decided_at: int | None
     """Number of seeds at which the word fell."""
@@ -79,7 +89,8 @@ class Engine:
         self._decided: dict[Key, Decision] = {}
         self._settled: dict[str, int] = {}
         """Cell to the number of seeds at which it was decided."""
-        self._p: dict[Key, float] = {}
+        self._p: dict[Key, tuple[float, int]] = {}
+        """Adjusted p, and the number of seeds it was made at."""
         self._screened = 1.0 + stopped / max(1, len(samples))
         """What p is multiplied by: survivors were chosen from more cells, by their own numbers."""
         self._passed = 0
@@ -95,7 +106,8 @@ class Engine:
 
     def guarantee(self) -> Guarantee:
         """What stands behind the words."""
-        following = self._looks[self._passed] if self._passed < len(self._looks) else None
+        is_over = self._passed == len(self._looks) or not self._undecided()
+        following = None if is_over else self._looks[self._passed]
         return Guarantee(self._looks, self._passed, following, self._anytime)
 
     def _undecided(self) -> list[str]:
@@ -124,11 +136,14 @@ class Engine:
         for place, key in enumerate(self._keys):
             if key in self._decided or key[0] in self._settled:
                 continue
-            self._p[key] = float(different[place])
+            self._p[key] = float(different[place]), n
             word = _word(columns[:, place], different[place] < ALPHA, equal[place] < ALPHA)
             if word != "INCONCLUSIVE":
                 self._decide(key, word, seeds, miss, n)
-        for cell, name in list(self._decided):
+        self._settle(n)
+
+    def _settle(self, n: int) -> None:
+        for cell, name in self._decided:
             if name == "final":
                 self._settled.setdefault(cell, n)
 
@@ -136,14 +151,28 @@ class Engine:
         self, key: Key, word: Word, seeds: Sequence[int], miss: float | None, n: int
     ) -> None:
         sample = self._samples[key].until(seeds)
+        if miss is not None and not any(sample.lost):
+            miss = max(miss, self._level(key, word, sample))
         self._decided[key] = Decision(
             word,
             tuple(sample.cell),
             sign_flip_p(_known(sample.column(list(sample.cell)))),
-            self._p[key],
+            *self._p[key],
             _interval(sample, miss),
             n,
         )
+
+    def _level(self, key: Key, word: Word, sample: Sample) -> float:
+        """At what level this comparison alone says the word: its interval must not contradict it.
+
+        Among several looks the joint test takes its levels from all differences, `misses` from normal ones.
+        """
+        differences = sample.differences()
+        if word != "SAME":
+            return sign_flip_p(differences) + SLACK
+        margin = self._margin(key)
+        sides = [one_sided_p(margin - differences), one_sided_p(differences + margin)]
+        return 2 * max(sides) + SLACK
 
     def _open(self, key: Key) -> Decision:
         cell = key[0]
@@ -151,11 +180,13 @@ class Engine:
         if cell in self._settled:
             sample = sample.until(self._order[: self._settled[cell]])
         miss = misses(self._looks)[max(0, self._passed - 1)] / self._screened
+        p, at = self._p.get(key, (None, None))
         return Decision(
             "INCONCLUSIVE",
             tuple(sample.cell),
             sign_flip_p(_known(sample.column(list(sample.cell)))),
-            self._p.get(key),
+            p,
+            at,
             _interval(sample, None if self._anytime and cell not in self._settled else miss),
             None,
         )
@@ -180,14 +211,19 @@ class Engine:
         return math.nan if margin is None or any(self._samples[key].lost) else margin
 
     def _beyond(self) -> None:
-        """More seeds than were planned for: evidence that may be read at any time."""
-        open_ = self._undecided()
-        ready = [s for s in self._order if open_ and all(s in self._ended[cell] for cell in open_)]
-        if len(ready) <= self._looks[-1]:
-            return
-        self._anytime = True
+        """More seeds than were planned for: evidence that may be read at any time, after each of them."""
+        for n in range(self._looks[-1] + 1, len(self._order) + 1):
+            seeds = self._order[:n]
+            ready = [c for c in self._undecided() if all(s in self._ended[c] for s in seeds)]
+            if not ready:
+                return
+            self._anytime = True
+            self._bet(seeds, set(ready))
+            self._settle(n)
+
+    def _bet(self, seeds: Sequence[int], ready: Container[str]) -> None:
         left = max(LEAST_LEFT, ALPHA - self._different.size) / self._screened
-        columns = self._columns(ready)
+        columns = self._columns(seeds)
         active = np.asarray(np.isfinite(columns).any(axis=0), dtype=bool)
         evidence = np.zeros((2, len(self._keys)))
         different = bets(columns[:, active])
@@ -197,13 +233,14 @@ class Engine:
         able = active & np.isfinite([self._margin(key) for key in self._keys])
         evidence[1, able] = closed(same[able], stakes[able])
         for place, key in enumerate(self._keys):
-            if not active[place] or key[0] in self._settled:
+            if not active[place] or key[0] not in ready:
                 continue
-            self._p[key] = min(1.0, ALPHA / left / max(evidence[0, place], 1e-300))
+            p = min(1.0, ALPHA / left / max(evidence[0, place], 1e-300))
+            self._p[key] = p, len(seeds)
             claims = evidence[:, place] >= 1 / left
             word = _word(columns[:, place], bool(claims[0]), bool(claims[1]))
             if word != "INCONCLUSIVE":
-                self._decide(key, word, ready, None, len(ready))
+                self._decide(key, word, seeds, None, len(seeds))
 
 
 def _word(column: Floats, is_different: bool, is_same: bool) -> Word:

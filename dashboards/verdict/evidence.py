@@ -89,6 +89,8 @@ class Evidence:
     """The same in the metric's own unit, for one that is not compared as a ratio; None: none is known."""
     looks: tuple[int, ...] = ()
     """Numbers of seeds after which a verdict was planned, rising; empty: one, at the seeds that are there."""
+    late: frozenset[str] = frozenset()
+    """Cells that came after the first verdict: a family of their own, which no error rate covers."""
     order: tuple[int, ...] = ()
     """Seeds in the order in which they count; empty: ascending."""
     batch_sizes: Mapping[str, int] = field(default_factory=dict)

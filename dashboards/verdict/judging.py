@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,9 +27,9 @@ from dashboards.verdict.comparable import (
 from dashboards.verdict.engine import Decision, Engine
 from dashboards.verdict.evidence import Evidence
 from dashboards.verdict.pairing import Pairer, Pairing
-from dashboards.verdict.planning import Noise, Outlook, decision_probability, detectable, pooled
+from dashboards.verdict.planning import Outlook, decision_probability, detectable, pooled
 from dashboards.verdict.samples import Sample
-from dashboards.verdict.statistics import Floats, fewest_seeds
+from dashboards.verdict.statistics import ALPHA, Floats, fewest_seeds
 from dashboards.verdict.values import Comparison, Guarantee, Measure, Name, Verdicts
 from trainer.report import Status
 
@@ -98,21 +98,25 @@ class _Judgement:
             for cell, own in samples.items()
             for name, sample in own.items()
         }
-        engine = Engine(
-            samples,
-            {cell: pairing.ended for cell, pairing in pairs.items()},
-            evidence.seeds,
-            evidence.looks,
-            self._margins,
-            len(evidence.stopped),
-        )
-        self._decisions = engine.run()
-        self.guarantee: Guarantee = engine.guarantee()
-        self._noise: dict[Name, Noise | None] = {
-            name: pooled([own[name].differences() for own in samples.values() if name in own])
-            for name in dict.fromkeys(name for own in samples.values() for name in own)
-        }
+        late = [cell for cell in pairs if cell in evidence.late]
+        planned = [cell for cell in pairs if cell not in evidence.late]
+        self._rivals = {cell: len(family) for family in (planned, late) for cell in family}
+        engines = [self._engine(family) for family in (planned, late) if family]
+        self._decisions = {key: found for one in engines for key, found in one.run().items()}
+        self.guarantee: Guarantee = engines[0].guarantee()
+        self._noise = pooled([own["final"].differences() for own in samples.values() if own])
         self._hours = hours_per_seed(evidence)
+
+    def _engine(self, cells: Sequence[str]) -> Engine:
+        """Of one family: cells that came after the first verdict do not change the words of the others."""
+        return Engine(
+            {cell: self._pairs[cell].samples for cell in cells},
+            {cell: self._pairs[cell].ended for cell in cells},
+            self._evidence.seeds,
+            self._evidence.looks,
+            self._margins,
+            len(self._evidence.stopped),
+        )
 
     def comparison(self, cell: str) -> Comparison:
         """One cell against the baseline."""
@@ -176,29 +180,46 @@ class _Judgement:
             interval=ends.mapped(scale),
             p=decision.p,
             p_adjusted=decision.p_adjusted,
+            p_at=decision.p_at,
             word=decision.word,
             decided_at=decision.decided_at,
-            outlook=self._outlook(name, differences, margin, decision),
+            outlook=self._outlook(cell, name, differences, margin, decision),
             target=sample.target,
             lost_baseline=sample.lost[0],
             lost_cell=sample.lost[1],
         )
 
     def _outlook(
-        self, name: Name, differences: Floats, margin: float | None, decision: Decision
+        self,
+        cell: str,
+        name: Name,
+        differences: Floats,
+        margin: float | None,
+        decision: Decision,
     ) -> Outlook | None:
-        if decision.decided_at is not None:
+        """Of the final metric, which decides how many seeds a cell gets."""
+        noise = self._noise
+        if decision.decided_at is not None or name != "final" or noise is None:
             return None
-        n, guarantee, noise = len(decision.seeds), self.guarantee, self._noise[name]
+        n, guarantee = len(decision.seeds), self.guarantee
         total = guarantee.looks[-1] if guarantee.following else 2 * max(n, fewest_seeds() // 2)
-        detects = noise.sd * detectable(total) if noise is not None else None
+        rivals, stopped = self._rivals[cell], len(self._evidence.stopped)
+        alpha = ALPHA * rivals / (rivals + stopped)
         decides = None
-        is_spent = guarantee.following is None and n >= fewest_seeds()
-        if noise is not None and len(differences) >= _FEWEST_FOR_NOISE and not is_spent:
-            decides = decision_probability(differences, noise, total, margin)
-        missing = max(0, total - n)
+        is_spent = guarantee.following is None
+        if len(differences) >= _FEWEST_FOR_NOISE and not is_spent:
+            half = detectable(total, rivals, alpha, 0.5)
+            decides = decision_probability(differences, noise, max(n, total), margin, half)
+        missing = total if is_spent else max(0, total - n)
         hours = None if self._hours is None else missing * self._hours
-        return Outlook(total, detects, decides, is_spent, hours, self._evidence.cost_unit)
+        return Outlook(
+            total,
+            noise.sd * detectable(total, rivals, alpha),
+            decides,
+            is_spent,
+            hours,
+            self._evidence.cost_unit,
+        )
 
 
 def _nothing(evidence: Evidence, metric: str) -> str:

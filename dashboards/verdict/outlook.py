@@ -35,18 +35,26 @@ def settle(measure: Measure) -> str:
 
 
 def _would(outlook: Outlook | None, measure: Measure) -> str:
-    if outlook is None or outlook.detects is None:
+    if outlook is None:
         return ""
-    text = f"{_seeds(outlook)} would find a difference of {_size(outlook.detects, measure)} or more in 80 %"
+    text = f"{_seeds(outlook)} {_find(outlook, measure)}"
     if outlook.decides is not None:
         text += f", and decide this one with probability {chance(outlook.decides)}"
     if outlook.hours:
-        text += f" (about {hours(outlook.hours, outlook.cost_unit)} more)"
+        more = "" if outlook.is_new else " more"
+        text += f" (about {hours(outlook.hours, outlook.cost_unit)}{more})"
     return text
 
 
+def _find(outlook: Outlook, measure: Measure) -> str:
+    if outlook.detects == float("inf"):
+        return "can find nothing"
+    least = _size(outlook.detects, measure)
+    return f"would find a difference of {least} or more in 80 % of experiments"
+
+
 def _seeds(outlook: Outlook) -> str:
-    return f"{outlook.seeds} seeds{', planned from the start,' if outlook.is_new else ''}"
+    return f"{counted(outlook.seeds, 'seed')}{' in a new experiment' if outlook.is_new else ''}"
 
 
 def _size(value: float, measure: Measure) -> str:
@@ -56,12 +64,11 @@ def _size(value: float, measure: Measure) -> str:
 
 def plans(judged: Sequence[Measure]) -> str:
     """The same for several open cells, which share the noise: their seeds, and the hardest probability."""
-    known = [m for m in judged if m.outlook is not None and m.outlook.detects is not None]
+    known = [m for m in judged if m.outlook is not None]
     if not known or known[0].outlook is None:
         return ""
     first = known[0].outlook
-    assert first.detects is not None
-    text = f"{_seeds(first)} would find {_size(first.detects, known[0])} or more in 80 %"
+    text = f"{_seeds(first)} {_find(first, known[0])}"
     chances = [m.outlook.decides for m in known if m.outlook and m.outlook.decides is not None]
     if len(chances) == len(known) == 1:
         return f"{text} and decide with probability {chance(chances[0])}"

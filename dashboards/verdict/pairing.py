@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -61,6 +61,9 @@ class Pairer:
         self._smooth: dict[tuple[str, int], Curve] = {}
         for trial in evidence.trials:
             self._take(trial)
+        self._final = _positive(self._final, self._values.values())
+        lows = (float(c.value.min()) for c in self._curves.values() if c is not None)
+        self._curve = _positive(self._curve, lows)
         base = [self._smooth[baseline, s] for s in self._first if (baseline, s) in self._smooth]
         own = primary_target(base, lower_is_better=self._lower) if base else None
         self._target = own if target is None else target
@@ -152,7 +155,10 @@ class Pairer:
 def _sample(
     metric: str, quantity: Quantity, both: tuple[Mapping[int, float], Mapping[int, float]]
 ) -> Sample:
-    """Ratios need positive numbers: otherwise differences are compared."""
-    finite = [value for one in both for value in one.values() if np.isfinite(value)]
-    ratio = quantity.ratio and all(value > 0 for value in finite)
-    return Sample(metric, quantity.lower_is_better, ratio, *both)
+    return Sample(metric, quantity.lower_is_better, quantity.ratio, *both)
+
+
+def _positive(quantity: Quantity, values: Iterable[float]) -> Quantity:
+    """Ratios need positive numbers, of all cells: otherwise differences are compared, in all of them."""
+    is_positive = all(value > 0 for value in values if np.isfinite(value))
+    return replace(quantity, ratio=quantity.ratio and is_positive)

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from dashboards.verdict.looks import spending
-from dashboards.verdict.statistics import ALPHA, Floats, deviation, signs, smallest_p
+from dashboards.verdict.statistics import ALPHA, Floats, deviation, smallest_p
 
 POWER = 0.8
-_EXACT_BELOW = 10
-"""Pairs below which a sign-flip test is much coarser than a t test."""
+_MOST_RIVALS = 50
+"""More are simulated as so many."""
 _SIMULATIONS = 4000
 
 
@@ -25,8 +25,8 @@ class Outlook:
 
     seeds: int
     """In all."""
-    detects: float | None
-    """The smallest effect, on the scale of the differences, that they find in 80 %; None: no noise is known."""
+    detects: float
+    """The smallest effect, on the scale of the differences, that they find in 80 % if no other cell differs."""
     decides: float | None
     """Predictive probability that they decide, given what was seen; None: too few pairs to say."""
     is_new: bool = False
@@ -55,47 +55,50 @@ def pooled(samples: Sequence[Floats]) -> Noise | None:
 
 
 @functools.lru_cache(maxsize=256)
-def detectable(n: int, power: float = POWER) -> float:
-    """The effect in standard deviations that n pairs find with this probability: infinite below six.
+def detectable(n: int, rivals: int = 1, alpha: float = ALPHA, power: float = POWER) -> float:
+    """The effect in standard deviations that n pairs find with this probability: infinite where none can.
 
-    By a t test's power; below ten pairs, where sign flips are coarser, by simulation of normal pairs.
+    One of `rivals` cells differs, the others do not; all share the baseline's noise. By simulation of normal
+    pairs, with what the largest of all rivals has to exceed.
     """
-    if smallest_p(n) >= ALPHA:
+    reached = math.floor(alpha / smallest_p(n) + 1e-9) * smallest_p(
+        n
+    )  # p values are multiples of it
+    if reached == 0:
         return math.inf
+    highest = _statistics((n,), min(rivals, _MOST_RIVALS), 0.0).max(axis=(1, 2))
+    limit = float(np.quantile(highest, 1 - reached))
+    noise = np.random.default_rng(n).standard_normal((_SIMULATIONS // 2, n))
+
+    def found(effect: float) -> float:
+        pairs = noise + effect
+        return float(np.mean(np.abs(pairs.sum(axis=1)) / np.sqrt((pairs**2).sum(axis=1)) > limit))
+
     low, high = 0.0, 16.0
     for _ in range(14):
         middle = (low + high) / 2
-        low, high = (low, middle) if _power(n, middle) >= power else (middle, high)
+        low, high = (low, middle) if found(middle) >= power else (middle, high)
     return high
 
 
-def _power(n: int, effect: float) -> float:
-    if n >= _EXACT_BELOW:
-        critical = float(stats.t.ppf(1 - ALPHA / 2, n - 1))
-        shift = effect * math.sqrt(n)
-        return 1.0 if shift > 30 else float(stats.nct.sf(critical, n - 1, shift))
-    pairs = np.random.default_rng(n).standard_normal((_SIMULATIONS, n)) + effect
-    sums = np.abs(pairs @ signs(n).T)
-    p = np.mean(sums >= np.abs(pairs.sum(axis=1))[:, None] - 1e-9, axis=1)
-    return float(np.mean(p <= ALPHA))
-
-
 def decision_probability(
-    differences: Floats, noise: Noise, total: int, margin: float | None
+    differences: Floats, noise: Noise, total: int, margin: float | None, need: float
 ) -> float:
     """How probably `total` pairs find a difference, or that it is within the margin, given those so far.
 
     The mean of all is predicted from a flat prior: a t distribution around the mean so far. It decides
-    beyond the effect that so many pairs find half of the time.
+    beyond `need`, the effect in standard deviations that so many pairs find half of the time.
     """
     n, mean = len(differences), float(differences.mean())
-    if total <= n or smallest_p(total) >= ALPHA:
+    if math.isinf(need):
         return 0.0
     if noise.sd == 0:
         return 1.0
-    need = detectable(total, 0.5) * noise.sd
+    need *= noise.sd
     scale = noise.sd * math.sqrt((total - n) / (n * total))
     within = 0.0 if margin is None else min(need, max(0.0, margin - need))
+    if scale == 0:
+        return float(abs(mean) > need or abs(mean) < within)
     ends = (np.array([-need, -within, within, need]) - mean) / scale
     below = special.stdtr(noise.freedom, ends)  # Student's cumulative distribution
     return float(np.clip(below[0] + below[2] - below[1] + 1 - below[3], 0.0, 1.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -12,11 +13,12 @@ from dashboards.verdict.values import Comparison, Dropped, Guarantee, Measure, V
 from dashboards.verdict.wording import (
     effect,
     interval_text,
+    is_clear_alone,
     margin,
     margin_text,
-    one_effect,
     p_text,
     size,
+    span_text,
     survivors,
 )
 from trainer.report import Status
@@ -59,7 +61,7 @@ def measure_sentence(measure: Measure) -> str:
     values = ""
     if measure.name != "speed" and measure.seeds:
         both = (measure.cell_values, measure.baseline_values)
-        values = f"{' vs '.join(number(sum(v) / len(v)) for v in both)}, "
+        values = f"{' vs '.join(number(_mean(v, ratio=measure.ratio)) for v in both)}, "
     if measure.seeds:
         parts = [f"{who} is {values}{effect(measure)} over {counted(len(measure.seeds), 'pair')}."]
     else:
@@ -69,6 +71,13 @@ def measure_sentence(measure: Measure) -> str:
     if measure.name in ("target", "speed"):
         parts += _missed(measure)
     return " ".join([*parts, *_remarks(measure)])
+
+
+def _mean(values: Sequence[float], *, ratio: bool) -> float:
+    """Of what is compared as a ratio the geometric one: then the two numbers have the ratio that is printed."""
+    if ratio:
+        return math.exp(sum(map(math.log, values)) / len(values))
+    return sum(values) / len(values)
 
 
 def _missed(measure: Measure) -> list[str]:
@@ -100,12 +109,15 @@ def _remarks(measure: Measure) -> list[str]:
             "SAME cannot be said: set `compare.own_margin`, in the metric's own unit, for it."
         )
     n = len(measure.seeds)
-    if 1 < n < fewest_seeds():
-        low, high = (
-            one_effect(measure, end) for end in (min(measure.effects), max(measure.effects))
-        )
+    if is_clear_alone(measure) and measure.tested >= fewest_seeds():
         remarks.append(
-            f"The range of {counted(n, 'pair')}, {low.removesuffix(' %')} to {high}, is an exact"
+            "Alone its interval leaves out no difference; over all cells, measures and looks of the report"
+            " that is not enough."
+        )
+    if 1 < n < fewest_seeds():
+        ends = span_text(measure, min(measure.effects), max(measure.effects))
+        remarks.append(
+            f"The range of {counted(n, 'pair')}, {ends}, is an exact"
             f" {percent(range_level(n), signed=False)} interval."
         )
     return [*remarks, *filter(None, [too_few(measure), settle(measure)])]

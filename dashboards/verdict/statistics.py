@@ -18,6 +18,8 @@ ALPHA = 0.05
 _EXACT_UP_TO = 12
 """Values up to which all 2^n signs are looked at: 4,096."""
 _MONTE_CARLO = 2**13
+SLACK = 4 / _MONTE_CARLO
+"""What two ways of counting random signs may differ by."""
 
 Floats = NDArray[np.float64]
 
@@ -100,6 +102,13 @@ def sign_flip_p(values: Sequence[float] | Floats) -> float:
     slack = 1e-9 * float(np.abs(data).sum())
     sums = np.abs(signs(data.size) @ data)
     return float(np.mean(sums >= abs(float(data.sum())) - slack))
+
+
+def one_sided_p(values: Sequence[float] | Floats) -> float:
+    """P of a mean as far above 0 under random signs."""
+    data = np.asarray(values, dtype=np.float64)
+    slack = 1e-9 * float(np.abs(data).sum())
+    return float(np.mean(signs(data.size) @ data >= float(data.sum()) - slack))
 
 
 def interval(values: Sequence[float] | Floats, miss: float = ALPHA) -> Interval:

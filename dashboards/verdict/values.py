@@ -61,6 +61,8 @@ class Measure:
     """Of this comparison alone, at this look alone."""
     p_adjusted: float | None
     """Over all cells, measures and looks of the report; None before the first look."""
+    p_at: int | None
+    """Number of seeds at which `p_adjusted` was made."""
     word: Word
     decided_at: int | None
     """Number of seeds at the look at which the word fell."""

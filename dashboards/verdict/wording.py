@@ -16,6 +16,8 @@ from dashboards.text import (
 from dashboards.verdict.statistics import Interval, spread
 from dashboards.verdict.values import Measure, Verdicts
 
+_MANY = 9.0
+"""Ratios of ten and more are no percentages."""
 METHODS = {
     "sign-flip": "95 % CI",
     "t": "95 % t CI",
@@ -45,7 +47,9 @@ def one_effect(measure: Measure, value: float) -> str:
     """Any effect of a measure: its mean, an end of its interval, one seed's."""
     if not measure.ratio:
         return signed(value)
-    return times(1 + value) if measure.name == "speed" else percent(value)
+    if measure.name == "speed":
+        return times(1 + value)
+    return percent(value) if value < _MANY else f"{number(1 + value)}x"
 
 
 def ends_text(measure: Measure) -> str:
@@ -53,8 +57,13 @@ def ends_text(measure: Measure) -> str:
     low, high = measure.interval.low, measure.interval.high
     if low is None or high is None:
         return "none"
-    first = one_effect(measure, low)
-    return f"{first.removesuffix(' %')} to {one_effect(measure, high)}"
+    return span_text(measure, low, high)
+
+
+def span_text(measure: Measure, low: float, high: float) -> str:
+    """Two effects, the unit behind both if they share it: `-9.1 to +0.2 %`, `+800 % to 12x`."""
+    first, last = one_effect(measure, low), one_effect(measure, high)
+    return f"{first.removesuffix(' %') if last.endswith(' %') else first} to {last}"
 
 
 def interval_text(measure: Measure) -> str:
@@ -88,10 +97,20 @@ def survivors(measure: Measure) -> str:
 
 
 def p_text(measure: Measure) -> str:
-    """The adjusted p; before the first look the comparison's own, named so."""
+    """The adjusted p, with the seeds it is of if there are more; before the first look the comparison's own."""
     if measure.p_adjusted is None:
         return f"{p_value(measure.p)} alone"
-    return p_value(measure.p_adjusted)
+    later = measure.word == "INCONCLUSIVE" and measure.p_at is not None
+    at = f" at {measure.p_at} seeds" if later and measure.tested > (measure.p_at or 0) else ""
+    return p_value(measure.p_adjusted) + at
+
+
+def is_clear_alone(measure: Measure) -> bool:
+    """Whether an open measure's own interval leaves out no difference."""
+    low, high = measure.interval.low, measure.interval.high
+    if measure.word != "INCONCLUSIVE" or low is None or high is None:
+        return False
+    return not low <= 0 <= high
 
 
 def margin(value: float, *, ratio: bool) -> str:

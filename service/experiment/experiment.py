@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -154,8 +154,12 @@ class Experiment:
         """
         if self.saved_trials:
             return list(self.saved_trials)
+        return self.trials_with(self.seeds)
+
+    def trials_with(self, seeds: Iterable[int]) -> list[PlannedTrial]:
+        """Every cell with these seeds, whether they are planned or not."""
         planned = []
-        for seed in self.seeds:
+        for seed in seeds:
             for cell in self.cells:
                 spec = cell.with_seed(seed)
                 key = self.key_of(spec) if self.is_tuned(cell.name) else _UNTUNED + spec.digest()

@@ -60,7 +60,7 @@ class ExperimentSpec(Spec):
     """Dotted path to values; every combination of all axes (and arms) is a cell."""
     zip: dict[str, list[Any]] = {}  # noqa: RUF012
     """Dotted paths to lists of equal length, varied together: first with first, second with second."""
-    seeds: AnySeeds = 3
+    seeds: AnySeeds = 6
     """How many seeds, which, or as many as it takes. Cells are paired by seed; three screen, six can decide.
 
     `{first: 6, most: 24}` gives every cell six, and more to those that are undecided at the planned looks.

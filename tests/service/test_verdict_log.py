@@ -11,10 +11,10 @@ import pytest
 from service.experiment import Experiment
 from service.results import Judged, collect, judged
 from service.settings import Settings
-from service.verdict_log import LOG, Planned, VerdictLog, in_force
+from service.verdict_log import LOG, VerdictLog, in_force, wished
 from tests.conftest import toy_trial
 from tests.service.by_hand import Driver
-from tests.service.sweeps import sweep
+from tests.service.sweeps import UNDER, sweep
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def look(experiment: Experiment, settings: Settings, **asked: Any) -> Judged:
 
 
 def test_the_plan_of_the_first_verdict_stands(toy: dict[str, Any], settings: Settings) -> None:
-    look(sweep(toy, seeds=3), settings)
-    assert VerdictLog.read(settings.experiment("toy")) is None, "three pairs can claim nothing"
+    look(sweep(toy, seeds=1), settings)
+    assert VerdictLog.read(settings.experiment("toy")) is None, "one pair shows no noise"
 
     six, eight = sweep(toy, seeds=6), sweep(toy, seeds=8)
     assert in_force(six, settings).looks == (6,)
@@ -49,8 +49,9 @@ def test_the_plan_of_the_first_verdict_stands(toy: dict[str, Any], settings: Set
     assert first.verdicts.guarantee.looks == (6,)
     assert not first.verdicts.guarantee.anytime
 
-    cells = six.identities()
-    assert in_force(eight, settings) == Planned((6,), tuple(range(8)), "eval/fid", "uniform", cells)
+    plan = in_force(eight, settings)
+    assert (plan.looks, plan.seeds) == ((6,), tuple(range(8)))
+    assert plan.cells == wished(six).cells
     more = look(eight, settings)
     assert more.verdicts is not None
     assert more.verdicts.guarantee.looks == (6,)
@@ -58,6 +59,14 @@ def test_the_plan_of_the_first_verdict_stands(toy: dict[str, Any], settings: Set
     assert more.verdicts.guarantee.anytime == (before.word == "INCONCLUSIVE")
     if before.word != "INCONCLUSIVE":
         assert (now.word, now.decided_at) == (before.word, 6)
+
+
+def test_a_screen_of_three_is_a_look_too(toy: dict[str, Any], settings: Settings) -> None:
+    look(sweep(toy, seeds=3), settings)
+    later = look(sweep(toy, seeds=8), settings)
+    assert later.verdicts is not None
+    assert later.verdicts.guarantee.looks == (3,)
+    assert later.verdicts.guarantee.anytime
 
 
 def test_every_verdict_is_kept_once(toy: dict[str, Any], settings: Settings) -> None:
@@ -97,15 +106,40 @@ def test_a_cell_that_came_after_the_first_verdict_is_named(
 
 
 def test_seeds_that_were_judged_cannot_be_left_out(toy: dict[str, Any], settings: Settings) -> None:
-    """A verdict of eight, then six of them chosen: the look is at eight, and not complete."""
-    look(sweep(toy, seeds=8), settings)
+    """A verdict of eight, then six of them chosen: all eight count, and the word is the same."""
+    all_of_them = look(sweep(toy, seeds=8), settings)
     chosen = look(sweep(toy, seeds=[0, 1, 2, 3, 4, 6]), settings)
+    assert all_of_them.verdicts is not None
     assert chosen.verdicts is not None
-    assert chosen.verdicts.guarantee.following == 8
-    assert [c.word for c in chosen.verdicts.comparisons] == ["INCONCLUSIVE"]
+    assert chosen.verdicts.comparisons == all_of_them.verdicts.comparisons
 
 
-def test_a_damaged_file_is_no_plan(toy: dict[str, Any], settings: Settings) -> None:
+def test_a_damaged_file_is_said_and_kept(toy: dict[str, Any], settings: Settings) -> None:
     look(sweep(toy, seeds=6), settings)
-    (settings.experiment("toy") / LOG).write_text("{")
-    assert in_force(sweep(toy, seeds=8), settings).looks == (8,)
+    file = settings.experiment("toy") / LOG
+    file.write_text("{")
+    found = look(sweep(toy, seeds=8), settings)
+    assert found.hint.startswith(f"{file} cannot be read (")
+    assert found.verdicts is not None
+    assert found.verdicts.guarantee.anytime, "nobody knows what was planned"
+    assert file.read_text() == "{"
+
+
+def test_another_margin_and_fewer_cells_are_named(toy: dict[str, Any], settings: Settings) -> None:
+    arms = {"uniform": {}, "under": UNDER}
+    more = sweep(toy, seeds=6, arms=arms | {"wide": {"model.width": 40}})
+    look(more, settings)
+    six = sweep(toy, seeds=6, arms=arms)
+    hint = judged(six, settings, collect(six, settings, margin=0.5)).hint
+    assert hint.startswith("The margin of the first verdict was 0.02, not 0.5")
+    assert "`wide` was compared at the first verdict and is left out here" in hint
+
+
+def test_a_cell_that_came_later_takes_no_word_away(toy: dict[str, Any], settings: Settings) -> None:
+    before = look(sweep(toy, seeds=8), settings)
+    arms = {"uniform": {}, "under": UNDER, "wide": {"model.width": 40}}
+    after = look(sweep(toy, seeds=8, arms=arms), settings)
+    assert before.verdicts is not None
+    assert after.verdicts is not None
+    assert after.verdicts.comparisons[0] == before.verdicts.comparisons[0]
+    assert after.verdicts.comparisons[1].word == "INCONCLUSIVE"
