@@ -4,5 +4,6 @@ Read in this order: `evidence` (what goes in), `comparable` (what may be compare
 `samples` and `pairing` (the paired numbers), `statistics` (one sample), `flips` (many), `looks` (several times),
 `anytime` (at any time), `engine` (which of them decide), `planning` (what more seeds would do), `judging` (the
 whole way), `values` (what comes out), `wording`, `sentences` and `outlook` (how it is said), `plain` (for
-programs). No tables and no charts in here: the service uses it, too.
+programs); beside it `variance` and `spread_sentences` (where the spread comes from) and `screening` (what a policy
+may exclude on the way). No tables and no charts in here: the service uses it, too.
 """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dashboards.text import chance, counted, hours, listed, number, percent
 from dashboards.verdict.planning import Outlook
 from dashboards.verdict.statistics import fewest_seeds, smallest_p
-from dashboards.verdict.values import Guarantee, Measure, Verdicts
+from dashboards.verdict.values import Guarantee, Measure
 
 
 def too_few(measure: Measure) -> str:
@@ -100,13 +100,3 @@ def looks(guarantee: Guarantee) -> str:
     if guarantee.following is None:
         return f"{begin}: {rate}."
     return f"{begin}; the next word falls at {counted(guarantee.following, 'seed')}: {rate}."
-
-
-def waiting(verdicts: Verdicts, pairs: int) -> str:
-    """Why there is no word yet; empty where the first look is done."""
-    guarantee = verdicts.guarantee
-    if guarantee.passed or guarantee.following is None:
-        return ""
-    return (
-        f"the look is at {counted(guarantee.following, 'seed')}, {counted(pairs, 'pair')} are there"
-    )
