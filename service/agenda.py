@@ -6,7 +6,7 @@ Nothing is remembered here but what can be read again: a driver that starts over
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -126,21 +126,31 @@ class Agenda:
         """Trial key to the images until which it is wanted, most urgent first."""
         if self._wanted is None:
             standings = MappingProxyType(self._standings)
-            self._stops = {c: s.stopped for (c, _), s in standings.items() if s.stopped is not None}
-            self._states = self._looks.states(standings, self._stops)
-            opened = {cell: state.seeds for cell, state in self._states.items()}
-            design = dataclasses.replace(self._design, open=MappingProxyType(opened))
-            for cell, why in self._policy.stops(design, standings).items():
-                if cell != self._design.compare.baseline:
-                    self._stops.setdefault(cell, self._stop(cell, why))
+            design = self._stop_and_look(standings)
             wanted: dict[str, int] = {}
             for work in self._policy.wanted(design, standings):
                 trial = self._planned(work)
-                if work.seed in opened[work.cell] and work.cell not in self._stops:
+                if work.seed in design.seeds_of(work.cell) and work.cell not in self._stops:
                     until = min(work.until_images, trial.spec.total_images())
                     wanted[trial.key] = max(until, wanted.get(trial.key, 0))
             self._wanted = self._within_budget(wanted)
         return self._wanted
+
+    def _stop_and_look(self, standings: Mapping[tuple[str, int], Standing]) -> Design:
+        """The cells that are stopped, and the seeds that are open to cells then, in the design that says so."""
+        self._stops = _furthest(standings)
+        while True:
+            self._states = self._looks.states(standings, self._stops)
+            opened = {cell: state.seeds for cell, state in self._states.items()}
+            design = dataclasses.replace(self._design, open=MappingProxyType(opened))
+            fresh = {
+                cell: self._stop(cell, why)
+                for cell, why in self._policy.stops(design, standings).items()
+                if cell not in self._stops and cell != design.compare.baseline
+            }
+            if not fresh:
+                return design
+            self._stops |= fresh
 
     def states(self) -> dict[str, CellState]:
         """How far the evidence on every cell is."""
@@ -265,3 +275,12 @@ def stand(record: Record, attempt: str | None) -> Standing:
         record.result(),
         failure if failure is not None and attempt in (None, failure.attempt) else None,
     )
+
+
+def _furthest(standings: Mapping[tuple[str, int], Standing]) -> dict[str, Stop]:
+    """The stops that records know, by cell: of its trials the one that had come furthest."""
+    stops: dict[str, Stop] = {}
+    for (cell, _), standing in standings.items():
+        if (stop := standing.stopped) is not None:
+            stops[cell] = max(stop, stops.get(cell, stop), key=lambda each: each.images)
+    return stops

@@ -6,8 +6,8 @@ baseline gets what their pairs need. Words fall only here, at looks that were pl
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from dashboards.verdict.comparable import IncomparableError
 from dashboards.verdict.evidence import Curve, Evidence, Trial
 from dashboards.verdict.judging import judge
 from service.policy.base import Design, Standing
-from trainer.report import Status
+from trainer.report import Status, Stop
 
 OPEN = "INCONCLUSIVE"
 NOT_COMPARED = "not compared"
@@ -40,6 +40,8 @@ class CellState:
     """How many of them have ended both here and in the baseline; of the baseline its own."""
     word: str | None = None
     """BETTER, WORSE or SAME once it is decided; INCONCLUSIVE after the last look; None on the way."""
+    stopped: Stop | None = None
+    """That a policy ended it for good: it is given nothing more, and has no word."""
 
     @property
     def is_settled(self) -> bool:
@@ -47,7 +49,9 @@ class CellState:
         return self.word is not None
 
     def text(self) -> str:
-        """`4 of 6 pairs`, `BETTER at 9 seeds`."""
+        """`4 of 6 pairs`, `BETTER at 9 seeds`, `stopped at 1.6 kimg`."""
+        if self.stopped is not None:
+            return f"stopped at {self.stopped.images / 1000:g} kimg"
         if self.word is not None:
             return f"{self.word} at {self.look} seeds"
         return f"{self.pairs} of {self.look} pairs"
@@ -66,18 +70,21 @@ class Looks:
         """Whether there is more than one: otherwise all seeds are open from the start."""
         return len(self._looks) > 1
 
-    def states(self, standings: Standings, stopped: Container[str] = ()) -> dict[str, CellState]:
-        """Every cell's state; `stopped` cells get nothing more and hold up no look."""
-        cells = list(self._design.cells)
+    def states(
+        self, standings: Standings, stopped: Mapping[str, Stop] | None = None
+    ) -> dict[str, CellState]:
+        """Every cell's state; `stopped` cells get nothing more and hold up no look, but the words know of them."""
+        cells, gone = list(self._design.cells), stopped or {}
         if not self.is_planned or self._base is None or len(cells) < 2:
-            return {cell: self._state(standings, cell, self._looks[0]) for cell in cells}
+            whole = [self._state(standings, cell, self._looks[0]) for cell in cells]
+            return {one.cell: replace(one, stopped=gone.get(one.cell)) for one in whole}
         settled: dict[str, tuple[int, str]] = {}
-        waiting = [cell for cell in cells if cell != self._base and cell not in stopped]
+        waiting = [cell for cell in cells if cell != self._base and cell not in gone]
         look = self._looks[0]
         for at, look in enumerate(self._looks):
             if not waiting or not self._is_complete(standings, look, (self._base, *waiting)):
                 break
-            words = self._words(standings, at, waiting, settled)
+            words = self._words(standings, at, waiting, settled, gone)
             is_last = look == self._looks[-1]
             settled |= {c: (look, w) for c, w in words.items() if w != OPEN or is_last}
             waiting = [cell for cell in waiting if cell not in settled]
@@ -86,11 +93,19 @@ class Looks:
         states = {
             cell: self._state(standings, cell, *settled.get(cell, (look, None))) for cell in cells
         }
+        for cell, stop in gone.items():
+            state = self._state(standings, cell, self._reached(standings, cell))
+            states[cell] = replace(state, stopped=stop)
         reach = max((states[c].look for c in (*waiting, *settled)), default=self._looks[0])
         states[self._base] = self._state(
             standings, self._base, reach, None if waiting else "settled"
         )
         return states
+
+    def _reached(self, standings: Standings, cell: str) -> int:
+        """The look that a stopped cell was on its way to: later ones open nothing to it."""
+        begun = [standings[cell, seed].status is not Status.WAITING for seed in self._design.seeds]
+        return next((look for look in self._looks if not any(begun[look:])), self._looks[-1])
 
     def _state(
         self, standings: Standings, cell: str, look: int, word: str | None = None
@@ -111,15 +126,21 @@ class Looks:
         at: int,
         waiting: Sequence[str],
         settled: Mapping[str, tuple[int, str]],
+        gone: Mapping[str, Stop],
     ) -> Mapping[str, str]:
-        """What the verdict says of the waiting cells at a look."""
+        """What the verdict says of the waiting cells at a look; it counts the stopped ones too."""
         look = self._looks[at]
         reach = {cell: settled.get(cell, (look, ""))[0] for cell in (*settled, *waiting)}
+        reach |= {cell: self._reached(standings, cell) for cell in gone}
         ordered = [c for c in self._design.cells if c in reach or c == self._base]
         pairs = [(c, s) for c in ordered for s in self._design.seeds[: reach.get(c, look)]]
-        key = (at, *((pair, _mark(standings[pair])) for pair in pairs))
+        key = (
+            at,
+            *gone,
+            *((pair, _mark(standings[pair])) for pair in pairs if pair[0] not in gone),
+        )
         if key not in self._judged:
-            evidence = evidence_of(self._design, standings, pairs)
+            evidence = evidence_of(self._design, standings, pairs, gone)
             self._judged[key] = _say(evidence)
         said = self._judged[key]
         return {cell: said.get(cell, NOT_COMPARED) for cell in waiting}
@@ -143,9 +164,21 @@ def _mark(standing: Standing) -> tuple[Any, ...]:
     return (standing.status, len(standing.reports), standing.images, numbers)
 
 
-def evidence_of(design: Design, standings: Standings, pairs: Sequence[tuple[str, int]]) -> Evidence:
-    """The trials of these (cell, seed) as a verdict sees them; the same as read back into tables."""
-    trials = tuple(_trial(cell, seed, standings[cell, seed]) for cell, seed in pairs)
+def evidence_of(
+    design: Design,
+    standings: Standings,
+    pairs: Sequence[tuple[str, int]],
+    stopped: Mapping[str, Stop] | None = None,
+) -> Evidence:
+    """The trials of these (cell, seed) as a verdict sees them; the same as read back into tables.
+
+    `stopped` are the cells that a policy ended for good.
+    """
+    gone = {cell: stop.reason for cell, stop in (stopped or {}).items()}
+    trials = tuple(
+        replace(_trial(cell, seed, standings[cell, seed]), stopped=gone.get(cell))
+        for cell, seed in pairs
+    )
     names = dict.fromkeys(n for t in trials for n in (*t.finals, *t.curves))
     return Evidence(
         trials=trials,

@@ -21,9 +21,10 @@ from service.results import collect
 from service.settings import Settings
 from tests.service.sweeps import sweep
 from trainer.record import Record
-from trainer.report import Failure, Report, Result, Status
+from trainer.report import Failure, Report, Result, Status, Stop
 
 WHOLE = 2560
+STOP = Stop("toy", "near", "halving", "r", "stopped by halving: x", 1280)
 ARMS = {"base": {}, "near": {"optimizer.lr": 1e-3}, "far": {"optimizer.lr": 1e-2}}
 
 
@@ -66,8 +67,8 @@ def standings(
     return every
 
 
-def given(seen: Design, every: Mapping[tuple[str, int], Standing], *stopped: str) -> dict[str, int]:
-    return {c: len(state.seeds) for c, state in Looks(seen).states(every, stopped).items()}
+def given(seen: Design, every: Mapping[tuple[str, int], Standing]) -> dict[str, int]:
+    return {c: len(state.seeds) for c, state in Looks(seen).states(every).items()}
 
 
 def test_everybody_gets_the_seeds_of_the_first_look(toy: dict[str, Any]) -> None:
@@ -143,7 +144,7 @@ def test_a_cell_that_was_stopped_holds_up_no_look(toy: dict[str, Any]) -> None:
     seen = design(toy)
     every = standings(seen, {"base": 8, "near": 2, "far": 8})
     assert given(seen, every) == {"base": 8, "near": 8, "far": 8}
-    states = Looks(seen).states(every, {"near"})
+    states = Looks(seen).states(every, {"near": STOP})
     assert states["far"].word == "WORSE"
     assert states["base"].is_settled
 
