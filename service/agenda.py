@@ -14,7 +14,7 @@ from service.errors import ServiceError
 from service.looks import CellState, Looks
 from service.policy.base import Design, Standing, Work
 from service.spending import affordable, has_begun, room
-from service.verdict_log import in_force
+from service.verdict_log import in_force, late_cells
 from trainer.record import Record
 from trainer.report import Status, Stop
 
@@ -80,12 +80,14 @@ class Agenda:
         self._name, self._rule = experiment.name, experiment.spec.policy.digest()
         self._budget, self._resources = experiment.spec.budget, experiment.spec.resources
         cells = {cell.name: cell.trial for cell in experiment.cells}
+        planned = in_force(experiment, settings)
         self._design = Design(
             MappingProxyType(cells),
             tuple(experiment.seeds),
             experiment.spec.compare,
             experiment.looks,
-            in_force(experiment, settings).looks,
+            planned.looks,
+            frozenset(late_cells(experiment, planned)),
         )
         self._looks = Looks(self._design)
         self._trials = {(trial.cell, trial.seed): trial for trial in experiment.trials}

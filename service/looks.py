@@ -189,6 +189,7 @@ def evidence_of(
         margin=design.compare.margin,
         own_margin=design.compare.own_margin,
         looks=design.standing_plan or design.looks,
+        late=design.late,
         order=design.seeds,
     )
 

@@ -40,6 +40,8 @@ class Design:
     """Numbers of seeds at the planned looks, rising; empty or one: all seeds are open from the start."""
     standing_plan: tuple[int, ...] = ()
     """The looks that were planned before the first verdict, if others are by now; words fall by these."""
+    late: frozenset[str] = frozenset()
+    """Cells that came after the first verdict: words on them are a family of their own."""
     open: Mapping[str, tuple[int, ...]] | None = None
     """Cell to the seeds that are open to it now, decided before the policy is asked; None: all."""
 
