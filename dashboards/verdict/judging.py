@@ -101,7 +101,8 @@ class _Judgement:
         late = [cell for cell in pairs if cell in evidence.late]
         planned = [cell for cell in pairs if cell not in evidence.late]
         self._rivals = {cell: len(family) for family in (planned, late) for cell in family}
-        engines = [self._engine(family) for family in (planned, late) if family]
+        families = [family for family in (planned, late) if family] or [planned]
+        engines = [self._engine(family) for family in families]
         self._decisions = {key: found for one in engines for key, found in one.run().items()}
         self.guarantee: Guarantee = engines[0].guarantee()
         self._noise = pooled([own["final"].differences() for own in samples.values() if own])
