@@ -168,11 +168,12 @@ class Engine:
         Among several looks the joint test takes its levels from all differences, `misses` from normal ones.
         """
         differences = sample.differences()
-        if word != "SAME":
-            return sign_flip_p(differences) + SLACK
-        margin = self._margin(key)
-        sides = [one_sided_p(margin - differences), one_sided_p(differences + margin)]
-        return 2 * max(sides) + SLACK
+        if word == "SAME":
+            margin = self._margin(key)
+            sides = [margin - differences, differences + margin]
+        else:
+            sides = [differences * np.sign(differences.sum())]
+        return 2 * max(map(one_sided_p, sides)) + SLACK
 
     def _open(self, key: Key) -> Decision:
         cell = key[0]
