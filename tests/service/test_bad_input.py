@@ -538,7 +538,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "unknown policy": (
         f"{HEAD}policy: {{kind: asha}}\n",
-        "x.yaml:3: policy.kind: must be `fixed`, not `asha`",
+        "x.yaml:3: policy.kind: unknown kind `asha`; known: `fixed`, `halving`, `racing`, `median`",
     ),
     "stopping of former days": (
         f"{HEAD}stopping: {{kind: none}}\n",
@@ -690,7 +690,7 @@ def test_the_preset_of_these_cases_is_right(
     (folder / "x.yaml").write_text(arm("optimizer.lr: 1e-3"))
 
     assert invoke(["validate", "x.yaml"]) == 0
-    assert "2 cells x 3 seeds = 6 trials" in capsys.readouterr().out
+    assert "2 cells x 6 seeds = 12 trials" in capsys.readouterr().out
 
 
 def test_several_errors_are_told_at_once_in_the_order_of_the_file(

@@ -165,7 +165,9 @@ def test_beyond_the_plan_evidence_that_holds_at_any_time_decides() -> None:
     found = engine({"b": {"final": sample(0.08, 20, 0.08, seed=4)}}, (6,), seeds=20)
     (decision,) = found.run().values()
     assert found.guarantee().anytime
-    assert (decision.word, decision.decided_at) == ("WORSE", 20)
+    at = decision.decided_at or 0
+    assert (decision.word, decision.seeds) == ("WORSE", tuple(range(at)))
+    assert 6 < at < 20, "at the first seed at which it is enough"
     assert decision.interval.method == "anytime"
     assert (decision.p_adjusted or 0) < ALPHA
     plan = engine({"b": {"final": sample(0.08, 6, 0.08, seed=4)}}, (6,), seeds=6)
@@ -175,16 +177,44 @@ def test_beyond_the_plan_evidence_that_holds_at_any_time_decides() -> None:
     assert (open_.word, open_.interval.method) == ("INCONCLUSIVE", "anytime")
 
 
-def test_beyond_the_plan_seeds_that_are_not_there_for_all_do_not_count() -> None:
-    uneven: Samples = {"b": {"final": sample(0.5, 6)}, "c": {"final": sample(0.0, 9, 0.2)}}
-    found = engine(uneven, (6,), seeds=9)
+@pytest.mark.parametrize("other", [0.5, 0.0], ids=["decided", "open"])
+def test_beyond_the_plan_a_cell_with_seeds_waits_for_none_without(other: float) -> None:
+    clear = [sample(0.0, 6, 0.2, seed=1), sample(0.5, 20, 0.02, seed=2)]
+    mixed = Sample(
+        "eval/fid",
+        True,
+        True,
+        clear[1].baseline,
+        {s: (clear[0] if s < 6 else clear[1]).cell[s] for s in range(20)},
+    )
+    pair: Samples = {"b": {"final": sample(other, 6, 0.2, 5)}, "c": {"final": mixed}}
+    found = engine(pair, (6,), seeds=20)
     decisions = found.run()
-    assert decisions["b", "final"].decided_at == 6
-    assert found.guarantee().anytime, "the decided one is not waited for"
-    both: Samples = {"b": {"final": sample(0.0, 6, 0.2)}, "c": {"final": sample(0.0, 9, 0.2, 1)}}
-    held = engine(both, (6,), seeds=9)
-    held.run()
-    assert not held.guarantee().anytime
+    assert decisions["b", "final"].decided_at == (6 if other else None)
+    assert found.guarantee().anytime
+    own = decisions["c", "final"]
+    assert own.word == "WORSE"
+    assert 6 < (own.decided_at or 0) <= 20
+    if not other:
+        left = decisions["b", "final"]
+        assert (left.word, left.seeds, left.p_at) == ("INCONCLUSIVE", tuple(range(6)), 6)
+
+
+def test_beyond_the_plan_a_cell_has_to_have_every_seed_in_order() -> None:
+    """Otherwise whoever lets some run on first chooses what is looked at."""
+    gap = sample(0.5, 20)
+    without = Sample(
+        "eval/fid",
+        True,
+        True,
+        {s: v for s, v in gap.baseline.items() if s != 3},
+        {s: v for s, v in gap.cell.items() if s != 3},
+    )
+    found = engine({"b": {"final": without}}, (3,), seeds=20)
+    assert words(found.run()) == {("b", "final"): "INCONCLUSIVE"}
+    assert not found.guarantee().anytime
+    whole = engine({"b": {"final": gap}}, (3,), seeds=20)
+    assert words(whole.run()) == {("b", "final"): "WORSE"}
 
 
 def test_a_cell_that_lost_every_seed_is_worse_at_six() -> None:

@@ -120,6 +120,28 @@ def test_numbers_that_are_not_all_positive_are_compared_as_differences() -> None
     assert not kid.samples["final"].ratio, "KID never is"
 
 
+def test_one_number_that_is_not_positive_puts_all_cells_on_the_same_scale() -> None:
+    """Whichever cell and seed it is of, the baseline or none that is compared: one report, one unit."""
+    numbers = {"a": [4.0, 5.0], "b": [2.0, 2.5], "c": [3.0, 3.5]}
+    for cell in numbers:
+        for bad in (0.0, -0.1):
+            cells = numbers | {cell: [numbers[cell][0], bad]}
+            pairer = Pairer(evidence(cells), "a")
+            finals = {other: pairer.pair(other).samples["final"] for other in "bc"}
+            assert [final.ratio for final in finals.values()] == [False, False]
+            other = "c" if cell == "b" else "b"
+            difference = cells[other][0] - cells["a"][0]
+            assert finals[other].differences()[0] == pytest.approx(difference)
+    odd = {"rung/fid": Curve(KIMG, np.array([9.0, 7.0, 4.0, 3.0, 0.0]))}
+    pairer = Pairer(changed(evidence(numbers, curve=True), "c", 1, curves=odd), "a")
+    for other in "bc":
+        samples = pairer.pair(other).samples
+        assert (samples["final"].ratio, samples["area"].ratio) == (True, False)
+        assert samples["speed"].ratio, "kimg are above 0 whatever the curve is"
+    lost = Pairer(evidence(numbers | {"c": [math.nan, 3.5]}), "a")
+    assert lost.pair("b").samples["final"].ratio, "a lost one has no number"
+
+
 def test_the_area_is_over_what_both_curves_cover() -> None:
     made = evidence({"a": [4.0], "b": [4.0]}, curve=True)
     longer = Curve(np.append(KIMG, 32.0), np.append(4.0 / 3 * np.ones(5), 100.0))

@@ -66,8 +66,8 @@ CASES: dict[str, tuple[dict[str, Any], list[str]]] = {
             "a sign-flip test of 3 cannot go below p = 0.25",
             "95 % t CI +",
             "is an exact 75 % interval.",
-            "6 seeds would find a difference of ",
-            "decide this one with probability above 0.99",
+            "6 seeds in a new experiment would find a difference of ",
+            " or more in 80 % of experiments.",
         ],
     ),
     "half finished": (
@@ -165,7 +165,7 @@ def test_a_margin_that_nobody_gave_is_asked_for() -> None:
             6,
             ["INCONCLUSIVE with 6 paired seeds", "; the next look is at 9 seeds", "1 of them done"],
         ),
-        (12, ["3 of them done: at most 5 %", "24 seeds, planned from the start, would find"]),
+        (12, ["3 of them done: at most 5 %", "24 seeds in a new experiment would find"]),
         (20, ["95 % anytime CI", "e-values", "at most 5.1 %", "`seeds: {first: ..., most: ...}`"]),
     ],
 )
@@ -180,16 +180,20 @@ def test_looks_are_explained(seeds: int, parts: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("devices", "unit", "cost"), [(6.0, "CPU", "36 CPU-hours"), (0.5, "GPU", "3.0 GPU-hours")]
+    ("devices", "unit", "three", "six"),
+    [(6.0, "CPU", "36 CPU-hours", "72 CPU-hours"), (0.5, "GPU", "3.0 GPU-hours", "6.0 GPU-hours")],
 )
 def test_the_price_of_more_seeds_counts_all_that_a_trial_occupies(
-    devices: float, unit: str, cost: str
+    devices: float, unit: str, three: str, six: str
 ) -> None:
-    """Three more seeds of two cells at one hour on 6 CPUs, or on half a GPU."""
-    made = evidence({"a": SIX[:3], "b": rival(SIX, 0.3)[:3]}, devices=devices, cost_unit=unit)
-    trials = tuple(dataclasses.replace(trial, seconds=3600.0) for trial in made.trials)
-    assert f"(about {cost} more)" in said(dataclasses.replace(made, trials=trials))
-    assert "hours" not in said(made)
+    """Two cells at one hour on 6 CPUs, or on half a GPU: three more seeds, or all six of a new experiment."""
+    cells = {"a": SIX[:3], "b": rival(SIX, 0.3)[:3]}
+    plan = {"looks": (6,), "order": tuple(range(6))}
+    for cost, planned in ((f"{three} more", plan), (six, {})):
+        made = evidence(cells, devices=devices, cost_unit=unit, **planned)
+        trials = tuple(dataclasses.replace(trial, seconds=3600.0) for trial in made.trials)
+        assert f"(about {cost})" in said(dataclasses.replace(made, trials=trials))
+        assert "hours" not in said(made)
 
 
 def test_a_decided_cell_names_the_seeds_that_decided() -> None:
