@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import special
 
 from dashboards.verdict.looks import spending
-from dashboards.verdict.statistics import ALPHA, Floats, deviation, smallest_p
+from dashboards.verdict.statistics import ALPHA, Floats, deviation, signs, smallest_p
 
 POWER = 0.8
 _MOST_RIVALS = 50
 """More are simulated as so many."""
 _SIMULATIONS = 4000
+_FLIPPED_BELOW = 10
+"""Pairs below which what has to be exceeded is that of the flips of the data at hand: they are few."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +63,51 @@ def detectable(n: int, rivals: int = 1, alpha: float = ALPHA, power: float = POW
     One of `rivals` cells differs, the others do not; all share the baseline's noise. By simulation of normal
     pairs, with what the largest of all rivals has to exceed.
     """
-    reached = math.floor(alpha / smallest_p(n) + 1e-9) * smallest_p(
-        n
-    )  # p values are multiples of it
+    rivals = min(rivals, _MOST_RIVALS)
+    # p values are multiples of the smallest
+    reached = math.floor(alpha / smallest_p(n) + 1e-9) * smallest_p(n)
     if reached == 0:
         return math.inf
-    highest = _statistics((n,), min(rivals, _MOST_RIVALS), 0.0).max(axis=(1, 2))
-    limit = float(np.quantile(highest, 1 - reached))
+    found = (_by_flips if n < _FLIPPED_BELOW else _by_limit)(n, rivals, reached)
+    low, high = 0.0, 16.0
+    for _ in range(14):
+        middle = (low + high) / 2
+        low, high = (low, middle) if found(middle) >= power else (middle, high)
+    return high
+
+
+def _by_limit(n: int, rivals: int, alpha: float) -> Callable[[float], float]:
+    """Power by effect, with one limit for all data."""
+    highest = _statistics((n,), rivals, 0.0).max(axis=(1, 2))
+    limit = float(np.quantile(highest, 1 - alpha))
     noise = np.random.default_rng(n).standard_normal((_SIMULATIONS // 2, n))
 
     def found(effect: float) -> float:
         pairs = noise + effect
         return float(np.mean(np.abs(pairs.sum(axis=1)) / np.sqrt((pairs**2).sum(axis=1)) > limit))
 
-    low, high = 0.0, 16.0
-    for _ in range(14):
-        middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) >= power else (middle, high)
-    return high
+    return found
+
+
+def _by_flips(n: int, rivals: int, alpha: float) -> Callable[[float], float]:
+    """Power by effect, with the limit that the flips of each data set give: of few pairs it varies a lot."""
+    rows = signs(n)[: 2 ** (n - 1)]  # the others are these, turned
+    size = max(200, min(_SIMULATIONS // 2, 8_000_000 // (len(rows) * rivals)))
+    trials = np.random.default_rng(n).standard_normal((size, n, rivals + 1)) / math.sqrt(2)
+    pairs = trials[..., 1:] - trials[..., :1]
+    others = _flipped(rows, pairs[..., 1:]).max(axis=-1, initial=0.0)
+
+    def found(effect: float) -> float:
+        own = _flipped(rows, pairs[..., :1] + effect)[..., 0]
+        p = np.mean(np.maximum(own, others) >= own[:, :1] - 1e-9, axis=1)
+        return float(np.mean(p <= alpha + 1e-9))
+
+    return found
+
+
+def _flipped(rows: Floats, pairs: Floats) -> Floats:
+    """Standardized sums [simulations, rows, rivals] of pairs [simulations, n, rivals] with these signs."""
+    return np.asarray(np.abs(rows @ pairs) / np.sqrt((pairs**2).sum(axis=1, keepdims=True)))
 
 
 def decision_probability(
