@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dashboards.verdict.statistics import fewest_seeds
+from dashboards.text import listed
+from dashboards.verdict.looks import spending
+from dashboards.verdict.statistics import ALPHA, fewest_seeds, smallest_p
 
 if TYPE_CHECKING:
     from service.experiment.experiment import Experiment
@@ -14,22 +16,57 @@ def design_notes(experiment: Experiment) -> list[str]:
     """Which of the planned looks are too early for any word; empty where nothing needs saying."""
     if experiment.baseline is None or len(experiment.cells) < 2:
         return _alone(experiment)
+    rivals = len(experiment.cells) - 1
+    if experiment.spec.policy.stops_cells and rivals > 1:
+        return _survivors(experiment, rivals)
     looks, fewest = experiment.looks, fewest_seeds()
     rule = (
         f"{fewest} pairs are the fewest with which any claim (BETTER, WORSE or SAME) is possible,"
         " for any number of cells"
     )
     if looks[-1] < fewest:
-        seeds = "one seed screens, it" if looks[-1] == 1 else f"{looks[-1]} seeds screen, they"
-        return [
-            f"{seeds} cannot decide: {rule}; set `seeds: {fewest}` or more, or"
-            f" `seeds: {{first: {fewest}, most: {4 * fewest}}}`"
-        ]
+        return [f"{_screens(looks[-1])} cannot decide: {rule}; {_set_seeds(fewest)}"]
     early = [str(look) for look in looks if look < fewest]
     if early:
-        plural = "looks" if len(early) > 1 else "look"
-        return [f"the {plural} at {' and '.join(early)} seeds can decide nothing: {rule}"]
+        return [f"{_looks_at(early)} can decide nothing: {rule}"]
     return []
+
+
+def _survivors(experiment: Experiment, rivals: int) -> list[str]:
+    """A policy that stops cells leaves survivors, whose p is multiplied by rivals / survivors."""
+    looks, spent = experiment.looks, spending(experiment.looks)
+    fewest = fewest_seeds(ALPHA / rivals)
+    rule = (
+        f"`policy: {experiment.spec.policy.kind}` may stop cells, which the p of those that are left counts"
+        f" too: if one of {rivals} rivals is left, any claim (BETTER, WORSE or SAME) takes {fewest} pairs"
+        " at least"
+    )
+    if looks[-1] < fewest_seeds():
+        return [f"{_screens(looks[-1])} cannot decide: {rule}; {_set_seeds(fewest)}"]
+    if looks[-1] < fewest:
+        left = next(n for n in range(1, rivals + 1) if smallest_p(looks[-1]) * rivals / n < ALPHA)
+        fewer = (
+            f"with fewer than {left} of them" if left < rivals else "once one of them is stopped"
+        )
+        return [f"{rule}; {looks[-1]} can decide nothing {fewer}: {_set_seeds(fewest)}"]
+    early = [
+        str(look)
+        for look, share in zip(looks, spent, strict=True)
+        if smallest_p(look) * rivals >= share
+    ]
+    return [f"{rule}; {_looks_at(early)} can then decide nothing"] if early else []
+
+
+def _screens(seeds: int) -> str:
+    return "one seed screens, it" if seeds == 1 else f"{seeds} seeds screen, they"
+
+
+def _set_seeds(fewest: int) -> str:
+    return f"set `seeds: {fewest}` or more, or `seeds: {{first: {fewest}, most: {4 * fewest}}}`"
+
+
+def _looks_at(looks: list[str]) -> str:
+    return f"the look{'s' if len(looks) > 1 else ''} at {listed(looks)} seeds"
 
 
 def _alone(experiment: Experiment) -> list[str]:

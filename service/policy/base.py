@@ -85,6 +85,8 @@ class PlanPolicy(Spec):
 
     foreseen: ClassVar[bool] = False
     """Whether no record changes what is wanted: then Tune may be told of everything at once."""
+    stops_cells: ClassVar[bool] = False
+    """Whether `stops` may end cells for good: the survivors' p then counts them, which takes more seeds."""
 
     def wanted(
         self, design: Design, standings: Mapping[tuple[str, int], Standing]

@@ -4,7 +4,7 @@
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ class Halving(PlanPolicy):
     all have come, the others are stopped for good. The baseline is never stopped and takes nobody's place.
     """
 
+    stops_cells: ClassVar[bool] = True
     kind: Literal["halving"] = "halving"
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
     """One of so many goes on at each rung; at least one always does."""

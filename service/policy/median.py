@@ -3,7 +3,7 @@
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -21,6 +21,7 @@ class Median(PlanPolicy):
     other, all seeds of a cell together; the baseline comes first and is never stopped.
     """
 
+    stops_cells: ClassVar[bool] = True
     kind: Literal["median"] = "median"
     at: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.25, 0.5)
     """Rungs as shares of the budget, each put at the next evaluation; before the first nobody is stopped."""

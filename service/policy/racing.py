@@ -3,7 +3,7 @@
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ class Racing(PlanPolicy):
     the other, all seeds of a cell together; the baseline comes first and is never stopped.
     """
 
+    stops_cells: ClassVar[bool] = True
     kind: Literal["racing"] = "racing"
     goal: Literal["best", "baseline"] = "best"
     """best: against the cell that leads at the rung. baseline: against the baseline."""

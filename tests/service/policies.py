@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from service.experiment import Experiment
 from service.policy import Design, PlanPolicy, Standing, Work
@@ -78,6 +78,7 @@ class Dropping(PlanPolicy):
 class Ending(PlanPolicy):
     """Everything, and the cell `end` is ended for good when its first seed was measured twice."""
 
+    stops_cells: ClassVar[bool] = True
     kind: Literal["ending"] = "ending"
     end: str = "under"
 

@@ -7,14 +7,20 @@ from typing import Any
 
 import pytest
 
+from dashboards.metrics import quantities
+from dashboards.verdict.evidence import Evidence, Trial
+from dashboards.verdict.judging import judge
 from dashboards.verdict.statistics import fewest_seeds
 from service.commands.sweeps import opening
 from service.experiment import Experiment
 from service.experiment.design_notes import design_notes
 from service.experiment.saved import read_saved, save
 from service.experiment.seeds import Seeds, looks, seed_list
+from service.policy import Fixed, Halving, PlanPolicy
+from tests.service.policies import Ending
 from tests.service.sweeps import sweep
 from trainer.errors import InputError
+from trainer.report import Status
 
 
 @pytest.mark.parametrize(
@@ -121,3 +127,61 @@ def test_one_cell_has_nothing_to_decide(toy: dict[str, Any]) -> None:
 def test_the_opening_counts_from_the_first_look_to_the_last(toy: dict[str, Any]) -> None:
     line = opening(sweep(toy, seeds={"first": 6, "most": 24}))
     assert line == "toy: 2 cells x 6 to 24 seeds = 12 to 48 trials, eval/fid against `uniform`"
+
+
+FIVE = {
+    c: {"optimizer.lr": lr} for c, lr in zip("abcde", (1e-5, 1e-4, 1e-3, 2e-3, 1e-2), strict=True)
+}
+
+
+@pytest.mark.parametrize(
+    ("cells", "seeds", "words", "way_out"),
+    [
+        ("abcde", 3, "3 seeds screen, they cannot decide", "set `seeds: 8` or more"),
+        ("abcde", 6, "6 can decide nothing with fewer than 3 of them", "set `seeds: 8` or more"),
+        ("abcde", 7, "7 can decide nothing with fewer than 2 of them", "{first: 8, most: 32}"),
+        ("abc", 6, "6 can decide nothing once one of them is stopped", "set `seeds: 7` or more"),
+        ("abcde", 8, None, None),
+        ("ab", 6, None, None),
+        ("abcde", {"first": 6, "most": 9}, "the look at 6 seeds can then decide nothing", None),
+    ],
+)
+def test_a_policy_that_stops_cells_takes_more_seeds_and_says_so(
+    toy: dict[str, Any], cells: str, seeds: Any, words: str | None, way_out: str | None
+) -> None:
+    arms = {cell: FIVE[cell] for cell in cells}
+    notes = design_notes(sweep(toy, arms=arms, seeds=seeds, policy={"kind": "halving"}))
+    if words is None:
+        assert notes == []
+        return
+    (note,) = notes
+    assert words in note
+    assert "for any number of cells" not in note
+    assert way_out is None or way_out in note
+    assert design_notes(sweep(toy, arms=arms, seeds=8)) == []
+
+
+def test_the_seeds_that_are_asked_for_are_those_with_which_the_last_rival_can_be_decided() -> None:
+    """The note counts as the verdict does: a word falls at 8 pairs where 3 of 4 rivals were stopped, none at 7."""
+    for seeds, words in ((7, {"INCONCLUSIVE"}), (8, {"BETTER"})):
+        trials = [
+            Trial(cell, seed, Status.FINISHED, finals={"eval/fid": level * (1 + 0.01 * seed)})
+            for seed in range(seeds)
+            for cell, level in (("base", 2.0), ("a", 1.0))
+        ]
+        trials += [
+            Trial(cell, 0, Status.STOPPED, stopped="stopped by halving: x") for cell in "bcd"
+        ]
+        metric = "eval/fid"
+        evidence = Evidence(
+            tuple(trials), ("base", *"abcd"), metric, quantities([metric]), baseline="base"
+        )
+        assert {c.word for c in judge(evidence).comparisons} == words
+
+
+def test_every_policy_says_whether_it_stops_cells() -> None:
+    members = [m for m in PlanPolicy.__subclasses__() if m.__module__.startswith("service.")]
+    assert {Fixed, Halving} < set(members)
+    assert {member.stops_cells for member in members} == {True, False}
+    for member in (*members, Ending):
+        assert member.stops_cells == (member.stops is not PlanPolicy.stops)
