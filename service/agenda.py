@@ -209,7 +209,7 @@ class Agenda:
         begun = sum(has_begun(self.standing(key)) for key in keys)
         label, count = self._budget.label(), len(keys)
         if self._is_spent:
-            return f"the budget of {label} is spent: {begun} of {count} trials"
+            return f"the budget of {label} is spent: {begun} of {count} trials; raise it to go on"
         return f"the budget of {label} lets {count - self._withheld} of {count} trials begin"
 
     @property

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from service.commands import cluster, compare, show, sweeps
+from service.commands import cluster, compare, planning, show, sweeps
 from service.errors import BAD_ENVIRONMENT, BAD_INPUT, ServiceError
 from trainer.errors import EnvironmentProblem, InputError, UserError
 
@@ -60,7 +60,7 @@ def _options(
 
 
 _VERBS: dict[str, list[Callable[..., None]]] = {
-    "Experiments": [sweeps.run, sweeps.validate, sweeps.plan],
+    "Experiments": [sweeps.run, sweeps.validate, planning.plan],
     "Results and specs": [compare.compare, compare.report, show.show, show.schema],
     "Cluster": [
         *(cluster.submit, cluster.status, cluster.logs, cluster.stop),

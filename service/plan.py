@@ -17,6 +17,7 @@ from service.agenda import Agenda
 from service.calibration import Speed, shape, speed
 from service.experiment import Experiment, PlannedTrial
 from service.experiment.design_notes import design_notes
+from service.plan_budget import is_beyond_budget, within_budget
 from service.resources import Resources
 from service.search.study import to_tune, tuned
 from service.settings import Settings
@@ -67,6 +68,7 @@ class Expected:
     """Probability that a cell is found to be different."""
     cpu_hours: float
     gpu_hours: float
+    is_beyond_budget: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Plan:
     """Where the prediction comes from."""
     findings: tuple[str, ...]
     budget: str | None = None
-    """What the budget keeps from being begun."""
+    """What the budget lets begin; None without one."""
     expected: tuple[Expected, ...] = ()
     """For seeds until decided: from no difference on."""
     tuning: tuple[TrialPlan, ...] = ()
@@ -114,7 +116,11 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
     """
     experiment, resources = tuned(experiment, settings), experiment.spec.resources
     agenda, costs = Agenda(experiment, settings), _Costs(experiment, settings)
-    until = {trial.key: images for trial, images in agenda.open_work()}
+    until, note = within_budget(
+        experiment,
+        agenda,
+        lambda trial, to: costs.of(trial, agenda.standing(trial.key).status, to).seconds,
+    )
     trials = tuple(
         costs.of(trial, agenda.standing(trial.key).status, until.get(trial.key, 0))
         for trial in experiment.trials
@@ -145,7 +151,7 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
         disk_bytes=costs.checkpoint_bytes(todo, slots) + pictures if todo else 0,
         basis=costs.basis(),
         findings=(*experiment.findings(), *design_notes(experiment)),
-        budget=agenda.budget_note(),
+        budget=note,
         expected=_expected(experiment, costs),
         tuning=tuning,
     )
@@ -165,6 +171,7 @@ def _expected(experiment: Experiment, costs: _Costs) -> tuple[Expected, ...]:
             one.finds,
             one.trials * worker_hours * resources.cpus,
             one.trials * worker_hours * resources.gpus,
+            is_beyond_budget(experiment, one.trials, one.trials * worker_hours),
         )
         for one in found
     )

@@ -95,6 +95,8 @@ class Judged:
     refusal: str | None
     hint: str = ""
     """That another question was asked than the one that was planned."""
+    budget: str | None = None
+    """That the budget is spent: no further look comes, and `verdicts` foresee none."""
 
     @property
     def spreads(self) -> tuple[Spread, ...]:
@@ -114,6 +116,7 @@ class Judged:
             "verdicts": to_dict(self.verdicts) if self.verdicts is not None else None,
             "refusal": self.refusal,
             "hint": self.hint or None,
+            "budget": self.budget,
             "spread": spreads_to_list(self.spreads),
             "trials": trial_rows(self.sweep),
             **self._tuning(),
@@ -133,14 +136,17 @@ def judged(
 
     A verdict that could have claimed something is remembered: the looks that were planned before it stand.
     """
+    spent = next(iter(remarks(tuned(experiment, settings), settings)), None)
     try:
         verdicts = judge(sweep.evidence)
     except IncomparableError as error:
         if strict:
             raise
-        return Judged(sweep, None, still_tuned(sweep.tuning) or str(error))
+        return Judged(sweep, None, still_tuned(sweep.tuning) or str(error), budget=spent)
     note(experiment, settings, verdicts)
-    return Judged(sweep, verdicts, None, question(experiment, settings, verdicts))
+    if spent is not None:
+        verdicts = replace(verdicts, guarantee=replace(verdicts.guarantee, following=None))
+    return Judged(sweep, verdicts, None, question(experiment, settings, verdicts), spent)
 
 
 def without_result(
@@ -206,7 +212,7 @@ def write_report(
         result.sweep,
         result.verdicts,
         cards,
-        [*remarks(experiment, settings), *experiment.findings()],
+        [*filter(None, [result.budget]), *experiment.findings()],
         command=command(experiment),
         versions=versions(),
         refusal=result.refusal,

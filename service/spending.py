@@ -31,14 +31,23 @@ def has_begun(standing: Standing) -> bool:
     return standing.status is not Status.WAITING
 
 
+def left_over(
+    budget: Budget, resources: Resources, standings: Mapping[str, Standing]
+) -> float | None:
+    """Wall seconds of training and evaluation that may still be spent; None for a budget of trials."""
+    devices = resources.gpus if budget.gpu_hours is not None else resources.cpus
+    if budget.trials is not None:
+        return None
+    limit = budget.limit * 3600 / (resources.workers * devices)
+    return max(0.0, limit - sum(map(seconds, standings.values())))
+
+
 def room(budget: Budget, resources: Resources, standings: Mapping[str, Standing]) -> int | None:
     """How many more trials may begin: 0 once the budget is spent, None for no limit yet."""
     if budget.trials is not None:
         begun = sum(has_begun(standing) for standing in standings.values())
         return max(0, budget.trials - begun)
-    devices = resources.gpus if budget.gpu_hours is not None else resources.cpus
-    worked = sum(map(seconds, standings.values())) * resources.workers * devices / 3600
-    return None if worked < budget.limit else 0
+    return None if left_over(budget, resources, standings) else 0
 
 
 def affordable(

@@ -38,6 +38,10 @@ Home = Annotated[
     Path | None,
     typer.Option("--home", metavar="DIR", help="Where results live [DIFFSWEEP_HOME, else ./runs]."),
 ]
+AtOnce = Annotated[
+    int | None,
+    typer.Option("--at-once", min=1, metavar="N", help="At most N trials side by side."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output.")]
 
 

@@ -55,10 +55,12 @@ def compare(
     say()
     if judged.verdicts is None:
         say(f"no verdict: {judged.refusal}")
+        _say_budget(judged)
         return
     for comparison in judged.verdicts.comparisons:
         say(comparison_sentence(comparison))
     say(looks(judged.verdicts.guarantee))
+    _say_budget(judged)
     if judged.hint:
         say(judged.hint)
     if depends := condition(judged.spreads):
@@ -66,6 +68,11 @@ def compare(
         say(depends)
     say()
     say(f"verdict: {headline(judged.verdicts)}")
+
+
+def _say_budget(judged: Judged) -> None:
+    if judged.budget is not None:
+        say(f"note: {judged.budget}")
 
 
 def report(

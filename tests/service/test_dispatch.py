@@ -11,17 +11,18 @@ import pytest
 
 from service import policy as members
 from service import progress
+from service.cli import invoke
 from service.experiment import Experiment
 from service.experiment.budget import Budget
 from service.plan import plan
 from service.policy import Fixed, PlanPolicy
-from service.results import collect, remarks
+from service.results import collect, judged, remarks, write_report
 from service.settings import Settings
 from service.tracking.outbox import Outbox
 from service.worker import Message, run_trial
 from tests.service.by_hand import Driver, killed_at_every_event
 from tests.service.policies import HALF, WHOLE, Dropping, Growing, Halving, planned
-from tests.service.sweeps import final_metrics
+from tests.service.sweeps import final_metrics, write
 from trainer.record import Record
 from trainer.report import Failure, Report, Result, Status
 
@@ -119,12 +120,42 @@ def test_nothing_is_begun_once_the_budget_is_spent(
     assert len(list(driver.jobs())) == count
     outcome = driver.close()
 
-    said = f"the budget of {Budget(**budget).label()} is spent: {count} of 4 trials"
+    said = (
+        f"the budget of {Budget(**budget).label()} is spent: {count} of 4 trials; raise it to go on"
+    )
     assert (outcome.finished, outcome.exit_code, outcome.budget) == (count, 0, said)
     assert said in [e.note for e in driver.events if isinstance(e, progress.SweepProgress)]
     assert remarks(experiment, driver.settings) == [said]
     assert plan(experiment, driver.settings).budget == said
     assert remarks(planned(toy, Fixed(), budget={"trials": 4}), driver.settings) == []
+
+
+def test_no_look_is_promised_once_the_budget_is_spent(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seeds = {"first": 2, "most": 4, "every": 2}
+    experiment = planned(toy, Fixed(), seeds=seeds, budget={"trials": 5})
+    driver = Driver(experiment, tmp_path)
+    assert len(list(driver.jobs())) == 5
+    driver.close()
+
+    said = "the budget of 5 trials is spent: 5 of 8 trials; raise it to go on"
+    result = judged(experiment, driver.settings, collect(experiment, driver.settings))
+    assert result.verdicts is not None
+    assert result.verdicts.guarantee.following is None
+    assert result.to_dict()["budget"] == said
+    assert said in write_report(experiment, driver.settings, result).read_text()
+    write(experiment, tmp_path)
+    assert invoke(["compare", str(tmp_path / "toy.yaml"), "--home", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert f"note: {said}\n" in printed
+    for promise in ("the next look is at", "the next word falls at"):
+        assert promise not in printed
+
+    more = planned(toy, Fixed(), seeds=seeds, budget={"trials": 9})
+    result = judged(more, driver.settings, collect(more, driver.settings))
+    assert result.verdicts is not None
+    assert (result.budget, result.verdicts.guarantee.following) == (None, 4)
 
 
 def test_a_cell_gets_more_seeds_after_the_first_results(

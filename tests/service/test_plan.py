@@ -242,4 +242,40 @@ def test_the_plan_says_what_the_budget_lets_begin(toy: dict[str, Any], settings:
     found = plan.plan(experiment(toy, budget={"trials": 3}), settings)
     assert len(found.trials) == 3
     assert found.budget == "the budget of 3 trials lets 3 of 4 trials begin"
-    assert plan.plan(experiment(toy, budget={"trials": 4}), settings).budget is None
+    enough = plan.plan(experiment(toy, budget={"trials": 4}), settings)
+    assert enough.budget == "the budget of 4 trials lasts for the 4 trials that are wanted now"
+    assert plan.plan(experiment(toy), settings).budget is None
+
+
+def test_the_plan_shows_no_more_trials_than_hours_are_expected_to_last_for(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "speed", lambda *_: Speed(0.01, 1.0, 0.1, 10, "cpu"))
+    each = plan.plan(experiment(toy), settings).cpu_hours / 4
+    found = plan.plan(experiment(toy, budget={"cpu_hours": 2.5 * each}), settings)
+    assert [(t.cell, t.seed) for t in found.trials] == [("a", 0), ("b", 0), ("a", 1)]
+    assert found.budget is not None
+    assert found.budget.endswith("is expected to last for about 3 of the 4 trials that are left")
+
+
+@pytest.mark.parametrize(
+    ("budget", "beyond"),
+    [({"trials": 14}, [True, True, False]), ({"trials": 48}, [False] * 3), (None, [False] * 3)],
+)
+def test_the_plan_says_which_expectation_is_beyond_the_budget(
+    toy: dict[str, Any],
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    budget: dict[str, int] | None,
+    beyond: list[bool],
+) -> None:
+    monkeypatch.setattr(plan, "speed", lambda *_: Speed(0.01, 1.0, 0.1, 10, "cpu"))
+    seen = experiment(toy, seeds={"first": 6, "most": 24}, budget=budget)
+    found = plan.plan(seen, settings)
+    assert len(found.trials) == 12
+    assert [one.is_beyond_budget for one in found.expected] == beyond
+    if budget == {"trials": 14}:
+        assert found.budget == (
+            "the budget of 14 trials lasts for the 12 trials that are wanted now, not for all 48 that"
+            " may be asked for"
+        )

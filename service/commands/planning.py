@@ -1,0 +1,105 @@
+"""`plan`: what a run would do and cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dashboards.text import duration
+from service.commands.common import (
+    AsJson,
+    AtOnce,
+    Home,
+    Overrides,
+    YamlFile,
+    print_findings,
+    print_json,
+    print_table,
+    say,
+    settings_of,
+)
+from service.commands.sweeps import opening
+from trainer.report import Status
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment
+    from service.plan import Plan, TrialPlan
+
+
+def plan(
+    file: YamlFile,
+    override: Overrides = None,
+    home: Home = None,
+    at_once: AtOnce = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a run would do and cost, after a calibration of a few seconds."""
+    from service.experiment import Experiment
+    from service.plan import plan as make
+    from service.results import continuation
+
+    experiment = Experiment.from_yaml(file, override or ())
+    settings = settings_of(home)
+    settings.prepare()
+    planned = make(experiment, settings, at_once)
+    if as_json:
+        print_json(planned.to_dict())
+        return
+    say(opening(experiment))
+    say()
+    wanted = {trial.seed for trial in planned.trials}
+    seeds = [seed for seed in experiment.seeds if seed in wanted or len(experiment.looks) == 1]
+    print_table(("cell", *(f"seed {seed}" for seed in seeds)), _states(experiment, seeds, planned))
+    say()
+    _costs(planned)
+    _expected(planned)
+    print_findings([*filter(None, [planned.budget]), *planned.findings])
+    say(f"To run it: {continuation(experiment, settings)}")
+
+
+def _states(experiment: Experiment, seeds: list[int], planned: Plan) -> list[list[str]]:
+    words = {(trial.cell, trial.seed): _state(trial) for trial in planned.trials}
+    return [
+        [cell.name, *(words.get((cell.name, seed), "-") for seed in seeds)]
+        for cell in experiment.cells
+    ]
+
+
+def _state(trial: TrialPlan) -> str:
+    if trial.status.is_over:
+        return "done"
+    begun = f"from {trial.done_kimg:g} kimg, " if trial.done_kimg else ""
+    pauses = f"to {trial.until_kimg:g} kimg, " if trial.until_kimg < trial.total_kimg else ""
+    return f"{begun}{pauses}{duration(trial.seconds)}"
+
+
+def _costs(planned: Plan) -> None:
+    from service.search.standing import price
+
+    say(
+        f"{planned.count(Status.WAITING)} to train, {planned.count(Status.STOPPED)} to continue, "
+        f"{planned.done} done already"
+    )
+    if planned.tuning:
+        say(price([trial.seconds for trial in planned.tuning]))
+    if planned.done == len(planned.trials) and not planned.tuning:
+        return
+    say(f"about {duration(planned.wall_s)} with {planned.at_once} at a time ({planned.basis})")
+    gpu = f", {planned.gpu_hours:.3g} GPU-hours" if planned.gpu_hours else ""
+    say(
+        f"{planned.cpu_hours:.3g} CPU-hours{gpu}, of which {planned.evaluation_share:.0%} evaluation; "
+        f"up to {planned.disk_bytes / 1e6:.0f} MB of disk"
+    )
+
+
+def _expected(planned: Plan) -> None:
+    """What the looks are expected to take in all, and to find."""
+    from dashboards.text import chance
+
+    for one in planned.expected:
+        what = f"a difference of {one.effect:g} SD of a pair" if one.effect else "no difference"
+        finds = f", found with probability {chance(one.finds)}" if one.effect else ""
+        finds = ", which is more than the budget" if one.is_beyond_budget else finds
+        gpu = f", {one.gpu_hours:.3g} GPU-hours" if one.gpu_hours else ""
+        say(
+            f"if there is {what}: about {one.trials:.0f} trials, {one.cpu_hours:.3g} CPU-hours{gpu}{finds}"
+        )
