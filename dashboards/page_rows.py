@@ -13,6 +13,7 @@ from dashboards import text
 from dashboards.html import data_uri, typeset
 from dashboards.sweep import Sweep
 from dashboards.text import counted, number
+from dashboards.verdict.comparable import finals
 from dashboards.verdict.spread_sentences import (
     deviation_text,
     mean_text,
@@ -54,17 +55,19 @@ def facts(sweep: Sweep, verdicts: Verdicts | None, created: datetime) -> list[st
 
 
 def verdict_rows(sweep: Sweep, verdicts: Verdicts) -> list[dict[str, str]]:
-    """One row per cell: the baseline first, then numbers as the verdict's sentence has them."""
-    rows = [_final(sweep, verdicts, verdicts.baseline)]
+    """One row per cell: the baseline, numbers as the verdict's sentence has them, those that are not compared."""
+    rows = [_final(sweep, verdicts, verdicts.baseline) | {"instead": "baseline"}]
     for comparison in verdicts.comparisons:
         row = _final(sweep, verdicts, comparison.cell) | {"word": comparison.word}
         rows.append(row | _effect(comparison.final))
+    for refusal in verdicts.refused:
+        instead = "stopped" if refusal.cell in sweep.stopped else "not compared"
+        rows.append(_final(sweep, verdicts, refusal.cell) | {"instead": instead})
     return rows
 
 
 def _final(sweep: Sweep, verdicts: Verdicts, cell: str) -> dict[str, str]:
-    finished = sweep.finished
-    values = finished[finished["cell"] == cell][verdicts.metric].dropna().tolist()
+    values = list(finals(sweep.evidence, verdicts.metric)[cell].values())
     mean, sd = mean_and_spread(values)
     seeds = text.share(len(values), len(sweep.seeds))
     return {"cell": cell, "final": mean if values else "none", "sd": sd, "seeds": seeds, "word": ""}

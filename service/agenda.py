@@ -183,10 +183,8 @@ class Agenda:
     def _stop(self, cell: str, why: str) -> Stop:
         standings = [standing for (c, _), standing in self._standings.items() if c == cell]
         images = max(standing.images for standing in standings)
-        total = self._design.cells[cell].total_images()
         kind = self._policy.kind
-        reason = f"stopped by {kind} at {images / 1000:g} of {total / 1000:g} kimg: {why}"
-        return Stop(self._name, cell, kind, self._rule, reason, images)
+        return Stop(self._name, cell, kind, self._rule, f"stopped by {kind}: {why}", images)
 
     @property
     def has_looks(self) -> bool:

@@ -28,6 +28,11 @@ class Entry:
     """Seconds of training and evaluation, if all of them were in this run."""
     resumed: bool = False
 
+    @property
+    def ended_early(self) -> bool:
+        """Whether this run worked at it and left it on its way."""
+        return self.started is not None and self.status is Status.STOPPED
+
 
 class CellRuns:
     """The runs of all cells, each with the entries of its trials."""

@@ -232,6 +232,10 @@ class Ledger:
         status = Status.STOPPED if interrupted else ended
         self._outbox.status(sweep_key(self._experiment.name), status, now)
         self.outcome.interrupted = interrupted
+        every = (entry for entries in self._entries.values() for entry in entries)
+        self.outcome.ended_early = sum(
+            entry.trial.cell in self.outcome.stopped and entry.ended_early for entry in every
+        )
         self.outcome.seconds = self._clock() - self._begun
         if self._held:
             self.outcome.overhead_s = sum(self._held) / len(self._held)

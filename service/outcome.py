@@ -29,6 +29,8 @@ class Outcome:
     """Candidates of a search that this run trained."""
     untuned: list[str] = field(default_factory=list)
     """Cells for which a search found no setting at all."""
+    ended_early: int = 0
+    """Trials at which this run worked and whose cells the policy ended for good."""
     skipped: int = 0
     """Trials that an earlier run had finished."""
     diverged: list[Failure] = field(default_factory=list)

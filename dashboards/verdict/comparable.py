@@ -110,8 +110,9 @@ def refusals(evidence: Evidence, metrics: Sequence[str], baseline: str) -> tuple
 
 
 def _by_whom(reason: str) -> str:
-    """`stopped early by halving`, from `stopped by halving at 14.4 of 57.6 kimg: ...`."""
-    return reason.partition(" at ")[0].replace("stopped", "stopped early", 1)
+    """`stopped early by halving`, from `stopped by halving: rung/fid 21.3 at 14.4 of 57.6 kimg ...`."""
+    who = reason.partition(":")[0].partition(" at ")[0]
+    return who.replace("stopped", "stopped early", 1)
 
 
 def _refusal(

@@ -120,7 +120,8 @@ def _row(judged: Judged, cell: str) -> list[str]:
         return [*row, "", "", "", ""]
     comparison = next((c for c in verdicts.comparisons if c.cell == cell), None)
     if comparison is None:
-        return [*row, "", "", "", "baseline" if cell == verdicts.baseline else "not compared"]
+        other = "stopped" if cell in evidence.stopped else "not compared"
+        return [*row, "", "", "", "baseline" if cell == verdicts.baseline else other]
     measure = comparison.final
     if measure is None:
         return [*row, "", "", "", comparison.word]

@@ -109,6 +109,7 @@ def _tell(outcome: Outcome) -> None:
     """What happened to the trials, the bad news by name."""
     candidates = f"{outcome.tuned} candidates and " if outcome.tuned else ""
     parts = [f"{candidates}{outcome.finished} trials trained in {duration(outcome.seconds)}"]
+    parts += [f"{outcome.ended_early} stopped early"] if outcome.ended_early else []
     parts += [f"{outcome.skipped} were finished already"] if outcome.skipped else []
     say(", ".join(parts) + (", then interrupted: nothing is lost" if outcome.interrupted else ""))
     for cell, reason in outcome.stopped.items():

@@ -64,6 +64,7 @@ class Ladder:
         """`seeds` is how many of a cell's first seeds are compared; None: those of the first look."""
         self.seeds = design.first_seeds[:seeds]
         self._design, self._standings = design, standings
+        self._whole = min(trial.total_images() for trial in design.cells.values()) / 1000
         self.metric = _metric(design, standings)
         known = quantity(self.metric)
         self.lower_is_better = known is None or known.lower_is_better
@@ -83,11 +84,11 @@ class Ladder:
         return all(self._standings[cell, seed].failure is not None for seed in self.seeds)
 
     def at(self, rung: Rung, value: float) -> str:
-        """`rung/fid 21.3 over 2 seeds at 14.4 kimg`."""
+        """`rung/fid 21.3 over 2 seeds at 14.4 of 57.6 kimg`."""
         if not np.isfinite(value):
             return f"it diverged before {rung.images / 1000:g} kimg and"
         over = "" if len(self.seeds) == 1 else f" over {len(self.seeds)} seeds"
-        return f"{self.metric} {self.shown(value)}{over} at {rung.images / 1000:g} kimg"
+        return f"{self.metric} {self.shown(value)}{over} at {rung.images / 1000:g} of {self._whole:g} kimg"
 
     def final(self) -> Rung:
         """The same of finished trials, in the deciding metric of the experiment."""

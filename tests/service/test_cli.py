@@ -297,6 +297,17 @@ def test_run_ends_with_table_verdict_report_and_the_mlflow_command(
     assert delivered == [{"report.html": report}]
 
 
+@pytest.mark.usefixtures("folder", "delivered")
+def test_trials_that_were_stopped_early_are_counted_apart(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = Outcome("toy", finished=18, ended_early=12, skipped=2, seconds=8.0)
+    monkeypatch.setattr(launch, "run", fake_run(outcome))
+    assert invoke(["run", "x.yaml"]) == 0
+    told = "18 trials trained in 8 s, 12 stopped early, 2 were finished already"
+    assert told in capsys.readouterr().out.splitlines()
+
+
 def test_failed_trials_end_with_exit_code_1_and_their_reasons(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -158,7 +158,7 @@ def test_halving_killed_in_the_middle_stops_the_same_cells_for_the_same_reasons(
     assert len(whole["stopped"]) == 2
 
     drivers.append(Driver(tmp_path / "killed", yaml, **one_at_a_time))
-    drivers[1].until("stopped by halving at")
+    drivers[1].until("stopped by halving: ")
     family = drivers[1].family()
     os.kill(drivers[1].process.pid, signal.SIGKILL)
     wait_for(lambda: gone(family), "every process of the killed driver to end", 30)

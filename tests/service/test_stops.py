@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from dashboards.page_rows import verdict_rows
 from dashboards.verdict.comparable import IncomparableError
 from dashboards.verdict.judging import judge
 from dashboards.verdict.sentences import headline
 from service import progress
 from service.agenda import Agenda
+from service.commands.compare import print_comparison
 from service.experiment import Experiment
 from service.policy import Fixed
 from service.results import collect, judged, trial_rows, write_report
@@ -58,11 +60,12 @@ def test_the_reason_is_in_record_mlflow_progress_and_outcome(
         "ending",
         HALF,
     )
-    assert stop.reason.startswith("stopped by ending at 1.28 of 2.56 kimg: rung/fid is ")
+    assert stop.reason.startswith("stopped by ending: rung/fid is ")
     assert record.status() is Status.STOPPED
     assert record.images() == HALF, "its checkpoint is kept"
 
     assert (outcome.exit_code, outcome.finished, outcome.failed) == (0, 4, [])
+    assert outcome.ended_early == 1, "seed 1 of `under` was never begun"
     assert outcome.stopped == {"under": stop.reason}, "the baseline is never stopped"
     events = [e for e in driver.events if isinstance(e, progress.TrialStopped)]
     assert [(e.cell, e.seed, e.reason) for e in events] == [("under", 0, stop.reason)]
@@ -75,7 +78,7 @@ def test_the_reason_is_in_record_mlflow_progress_and_outcome(
 
 
 def test_tables_verdict_and_page_say_it_and_compare_the_rest(
-    stopped: tuple[Experiment, Driver],
+    stopped: tuple[Experiment, Driver], capsys: pytest.CaptureFixture[str]
 ) -> None:
     experiment, driver = stopped
     (stop,) = records(experiment, driver.settings)["under", 0].stops()
@@ -88,6 +91,18 @@ def test_tables_verdict_and_page_say_it_and_compare_the_rest(
     assert rows["under", 0]["status"] == "stopped"
     page = write_report(experiment, driver.settings, result).read_text()
     assert page.count(stop.reason) >= 2, "beside the verdict and in the table of trials"
+    assert result.verdicts is not None
+    rows = verdict_rows(result.sweep, result.verdicts)
+    assert [(row["cell"], row["word"] or row["instead"]) for row in rows] == [
+        ("uniform", "baseline"),
+        ("wide", "INCONCLUSIVE"),
+        ("under", "stopped"),
+    ]
+    assert (rows[2]["final"], rows[2]["seeds"]) == ("none", "0 of 2")
+    assert '<td class="soft">stopped</td>' in page
+    print_comparison(result)
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table if line.rstrip().endswith(" stopped")] == ["under"]
 
 
 def test_a_finished_trial_of_a_stopped_cell_is_in_no_pair_and_no_mean(
@@ -107,7 +122,7 @@ def test_a_finished_trial_of_a_stopped_cell_is_in_no_pair_and_no_mean(
     assert set(sweep.evidence.stopped) == {"under"}
     assert {trial.cell for trial in sweep.evidence.finished} == {"uniform", "wide"}
     assert [c.cell for c in judge(sweep.evidence).comparisons] == ["wide"]
-    with pytest.raises(IncomparableError, match="baseline `under` was stopped by ending at"):
+    with pytest.raises(IncomparableError, match="baseline `under` was stopped by ending: "):
         judge(sweep.evidence, baseline="under")
     assert {c.cell for c in judge(collect(other, driver.settings).evidence).comparisons} == {
         "under",

@@ -95,7 +95,10 @@ def test_racing_stops_what_cannot_win_and_says_by_what() -> None:
             curves[f"c{i}", s] = [4 * level, 3 * level, 2 * level, level * (1 + 0.01 * s)]
     outcome = run(Racing(), design([f"c{i}" for i in range(6)], 2, (1, 2, 4, 8)), curves)
     assert list(outcome.stopped) == ["c5"]
-    assert "rung/fid 36 over 2 seeds at 0.001 kimg leaves it a chance of" in outcome.stopped["c5"]
+    assert (
+        "rung/fid 36 over 2 seeds at 0.001 of 0.008 kimg leaves it a chance of"
+        in outcome.stopped["c5"]
+    )
     assert "to end better than `c3`" in outcome.stopped["c5"]
 
 
