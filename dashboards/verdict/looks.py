@@ -19,16 +19,16 @@ from dashboards.verdict.flips import flipped, step_down, threshold
 from dashboards.verdict.statistics import ALPHA, Floats, signs, smallest_p
 
 
-def spending(looks: Sequence[int]) -> tuple[float, ...]:
-    """Error spent up to and with each look; the last has spent all of it.
+def spending(looks: Sequence[int], alpha: float = ALPHA) -> tuple[float, ...]:
+    """Error spent up to and with each look; the last has spent all of `alpha`.
 
     In proportion to the seeds, but the first look that can decide at all gets enough for its smallest p,
     if that is no more than two thirds of the whole: six seeds without an exception are an answer.
     """
-    able = next((n for n in looks if smallest_p(n) < ALPHA), looks[-1])
-    first = smallest_p(able) if smallest_p(able) <= ALPHA * 2 / 3 else 0.0
+    able = next((n for n in looks if smallest_p(n) < alpha), looks[-1])
+    first = smallest_p(able) if smallest_p(able) <= alpha * 2 / 3 else 0.0
     return tuple(
-        ALPHA if n == looks[-1] else max(ALPHA * n / looks[-1], first if n >= able else 0.0)
+        alpha if n == looks[-1] else max(alpha * n / looks[-1], first if n >= able else 0.0)
         for n in looks
     )
 
@@ -37,11 +37,19 @@ class Family:
     """All comparisons of a report through all its looks; those that stood out leave it."""
 
     def __init__(
-        self, looks: Sequence[int], *, two_sided: bool, weights: Floats | float = 1.0
+        self,
+        looks: Sequence[int],
+        *,
+        two_sided: bool,
+        weights: Floats | float = 1.0,
+        alpha: float = ALPHA,
     ) -> None:
-        """`weights` [V] say how much a column counts: one of 1 is hardly disturbed by others of less."""
+        """`weights` [V] say how much a column counts: one of 1 is hardly disturbed by others of less.
+
+        `alpha` is what may be spent: less than .05 where columns were chosen among more; p then counts that.
+        """
         self._weights = np.asarray(weights, dtype=np.float64)
-        self._spent = spending(looks)
+        self._spent = spending(looks, alpha)
         self._signs, self._two_sided = signs(looks[-1]), two_sided
         self._early: NDArray[np.bool_] | None = None
         self._at = 0

@@ -34,7 +34,7 @@ def design_notes(experiment: Experiment) -> list[str]:
 
 def _survivors(experiment: Experiment, rivals: int) -> list[str]:
     """A policy that stops cells leaves survivors, whose p is multiplied by rivals / survivors."""
-    looks, spent = experiment.looks, spending(experiment.looks)
+    looks, spent = experiment.looks, spending(experiment.looks, ALPHA / rivals)
     fewest = fewest_seeds(ALPHA / rivals)
     rule = (
         f"`policy: {experiment.spec.policy.kind}` may stop cells, which the p of those that are left counts"
@@ -50,9 +50,7 @@ def _survivors(experiment: Experiment, rivals: int) -> list[str]:
         )
         return [f"{rule}; {looks[-1]} can decide nothing {fewer}: {_set_seeds(fewest)}"]
     early = [
-        str(look)
-        for look, share in zip(looks, spent, strict=True)
-        if smallest_p(look) * rivals >= share
+        str(look) for look, share in zip(looks, spent, strict=True) if smallest_p(look) >= share
     ]
     return [f"{rule}; {_looks_at(early)} can then decide nothing"] if early else []
 

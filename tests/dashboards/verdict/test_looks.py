@@ -157,3 +157,16 @@ def test_intervals_at_several_looks_miss_in_five_percent_together() -> None:
         found = [interval(values[:n], miss) for n, miss in zip(looks, nominal, strict=True)]
         missed += any(not (f.low or 0) <= 0 <= (f.high or 0) for f in found)
     assert abs(missed / 1000 - ALPHA) < 3 * math.sqrt(ALPHA * (1 - ALPHA) / 1000)
+
+
+def test_what_was_chosen_among_more_spends_less_and_is_not_disturbed_by_a_word_that_did_not_fall() -> (
+    None
+):
+    """Nine pairs of one sign among four that were chosen from: p = 4 x 2/512, whatever a second measure does."""
+    rng = np.random.default_rng(0)
+    first = -5 + 0.3 * rng.standard_normal((9, 1))
+    columns = np.hstack([first, 8 * rng.standard_normal((9, 1)) - first])
+    family = Family((6, 9), two_sided=True, weights=np.array([1.0, 0.85]), alpha=ALPHA / 4)
+    assert family.look(columns[:6])[0] == pytest.approx(min(1.0, 4 * 2 / 64 * 9 / 6))
+    assert family.look(columns)[0] == pytest.approx(4 * 2 / 512)
+    assert spending((6, 9), ALPHA / 4)[-1] == ALPHA / 4
