@@ -84,15 +84,16 @@ class Engine:
         self._planned = bool(looks)
         self._keys = list(self._samples)
         weights = np.array([1.0 if name == "final" else SECONDARY for _, name in self._keys])
-        self._different = Family(self._looks, two_sided=True, weights=weights)
-        self._equal = Family(self._looks, two_sided=False, weights=np.tile(weights, 2))
+        self._screened = 1.0 + stopped / max(1, len(samples))
+        """How many times more cells there were than survivors: these were chosen by their own numbers."""
+        alpha = ALPHA / self._screened
+        self._different = Family(self._looks, two_sided=True, weights=weights, alpha=alpha)
+        self._equal = Family(self._looks, two_sided=False, weights=np.tile(weights, 2), alpha=alpha)
         self._decided: dict[Key, Decision] = {}
         self._settled: dict[str, int] = {}
         """Cell to the number of seeds at which it was decided."""
         self._p: dict[Key, tuple[float, int]] = {}
         """Adjusted p, and the number of seeds it was made at."""
-        self._screened = 1.0 + stopped / max(1, len(samples))
-        """What p is multiplied by: survivors were chosen from more cells, by their own numbers."""
         self._passed = 0
         self._anytime = False
 
@@ -128,9 +129,8 @@ class Engine:
     def _look(self, n: int) -> None:
         seeds = self._order[:n]
         columns = self._columns(seeds)
-        different = np.minimum(1.0, self._screened * self._different.look(columns))
+        different = self._different.look(columns)
         equal = self._equal.look(self._shifted(columns)).reshape(2, -1).max(axis=0)
-        equal = np.minimum(1.0, self._screened * equal)
         miss = misses(self._looks)[self._passed] / self._screened
         self._passed += 1
         for place, key in enumerate(self._keys):
@@ -223,7 +223,7 @@ class Engine:
             self._settle(n)
 
     def _bet(self, seeds: Sequence[int], ready: Container[str]) -> None:
-        left = max(LEAST_LEFT, ALPHA - self._different.size) / self._screened
+        left = max(LEAST_LEFT / self._screened, ALPHA / self._screened - self._different.size)
         columns = self._columns(seeds)
         active = np.asarray(np.isfinite(columns).any(axis=0), dtype=bool)
         evidence = np.zeros((2, len(self._keys)))
