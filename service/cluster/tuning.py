@@ -21,6 +21,7 @@ from service import worker
 from service.causes import last_line
 from service.cluster import gang
 from service.cluster.connect import Cluster, environment
+from service.errors import ServiceError
 from service.worker import MESSAGE, Job, parse
 
 if TYPE_CHECKING:
@@ -106,7 +107,12 @@ def run(
         ),
     )
     with environment(_MOST_PENDING), gang.reaping() if is_stock else contextlib.nullcontext():
-        tuner.fit()
+        try:
+            tuner.fit()
+        except Exception as error:  # Tune wraps what is raised while it handles a report
+            if isinstance(error.__context__, ServiceError):
+                raise error.__context__ from None
+            raise
 
 
 def _name(trial: Any) -> str:
