@@ -79,11 +79,14 @@ class Engine:
         """
         self._samples = {(c, n): sample for c, own in samples.items() for n, sample in own.items()}
         self._ended = {cell: set(seeds) for cell, seeds in ended.items()}
-        self._order, self._margins = list(order), margins
+        self._order = list(order)
         self._looks = tuple(looks) or (len(self._order),)
         self._planned = bool(looks)
         self._keys = list(self._samples)
-        weights = np.array([1.0 if name == "final" else SECONDARY for _, name in self._keys])
+        self._margins = np.array([self._margin(key, margins[key]) for key in self._keys])
+        """[V], NaN where SAME cannot be said."""
+        is_final = np.array([name == "final" for _, name in self._keys], dtype=bool)
+        weights, self._stakes = np.where(is_final, 1.0, SECONDARY), np.where(is_final, 1.0, _STAKE)
         self._screened = 1.0 + stopped / max(1, len(samples))
         """How many times more cells there were than survivors: these were chosen by their own numbers."""
         alpha = ALPHA / self._screened
@@ -169,7 +172,7 @@ class Engine:
         """
         differences = sample.differences()
         if word == "SAME":
-            margin = self._margin(key)
+            margin = self._margins[self._keys.index(key)]
             sides = [margin - differences, differences + margin]
         else:
             sides = [differences * np.sign(differences.sum())]
@@ -204,11 +207,9 @@ class Engine:
 
     def _shifted(self, columns: Floats) -> Floats:
         """[n, 2 V] above 0 where a difference is on the near side of the upper margin, and of the lower."""
-        margin = np.array([self._margin(key) for key in self._keys])
-        return np.concatenate([margin - columns, columns + margin], axis=1)
+        return np.concatenate([self._margins - columns, columns + self._margins], axis=1)
 
-    def _margin(self, key: Key) -> float:
-        margin = self._margins[key]
+    def _margin(self, key: Key, margin: float | None) -> float:
         return math.nan if margin is None or any(self._samples[key].lost) else margin
 
     def _beyond(self) -> None:
@@ -228,11 +229,10 @@ class Engine:
         active = np.asarray(np.isfinite(columns).any(axis=0), dtype=bool)
         evidence = np.zeros((2, len(self._keys)))
         different = bets(columns[:, active])
-        stakes = np.array([1.0 if name == "final" else _STAKE for _, name in self._keys])
-        evidence[0, active] = closed(different.mean(axis=0), stakes[active])
+        evidence[0, active] = closed(different.mean(axis=0), self._stakes[active])
         same = bets(self._shifted(columns))[0].reshape(2, -1).min(axis=0) / 2
-        able = active & np.isfinite([self._margin(key) for key in self._keys])
-        evidence[1, able] = closed(same[able], stakes[able])
+        able = active & np.isfinite(self._margins)
+        evidence[1, able] = closed(same[able], self._stakes[able])
         for place, key in enumerate(self._keys):
             if not active[place] or key[0] not in ready:
                 continue
