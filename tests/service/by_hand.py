@@ -28,22 +28,18 @@ class _Stopped(BaseException):
     """Tune ends a trial at a report in this way."""
 
 
-class Driver:
-    """One run of an experiment, one trial at a time, in this process."""
+class ByHand:
+    """One run of what a dispatch wants, one trial at a time, in this process."""
 
-    def __init__(self, experiment: Experiment, home: Path) -> None:
-        self.settings = Settings(home=home, tracking_uri=None)
-        self.events: list[progress.Event] = []
-        self.outbox = Outbox(home / "outbox.db")
-        self.ledger = Ledger(experiment, self.settings, self.outbox, self.events.append)
-        self.dispatch = Dispatch(experiment, self.settings, self.ledger, threading.Event())
-        self._of_key = {trial.key: (trial.cell, trial.seed) for trial in experiment.trials}
+    dispatch: Dispatch
+    ledger: Ledger
+    outbox: Outbox
 
-    def jobs(self, messages: int | None = None, heard: bool = True) -> Iterator[Handed]:
+    def work(self, messages: int | None = None, heard: bool = True) -> Iterator[Job]:
         """Do what is wanted; the driver is killed at so many messages, before or after it heard the last."""
         self.ledger.open()
         while (job := self.dispatch.next()) is not None:
-            yield (*self._of_key[job.key], job.until_images)
+            yield job
             self.dispatch.started(job.key)
             try:
                 messages = self._train(job, messages, heard)
@@ -71,6 +67,23 @@ class Driver:
         outcome = self.ledger.close()
         self.outbox.close()
         return outcome
+
+
+class Driver(ByHand):
+    """One run of an experiment, one trial at a time, in this process."""
+
+    def __init__(self, experiment: Experiment, home: Path) -> None:
+        self.settings = Settings(home=home, tracking_uri=None)
+        self.events: list[progress.Event] = []
+        self.outbox = Outbox(home / "outbox.db")
+        self.ledger = Ledger(experiment, self.settings, self.outbox, self.events.append)
+        self.dispatch = Dispatch(experiment, self.settings, self.ledger, threading.Event())
+        self._of_key = {trial.key: (trial.cell, trial.seed) for trial in experiment.trials}
+
+    def jobs(self, messages: int | None = None, heard: bool = True) -> Iterator[Handed]:
+        """Do what is wanted, and say what was handed out."""
+        for job in self.work(messages, heard):
+            yield (*self._of_key[job.key], job.until_images)
 
 
 def killed_at_every_event(experiment: Experiment, home: Path, heard: bool) -> list[Handed]:

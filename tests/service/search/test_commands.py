@@ -53,7 +53,7 @@ def test_validate_and_plan_count_both_parts(
     assert before.wall_s > compared + searched
 
     driver = TuningDriver(experiment, settings.home)
-    jobs = driver.jobs()
+    jobs = driver.work()
     for _ in range(6):
         next(jobs)  # five are done when the sixth is handed out
     driver.close()
@@ -73,7 +73,7 @@ def test_compare_says_how_far_it_is_by_yaml_and_by_name(
     settings = Settings(home=folder / "runs", tracking_uri=None)
     save(experiment, settings.experiment("toy"))
     driver = TuningDriver(experiment, settings.home)
-    jobs = driver.jobs()
+    jobs = driver.work()
     for _ in range(4):
         next(jobs)
     driver.close()

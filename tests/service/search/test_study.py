@@ -16,7 +16,8 @@ from service.search.study import studies, tuned
 from service.settings import Settings
 from service.tracking.outbox import Outbox
 from service.tracking.rows import StoredRun
-from tests.service.search.searches import Killed, TuningDriver, searching, tune
+from tests.service.by_hand import Killed
+from tests.service.search.searches import TuningDriver, searching, tune
 from tests.service.sweeps import final_metrics
 from trainer.record import Record
 from trainer.report import Failure, Result, Status
@@ -41,13 +42,13 @@ def test_a_driver_killed_at_every_event_asks_the_same_candidates(
     toy: dict[str, Any], tmp_path: Path, by: str
 ) -> None:
     experiment = searching(toy, {"by": by, "trials": 12 if by == "tpe" else 3}, arms={"a": {}})
-    whole = [job.key for job in TuningDriver(experiment, tmp_path / "whole").jobs()]
+    whole = [job.key for job in TuningDriver(experiment, tmp_path / "whole").work()]
 
     handed: list[str] = []
     for _ in range(200):
         driver = TuningDriver(experiment, tmp_path / "killed")
         try:
-            handed.extend(job.key for job in driver.jobs(messages=3))
+            handed.extend(job.key for job in driver.work(messages=3))
         except Killed:
             continue
         finally:
@@ -259,7 +260,7 @@ def test_comparing_while_it_is_tuned_shows_cells_that_wait(
 ) -> None:
     experiment = searching(toy)
     driver = TuningDriver(experiment, settings.home)
-    jobs = driver.jobs()
+    jobs = driver.work()
     for _ in range(4):
         next(jobs)
     sweep = collect(experiment, settings)
