@@ -23,21 +23,24 @@ TABLE = Path(__file__).with_name("keys.json")
 def table() -> dict[str, Any]:
     """Keys of every preset (of data called "data") and of the quickstart's trials; protocol ids of the presets."""
     presets = {
-        path.stem: TrialSpec.model_validate(read(path).data)
+        f"{_edition(path)} {path.stem}": TrialSpec.model_validate(read(path).data)
         for path in sorted((ROOT / "presets").glob("*.yaml"))
     }
-    quickstart = Experiment.from_yaml(ROOT / "quickstart.yaml")
-    written = json.dumps(read(ROOT / "quickstart.yaml").data, sort_keys=True)
-    edition = hashlib.sha256(written.encode()).hexdigest()[
-        :8
-    ]  # who asks something else gets other trials
+    file = ROOT / "quickstart.yaml"
+    trials = Experiment.from_yaml(file).trials
     return {
         "core_version": CORE_VERSION,
         "metric_version": METRIC_VERSION,
         "presets": {name: trial.key("data") for name, trial in presets.items()},
-        "quickstart": {f"{edition} {t.cell} seed {t.seed}": t.key for t in quickstart.trials},
+        "quickstart": {f"{_edition(file)} {t.cell} seed {t.seed}": t.key for t in trials},
         "protocols": {name: _protocols(trial) for name, trial in presets.items()},
     }
+
+
+def _edition(file: Path) -> str:
+    """Of what a YAML asks for: one that asks for something else gets other trials, under another name."""
+    written = json.dumps(read(file).data, sort_keys=True)
+    return hashlib.sha256(written.encode()).hexdigest()[:8]
 
 
 def _protocols(trial: TrialSpec) -> dict[str, str]:
