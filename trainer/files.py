@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from trainer.errors import EnvironmentProblem
 
@@ -48,6 +48,32 @@ def keep(path: Path, content: bytes) -> None:
     """Write a file of a cache, and beside it the digest by which damage shows."""
     write_whole(path, content)
     write_whole(_digest_file(path), hashlib.sha256(content).hexdigest())
+
+
+def keep_streamed(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """As `keep`, of what `write` puts into a file: content that should not be in memory a second time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with open(partial, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    digest = _digest_of(partial)
+    partial.replace(path)
+    write_whole(_digest_file(path), digest)
+
+
+def kept_file(path: Path) -> Path | None:
+    """The file itself if it holds what was kept; None where there is nothing, or something else."""
+    try:
+        return path if _digest_of(path) == _digest_file(path).read_text() else None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _digest_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def kept(path: Path) -> bytes | None:

@@ -139,7 +139,8 @@ class Evaluator:
     ) -> _Draw:
         generation = self.spec.full if part == "full" else self.spec.rung
         assert generation is not None
-        gathered = [Gathered(space.extractor, space.metrics) for space in self._spaces]
+        share = len(world.share(generation.images))
+        gathered = [Gathered(space.extractor, space.metrics, share) for space in self._spaces]
         shown: list[Tensor] = []
         for x in self._generate(network, generation, noise_seed, world):
             for features in gathered:
@@ -153,12 +154,9 @@ class Evaluator:
         """Every metric by name, over all workers; and whether the features were finite, as they must be."""
         values: dict[str, float] = {}
         for space, features in zip(self._spaces, gathered, strict=True):
-            moments, rows = features.moments, features.rows()
-            world.sum_(moments.count, moments.total, moments.outer)
-            everyone = None if rows is None else world.gather(rows)
-            if not bool(torch.isfinite(moments.outer).all()):
+            statistics = features.of_all(world)
+            if not bool(torch.isfinite(statistics.moments.outer).all()):
                 return {metric.name: math.nan for metric in self.spec.metrics}, False
-            statistics = features.statistics(everyone)
             for metric in space.metrics:
                 values[metric.name] = metric.measure(statistics, space.real[metric.name])
         return values, True

@@ -30,7 +30,7 @@ class Extractor:
     weights: str
     """Digest of the weights."""
     classify: Callable[[Tensor], Tensor] | None = None
-    """Features [B, D] -> class probabilities [B, K], where the network has classes."""
+    """Features [B, D] -> class probabilities float64 [B, K], where the network has classes."""
 
 
 class FeatureSpace(Spec):
@@ -145,9 +145,8 @@ class Inception(FeatureSpace):
 
         @torch.inference_mode()
         def classify(features: Tensor) -> Tensor:
-            return (features @ network.fc.weight.T).softmax(
-                1
-            )  # without bias, as Salimans et al. have it
+            # without bias, as Salimans et al. have it
+            return (features.double() @ network.fc.weight.double().T).softmax(1)
 
         return Extractor(extract, digest.hexdigest()[:12], classify)
 
@@ -194,8 +193,9 @@ class _Classifier(nn.Module):
 
     @torch.inference_mode()
     def classify(self, features: Tensor) -> Tensor:
-        """[B, width] -> [B, classes]."""
-        return self.head(features).softmax(1)
+        """[B, width] -> float64 [B, classes]."""
+        weight, bias = self.head.weight.double(), self.head.bias.double()
+        return functional.linear(features.double(), weight, bias).softmax(1)
 
 
 def _train(network: nn.Module, source: Source, steps: int, seed: int) -> None:

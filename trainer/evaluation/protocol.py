@@ -108,7 +108,7 @@ class Evaluation(Spec):
                 )
         for name, generation in (("full", self.full), ("rung", self.rung)):
             for metric in self.metrics:
-                least = metric.fewest_images
+                least = metric.fewest
                 if generation is not None and generation.images < least:
                     raise ValueError(
                         f"{name}.images: {generation.images} is too few, "

@@ -1,6 +1,5 @@
 """What do the metrics know of the real images? Streamed once per data set and feature space, cached for all trials."""
 
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -8,11 +7,12 @@ import torch
 from torch import Tensor
 
 from trainer.data import Source
+from trainer.distributed import World
 from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.features import Extractor
 from trainer.evaluation.metric import Metric, Moments, Statistics
 from trainer.evaluation.metric.base import Prepared, Real
-from trainer.files import cache_lock, keep, kept
+from trainer.files import cache_lock, keep_streamed, kept_file
 
 _BATCH = 500
 """Images of one pass of the extractor."""
@@ -22,10 +22,12 @@ _FEATURES = f"features-{METRIC_VERSION}"
 class Gathered:
     """Statistics in the making: features come in batches, and are kept only if some metric looks at them."""
 
-    def __init__(self, extractor: Extractor, metrics: Iterable[Metric]) -> None:
-        self._extractor = extractor
+    def __init__(self, extractor: Extractor, metrics: Iterable[Metric], count: int) -> None:
+        """Of `count` images, for which room is made once: features are never in memory twice."""
+        self._extractor, self._count = extractor, count
         self._keep = any(metric.needs != "moments" for metric in metrics)
-        self._features: list[Tensor] = []
+        self._rows: Tensor | None = None
+        self._seen = 0
         self._moments: Moments | None = None
 
     def add(self, x: Tensor) -> None:
@@ -35,21 +37,17 @@ class Gathered:
             self._moments = Moments.empty(features.shape[1], features.device)
         self._moments.add(features)
         if self._keep:
-            self._features.append(features)
+            if self._rows is None:
+                self._rows = features.new_empty(self._count, features.shape[1])
+            self._rows[self._seen : self._seen + len(features)] = features
+        self._seen += len(features)
 
-    @property
-    def moments(self) -> Moments:
-        """Of everything so far."""
+    def of_all(self, world: World) -> Statistics:
+        """Of the images of all workers, features in their order; every worker gets it."""
         assert self._moments is not None, "no images yet"
-        return self._moments
-
-    def rows(self) -> Tensor | None:
-        """Features of everything so far [N, D], if they are kept."""
-        return torch.cat(self._features) if self._keep else None
-
-    def statistics(self, rows: Tensor | None) -> Statistics:
-        """With `rows` as the features: those of all workers, in their order."""
-        return Statistics(self.moments, rows, self._extractor.classify)
+        world.sum_(self._moments.count, self._moments.total, self._moments.outer)
+        rows = None if self._rows is None else world.gather(self._rows[: self._seen])
+        return Statistics(self._moments, rows, self._extractor.classify)
 
 
 def reference(
@@ -78,10 +76,10 @@ def reference(
 
 
 def _statistics(source: Source, extractor: Extractor, metrics: Sequence[Metric]) -> Statistics:
-    gathered = Gathered(extractor, metrics)
+    gathered = Gathered(extractor, metrics, len(source))
     for x in source.passage(_BATCH):
         gathered.add(x)
-    return gathered.statistics(gathered.rows())
+    return gathered.of_all(World(0, 1))  # every worker looks at all of them
 
 
 def _identity(metric: Metric) -> str:
@@ -91,16 +89,17 @@ def _identity(metric: Metric) -> str:
 
 
 def _write(stem: Path, name: str, tensors: Prepared, device: torch.device) -> Prepared:
-    written = io.BytesIO()
-    torch.save({key: value.cpu() for key, value in tensors.items()}, written)
-    keep(stem.with_name(f"{stem.name}-{name}.pt"), written.getvalue())
-    return {key: value.to(device) for key, value in tensors.items()}
+    """Kept on disk, and read from there: rows of features are then the file's pages, not the process's memory."""
+    plain = {key: value.cpu() for key, value in tensors.items()}
+    keep_streamed(stem.with_name(f"{stem.name}-{name}.pt"), lambda file: torch.save(plain, file))
+    read = _read(stem, name, device)
+    return tensors if read is None else read
 
 
 def _read(stem: Path, name: str, device: torch.device) -> Prepared | None:
-    """None where there is no such file, or a damaged one."""
-    content = kept(stem.with_name(f"{stem.name}-{name}.pt"))
-    if content is None:
+    """None where there is no such file, or a damaged one. On the processor it is mapped, so that trials share it."""
+    file = kept_file(stem.with_name(f"{stem.name}-{name}.pt"))
+    if file is None:
         return None
-    tensors: Prepared = torch.load(io.BytesIO(content), weights_only=True, map_location=device)
+    tensors: Prepared = torch.load(file, weights_only=True, map_location=device, mmap=True)
     return tensors

@@ -6,12 +6,14 @@ from pydantic import BeforeValidator, Field
 
 from trainer.errors import suggestion
 from trainer.evaluation.metric.base import Metric, Moments, Statistics
+from trainer.evaluation.metric.classes import ClassMetrics
 from trainer.evaluation.metric.frechet import MomentMetrics, Reference, frechet_distance
 from trainer.evaluation.metric.kernel import KernelMetrics, kernel_distance
 from trainer.evaluation.metric.manifold import Manifold, ManifoldMetrics, precision, recall
+from trainer.evaluation.metric.sliced import SlicedMetrics
 
 _Member = Annotated[
-    MomentMetrics | KernelMetrics | ManifoldMetrics,
+    MomentMetrics | KernelMetrics | ManifoldMetrics | SlicedMetrics | ClassMetrics,
     Field(discriminator="kind"),
 ]
 """The members of the family."""

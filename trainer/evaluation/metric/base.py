@@ -13,6 +13,8 @@ from trainer.spec import Spec
 
 Need = Literal["moments", "features", "probabilities"]
 """What a metric looks at: sums over all images, or a row of every image."""
+BLOCK = 1024
+"""Rows that become float64 at once, and are compared with as many others: bounds the memory of every metric."""
 
 
 @dataclass
@@ -61,15 +63,10 @@ class Statistics:
         assert self.features is not None, "a metric that needs features says so"
         return self.features
 
-    def every(self) -> Tensor:
-        """Features float64 [N, D]."""
-        return self.kept().double()
-
     def probabilities(self) -> Tensor:
         """Class probabilities float64 [N, K]."""
         assert self.classify is not None, "a metric that needs probabilities says so"
-        assert self.features is not None
-        return self.classify(self.features).double()
+        return torch.cat([self.classify(rows).double() for rows in torch.split(self.kept(), BLOCK)])
 
 
 Prepared = dict[str, Tensor]
@@ -84,10 +81,10 @@ class Real(NamedTuple):
     features: Tensor | None = None
     """[N, D], one tensor for all metrics that look at them."""
 
-    def every(self) -> Tensor:
-        """Features float64 [N, D]."""
+    def kept(self) -> Tensor:
+        """Features [N, D] as they were extracted."""
         assert self.features is not None, "a metric that needs features says so"
-        return self.features.double()
+        return self.features
 
 
 class Metric(Spec):
@@ -103,7 +100,7 @@ class Metric(Spec):
     needs: ClassVar[Need]
     """What `measure` and `prepare` look at; moments are always there."""
     fewest_images: ClassVar[int] = 2
-    """Fewer images than this have no such number."""
+    """Fewer images than this never have such a number."""
     keeps: ClassVar[str | None] = None
     """Name of what `prepare` gives, if several members keep the same."""
 
@@ -115,6 +112,11 @@ class Metric(Spec):
     def name(self) -> str:
         """`fid`, or `fid-inception` in a feature space of its own: `eval/<name>` and `rung/<name>`."""
         return self.kind if self.features is None else f"{self.kind}-{self.features.kind}"
+
+    @property
+    def fewest(self) -> int:
+        """Fewer images than this have no such number with these settings."""
+        return self.fewest_images
 
     @abstractmethod
     def prepare(self, real: Statistics) -> Prepared:

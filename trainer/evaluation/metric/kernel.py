@@ -2,9 +2,10 @@
 
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
-from trainer.evaluation.metric.base import Metric, Need, Prepared, Real, Statistics
+from trainer.evaluation.metric.base import BLOCK, Metric, Need, Prepared, Real, Statistics
 
 
 class KID(Metric):
@@ -19,28 +20,44 @@ class KID(Metric):
 
     def prepare(self, real: Statistics) -> Prepared:
         """Their mean kernel among themselves."""
-        return {"within": mean_kernel_within(real.every())}
+        return {"within": mean_kernel_within(real.kept())}
 
     def measure(self, generated: Statistics, real: Real) -> float:
         """Within the generated, plus within the real, minus twice across."""
-        return kernel_distance(generated.every(), real.every(), real.prepared["within"])
+        return kernel_distance(generated.kept(), real.kept(), real.prepared["within"])
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
     """(x.y/D + 1)^3 of features [m, D] and [n, D]: [m, n]."""
-    return (x @ y.T / x.shape[1] + 1.0) ** 3
+    return (x @ y.T).div_(x.shape[1]).add_(1.0).pow_(3)
 
 
 def mean_kernel_within(x: Tensor) -> Tensor:
-    """Mean kernel of features [m, D] over pairs of different rows []."""
-    kernel, m = cubic_kernel(x, x), len(x)
-    return (kernel.sum() - kernel.trace()) / (m * (m - 1))
+    """Mean kernel of features [m, D] over pairs of different rows [], float64; a block of pairs at a time."""
+    parts, total = torch.split(x, BLOCK), x.new_zeros((), dtype=torch.float64)
+    for i, part in enumerate(parts):
+        rows = part.double()
+        own = cubic_kernel(rows, rows)
+        total += own.sum() - own.trace()
+        for other in parts[i + 1 :]:
+            total += 2.0 * cubic_kernel(rows, other.double()).sum()
+    return total / (len(x) * (len(x) - 1))
+
+
+def mean_kernel_across(x: Tensor, y: Tensor) -> Tensor:
+    """Mean kernel of features [m, D] with features [n, D] [], float64; a block of pairs at a time."""
+    total = x.new_zeros((), dtype=torch.float64)
+    for part in torch.split(x, BLOCK):
+        rows = part.double()
+        for other in torch.split(y, BLOCK):
+            total += cubic_kernel(rows, other.double()).sum()
+    return total / (len(x) * len(y))
 
 
 def kernel_distance(x: Tensor, y: Tensor, within: Tensor | None = None) -> float:
     """Unbiased squared MMD of features [m, D] and [n, D]; `within` is `mean_kernel_within(y)` if it is known."""
     known = mean_kernel_within(y) if within is None else within
-    return float(mean_kernel_within(x) + known - 2.0 * cubic_kernel(x, y).mean())
+    return float(mean_kernel_within(x) + known - 2.0 * mean_kernel_across(x, y))
 
 
 KernelMetrics = KID
