@@ -56,6 +56,7 @@ class Training:
         network = self.learner.network
         self.average = Average(trial.ema, network, copy.deepcopy(network))
         self.optimizer = trial.optimizer.build(self.learner, undecayed=self.learner.schedule)
+        self._rates = trial.optimizer.rates(len(self.optimizer.param_groups))
         self.progress = Progress()
         self._clipped = self.learner.clipped()
         self._has_dropout = _has_dropout(self.learner)
@@ -118,14 +119,12 @@ class Training:
 
     def _set_rate(self) -> None:
         optimizer, batch = self.trial.optimizer, self.trial.train.batch_size
-        rate = optimizer.lr * optimizer.lr_schedule.factor(
-            self.images, self.trial.total_images(), batch
-        )
-        for group in self.optimizer.param_groups:
+        factor = optimizer.lr_schedule.factor(self.images, self.trial.total_images(), batch)
+        for base, group in zip(self._rates, self.optimizer.param_groups, strict=True):
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
+                group["lr"].fill_(base * factor)
             else:
-                group["lr"] = rate
+                group["lr"] = base * factor
 
     # The loss curve
 

@@ -14,7 +14,7 @@ from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.protocol import Evaluation
 from trainer.inputs import AnyInput, Labels, NetworkInput
 from trainer.models import AnyModel
-from trainer.optimizer import AdamW
+from trainer.optimizer import AdamW, AnyOptimizer
 from trainer.spec import MANY, Neutral, Spec
 
 
@@ -48,7 +48,7 @@ class TrialSpec(Spec):
     """What the network is told beside the noise level; labels come with `model.classes`."""
     diffusion: Diffusion = Diffusion()
     """Schedule, timestep sampler, weighting, prediction, objective."""
-    optimizer: AdamW = AdamW()
+    optimizer: AnyOptimizer = AdamW()
     """How the weights are moved."""
     ema: AnyEMA = Ramp()
     """Which average of the weights is evaluated."""

@@ -22,7 +22,7 @@ def test_no_key_and_no_protocol_has_changed() -> None:
 
 
 WIDENED = {
-    "trainer/optimizer.py": (
+    "trainer/optimizer/base.py": (
         '    grad_clip: PositiveFloat | None = 1.0\n',
         '    lookahead: Annotated[int, Neutral({neutral})] = {default}\n    grad_clip: PositiveFloat | None = 1.0\n',
     ),
@@ -80,7 +80,7 @@ def test_another_default_is_noticed(tmp_path: Path) -> None:
             env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True,
         ).returncode  # fmt: skip
 
-    optimizer = tmp_path / "trainer" / "optimizer.py"
+    optimizer = tmp_path / "trainer" / "optimizer" / "adaptive.py"
     code = optimizer.read_text()
     assert "eps: PositiveFloat = 1e-8" in code
     optimizer.write_text(code.replace("eps: PositiveFloat = 1e-8", "eps: PositiveFloat = 1e-7"))

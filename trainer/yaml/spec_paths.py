@@ -59,11 +59,15 @@ def kinds(models: Sequence[Model]) -> list[str]:
 
 
 def choose(models: Sequence[Model], data: Any) -> Model | None:
-    """The member that `data` is written for: by its `kind`, or the only one there is."""
+    """The member that `data` is written for: by its `kind`, or the only one, or the one `assumed` without a kind."""
     if len(models) == 1:
         return models[0]
-    kind = data.get("kind") if isinstance(data, dict) else None
-    return next((model for model in models if kind is not None and kind_of(model) == kind), None)
+    if not isinstance(data, dict):
+        return None
+    kind = data.get("kind")
+    if kind is None:
+        return next((model for model in models if getattr(model, "assumed", False)), None)
+    return next((model for model in models if kind_of(model) == kind), None)
 
 
 def field_of(model: Model | None, name: str) -> FieldInfo | None:

@@ -99,8 +99,8 @@ def test_what_a_kind_resets_is_told_where_it_is_named() -> None:
     )
 
     assert [str(reset) for reset in result.resets] == [
-        "x.yaml:3: arms.b.optimizer: names its `kind` and so replaces the whole value: `betas`, "
-        "`weight_decay` fall back to the default; leave `kind` out to keep them"
+        "x.yaml:3: arms.b.optimizer: names its `kind` and so replaces the whole value: "
+        "`weight_decay`, `betas` fall back to the default; leave `kind` out to keep them"
     ]
 
 

@@ -1,11 +1,9 @@
-"""How are the weights moved? AdamW and the learning-rate schedules, all in images seen."""
+"""How does the learning rate change over the budget? Warm-ups and decays, all in images seen."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import nn
 
 from trainer.spec import Spec
 
@@ -150,40 +148,3 @@ AnyLearningRate = Annotated[
     Field(discriminator="kind"),
 ]
 """The members of the family."""
-
-_Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class AdamW(Spec):
-    """AdamW (Loshchilov & Hutter 2019), fused where torch has it."""
-
-    kind: Literal["adamw"] = "adamw"
-    lr: PositiveFloat = 2e-4
-    """Learning rate that the schedule multiplies."""
-    betas: tuple[_Beta, _Beta] = (0.9, 0.999)
-    """Decay of the gradient's first and second moment."""
-    eps: PositiveFloat = 1e-8
-    """Added to the root of the second moment."""
-    weight_decay: NonNegativeFloat = 0.0
-    """Decoupled weight decay."""
-    grad_clip: PositiveFloat | None = 1.0
-    """Largest norm of the gradient; null: no clipping."""
-    lr_schedule: AnyLearningRate = ConstantRate()
-    """How the learning rate changes over the budget."""
-
-    def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.AdamW:
-        """The optimizer over the network's parameters; those of its part `undecayed` are not pulled to zero."""
-        apart = set() if undecayed is None else set(undecayed.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in network.parameters() if p not in apart]}
-        ]
-        if undecayed is not None:
-            groups.append({"params": list(undecayed.parameters()), "weight_decay": 0.0})
-        return torch.optim.AdamW(
-            groups,
-            lr=torch.tensor(self.lr) if next(network.parameters()).is_cuda else self.lr,
-            betas=self.betas,
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-            fused=True,
-        )

@@ -1,0 +1,74 @@
+"""Which optimizers scale each weight's step by its gradient's history? AdamW, Adam, and AdamW in eight bits."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import PositiveFloat
+from torch import nn
+
+from trainer.errors import EnvironmentProblem
+from trainer.optimizer.base import Beta, Optimizer
+
+
+class _Adaptive(Optimizer):
+    """Steps of the first moment over the root of the second."""
+
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """Decay of the gradient's first and second moment."""
+    eps: PositiveFloat = 1e-8
+    """Added to the root of the second moment."""
+
+    def settings(self, network: nn.Module) -> dict[str, Any]:
+        """As torch's members of this family take them."""
+        return {
+            "lr": self.rate(network),
+            "betas": self.betas,
+            "eps": self.eps,
+            "weight_decay": self.weight_decay,
+        }
+
+
+class AdamW(_Adaptive):
+    """AdamW (Loshchilov & Hutter 2019), fused where torch has it."""
+
+    assumed: ClassVar[bool] = True
+    kind: Literal["adamw"] = "adamw"
+
+    def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.AdamW:
+        """torch's."""
+        groups = self.groups(network, undecayed)
+        return torch.optim.AdamW(groups, **self.settings(network), fused=True)
+
+
+class Adam(_Adaptive):
+    """Adam (Kingma & Ba 2015); its weight decay is a part of the gradient and so passes through the moments (L2)."""
+
+    kind: Literal["adam"] = "adam"
+
+    def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.Adam:
+        """torch's, fused."""
+        groups = self.groups(network, undecayed)
+        return torch.optim.Adam(groups, **self.settings(network), fused=True)
+
+
+class AdamW8bit(_Adaptive):
+    """AdamW whose two moments are kept in eight bits (Dettmers et al. 2022): 2 bytes a weight instead of 8.
+
+    Needs `bitsandbytes`. Tensors of less than 4096 entries keep moments of 32 bits, as the library has it.
+    """
+
+    kind: Literal["adamw8bit"] = "adamw8bit"
+
+    def build(
+        self, network: nn.Module, undecayed: nn.Module | None = None
+    ) -> torch.optim.Optimizer:
+        """bitsandbytes'; EnvironmentProblem where it is not installed, or does not know this device."""
+        try:
+            from bitsandbytes.optim import AdamW8bit as Implementation
+        except (ImportError, RuntimeError, OSError) as error:
+            raise EnvironmentProblem(
+                "optimizer.kind: adamw8bit needs bitsandbytes, which is not usable here "
+                f"({type(error).__name__}): pip install 'diffsweep[adamw8bit]', or use kind: adamw"
+            ) from None
+        settings = self.settings(network) | {"lr": self.lr}
+        return Implementation(self.groups(network, undecayed), **settings)

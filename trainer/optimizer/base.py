@@ -1,0 +1,80 @@
+"""What do all optimizers share? A rate, a clip, and the rule which parameters decay and which are hidden matrices."""
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from trainer.optimizer.rate import AnyLearningRate, ConstantRate
+from trainer.spec import Neutral, Spec
+
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+"""How much of a moment one update keeps."""
+ENDS = ("inward", "outward", "conv_in", "conv_out")
+"""Names of the layers between data and hidden features: ours, and those of diffusers' networks."""
+
+
+class Optimizer(Spec):
+    """Moves the weights along the gradient; `build()` gives the torch optimizer that does."""
+
+    lr: PositiveFloat = 2e-4
+    """Learning rate that the schedule multiplies."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Pull of the weights to zero: decoupled from the gradient, except in `adam` and `sgd`, which add it there (L2)."""
+    decays: Annotated[Literal["all", "weights"], Neutral("all")] = "all"
+    """What the decay pulls: all parameters, or only the weights of linear and convolutional layers, so that biases,
+    norms and embeddings are spared (k-diffusion, nanoGPT)."""
+    grad_clip: PositiveFloat | None = 1.0
+    """Largest norm of the gradient; null: no clipping."""
+    lr_schedule: AnyLearningRate = ConstantRate()
+    """How the learning rate changes over the budget."""
+
+    def build(
+        self, network: nn.Module, undecayed: nn.Module | None = None
+    ) -> torch.optim.Optimizer:
+        """The optimizer over the network's parameters; those of its part `undecayed` are never pulled to zero.
+
+        Raises EnvironmentProblem where a library that it needs is not installed.
+        """
+        raise NotImplementedError
+
+    def rates(self, groups: int) -> list[float]:
+        """The rate of each group of parameters before the schedule."""
+        return [self.lr] * groups
+
+    def groups(
+        self,
+        network: nn.Module,
+        undecayed: nn.Module | None,
+        apart: Iterable[nn.Parameter] = (),
+    ) -> list[dict[str, Any]]:
+        """The parameters that decay, then those that do not, if there are any; without those `apart`."""
+        own = [] if undecayed is None else list(undecayed.parameters())
+        left = [p for p in network.parameters() if p not in {*own, *apart}]
+        pulled = set(left) if self.decays == "all" else set(matrices(network))
+        groups: list[dict[str, Any]] = [{"params": [p for p in left if p in pulled]}]
+        spared = [p for p in left if p not in pulled] + own
+        if spared or undecayed is not None:
+            groups.append({"params": spared, "weight_decay": 0.0})
+        return groups
+
+    def rate(self, network: nn.Module) -> Any:
+        """The rate as fused kernels want it: a tensor where they run on an accelerator, which then never waits."""
+        return torch.tensor(self.lr) if next(network.parameters()).is_cuda else self.lr
+
+
+def matrices(network: nn.Module, *, hidden: bool = False) -> Iterator[nn.Parameter]:
+    """The weights of linear and convolutional layers: whatever has two axes or more, but norms and embeddings.
+
+    `hidden`: without the first and the last layer of a network, which are told by their names (`ENDS`).
+    """
+    spared = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, _NormBase)
+    for name, module in network.named_modules():
+        if isinstance(module, spared) or (hidden and name.rpartition(".")[2] in ENDS):
+            continue
+        for parameter in module.parameters(recurse=False):
+            if parameter.ndim >= 2:
+                yield parameter

@@ -1,0 +1,135 @@
+"""Which optimizers only keep a momentum? Stochastic gradient descent, and Muon for the hidden matrices."""
+
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from torch import Tensor, nn
+
+from trainer.errors import UserError
+from trainer.optimizer.base import Beta, Optimizer, matrices
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent: v = momentum v + g, then a step along v (torch's form, without dampening)."""
+
+    kind: Literal["sgd"] = "sgd"
+    lr: PositiveFloat = 0.1
+    """Learning rate that the schedule multiplies; some hundred times that of the adaptive members."""
+    momentum: Beta = 0.9
+    """How much of the last steps' direction is kept; 0: none."""
+    nesterov: bool = False
+    """Step along g + momentum v instead (Nesterov)."""
+
+    @model_validator(mode="after")
+    def _nesterov_moves(self) -> "SGD":
+        if self.nesterov and self.momentum == 0.0:
+            raise ValueError("nesterov: true needs momentum above 0: set momentum, or leave it out")
+        return self
+
+    def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.SGD:
+        """torch's, fused."""
+        return torch.optim.SGD(
+            self.groups(network, undecayed),
+            lr=self.rate(network),
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            weight_decay=self.weight_decay,
+            fused=True,
+        )
+
+
+class Muon(Optimizer):
+    """Muon (Jordan et al. 2024): the momentum of a hidden matrix, made orthogonal, is its step; AdamW for the rest.
+
+    Hidden matrices are the weights of linear and convolutional layers inside the network, a kernel as the matrix
+    [out, in x height x width]. Its first and last layer, embeddings, norms, biases and what else learns (a schedule)
+    are moved by AdamW. A matrix's step has the size 0.2 sqrt(max(rows, columns)) lr (Liu et al. 2025, eq. 4), the root
+    mean square of an AdamW step, so that a rate and a decay found for AdamW serve both.
+    """
+
+    kind: Literal["muon"] = "muon"
+    momentum: Beta = 0.95
+    """How much of a hidden matrix's last gradients is kept."""
+    nesterov: bool = True
+    """The orthogonal step is that of the momentum with the present gradient looked ahead."""
+    iterations: Annotated[int, Field(ge=1, le=20)] = 5
+    """Newton-Schulz iterations that make a step orthogonal."""
+    lr_rest: PositiveFloat | None = None
+    """Learning rate of AdamW on the rest; null: the same."""
+    betas: tuple[Beta, Beta] = (0.9, 0.999)
+    """AdamW's, on the rest."""
+    eps: NonNegativeFloat = 1e-8
+    """AdamW's, on the rest."""
+
+    def rates(self, groups: int) -> list[float]:
+        """The first group holds the hidden matrices."""
+        return [self.lr, *[self.lr_rest or self.lr] * (groups - 1)]
+
+    def build(
+        self, network: nn.Module, undecayed: nn.Module | None = None
+    ) -> torch.optim.Optimizer:
+        """torch's two, as one; UserError where a network has no hidden matrix."""
+        apart = set() if undecayed is None else set(undecayed.parameters())
+        inside = [p for p in matrices(network, hidden=True) if p not in apart]
+        if not inside:
+            raise UserError(
+                "optimizer.kind: muon moves hidden matrices, this network has none: use adamw"
+            )
+        hidden = {
+            "params": inside,
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+            "momentum": self.momentum,
+            "nesterov": self.nesterov,
+            "ns_steps": self.iterations,
+        }
+        rest = self.groups(network, undecayed, apart=inside)
+        settings = {
+            "lr": self.lr_rest or self.lr,
+            "betas": self.betas,
+            "eps": self.eps,
+            "weight_decay": self.weight_decay,
+        }
+        return _MuonAndAdamW(hidden, [settings | group for group in rest if group["params"]])
+
+
+class _MuonAndAdamW(torch.optim.Optimizer):
+    """One optimizer to the outside, whose first group is moved by `torch.optim.Muon`, the others by AdamW.
+
+    torch's Muon takes matrices only: it is given views of the kernels that share their memory.
+    """
+
+    def __init__(self, hidden: dict[str, Any], rest: list[dict[str, Any]]) -> None:
+        super().__init__([dict(hidden), *(dict(group) for group in rest)], {})
+        self._views = [p.detach().view(len(p), -1) for p in hidden["params"]]
+        inner = {key: value for key, value in hidden.items() if key != "params"}
+        self._muon = torch.optim.Muon(self._views, **inner, adjust_lr_fn="match_rms_adamw")
+        self._adamw = torch.optim.AdamW(rest, fused=True)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Both, at the rates that the groups have now."""
+        first, *others = self.param_groups
+        self._muon.param_groups[0]["lr"] = first["lr"]
+        for outer, inner in zip(others, self._adamw.param_groups, strict=True):
+            inner["lr"] = outer["lr"]
+        for view, parameter in zip(self._views, first["params"], strict=True):
+            view.grad = None if parameter.grad is None else _flat(parameter.grad)
+        self._muon.step()  # type: ignore[no-untyped-call]
+        self._adamw.step()
+        for view in self._views:
+            view.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Of both."""
+        return {"muon": self._muon.state_dict(), "adamw": self._adamw.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Inverse of `state_dict`."""
+        self._muon.load_state_dict(state_dict["muon"])
+        self._adamw.load_state_dict(state_dict["adamw"])
+
+
+def _flat(gradient: Tensor) -> Tensor:
+    return gradient.reshape(len(gradient), -1)
