@@ -52,6 +52,7 @@ class Speed:
         full_s = self.full_s * trial.evaluation.draws
         once = trial.evaluation.rung is not None
         cost = self.rung_s * len(left) + full_s if once else full_s * len(left)
+        cost += full_s * (len(trial.averages()) - 1)
         return images * self.train_s_per_image / workers, cost / workers
 
 
@@ -73,6 +74,8 @@ def shape(trial: TrialSpec) -> str:
     cost, diffusion = trial.identity(), trial.diffusion
     for name in ("seed", "ema", "diffusion"):
         cost.pop(name, None)
+    if (averages := len(trial.averages())) > 1:
+        cost["averages"] = averages
     learning = [
         part.identity() for part in (diffusion.schedule, diffusion.timesteps) if part.learns
     ]

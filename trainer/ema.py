@@ -1,15 +1,34 @@
-"""Which average of the weights is evaluated? Exponential moving averages with a published warm-up."""
+"""Which averages of the weights are evaluated? Exponential ones with a published warm-up, and power functions."""
 
-from typing import Annotated, Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, Tag, model_validator
 from torch import Tensor, nn
 
-from trainer.spec import Spec
+from trainer.spec import Neutral, Spec
 
 
-class Ramp(Spec):
+class EMA(Spec):
+    """A running average: after each update it moves towards the weights by 1 - decay."""
+
+    name: Annotated[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]{0,39}$")] | None, Neutral(None)
+    ] = None
+    """What it is called where there are several (`eval/fid-ema-NAME`); null: its kind."""
+
+    def at(self, update: int) -> float:
+        """Decay of update 1, 2, ..."""
+        raise NotImplementedError
+
+    def called(self) -> str:
+        """Its name, or its kind."""
+        return self.name or str(getattr(self, "kind", ""))
+
+
+class Ramp(EMA):
     """decay_n = min(decay, (1 + n)/(10 + n)) at the n-th update (TensorFlow's rule; v-diffusion)."""
 
     kind: Literal["ramp"] = "ramp"
@@ -21,7 +40,7 @@ class Ramp(Spec):
         return min(self.decay, (1.0 + update) / (10.0 + update))
 
 
-class Constant(Spec):
+class Constant(EMA):
     """The same decay from the first update on (improved-diffusion): remembers the random start for long."""
 
     kind: Literal["constant"] = "constant"
@@ -33,7 +52,7 @@ class Constant(Spec):
         return self.decay
 
 
-class InversePower(Spec):
+class InversePower(EMA):
     """decay_n = 1 - (1 + (n - 1 - start)/inv_gamma)^-power, from `least` to `decay` (k-diffusion's EMAWarmup)."""
 
     kind: Literal["inverse_power"] = "inverse_power"
@@ -61,16 +80,57 @@ class InversePower(Spec):
         return min(self.decay, max(self.least, value))
 
 
-AnyEMA = Annotated[Ramp | Constant | InversePower, Field(discriminator="kind")]
+class Power(EMA):
+    """decay_n = (1 - 1/n)^(gamma + 1), so that update k weighs as k^gamma (EDM2, Karras et al. 2024, section 3.1).
+
+    It remembers a fixed share of the training instead of a fixed number of updates, and forgets the random start.
+    """
+
+    kind: Literal["power"] = "power"
+    sigma_rel: Annotated[float, Field(ge=0.005, le=0.25)] = 0.05
+    """Standard deviation of its profile over the training so far, relative to that (EDM2, section 3.1)."""
+    snapshots: Annotated[int, Field(ge=0, le=1000)] = 0
+    """How many copies are kept in the trial's record, evenly spaced over the budget, the last at its end. From those
+    of two widths, such as 0.05 and 0.1, averages of any width are made afterwards (`python -m trainer.averages`)."""
+
+    def at(self, update: int) -> float:
+        """0 at the first update, which copies the weights."""
+        return float((1.0 - 1.0 / update) ** (exponent(self.sigma_rel) + 1.0))
+
+    def marks(self, steps: int) -> set[int]:
+        """The updates after which a copy is kept."""
+        count = min(self.snapshots, steps)
+        return {round(steps * (i + 1) / count) for i in range(count)}
+
+
+@cache
+def exponent(sigma_rel: float) -> float:
+    """gamma of the profile t^gamma of this standard deviation: sigma_rel^2 (gamma + 2)^2 (gamma + 3) = gamma + 1."""
+    square = sigma_rel**-2
+    roots = np.roots([1.0, 7.0, 16.0 - square, 12.0 - square])
+    return float(roots.real.max())
+
+
+AnyEMA = Annotated[Ramp | Constant | InversePower | Power, Field(discriminator="kind")]
 """The members of the family."""
+
+
+def _form(given: Any) -> str:
+    return "several" if isinstance(given, list | tuple) else "one"
+
+
+Averages = Annotated[
+    Annotated[AnyEMA, Tag("one")]
+    | Annotated[tuple[AnyEMA, ...], Field(min_length=1), Tag("several")],
+    Discriminator(_form),
+]
+"""One average, or a list of them."""
 
 
 class Average:
     """The averaged copy of a network's parameters; buffers are copied."""
 
-    def __init__(
-        self, spec: Ramp | Constant | InversePower, network: nn.Module, copy: nn.Module
-    ) -> None:
+    def __init__(self, spec: EMA, network: nn.Module, copy: nn.Module) -> None:
         self.spec = spec
         self.updates = 0
         self.network = copy.requires_grad_(False).eval()

@@ -6,15 +6,16 @@ checkpoint, and everything it yields is equal, to the last bit, to a run that wa
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from trainer.distributed import World, best_device
+from trainer.ema import Average
 from trainer.errors import CheckpointError
-from trainer.evaluation.evaluator import Evaluator, Part
+from trainer.evaluation.evaluator import Evaluator, Measurement, Part
 from trainer.evaluation.picture import png
 from trainer.record import KEEP, Record
 from trainer.report import Report, Result
@@ -67,6 +68,8 @@ def train(
         failure = None
         while training.images < point and failure is None:
             training.step()
+            if world.first and (copies := training.due_snapshots()):
+                keeper.save_snapshots(copies)
             if training.at_loss_point or training.images == point:
                 failure = training.read_losses()
                 if world.first and failure is None and training.images < point:
@@ -106,10 +109,15 @@ class _Measured:
 
 
 def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measured:
-    """All protocols that are due now, with the seconds they took."""
+    """All protocols that are due now, at the end of every average, with the seconds they took."""
     began = time.perf_counter()
     parts = _due(training.trial, training.images)
     measured = [evaluator.measure(training.average.network, part, world) for part in parts]
+    shown = measured[-1].samples
+    if training.images == training.trial.total_images():
+        measured += [
+            _named(one, evaluator.measure(one.network, "full", world)) for one in training.further
+        ]
     metrics = {name: value for one in measured for name, value in one.metrics.items()}
     protocol = {name: value for one in measured for name, value in one.protocol.items()}
     draws = {name: each for one in measured for name, each in one.draws.items() if len(each) > 1}
@@ -118,7 +126,18 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
     kimg = training.images / 1000
     failure = f"diverged: generated samples are not finite at {kimg:g} kimg"
     finite = all(one.finite for one in measured)
-    return _Measured(metrics, protocol, draws, measured[-1].samples, None if finite else failure)
+    return _Measured(metrics, protocol, draws, shown, None if finite else failure)
+
+
+def _named(average: Average, measured: Measurement) -> Measurement:
+    """The same numbers as rows of their own, `eval/fid-ema-NAME`, under the same protocol."""
+    ending = f"-ema-{average.spec.called()}"
+    return replace(
+        measured,
+        metrics={name + ending: value for name, value in measured.metrics.items()},
+        draws={name + ending: values for name, values in measured.draws.items()},
+        protocol={name + ending: value for name, value in measured.protocol.items()},
+    )
 
 
 def _report(
@@ -169,6 +188,13 @@ class _Keeper:
             now = time.perf_counter()
             self._due = now + max(self._every_s, 50.0 * (now - began))
 
+    def save_snapshots(self, averages: list[Average]) -> None:
+        """Copies of these averages, from which others are made afterwards."""
+        self._training.pause()
+        for one in averages:
+            self._record.snapshots.save(one.spec.called(), one.updates, one.network.state_dict())
+        self._training.go_on()
+
     def save(self, keep: int) -> None:
         """Now."""
         self._record.save_checkpoint(self._training.images, self._training.state(), keep)
@@ -185,7 +211,7 @@ class _Keeper:
                 metrics=report.metrics,
                 seconds=progress.seconds,
                 eval_seconds=progress.eval_seconds,
-                protocol=evaluator.protocols(),
+                protocol=evaluator.protocols() | report.protocol,
                 parameters=sum(p.numel() for p in self._training.learner.parameters()),
                 draws=report.draws,
             )

@@ -4,6 +4,7 @@ trial.json        the trial, so that no other is trained here
 reports.jsonl     one line per evaluation
 checkpoint-*/     the newest states; written aside and renamed, manifest last
 samples/*.png     pictures of generated samples
+snapshots/*.pt    copies of averages on the way, where the trial keeps some
 stops.json        which experiments ended it for good on the way, and why
 failure.json      why the last attempt broke, with failure.log; gone once an attempt succeeds
 result.json       how it ended; written last: a directory with a result is done
@@ -26,6 +27,7 @@ import torch
 from trainer.errors import UserError
 from trainer.files import FileLock, write_whole
 from trainer.report import Failure, Report, Result, Status, Stop
+from trainer.snapshots import Snapshots
 from trainer.trial import TrialSpec
 
 REPORTS, RESULT, TRIAL, STOPS = "reports.jsonl", "result.json", "trial.json", "stops.json"
@@ -195,6 +197,11 @@ class Record:
         others = [each for each in self.stops() if (each.experiment, each.cell) != of]
         content = json.dumps([asdict(each) for each in (*others, stop)], indent=1)
         write_whole(self.directory / STOPS, content)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """Copies of averages on the way."""
+        return Snapshots(self.directory / "snapshots")
 
     @property
     def scratch(self) -> Path:

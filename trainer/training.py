@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer.data import Batches, Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
-from trainer.ema import Average
+from trainer.ema import Average, Power
 from trainer.errors import CheckpointError, UserError
 from trainer.inputs import Batch, together
 from trainer.learner import Learner
@@ -54,7 +54,15 @@ class Training:
         self._share, self._slices = _slices(trial, world)
         self.learner = Learner(trial, source.codec.shape).to(source.device)
         network = self.learner.network
-        self.average = Average(trial.ema, network, copy.deepcopy(network))
+        first, *further = (
+            Average(spec, network, copy.deepcopy(network)) for spec in trial.averages()
+        )
+        self.average, self.further = first, further
+        self._copied = [
+            (one, one.spec.marks(trial.steps()))
+            for one in (first, *further)
+            if isinstance(one.spec, Power)
+        ]
         self.optimizer = trial.optimizer.build(self.learner, undecayed=self.learner.schedule)
         self._rates = trial.optimizer.rates(len(self.optimizer.param_groups))
         self.progress = Progress()
@@ -98,7 +106,8 @@ class Training:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.learner.observe(self.world)
-        self.average.update()
+        for average in (self.average, *self.further):
+            average.update()
         self._pending.append(loss)
         self.progress.images += self.trial.train.batch_size
 
@@ -125,6 +134,10 @@ class Training:
                 group["lr"].fill_(base * factor)
             else:
                 group["lr"] = base * factor
+
+    def due_snapshots(self) -> list[Average]:
+        """The averages of which a copy is to be kept now."""
+        return [one for one, marks in self._copied if self.average.updates in marks]
 
     # The loss curve
 
@@ -182,6 +195,7 @@ class Training:
             "progress": vars(self.progress),
             "learner": self.learner.state_dict(),
             "average": self.average.network.state_dict(),
+            "further": {one.spec.called(): one.network.state_dict() for one in self.further},
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
             "codec": self.source.codec.to_state(),
@@ -198,7 +212,10 @@ class Training:
             )
         self.learner.load_state_dict(state["learner"])
         self.average.network.load_state_dict(state["average"])
-        self.average.updates = state["updates"]
+        for one in self.further:
+            one.network.load_state_dict(state["further"][one.spec.called()])
+        for one in (self.average, *self.further):
+            one.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.progress = Progress(**state["progress"])
         self._timed = (self.images, self.progress.seconds)

@@ -4,12 +4,19 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
 
 from trainer import CORE_VERSION
 from trainer.data import AnyData
 from trainer.diffusion.process import Diffusion
-from trainer.ema import AnyEMA, Ramp
+from trainer.ema import EMA, Averages, Ramp
 from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.protocol import Evaluation
 from trainer.inputs import AnyInput, Labels, NetworkInput
@@ -50,8 +57,8 @@ class TrialSpec(Spec):
     """Schedule, timestep sampler, weighting, prediction, objective."""
     optimizer: AnyOptimizer = AdamW()
     """How the weights are moved."""
-    ema: AnyEMA = Ramp()
-    """Which average of the weights is evaluated."""
+    ema: Averages = Ramp()
+    """Which average of the weights is evaluated. Of a list, the first is; the others are measured too, at the end."""
     train: Train
     """The budget."""
     evaluation: Evaluation
@@ -95,6 +102,17 @@ class TrialSpec(Spec):
                 )
         return self
 
+    @field_validator("ema")
+    @classmethod
+    def _averages_have_names(cls, ema: EMA | tuple[EMA, ...]) -> EMA | tuple[EMA, ...]:
+        if not isinstance(ema, tuple):
+            return ema
+        names = [each.called() for each in ema]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two averages are called `{twice}`: give them a `name` each")
+        return ema[0] if len(ema) == 1 else ema
+
     @model_validator(mode="after")
     def _data_gives_inputs(self) -> "TrialSpec":
         for one in self.network_inputs():
@@ -112,6 +130,10 @@ class TrialSpec(Spec):
     def evaluation_points(self) -> list[int]:
         """Images seen at each evaluation, rising; the last is `total_images()`."""
         return self.evaluation.points(self.total_images(), self.train.batch_size)
+
+    def averages(self) -> tuple[EMA, ...]:
+        """The average that is evaluated, then the further ones."""
+        return self.ema if isinstance(self.ema, tuple) else (self.ema,)
 
     def network_inputs(self) -> tuple[NetworkInput, ...]:
         """Everything that is bound to the network before the core calls it: labels, then `inputs`."""

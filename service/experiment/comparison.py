@@ -264,7 +264,8 @@ def _grouped(images: Mapping[str, int]) -> str:
 
 
 def metrics(trial: TrialSpec) -> list[str]:
-    """Names of the metrics that a trial reports: the full protocol's, then the cheap one's."""
+    """Names of the metrics that a trial reports: the full protocol's, of every average, then the cheap one's."""
     names = [metric.name for metric in trial.evaluation.metrics]
+    further = [f"-ema-{average.called()}" for average in trial.averages()[1:]]
     rung = [f"rung/{name}" for name in names] if trial.evaluation.rung is not None else []
-    return [f"eval/{name}" for name in names] + rung
+    return [f"eval/{name}{end}" for end in ("", *further) for name in names] + rung

@@ -596,12 +596,12 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "kind without a name": (
         arm("ema: {kind: }"),
-        "x.yaml:5: arms.b.ema: needs a `kind`: `ramp`, `constant`, `inverse_power`",
+        "x.yaml:5: arms.b.ema: needs a `kind`: `ramp`, `constant`, `inverse_power`, `power`",
     ),
     "kind is a list": (
         arm("ema: {kind: [a]}"),
         "x.yaml:5: arms.b.ema.kind: must be the name of a kind, not `[a]`: `ramp`, `constant`, "
-        "`inverse_power`",
+        "`inverse_power`, `power`",
     ),
     "preset is a device": (
         "name: x\nbase: /dev/null\n",

@@ -268,8 +268,8 @@ def test_what_a_kind_resets_is_noted(tmp_path: Path) -> None:
     assert found.cells[1].trial.optimizer.weight_decay == 0.0
     (note,) = found.notes
     assert note.endswith(
-        "x.yaml:3: arms.b.optimizer: names its `kind` and so replaces the whole value: `betas`, "
-        "`weight_decay` fall back to the default; leave `kind` out to keep them"
+        "x.yaml:3: arms.b.optimizer: names its `kind` and so replaces the whole value: "
+        "`weight_decay`, `betas` fall back to the default; leave `kind` out to keep them"
     )
 
 
