@@ -8,9 +8,11 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trainer.models import MLP, AnyModel, DiT, UNet
-from trainer.models.embedding import sinusoidal
+from trainer.models.embedding import NoiseLevelEmbedding, sinusoidal
+from trainer.models.layers import Attention, PlainResample
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "models.json").read_text())["entries"]
 
@@ -28,6 +30,13 @@ SMALL: dict[str, Any] = {
     "ddpm-residual": UNet(
         layout="ddpm", channels=(8, 12), blocks=(1, 2), groups=4, attention=(1,), heads=2, scale_shift=True,
         resample="residual", attention_after_resample=True,
+    ),
+    "compact-grown": UNet(
+        channels=(4, 8, 16), blocks=1, groups=4, attention=(1,), skip_stages=1, fourier=1.0, embedding=15,
+    ),
+    "ddpm-grown": UNet(
+        layout="ddpm", channels=(4, 8, 12), blocks=(1, 1, 2), groups=4, attention=(1, 2), heads=2, heads_up=4,
+        attention_order="heads_first", resample="plain", skip_stages=1, patch=2, mapping=3,
     ),
     "dit": DiT(width=16, depth=2, heads=2),
     "mlp": MLP(width=16),
@@ -246,16 +255,14 @@ def test_ddpm_layout_computes_what_the_published_network_computes(entry: dict[st
         head_width=flags.get("num_head_channels", 64),
         resample="residual" if flags.get("resblock_updown") else "conv",
         embedding=flags["model_channels"],
+        attention_order="qkv_first" if flags.get("use_new_attention_order") else "heads_first",
     )
     x = torch.tensor(entry["inputs"]["x"], dtype=torch.float64)
     network = spec.build(tuple(x.shape[1:]), flags["out_channels"]).double()
     assert count(network) == entry["outputs"]["n_params"]
     for k, (name, p) in enumerate(network.named_parameters()):
         value = 0.05 * torch.sin(1.0 + 0.37 * torch.arange(p.numel()).double() + 0.11 * k)
-        value = value.reshape(p.shape) + ("norm" in name and name.endswith("weight"))
-        if ".qkv." in name and not flags.get("use_new_attention_order"):
-            value = by_kind_then_head(value, spec.style().head_count(len(p) // 3))
-        p.data = value
+        p.data = value.reshape(p.shape) + ("norm" in name and name.endswith("weight"))
     timesteps = torch.tensor(entry["inputs"]["timesteps"], dtype=torch.float64)
     expected = torch.tensor(entry["outputs"]["output"], dtype=torch.float64)
     # their sinusoids are computed in float32, whose phase of 700 is rounded at 3e-5
@@ -265,6 +272,121 @@ def test_ddpm_layout_computes_what_the_published_network_computes(entry: dict[st
 def by_kind_then_head(rows: Tensor, heads: int) -> Tensor:
     """Rows ordered head, then q k v, as the older releases have them, in our order q k v, then head."""
     return rows.reshape(heads, 3, -1, *rows.shape[1:]).transpose(0, 1).reshape(rows.shape)
+
+
+def test_the_orders_of_attention_are_one_function_of_reordered_rows() -> None:
+    spec = UNet(layout="ddpm", channels=(8, 16), blocks=1, groups=4, heads=2, attention=(0,))
+    new = awake(spec.build((1, 8, 8)))
+    old = spec.model_copy(update={"attention_order": "heads_first"}).build((1, 8, 8)).eval()
+    weights = new.state_dict()
+    old.load_state_dict(weights)
+    x, condition = torch.randn(2, 1, 8, 8), torch.rand(2)
+    assert not torch.allclose(old(x, condition), new(x, condition))
+    back = {
+        name: by_kind_then_head(value, 2) if ".qkv." in name else value
+        for name, value in old.state_dict().items()
+    }
+    new.load_state_dict(back)
+    torch.testing.assert_close(old(x, condition), new(x, condition))
+
+
+def test_heads_of_the_up_path() -> None:
+    """improved-diffusion's num_heads_upsample; the middle has those of the down path."""
+    spec = UNet(
+        layout="ddpm", channels=(8, 16), blocks=1, groups=4, heads=2, heads_up=4, attention=(1,),
+    )  # fmt: skip
+    heads = {
+        name.partition(".")[0]: module.heads
+        for name, module in spec.build((1, 8, 8)).named_modules()
+        if isinstance(module, Attention)
+    }
+    assert heads == {"down": 2, "middle": 2, "up": 4}
+
+
+def test_plain_resampling_learns_nothing_and_is_averages_and_repetition() -> None:
+    """guided-diffusion's conv_resample False, which improved-diffusion cannot run."""
+    names = [
+        [name for name, _ in spec.build((1, 8, 8)).named_parameters()]
+        for spec in (SMALL["ddpm"], SMALL["ddpm"].model_copy(update={"resample": "plain"}))
+    ]
+    assert sorted(set(names[0]) - set(names[1])) == [
+        "down.1.conv.bias", "down.1.conv.weight", "up.2.conv.bias", "up.2.conv.weight",
+    ]  # fmt: skip
+    x = torch.randn(2, 3, 4, 4)
+    down = PlainResample("down")(x, x)
+    torch.testing.assert_close(down, x.unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2)))
+    assert torch.equal(PlainResample("up")(x, x), x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+def test_patches_are_channels_of_one_place() -> None:
+    """A network on patches is the same network on the unshuffled image (k-diffusion's patch_size)."""
+    spec = SMALL["compact"].model_copy(update={"patch": 2})
+    patched, plain = spec.build((3, 16, 16), 5), SMALL["compact"].build((12, 8, 8), 20)
+    plain.load_state_dict(awake(patched).state_dict())
+    x, condition = torch.randn(2, 3, 16, 16), torch.rand(2)
+    expected = plain.eval()(functional.pixel_unshuffle(x, 2), condition)
+    torch.testing.assert_close(patched(x, condition), functional.pixel_shuffle(expected, 2))
+
+
+@pytest.mark.parametrize("layout", ["compact", "ddpm"])
+@pytest.mark.parametrize("resample", ["conv", "residual"])
+def test_a_network_with_skipped_stages_is_the_inside_of_the_grown_one(
+    layout: str, resample: str
+) -> None:
+    """Same names and shapes but for what touches the image, and the same function of the feature maps."""
+    grown = UNet.model_validate(
+        {"layout": layout, "channels": (8, 8, 16), "blocks": (1, 2, 1), "groups": 4, "attention": (1,),
+         "resample": resample},
+    )  # fmt: skip
+    small = grown.model_copy(update={"skip_stages": 1}).build((3, 8, 8))
+    large = awake(grown.build((3, 16, 16)))
+    inside, outside = small.state_dict(), large.state_dict()
+    assert set(inside) < set(outside)
+    differ = {name for name, value in inside.items() if value.shape != outside[name].shape}
+    assert {name.partition(".")[0] for name in differ} <= {"inward", "norm", "outward"}
+    small.load_state_dict({name: outside[name] for name in inside})
+    seen: dict[str, Tensor] = {}
+    # what the grown network's second level reads and gives is what the small network must make of it
+    maps: Any = (large, small)
+    if layout == "compact":
+        maps[0].down[1][0].register_forward_pre_hook(lambda _, given: seen.update(inward=given[0]))
+        maps[0].up[1][-1].register_forward_hook(lambda _, __, out: seen.update(outward=out))
+    else:
+        maps[0].down[1].register_forward_hook(lambda _, __, out: seen.update(inward=out))
+        maps[0].up[5].register_forward_hook(lambda _, __, out: seen.update(outward=out))
+    maps[1].inward.register_forward_hook(lambda *_: seen["inward"])
+    maps[1].norm.register_forward_pre_hook(lambda _, given: seen.update(small=given[0]))
+    condition = torch.rand(2)
+    large(torch.randn(2, 3, 16, 16), condition)
+    small.eval()(torch.randn(2, 3, 8, 8), condition)
+    torch.testing.assert_close(seen["small"], seen["outward"])
+
+
+def test_random_frequencies_are_k_diffusion_s_features() -> None:
+    entry = FOURIER
+    embed = NoiseLevelEmbedding(6, 6, mapping=1, fourier=1.0).double()
+    embed.frequencies = torch.tensor(entry["weight"], dtype=torch.float64)[:, 0]
+    x = torch.tensor(entry["x"], dtype=torch.float64)[:, 0]
+    expected = torch.tensor(entry["out"], dtype=torch.float64)
+    torch.testing.assert_close(embed._features(x), expected)
+    torch.manual_seed(0)
+    wide = NoiseLevelEmbedding(4000, 8, fourier=16.0)
+    # standard error of a standard deviation over 2000 draws: 16/sqrt(4000) = 0.25
+    assert float(wide.frequencies.std()) == pytest.approx(16.0, abs=1.0)
+    assert "frequencies" in wide.state_dict(), "random numbers that a checkpoint must keep"
+
+
+FOURIER: dict[str, Any] = {
+    "weight": [[0.3], [-1.1], [2.0]],
+    "x": [[0.1], [-0.7]],
+    "out": [
+        [0.9822872507286887, 0.7705132427757891, 0.30901699437494745,
+         0.1873813145857246, -0.6374239897486897, 0.9510565162951535],
+        [0.24868988716485496, 0.12533323356430423, -0.8090169943749472,
+         -0.9685831611286311, -0.9921147013144779, -0.5877852522924734],
+    ],
+}  # fmt: skip
+"""k-diffusion's FourierFeatures, run in float64."""
 
 
 @pytest.mark.parametrize("entry", golden("timestep_embedding"))
@@ -290,6 +412,9 @@ def test_sinusoids_are_the_published_ones(entry: dict[str, Any]) -> None:
         ({"kind": "unet", "attention": [0], "heads": 3}, "heads: 3 does not divide 64"),
         ({"kind": "unet", "layout": "ddpm", "head_width": 48}, "head_width: 48 does not divide"),
         ({"kind": "unet", "attention_after_resample": True}, "needs resample: residual"),
+        ({"kind": "unet", "attention": [0], "heads_up": 3}, "heads_up: 3 does not divide 64"),
+        ({"kind": "unet", "skip_stages": 3}, "skip_stages: 3 leaves none of 3 levels"),
+        ({"kind": "unet", "resample": "plain"}, "resample: plain changes no width"),
         ({"kind": "dit", "width": 10, "heads": 3}, "heads: 3 does not divide width: 10"),
         ({"kind": "dit", "width": 6, "heads": 3}, "multiple of 4"),
         ({"kind": "mlp", "classes": 0}, "greater than 0"),
@@ -305,6 +430,11 @@ def test_specs_refuse_what_cannot_be_built(model: dict[str, Any], message: str) 
     [
         (UNet(), (2,), "unet needs images"),
         (UNet(), (3, 30, 30), "divisible by 4"),
+        (
+            UNet(skip_stages=1, patch=2),
+            (3, 30, 30),
+            "2 levels of patches of 2 need sides divisible by 4",
+        ),
         (DiT(), (2,), "dit needs images"),
         (DiT(patch=4), (3, 30, 30), "does not divide images of 30 x 30"),
     ],

@@ -15,7 +15,7 @@ from trainer.diffusion import log_snr as noise
 from trainer.diffusion.objective import MSE, AnyObjective, Terms
 from trainer.diffusion.prediction import AnyPrediction, Epsilon
 from trainer.diffusion.reverse import between, log_variances
-from trainer.diffusion.schedule import AnySchedule, Cosine
+from trainer.diffusion.schedule import AnySchedule, Cosine, Respaced
 from trainer.diffusion.timestep import AnyTimestepSampler, Uniform
 from trainer.diffusion.weighting import AnyWeighting, Simple
 from trainer.spec import Spec
@@ -36,9 +36,11 @@ class Diffusion(Spec):
     """What does the network's output mean?"""
     objective: AnyObjective = MSE()
     """Which scalar is minimized?"""
-    conditioning: Literal["angle", "time", "log_snr"] = "angle"
+    conditioning: Literal["angle", "time", "log_snr", "step", "relative_step"] = "angle"
     """What the network is told: `angle` (2/pi) atan(sigma/alpha), the same for every schedule;
-    `time` t of this schedule, as DDPM does; `log_snr` -log_snr/8, EDM's ln(edm_sigma)/4."""
+    `time` t of this schedule, as DDPM does; `log_snr` -log_snr/8, EDM's ln(edm_sigma)/4; `step` k/1000 and
+    `relative_step` k/T for entry k = 0..T-1 of a schedule with T steps, which networks of a thousand timesteps read
+    as k (diffusers; improved-diffusion with rescale_timesteps False) and as 1000 k/T (with True)."""
 
     @model_validator(mode="after")
     def _objective_fits(self) -> "Diffusion":
@@ -47,6 +49,11 @@ class Diffusion(Spec):
         if self.schedule.learns and not isinstance(self.timesteps, Uniform):
             raise ValueError(
                 "timesteps: a learned schedule itself says where training looks; use timesteps uniform"
+            )
+        if self.conditioning in ("step", "relative_step") and self.schedule.steps is None:
+            raise ValueError(
+                f"conditioning: {self.conditioning} counts the entries of a table; give the schedule steps, or use "
+                "time or angle"
             )
         if self.objective.weighs_itself and not isinstance(self.weighting, Simple):
             raise ValueError(
@@ -75,7 +82,16 @@ class Diffusion(Spec):
             return noise.angle(log_snr)
         if self.conditioning == "time":
             return self.schedule.time(log_snr)
-        return -log_snr / 8.0
+        if self.conditioning == "log_snr":
+            return -log_snr / 8.0
+        return self._step(log_snr)
+
+    def _step(self, log_snr: Tensor) -> Tensor:
+        """The entry's number, of the schedule that was respaced if one was, over 1000 or the number of entries."""
+        table = self.schedule.of if isinstance(self.schedule, Respaced) else self.schedule
+        assert table.steps is not None, "checked"
+        entry = (table.time(log_snr) * table.steps - 1.0).clamp_min(0.0)
+        return entry / (1000.0 if self.conditioning == "step" else table.steps)
 
     def loss_weight(self, log_snr: Tensor) -> Tensor:
         """Factor on |F - F*|^2 [B]: weighting x importance x the prediction's change of space."""

@@ -1,6 +1,7 @@
-"""How does a network read its noise level and what else it is told? Sinusoids, two linear layers, a table, a matrix."""
+"""How does a network read its noise level and what else it is told? Sinusoids, linear layers, a table, a matrix."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,12 @@ def sinusoidal(value: Tensor, width: int, *, last: bool = True, period: float = 
 
 
 class NoiseLevelEmbedding(nn.Module):
-    """[B], labels [B] and a vector [B, V] -> [B, out]: sinusoids, linear, SiLU, linear, plus row and product, SiLU."""
+    """[B], labels [B] and a vector [B, V] -> [B, out]: sinusoids, linear, SiLU, linear, plus row and product, SiLU.
+
+    `mapping` is the number of linear layers. With `fourier` the sinusoids have random frequencies of that standard
+    deviation (Tancik et al. 2020), and row and product are added to them, before the layers, as k-diffusion's mapping
+    network and EDM have it.
+    """
 
     def __init__(
         self,
@@ -34,15 +40,24 @@ class NoiseLevelEmbedding(nn.Module):
         classes: int | None = None,
         vector: int = 0,
         last: bool = True,
+        mapping: int = 2,
+        fourier: float | None = None,
     ) -> None:
         super().__init__()
         self.width = width
         self.last = last
-        self.layers = nn.Sequential(nn.Linear(width, out), nn.SiLU(), nn.Linear(out, out))
-        self.labels = None if classes is None else nn.Embedding(classes + 1, out)
+        self.fourier = fourier is not None
+        layers: list[nn.Module] = []
+        for inward, outward in pairwise([width] + [out] * mapping):
+            layers += [nn.Linear(inward, outward), nn.SiLU()]
+        self.layers = nn.Sequential(*layers[:-1])
+        joined = out if fourier is None else width
+        self.labels = None if classes is None else nn.Embedding(classes + 1, joined)
         """The row after the last class stands for "no label"."""
-        self.vector = nn.Parameter(torch.zeros(out, vector)) if vector else None
+        self.vector = nn.Parameter(torch.zeros(joined, vector)) if vector else None
         """Silent at first, and nothing is drawn for it: a network that is told more begins as one that is not."""
+        if fourier is not None:
+            self.register_buffer("frequencies", fourier * torch.randn(width // 2))
 
     def forward(
         self, condition: Tensor, labels: Tensor | None = None, vector: Tensor | None = None
@@ -51,11 +66,25 @@ class NoiseLevelEmbedding(nn.Module):
 
         A network without classes does not look at labels, one built without a vector not at that.
         """
+        if self.fourier:
+            told = self._joined(self._features(condition), condition, labels, vector)
+            return functional.silu(self.layers(told))
         embedded = self.layers(sinusoidal(condition, self.width, last=self.last))
+        return functional.silu(self._joined(embedded, condition, labels, vector))
+
+    def _features(self, condition: Tensor) -> Tensor:
+        """[B] -> [B, width]: cos and sin of 2 pi times the noise level, as it is, times each frequency."""
+        frequencies = self.get_buffer("frequencies")
+        phase = 2.0 * math.pi * condition.to(frequencies.dtype)[:, None] * frequencies
+        return functional.pad(torch.cat([phase.cos(), phase.sin()], 1), (0, self.width % 2))
+
+    def _joined(
+        self, embedded: Tensor, condition: Tensor, labels: Tensor | None, vector: Tensor | None
+    ) -> Tensor:
         if self.labels is not None:
             if labels is None:
                 labels = torch.full_like(condition, len(self.labels.weight) - 1, dtype=torch.int64)
             embedded = embedded + self.labels(labels)
         if self.vector is not None and vector is not None:
             embedded = embedded + functional.linear(vector.to(embedded.dtype), self.vector)
-        return functional.silu(embedded)
+        return embedded

@@ -22,10 +22,15 @@ class Style:
     head_width: int
     zero_blocks: bool
     """Whether residual blocks start as the identity."""
+    heads_up: int | None = None
+    """Attention heads of the up path; None: as elsewhere."""
+    heads_first: bool = False
+    """Whether the rows of an attention's projection are ordered by head, then q, k, v."""
 
-    def head_count(self, width: int) -> int:
+    def head_count(self, width: int, *, up: bool = False) -> int:
         """Attention heads at this width."""
-        return self.heads or max(1, width // self.head_width)
+        heads = (self.heads_up or self.heads) if up else self.heads
+        return heads or max(1, width // self.head_width)
 
 
 class Block(nn.Module):
@@ -43,6 +48,7 @@ class Block(nn.Module):
         *,
         attention: bool = False,
         resample: Direction | None = None,
+        up: bool = False,
     ) -> None:
         super().__init__()
         self.scale_shift = style.scale_shift
@@ -56,7 +62,7 @@ class Block(nn.Module):
         if style.zero_blocks:
             zero(self.conv2)
         self.skip = nn.Conv2d(inward, out, 1) if inward != out else nn.Identity()
-        self.attention = Attention(style, out) if attention else nn.Identity()
+        self.attention = Attention(style, out, up=up) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         """x [B, inward, H, W], embedded [B, E] -> [B, out, H', W']."""
@@ -76,9 +82,10 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Every pixel attends to all of its image; starts as the identity."""
 
-    def __init__(self, style: Style, width: int) -> None:
+    def __init__(self, style: Style, width: int, *, up: bool = False) -> None:
         super().__init__()
-        self.heads = style.head_count(width)
+        self.heads = style.head_count(width, up=up)
+        self.heads_first = style.heads_first
         self.norm = nn.GroupNorm(style.groups, width)
         self.qkv = nn.Conv2d(width, 3 * width, 1)
         self.out = nn.Conv2d(width, width, 1)
@@ -87,8 +94,9 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> the same."""
         b, c, h, w = x.shape
-        qkv = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w)
-        q, k, v = qkv.transpose(-1, -2).unbind(1)
+        rows = (self.heads, 3) if self.heads_first else (3, self.heads)
+        qkv = self.qkv(self.norm(x)).reshape(b, *rows, c // self.heads, h * w)
+        q, k, v = qkv.transpose(-1, -2).unbind(2 if self.heads_first else 1)
         attended = functional.scaled_dot_product_attention(q, k, v)
         return x + self.out(attended.transpose(-1, -2).reshape(b, c, h, w))
 
@@ -104,6 +112,18 @@ class Resample(nn.Module):
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         """The noise level is not read."""
         return self.conv(resampled(x, "up") if self.direction == "up" else x)
+
+
+class PlainResample(nn.Module):
+    """Average down, or nearest neighbour up; nothing is learned."""
+
+    def __init__(self, direction: Direction) -> None:
+        super().__init__()
+        self.direction = direction
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """The noise level is not read."""
+        return resampled(x, self.direction)
 
 
 def resampled(x: Tensor, direction: Direction) -> Tensor:

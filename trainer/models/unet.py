@@ -1,16 +1,13 @@
 """Which network for images? A U-Net of residual blocks that read the noise level."""
 
-from itertools import pairwise
 from typing import Annotated, Literal
 
-import torch
-from pydantic import Field, PositiveInt, model_validator
-from torch import Tensor, nn
-from torch.nn import functional
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import nn
 
-from trainer.models.embedding import NoiseLevelEmbedding
-from trainer.models.layers import Block, Direction, Resample, Style, zero
-from trainer.spec import Spec
+from trainer.models.feature_maps import DDPM, Compact, Plan
+from trainer.models.layers import Style
+from trainer.spec import Neutral, Spec
 
 _Blocks = Annotated[int, Field(ge=1, le=1000)]
 
@@ -33,20 +30,37 @@ class UNet(Spec):
     """Attention heads; null: as many as `head_width` gives."""
     head_width: PositiveInt = 64
     """Channels per attention head."""
+    heads_up: Annotated[PositiveInt | None, Neutral(None)] = None
+    """Attention heads of the up path (improved-diffusion's num_heads_upsample); null: as elsewhere."""
+    attention_order: Annotated[Literal["qkv_first", "heads_first"], Neutral("qkv_first")] = (
+        "qkv_first"
+    )
+    """Order of the rows of an attention's one projection: q, k, v and then heads (guided-diffusion's new order), or
+    heads and then q, k, v (the older releases'). The same functions; it matters to published weights."""
     groups: PositiveInt = 8
     """Groups of every GroupNorm."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout inside residual blocks."""
     scale_shift: bool = False
     """The noise level scales and shifts the second norm of a block (FiLM); false: it is added before it."""
-    resample: Literal["conv", "residual"] = "conv"
-    """How resolution changes: a convolution, or a residual block (BigGAN)."""
+    resample: Literal["conv", "residual", "plain"] = "conv"
+    """How resolution changes: a convolution, a residual block (BigGAN), or nothing learned: averages of 2 x 2, and
+    repeated pixels (conv_resample False)."""
     attention_after_resample: bool = False
     """Levels of `attention` also attend after their residual block that changes resolution (v-diffusion)."""
     embedding: PositiveInt = 64
     """Sinusoids of the noise level."""
     embedding_multiplier: PositiveInt = 2
     """Width of the embedding / sinusoids; 4 in publications."""
+    mapping: Annotated[int, Field(ge=1, le=100), Neutral(2)] = 2
+    """Linear layers between the sinusoids and the embedding."""
+    fourier: Annotated[PositiveFloat | None, Neutral(None)] = None
+    """Standard deviation of random frequencies in place of those of DDPM (1 in k-diffusion, which goes with
+    `conditioning: log_snr`); labels and vectors are then added before the `mapping`. null: DDPM's."""
+    patch: Annotated[PositiveInt, Neutral(1)] = 1
+    """Side of the squares of pixels that the first convolution sees as channels (Luhman & Luhman 2022)."""
+    skip_stages: Annotated[int, Field(ge=0, le=100), Neutral(0)] = 0
+    """Finest levels that are left out, for images that are that often halved: a network that will grow."""
     classes: PositiveInt | None = None
     """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""
 
@@ -77,7 +91,21 @@ class UNet(Spec):
                 raise ValueError(
                     f"head_width: {self.head_width} does not divide {width} channels; use a divisor"
                 )
-        if self.attention_after_resample and self.resample == "conv":
+        if self.heads_up is not None and (
+            wide := [w for w in self._attending() if w % self.heads_up]
+        ):
+            raise ValueError(
+                f"heads_up: {self.heads_up} does not divide {wide[0]} channels; use a divisor"
+            )
+        if self.skip_stages >= len(self.channels):
+            raise ValueError(
+                f"skip_stages: {self.skip_stages} leaves none of {len(self.channels)} levels of channels; use less"
+            )
+        if self.resample == "plain" and self.layout == "compact":
+            raise ValueError(
+                "resample: plain changes no width, as layout compact needs; use layout: ddpm"
+            )
+        if self.attention_after_resample and self.resample != "residual":
             raise ValueError(
                 "attention_after_resample: needs resample: residual; set both, or leave it out"
             )
@@ -95,14 +123,20 @@ class UNet(Spec):
             raise ValueError(
                 f"model.kind: unet needs images, the data has shape {shape}: use kind: mlp"
             )
-        factor = 2 ** (len(self.channels) - 1)
+        levels = len(self.channels) - self.skip_stages
+        factor = self.patch * 2 ** (levels - 1)
         if shape[1] % factor or shape[2] % factor:
+            patched = f" of patches of {self.patch}" if self.patch > 1 else ""
             raise ValueError(
-                f"model.channels: {len(self.channels)} levels need sides divisible by {factor}, "
+                f"model.channels: {levels} levels{patched} need sides divisible by {factor}, "
                 f"the images are {shape[1]} x {shape[2]}: use fewer levels, or another data.size"
             )
-        network = _Compact if self.layout == "compact" else _DDPM
-        return network(self, shape[0], output_channels or shape[0], vector)
+        network = Compact if self.layout == "compact" else DDPM
+        return network(self._plan(), shape[0], output_channels or shape[0], vector)
+
+    def _attending(self) -> list[int]:
+        """Widths of the levels of the up path that attend."""
+        return [self.channels[level] for level in self.attention]
 
     def depths(self) -> tuple[int, ...]:
         """Residual blocks of each level."""
@@ -124,134 +158,26 @@ class UNet(Spec):
             heads=self.heads,
             head_width=self.head_width,
             zero_blocks=self.layout == "ddpm",
+            heads_up=self.heads_up,
+            heads_first=self.attention_order == "heads_first",
         )
 
-    def resampling(self, level: int, inward: int, out: int, direction: Direction) -> nn.Module:
-        """The module that leaves `level` for the next coarser or finer one."""
-        if self.resample == "conv":
-            return Resample(inward, out, direction)
-        attention = self.attention_after_resample and level in self.attention
-        return Block(self.style(), inward, out, attention=attention, resample=direction)
+    def _plan(self) -> Plan:
+        return Plan(
+            style=self.style(),
+            widths=self.channels,
+            depths=self.depths(),
+            attention=self.attention,
+            resample=self.resample,
+            attention_after_resample=self.attention_after_resample,
+            skipped=self.skip_stages,
+            patch=self.patch,
+            embedding=self.embedding,
+            mapping=self.mapping,
+            fourier=self.fourier,
+            classes=self.classes,
+        )
 
 
 UNets = UNet
 """The members of this file: a new network of feature maps is one class above and one name here."""
-
-
-class _Compact(nn.Module):
-    """Down path, one middle block, and an up path that reads every down block's output again."""
-
-    def __init__(self, spec: UNet, inward: int, out: int, vector: int) -> None:
-        super().__init__()
-        widths, depths, style = spec.channels, spec.depths(), spec.style()
-        self.embed = NoiseLevelEmbedding(
-            spec.embedding, spec.embedded(), classes=spec.classes, vector=vector
-        )
-        self.inward = nn.Conv2d(inward, widths[0], 3, padding=1)
-        self.down = nn.ModuleList(
-            nn.ModuleList(
-                Block(style, w, w, attention=i in spec.attention) for _ in range(depths[i])
-            )
-            for i, w in enumerate(widths)
-        )
-        self.shrink = nn.ModuleList(
-            spec.resampling(i, a, b, "down") for i, (a, b) in enumerate(pairwise(widths))
-        )
-        self.middle = Block(
-            style, widths[-1], widths[-1], attention=len(widths) - 1 in spec.attention
-        )
-        self.up = nn.ModuleList(
-            nn.ModuleList(
-                Block(style, 2 * w, w, attention=i in spec.attention) for _ in range(depths[i])
-            )
-            for i, w in enumerate(widths)
-        )
-        self.grow = nn.ModuleList(
-            spec.resampling(i + 1, b, a, "up") for i, (a, b) in enumerate(pairwise(widths))
-        )
-        self.norm = nn.GroupNorm(spec.groups, widths[0])
-        self.outward = nn.Conv2d(widths[0], out, 3, padding=1)
-        zero(self.outward)
-
-    def forward(
-        self,
-        x: Tensor,
-        condition: Tensor,
-        labels: Tensor | None = None,
-        vector: Tensor | None = None,
-    ) -> Tensor:
-        embedded = self.embed(condition, labels, vector)
-        h = self.inward(x)
-        skips: list[Tensor] = []
-        for level, blocks in enumerate(self.down):
-            if level > 0:
-                h = self.shrink[level - 1](h, embedded)
-            for block in blocks:  # type: ignore[attr-defined]
-                h = block(h, embedded)
-                skips.append(h)
-        h = self.middle(h, embedded)
-        for level in range(len(self.up) - 1, -1, -1):
-            for block in self.up[level]:  # type: ignore[attr-defined]
-                h = block(torch.cat([h, skips.pop()], 1), embedded)
-            if level > 0:
-                h = self.grow[level - 1](h, embedded)
-        return self.outward(functional.silu(self.norm(h)))
-
-
-class _DDPM(nn.Module):
-    """Down path whose every output, also that of the input and of the halvings, is read by the up path."""
-
-    def __init__(self, spec: UNet, inward: int, out: int, vector: int) -> None:
-        super().__init__()
-        style, depths = spec.style(), spec.depths()
-        coarsest, width = len(depths) - 1, spec.channels[0]
-        self.embed = NoiseLevelEmbedding(
-            spec.embedding, spec.embedded(), classes=spec.classes, vector=vector, last=False
-        )
-        self.inward = nn.Conv2d(inward, width, 3, padding=1)
-        self.down, kept = nn.ModuleList(), [width]
-        for level, wide in enumerate(spec.channels):
-            for _ in range(depths[level]):
-                self.down.append(Block(style, width, wide, attention=level in spec.attention))
-                width = wide
-                kept.append(width)
-            if level < coarsest:
-                self.down.append(spec.resampling(level, width, width, "down"))
-                kept.append(width)
-        self.middle = nn.ModuleList(
-            [Block(style, width, width, attention=True), Block(style, width, width)]
-        )
-        self.up = nn.ModuleList()
-        self.reads: list[bool] = []
-        """Whether each module of the up path reads an output of the down path."""
-        for level in range(coarsest, -1, -1):
-            wide, attends = spec.channels[level], level in spec.attention
-            for _ in range(depths[level] + 1):
-                self.up.append(Block(style, width + kept.pop(), wide, attention=attends))
-                width = wide
-                self.reads.append(True)
-            if level > 0:
-                self.up.append(spec.resampling(level, width, width, "up"))
-                self.reads.append(False)
-        self.norm = nn.GroupNorm(spec.groups, width)
-        self.outward = nn.Conv2d(width, out, 3, padding=1)
-        zero(self.outward)
-
-    def forward(
-        self,
-        x: Tensor,
-        condition: Tensor,
-        labels: Tensor | None = None,
-        vector: Tensor | None = None,
-    ) -> Tensor:
-        embedded = self.embed(condition, labels, vector)
-        h = self.inward(x)
-        kept = [h]
-        for module in self.down:
-            h = module(h, embedded)
-            kept.append(h)
-        for module in self.middle:
-            h = module(h, embedded)
-        for module, reads in zip(self.up, self.reads, strict=True):
-            h = module(torch.cat([h, kept.pop()], 1) if reads else h, embedded)
-        return self.outward(functional.silu(self.norm(h)))

@@ -179,15 +179,20 @@ def test_normal_distribution_function(entry: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("entry", golden("timestep_rescaling"))
 def test_networks_hear_the_original_time(entry: dict[str, Any]) -> None:
-    """A respaced grid is walked with the time of the schedule that was trained. Ours is (k + 1)/T where theirs,
-    in thousandths, is k/T: one step of the table later, in training and sampling alike."""
+    """A respaced grid is walked with the time of the schedule that was trained. `time` of ours is (k + 1)/T, one step
+    of the table later than theirs; `step` and `relative_step` are what theirs is told, over a thousand."""
     given = entry["inputs"]
+    told = "relative_step" if given["rescale_timesteps"] else "step"
     cell = Diffusion(schedule=schedule.LinearBeta(steps=given["T"]), conditioning="time")
     of, rule = cell.schedule, given["respacing"]
     grid = schedule.Respaced(of=of, rule=rule) if rule else of  # type: ignore[arg-type]
-    time = cell.condition(table(grid)[given["t"]]) - 1.0 / given["T"]
+    levels = table(grid)[given["t"]]
+    time = cell.condition(levels) - 1.0 / given["T"]
     scale = 1000.0 if given["rescale_timesteps"] else float(given["T"])
     close(scale * time, entry["outputs"]["model_timesteps"], atol=1e-9)
+    for trained in (of, grid):
+        exact = Diffusion(schedule=trained, conditioning=told)  # type: ignore[arg-type]
+        close(1000.0 * exact.condition(levels), entry["outputs"]["model_timesteps"], atol=1e-9)
 
 
 BPD = [name for name in entries("objective_iddpm") if name.startswith("calc_bpd_loop")]

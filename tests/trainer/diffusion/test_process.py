@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from tests.trainer.diffusion.families import losses_of
@@ -167,9 +168,9 @@ X0, EPS = (
 )
 
 
-@pytest.mark.parametrize("conditioning", ["angle", "time", "log_snr"])
+@pytest.mark.parametrize("conditioning", ["angle", "time", "log_snr", "step", "relative_step"])
 def test_network_is_called_as_documented(conditioning: Any) -> None:
-    """(inp x_t, condition) in the dtype of x; the three conditions rise with the noise."""
+    """(inp x_t, condition) in the dtype of x; all conditions rise with the noise."""
     diffusion = Diffusion(prediction=Velocity(), conditioning=conditioning)
     u = torch.linspace(0.05, 0.95, 8, dtype=torch.float64)
     levels, calls = training_levels(diffusion, u), []
@@ -187,6 +188,11 @@ def test_network_is_called_as_documented(conditioning: Any) -> None:
     diffusion.denoise(network, X0, levels[0])
     diffusion.denoiser(network)(X0, levels[0])
     assert [len(call) for call in calls] == [2] * 4, "and of nothing else"
+
+
+def test_steps_need_a_table() -> None:
+    with pytest.raises(ValidationError, match="conditioning: step counts the entries of a table"):
+        Diffusion(schedule=Cosine(steps=None), conditioning="step")
 
 
 def test_denoise_takes_one_level_or_one_per_example() -> None:
