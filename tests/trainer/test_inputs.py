@@ -114,8 +114,18 @@ def test_a_network_is_told_which_images_are_mirrored() -> None:
         {"kind": "unet", "channels": [8], "groups": 4, "layout": "ddpm", "attention": []},
         {"kind": "dit", "patch": 2, "width": 16, "depth": 1, "heads": 2},
         {"kind": "mlp", "width": 16},
+        {"kind": "unet", "channels": [8], "groups": 4, "fourier": 1.0},
+        {
+            "kind": "diffusers_unet",
+            "config": {
+                "block_out_channels": [8],
+                "norm_num_groups": 4,
+                "down_block_types": ["DownBlock2D"],
+                "up_block_types": ["UpBlock2D"],
+            },
+        },
     ],
-    ids=["compact", "ddpm", "dit", "mlp"],
+    ids=["compact", "ddpm", "dit", "mlp", "fourier", "diffusers"],
 )
 def test_an_input_is_silent_at_first_and_is_learned(model: dict[str, Any]) -> None:
     """Cells with and without it share their initial weights, and then it moves."""
