@@ -1,11 +1,20 @@
 """What may a network be told beside x_t and its noise level? Labels come with `model.classes`; here is the rest."""
 
 from trainer.inputs.base import Batch, Conditions, NetworkInput, bound, together
-from trainer.inputs.labels import Labels
+from trainer.inputs.labels import ChosenLabels, Labels
 from trainer.inputs.mirrored import VectorInputs
 from trainer.spec import Family
 
 AnyInput = Family[VectorInputs]
 """The members of the family that a trial's `inputs` may list."""
 
-__all__ = ["AnyInput", "Batch", "Conditions", "Labels", "NetworkInput", "bound", "together"]
+__all__ = [
+    "AnyInput",
+    "Batch",
+    "ChosenLabels",
+    "Conditions",
+    "Labels",
+    "NetworkInput",
+    "bound",
+    "together",
+]

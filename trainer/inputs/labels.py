@@ -58,3 +58,15 @@ class Labels(NetworkInput):
     def hidden(self, conditions: Conditions) -> Conditions:
         """No label."""
         return {"labels": torch.full_like(conditions["labels"], self.classes)}
+
+
+class ChosenLabels(Labels):
+    """Labels that somebody asked for, instead of the data's own frequencies; for generation alone."""
+
+    chosen: Annotated[tuple[int, ...], Field(min_length=1)]
+    """Sample i has entry i, from the front again where they end."""
+
+    def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
+        """By number."""
+        chosen = torch.tensor(self.chosen, device=numbers.device)
+        return {"labels": chosen[numbers % len(chosen)]}

@@ -1,0 +1,160 @@
+"""Proves that a model is found by whatever names it, that near misses are told, and that `sample` works as typed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.cli import invoke
+from service.experiment import Experiment
+from service.experiment.saved import save
+from service.models import find_model
+from service.settings import Settings
+from tests.trainer.exchange import models
+from trainer.errors import InputError
+from trainer.record import Record
+from trainer.trial import TrialSpec
+from trainer.yaml.source import parse
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(home=Path("runs"))
+
+
+def key_of(cell: str, seed: int) -> str:
+    trials = Experiment.from_yaml("x.yaml").trials
+    return next(t.key for t in trials if (t.cell, t.seed) == (cell, seed))
+
+
+def test_every_name_of_a_trial_finds_it(settings: Settings) -> None:
+    key = key_of("under", 1)
+    directory = settings.trial(key)
+    for target in (key, key[:6], str(directory)):
+        found = find_model(target, settings)
+        assert found.record.directory.resolve() == directory
+        assert found.name == key[:8]
+    save(Experiment.from_yaml("x.yaml"), settings.experiment("toy"))
+    for target in ("x.yaml", "toy"):
+        found = find_model(target, settings, "under", 1)
+        assert found.record.directory == directory
+        assert (found.name, found.experiment, found.cell) == ("under-seed1", "toy", "under")
+
+
+def test_the_first_seed_is_meant_where_none_is_said(settings: Settings) -> None:
+    found = find_model("x.yaml", settings, "under")
+    assert found.record.directory == settings.trial(key_of("under", 0))
+
+
+def test_a_preset_is_one_trial(settings: Settings) -> None:
+    trial = TrialSpec.model_validate(parse(Path("toy.yaml").read_text(), "toy").data)
+    found = find_model("toy.yaml", settings)
+    assert found.record.directory.name == trial.key(trial.data.fingerprint(Path()))
+
+
+def test_an_experiment_is_known_where_its_data_is_not(settings: Settings) -> None:
+    """By what was saved when it was run."""
+    photos = Path("photos")
+    photos.mkdir()
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(photos / "a.png")
+    text = (
+        Path("toy.yaml")
+        .read_text()
+        .replace("{kind: gaussians, examples: 256}", "{kind: image_folder, path: photos}")
+    )
+    Path("toy.yaml").write_text(text)
+    experiment = Experiment.from_yaml("x.yaml")
+    save(experiment, settings.experiment("toy"))
+    trial = experiment.trials[0]
+    shutil.copytree(next(settings.trials.iterdir()), settings.trial(trial.key))
+    shutil.rmtree(photos)
+    assert find_model("x.yaml", settings, "uniform").record.directory.name == trial.key
+
+
+@pytest.mark.parametrize(
+    ("target", "cell", "seed", "message"),
+    [
+        ("x.yaml", None, None, "has 2 cells: choose one with --cell: `uniform`, `under`"),
+        ("x.yaml", "undr", None, "there is no cell `undr`, did you mean `under`?"),
+        ("x.yaml", "under", 7, "is not planned with seed 7; its seeds: `0`, `1`"),
+        ("tow", None, None, "is no directory, no experiment, and no key"),
+        ("runs", None, None, "holds no trial"),
+        ("", None, None, "is the beginning of 4 keys"),
+    ],
+)  # fmt: skip
+def test_what_names_no_model(
+    settings: Settings, target: str, cell: str | None, seed: int | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        find_model(target, settings, cell, seed)
+
+
+def test_near_keys_are_told(settings: Settings) -> None:
+    key = key_of("under", 1)
+    wrong = ("0" if key[3] != "0" else "1").join([key[:3], key[4:8]])
+    with pytest.raises(InputError, match=f"near it: .*{key}"):
+        find_model(wrong, settings)
+    with pytest.raises(InputError, match="is one trial already: leave --seed out"):
+        find_model(key, settings, seed=1)
+
+
+def test_a_trial_that_has_not_begun(settings: Settings) -> None:
+    for checkpoint in settings.trial(key_of("under", 1)).glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
+    with pytest.raises(InputError, match=r"has no checkpoint in .*: run the experiment first"):
+        find_model("x.yaml", settings, "under", 1)
+
+
+def test_sample_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    models.trained(models.labelled(), Path("digits"))
+    command = ["sample", "digits", "--per-class", "1", "--guidance", "0", "--guidance", "3"]
+    command += ["--solver", "{kind: ddim}", "--eta", "0.5", "--steps", "3", "--grid", "own"]
+    assert invoke(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "samples/digits: 20 PNG, grid.png, samples.npz\n"
+    assert captured.err == ""
+    with np.load("samples/digits/guidance-3/samples.npz") as arrays:
+        assert arrays["arr_0"].shape == (10, 8, 8, 1)
+        assert arrays["arr_1"].tolist() == list(range(10))
+    generation = json.loads(Path("samples/digits/samples.json").read_text())["generation"]
+    assert generation["solver"] == {"kind": "ddim", "eta": 0.5}
+    assert (generation["steps"], generation["grid"]) == (3, None)
+    assert invoke(["sample", "digits", "--invert", "samples/digits/guidance-0/000003.png"]) == 0
+    assert "root mean square error" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "code"),
+    [
+        (["--label", "12"], "label 12: the model knows the labels 0 to 9", 2),
+        (["--solver", "ddmi"], "unknown kind `ddmi`, did you mean `ddpm`?", 2),
+        (["--eta", "1"], "evaluation.full.solver.eta: unknown key of `dpmpp_2m`", 2),
+        (["--grid", "{kind: karras"], "evaluation.full.grid", 2),
+        (["--steps", "0"], "must be 1 or more", 2),
+        (["--denoise", "x.png"], "belong together", 2),
+    ],
+)
+def test_mistakes_of_a_sample_command(
+    options: list[str], message: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models.trained(models.labelled(), Path("digits"))
+    assert invoke(["sample", "digits", *options]) == code
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert not Path("samples").exists()
+
+
+def test_a_trial_without_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
+    Record(Path("begun")).begin(models.spec(), 0)
+    assert invoke(["sample", "begun"]) == 3
+    assert "holds no trained model; train it first" in capsys.readouterr().err

@@ -1,0 +1,76 @@
+"""Where do samples go? A folder that can be made again: the same command writes the same bytes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from trainer.errors import UserError
+from trainer.evaluation.picture import png as scatter
+from trainer.exchange.pictures import npz, picture, png, sheet, to_bytes
+from trainer.files import write_whole
+
+STORY = "samples.json"
+"""How the samples were made."""
+SHEET, ARRAYS = "grid.png", "samples.npz"
+_OURS = re.compile(r"(guidance-[0-9.e+-]+/)?([0-9]{6}\.png|samples\.npz)|[a-z]+\.png")
+_SHOWN = 64
+"""Most images of one sheet that nobody gave a number of columns."""
+
+
+class SampleFolder:
+    """A folder of samples that is about to be written; what an earlier writing left there is replaced."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UserError where the folder holds files of somebody else."""
+        self.folder = folder
+        self.files: list[str] = []
+        self._earlier = self._written_before()
+
+    def _written_before(self) -> list[str]:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{self.folder} is a file: choose another --out")
+        if not self.folder.is_dir() or not any(self.folder.iterdir()):
+            return []
+        try:
+            files = json.loads((self.folder / STORY).read_text(encoding="utf-8"))["files"]
+            return [name for name in files if _OURS.fullmatch(name)]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{self.folder} holds other files than samples: choose another --out, or empty it"
+            ) from None
+
+    def write(self, name: str, content: bytes) -> None:
+        """One file."""
+        write_whole(self.folder / name, content)
+        self.files.append(name)
+
+    def write_set(self, x: Tensor, labels: Tensor | None, below: str = "") -> None:
+        """Every sample [B, ...] as a PNG and all in an npz; points, which are no images, only there."""
+        if x.ndim != 4:
+            self.write(f"{below}{ARRAYS}", npz(x.float().numpy(), labels))
+            return
+        pixels = to_bytes(x)
+        for i, image in enumerate(pixels):
+            self.write(f"{below}{i:06d}.png", png(picture(image)))
+        self.write(f"{below}{ARRAYS}", npz(pixels, labels))
+
+    def write_sheet(self, x: Tensor, columns: int | None = None, name: str = SHEET) -> None:
+        """Images [B, C, H, W] in rows of `columns`, or points as a scatter."""
+        if x.ndim != 4:
+            self.write(name, scatter(x))
+            return
+        shown = x if columns else x[:_SHOWN]
+        self.write(name, png(sheet(to_bytes(shown), columns)))
+
+    def finish(self, story: Mapping[str, Any]) -> None:
+        """Say how they were made, and remove what an earlier writing left and this one did not replace."""
+        for name in set(self._earlier) - set(self.files):
+            (self.folder / name).unlink(missing_ok=True)
+        content = json.dumps({**story, "files": self.files}, indent=1)
+        write_whole(self.folder / STORY, content + "\n")
