@@ -57,7 +57,7 @@ class Line(DataSpec):
     def shape(self) -> tuple[int, ...]:
         return (2,)
 
-    def fingerprint(self, root: Path) -> str:
+    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
         return self.digest()
 
     def load(self, root: Path, cache: Path | None = None) -> Source:

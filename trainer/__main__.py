@@ -98,7 +98,9 @@ def _no_trial(source: Source) -> Problem:
 
 
 def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
-    out = options.out or Path("runs/trials") / trial.key(trial.data.fingerprint(Path()))
+    out = options.out or Path("runs/trials") / trial.key(
+        trial.data.fingerprint(Path(), options.cache)
+    )
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if options.device.startswith("cuda") else "gloo")
     first = World.current().first

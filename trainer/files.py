@@ -86,14 +86,15 @@ def kept(path: Path) -> bytes | None:
 
 
 @contextlib.contextmanager
-def cache_lock(path: Path) -> Iterator[None]:
+def cache_lock(path: Path, patience_s: float | None = None) -> Iterator[None]:
     """The right to make `path`; whoever else wants it waits, and learns who has it if that takes too long."""
-    lock = FileLock(path.with_name(f"{path.name}.lock"), wait_s=_PATIENCE_S)
+    patience = _PATIENCE_S if patience_s is None else patience_s
+    lock = FileLock(path.with_name(f"{path.name}.lock"), wait_s=patience)
     try:
         lock.__enter__()
     except HeldError as held:
         raise EnvironmentProblem(
-            f"{path} has been in the making for more than {_PATIENCE_S / 3600:g} h by {held.holder}: "
+            f"{path} has been in the making for more than {patience / 3600:g} h by {held.holder}: "
             "end that process, then the same command makes it"
         ) from None
     try:

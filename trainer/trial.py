@@ -144,10 +144,11 @@ class TrialSpec(Spec):
     def key(self, fingerprint: str) -> str:
         """20 hex digits naming this trial: resolved spec, data fingerprint, versions of core and metrics.
 
-        Fields that change no number are left out: the spacing of the loss curve and, unless a solver adapts
-        its steps to the batch, how many samples are generated together.
+        Fields that change no number are left out: where the data lies, the spacing of the loss curve and, unless a
+        solver adapts its steps to the batch, how many samples are generated together.
         """
         spec = self.identity()
+        spec["data"] = {k: v for k, v in spec["data"].items() if k not in self.data.incidental}
         del spec["train"]["log_every_kimg"]
         generations = (self.evaluation.full, self.evaluation.rung)
         if not any(generation.solver.adaptive for generation in generations if generation):

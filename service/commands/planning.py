@@ -34,6 +34,7 @@ def plan(
 ) -> None:
     """Say what a run would do and cost, after a calibration of a few seconds."""
     from service.experiment import Experiment
+    from service.experiment.data_sets import data_lines
     from service.plan import plan as make
     from service.results import continuation
 
@@ -45,6 +46,9 @@ def plan(
         print_json(planned.to_dict())
         return
     say(opening(experiment))
+    for line in data_lines(experiment.cells, experiment.outlines):
+        if not line.startswith(" "):  # the remarks are validate's
+            say(line)
     say()
     wanted = {trial.seed for trial in planned.trials}
     seeds = [seed for seed in experiment.seeds if seed in wanted or len(experiment.looks) == 1]

@@ -129,16 +129,20 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     """Check an experiment and print what it consists of. Nothing is trained; seconds at most."""
     from service.command_line import diffsweep
     from service.experiment import Experiment
+    from service.experiment.data_sets import data_lines
     from service.experiment.design_notes import design_notes
 
     experiment = Experiment.from_yaml(file, override or ())
     findings = [*experiment.findings(), *design_notes(experiment)]
     if as_json:
         keys = [{"cell": t.cell, "seed": t.seed, "key": t.key} for t in experiment.trials]
-        print_json({**experiment.resolved(), "trials": keys, "findings": findings})
+        found = {cell.name: _found(experiment, cell) for cell in experiment.cells}
+        print_json({**experiment.resolved(), "trials": keys, "data": found, "findings": findings})
         return
     _ = experiment.trials  # reads the data: what is wrong with it shows now
     say(opening(experiment))
+    for line in data_lines(experiment.cells, experiment.outlines):
+        say(line)
     say()
     seeds = ", ".join(map(str, experiment.seeds))
     if len(experiment.looks) > 1:
@@ -155,6 +159,16 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     print_findings(findings)
     costs = diffsweep("plan", experiment.file)
     say(f"{experiment.file} is valid. What it costs here: {costs}")
+
+
+def _found(experiment: Experiment, cell: Cell) -> dict[str, Any]:
+    """What is in the cell's data, as JSON data."""
+    outline = experiment.outlines[cell.trial.data.digest()]
+    return {
+        "fingerprint": outline.fingerprint,
+        "found": outline.line,
+        "remarks": list(outline.remarks),
+    }
 
 
 def opening(experiment: Experiment) -> str:

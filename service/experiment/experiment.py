@@ -11,10 +11,12 @@ from typing import Any
 
 from service.experiment.changed import changed
 from service.experiment.comparison import Cell, metrics
+from service.experiment.data_sets import outlines
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
 from service.settings import load as load_settings
-from trainer.errors import InputError, Problem, UserError
+from trainer.data import Outline
+from trainer.errors import Problem
 from trainer.trial import TrialSpec
 from trainer.yaml.overrides import Layered
 from trainer.yaml.source import Source, read
@@ -168,24 +170,12 @@ class Experiment:
 
     def key_of(self, spec: TrialSpec) -> str:
         """The key of a trial on the data of one of the cells."""
-        return spec.key(self._fingerprints[spec.data.digest()])
+        return spec.key(self.outlines[spec.data.digest()].fingerprint)
 
     @cached_property
-    def _fingerprints(self) -> dict[str, str]:
-        """Of the cells' data sets, which are read for it."""
-        fingerprints: dict[str, str] = {}
-        problems: list[Problem] = []
-        for cell in self.cells:
-            data = cell.trial.data
-            if data.digest() not in fingerprints:
-                try:
-                    fingerprints[data.digest()] = data.fingerprint(self.data_root)
-                except UserError as error:
-                    fingerprints[data.digest()] = ""
-                    problems.append(self.problem(cell.name, str(error)))
-        if problems:
-            raise InputError(problems)
-        return fingerprints
+    def outlines(self) -> dict[str, Outline]:
+        """Digest of a cell's data to what is in it; it is read for it. InputError where a cell cannot train on it."""
+        return outlines(self.cells, self.data_root, load_settings().cache, self.problem)
 
     def is_tuned(self, cell: str) -> bool:
         """Whether nothing is searched for a cell, or it is found."""

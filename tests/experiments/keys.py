@@ -1,7 +1,7 @@
 """The checked-in names of trials and protocols. `python -m tests.experiments.keys` writes the table again.
 
 A finished trial is found by its key, so a key that changes throws results away. That is right only when the
-numbers change too, and then CORE_VERSION (or METRIC_VERSION) says so; otherwise writing is refused.
+numbers change too, and then CORE_VERSION (or METRIC_VERSION, or PICTURE_VERSION) says so; otherwise writing is refused.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from typing import Any
 
 from service.experiment import Experiment
 from trainer import CORE_VERSION
+from trainer.data import PICTURE_VERSION
 from trainer.evaluation import METRIC_VERSION
 from trainer.trial import TrialSpec
 from trainer.yaml.source import read
@@ -31,6 +32,7 @@ def table() -> dict[str, Any]:
     return {
         "core_version": CORE_VERSION,
         "metric_version": METRIC_VERSION,
+        "picture_version": PICTURE_VERSION,
         "presets": {name: trial.key("data") for name, trial in presets.items()},
         "quickstart": {f"{_edition(file)} {t.cell} seed {t.seed}": t.key for t in trials},
         "protocols": {name: _protocols(trial) for name, trial in presets.items()},
@@ -64,9 +66,9 @@ def changed(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return sorted(found)
 
 
-def versions(table: dict[str, Any]) -> tuple[str, str]:
-    """Of core and metrics."""
-    return table["core_version"], table["metric_version"]
+def versions(table: dict[str, Any]) -> tuple[str, ...]:
+    """Of core, metrics and pictures; a table may be older than the last."""
+    return tuple(table.get(f"{of}_version", "") for of in ("core", "metric", "picture"))
 
 
 def main() -> int:
@@ -78,7 +80,8 @@ def main() -> int:
             f"{len(names)} names changed, such as {names[0]}: finished trials would be trained again."
         )
         print(
-            "If their numbers change, raise CORE_VERSION (or METRIC_VERSION); if not, declare a Neutral value."
+            "If their numbers change, raise CORE_VERSION (or METRIC_VERSION, PICTURE_VERSION); if not, declare "
+            "a Neutral value."
         )
         return 1
     TABLE.write_text(json.dumps(now, indent=1) + "\n")

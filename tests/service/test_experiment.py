@@ -592,7 +592,7 @@ def test_one_data_root_gives_the_keys_and_the_training(
     monkeypatch.setenv("DIFFSWEEP_DATA", "elsewhere")
     seen: list[Path] = []
     monkeypatch.setattr(
-        type(found.cells[0].trial.data), "fingerprint", lambda _d, r: seen.append(r) or "f"
+        type(found.cells[0].trial.data), "fingerprint", lambda _d, r, _cache: seen.append(r) or "f"
     )
 
     home = Settings(home=tmp_path)

@@ -143,7 +143,9 @@ def test_what_is_no_path_is_explained(path: str, tmp_path: Path) -> None:
 def test_a_link_that_leads_nowhere_is_named(target: str, tmp_path: Path) -> None:
     write_images(tmp_path)
     (tmp_path / "cat" / "link.png").symlink_to(target)
-    with pytest.raises(DataError, match=r"cat/link\.png is a link to a file that is not there: "):
+    with pytest.raises(
+        DataError, match=r"1 of 7 files .*cat/link\.png \(it is a link to a file that"
+    ):
         ImageFolder(path=str(tmp_path)).fingerprint(Path())
 
 
@@ -160,7 +162,7 @@ def test_bad_folders_are_explained(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no image files"):
         ImageFolder(path=str(tmp_path)).fingerprint(Path())
     (tmp_path / "bad.png").write_bytes(b"not an image")
-    with pytest.raises(DataError, match=r"bad\.png cannot be read as an image"):
+    with pytest.raises(DataError, match=r"bad\.png \(it is no image, whatever its name says\)"):
         ImageFolder(path=str(tmp_path)).load(Path())
 
 

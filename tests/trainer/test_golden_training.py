@@ -24,6 +24,7 @@ from tests.trainer.rates import applied_rates
 from trainer.data import Codec, ImageFolder
 from trainer.diffusion.process import Diffusion
 from trainer.ema import Average, Constant, InversePower, Ramp
+from trainer.errors import DataError
 from trainer.evaluation.likelihood import log_likelihood
 from trainer.evaluation.metric import (
     Manifold,
@@ -433,11 +434,11 @@ def pattern(height: int, width: int, mode: str) -> Image.Image:
 
 @pytest.mark.parametrize("entry", golden("image_loading"))
 def test_images_are_resized_and_cropped(entry: dict[str, Any], tmp_path: Path) -> None:
-    """Antialiased bicubic on the short side, then the centre, for images of less than twice the size."""
+    """2 x 2 means, bicubic on the short side, then the centre; the second step is ours by itself."""
     given = entry["inputs"]
     pattern(given["height"], given["width"], given["mode"]).save(tmp_path / "a.png")
     ours = (
-        ImageFolder(path=str(tmp_path), size=given["resolution"])
+        ImageFolder(path=str(tmp_path), size=given["resolution"], resize="box_halving")
         .load(Path())
         .read(torch.tensor([0]))[0]
     )
@@ -469,10 +470,27 @@ def test_folders_are_read_in_the_same_order(entry: dict[str, Any], tmp_path: Pat
             continue
         kind = {"jpg": "jpeg"}.get(file.suffix[1:].lower(), file.suffix[1:].lower())
         Image.new("RGB", (8, 8), (20 * paths.index(name),) * 3).save(file, format=kind)
-    source = ImageFolder(path=str(tmp_path), size=8).load(Path())
+    source = ImageFolder(path=str(tmp_path), size=8, labels="none").load(Path())
     examples = source.read(torch.arange(len(source)))
     shades = examples.float().mean((1, 2, 3)) / 20.0
     assert shades.round().int().tolist() == list(range(len(paths)))
+
+
+@pytest.mark.parametrize("entry", golden("class_labels"))
+def test_classes_from_prefixes(entry: dict[str, Any], tmp_path: Path) -> None:
+    """A name without underscore is an error here: there `bird.png` is the whole name of a class of its own."""
+    out = entry["outputs"]
+    for path in out["paths"]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / path)
+    spec = ImageFolder(path=str(tmp_path), size=8, labels="prefix")
+    with pytest.raises(DataError, match=r"1 of 6 images have no underscore \(bird\.png\)"):
+        spec.load(Path())
+    (tmp_path / "bird.png").rename(tmp_path / "bird.png_")  # their class, as a prefix
+    (tmp_path / "bird.png_").rename(tmp_path / "bird.png_.png")
+    source = spec.load(Path())
+    assert source.labels_of(torch.arange(len(source))).tolist() == out["classes"]
+    assert source.codec.label_names == ("ant", "bird.png", "cat", "dog")
 
 
 SIGNS = torch.tensor(list(itertools.product([-1.0, 1.0], repeat=4)), dtype=torch.float64)

@@ -4,24 +4,29 @@ from typing import Annotated
 
 from pydantic import Field
 
+from trainer.data.base import DataSpec, Outline
 from trainer.data.batches import Batches
 from trainer.data.codec import Codec
 from trainer.data.digits import Digits, ShippedData
 from trainer.data.gaussians import Gaussians, ToyData
 from trainer.data.image_folder import FileData, ImageFolder
+from trainer.data.picture import PICTURE_VERSION
 from trainer.data.source import Absent, Resident, Source
 
 AnyData = Annotated[ShippedData | ToyData | FileData, Field(discriminator="kind")]
 """The members of the family, listed at the bottom of the files that hold them."""
 
 __all__ = [
+    "PICTURE_VERSION",
     "Absent",
     "AnyData",
     "Batches",
     "Codec",
+    "DataSpec",
     "Digits",
     "Gaussians",
     "ImageFolder",
+    "Outline",
     "Resident",
     "Source",
 ]

@@ -1,14 +1,32 @@
 """What does a kind of data set say of itself? Its shape before anything is read, its identity, its examples."""
 
 from abc import abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from trainer.data.source import Source
 from trainer.spec import Spec
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a data set before its examples are decoded."""
+
+    fingerprint: str
+    source: Source | None = None
+    """Its codec and flips are true, though it may have no examples; None: only `load` tells."""
+    line: str | None = None
+    """Examples, classes and what was left out, in one line; None: a published set, which is known."""
+    remarks: tuple[str, ...] = ()
+    """What a person should know of it, a line each."""
+
+
 class DataSpec(Spec):
     """A data set by name. Relative paths in it start at the data root (the working directory)."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say where the data lies or how it is read: not in a trial's key, the fingerprint says the rest."""
 
     @property
     @abstractmethod
@@ -21,9 +39,13 @@ class DataSpec(Spec):
         return False
 
     @abstractmethod
-    def fingerprint(self, root: Path) -> str:
-        """16 hex digits that name the content: equal digits, equal examples. Raises DataError."""
+    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
+        """16 hex digits that name the content, not its place: equal digits, equal examples. Raises DataError."""
 
     @abstractmethod
     def load(self, root: Path, cache: Path | None = None) -> Source:
         """The examples. `cache` is a folder for what is expensive to prepare. Raises DataError."""
+
+    def outline(self, root: Path, cache: Path | None = None) -> Outline:
+        """What `validate` looks at and says; sets that are a user's own override it. Raises DataError."""
+        return Outline(self.fingerprint(root, cache))

@@ -38,7 +38,7 @@ class Digits(DataSpec):
             )
         return Resident.of(images.contiguous(), labels, levels=16, fingerprint=CONTENT)
 
-    def fingerprint(self, root: Path) -> str:
+    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
         """The known one; `load` checks it."""
         return CONTENT
 

@@ -39,7 +39,7 @@ class Gaussians(DataSpec):
         points = self.radius * torch.stack([angle.cos(), angle.sin()], 1) + self.std * noise
         return Resident.of(points, mode, levels=None, fingerprint=self.fingerprint(root))
 
-    def fingerprint(self, root: Path) -> str:
+    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
         """The spec says everything about the points."""
         return self.digest()
 

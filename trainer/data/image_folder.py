@@ -1,40 +1,60 @@
-"""A folder of image files as a resident data set."""
+"""A folder of image files as a data set."""
 
-import hashlib
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
-import numpy as np
-import torch
-from PIL import Image
-from pydantic import PositiveInt
+from pydantic import Field, field_validator
 
-from trainer.data.base import DataSpec
-from trainer.data.source import Resident, Source
-from trainer.errors import DataError
+from trainer.data.base import DataSpec, Outline
+from trainer.data.folder import Folder, Labelling, read_folder
+from trainer.data.picture import Background, Frame, Resize
+from trainer.data.pictures import outline_of, source_of
+from trainer.data.source import Source
+from trainer.spec import Neutral
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"})
-SAMPLED_FILES = 256
-"""Files whose content enters the fingerprint; of all others name and size do."""
+Side = Annotated[int, Field(ge=1, le=8192)]
+"""Pixels."""
 
 
 class ImageFolder(DataSpec):
-    """Image files under a folder, in sorted order; sub-folder names are the classes."""
+    """Image files under a folder, in sorted order: PNG, JPEG, WebP, TIFF, BMP, GIF, PPM, AVIF, JPEG 2000, TGA."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"path", "damaged"})
 
     kind: Literal["image_folder"] = "image_folder"
     path: str
     """Folder; relative paths start at the data root (the working directory)."""
-    size: PositiveInt = 32
-    """Side in pixels: the short side is resized (antialiased bicubic), then the centre cropped."""
+    size: Side | tuple[Side, Side] = 32
+    """Side in pixels, or [height, width]: resized to just cover it, then the centre cropped."""
+    resize: Annotated[Resize, Neutral("bicubic")] = "bicubic"
+    """How: antialiased bicubic, bilinear, lanczos or box; box_halving: 2 x 2 means first, as improved-diffusion."""
+    labels: Annotated[Labelling, Neutral("folders")] = "folders"
+    """folders: the first folder level is the class; prefix: dog_1.png is a dog (improved-diffusion); none."""
     grayscale: bool = False
     """One channel instead of three."""
+    background: Annotated[Background, Neutral("white")] = "white"
+    """What lies behind transparent pixels: white, as paper and most viewers; black ink would vanish on black."""
     flip: bool = True
-    """Mirror left to right at random during training."""
+    """Mirror left to right at random during training: set it to false where left and right differ, as in text."""
+    damaged: Annotated[Literal["refuse", "skip"], Neutral("refuse")] = "refuse"
+    """What becomes of a file that cannot be read: the folder is refused, or the file left out."""
+
+    @field_validator("size", mode="after")
+    @classmethod
+    def _square(cls, size: int | tuple[int, int]) -> int | tuple[int, int]:
+        """[32, 32] is 32."""
+        return size[0] if isinstance(size, tuple) and size[0] == size[1] else size
+
+    @property
+    def frame(self) -> Frame:
+        """What every picture is fitted to."""
+        height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
+        return Frame(height, width, self.grayscale, self.resize, self.background)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one example, known before the data is read."""
-        return (1 if self.grayscale else 3, self.size, self.size)
+        return self.frame.shape
 
     @property
     def flips(self) -> bool:
@@ -42,69 +62,29 @@ class ImageFolder(DataSpec):
         return self.flip
 
     def load(self, root: Path, cache: Path | None = None) -> Source:
-        """Images uint8 [N, C, size, size]; labels from sub-folders if there are any."""
-        folder, files = self._files(root)
-        images = np.stack([self._image(file) for file in files])
-        names = [file.parent.relative_to(folder).as_posix() for file in files]
-        classes = {name: i for i, name in enumerate(sorted(set(names)))}
-        labels = torch.tensor([classes[name] for name in names]) if len(classes) > 1 else None
-        return Resident.of(
-            torch.from_numpy(images),
-            labels,
-            levels=255,
-            names=tuple(classes) if labels is not None else None,
-            fingerprint=self.fingerprint(root),
-            flip=self.flips,
+        """Images uint8 [N, C, H, W], decoded once into `cache`; labels as asked for, None if all would be equal."""
+        pictures = self._read(root, cache).pictures
+        return source_of(pictures, self.frame, cache=cache, flip=self.flip)
+
+    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
+        """Digest of the content of all files in their order, the labels and the frame; where they lie is not in it."""
+        return self._read(root, cache).pictures.fingerprint(self.frame)
+
+    def outline(self, root: Path, cache: Path | None = None) -> Outline:
+        """Images, classes, what was left out, sizes and modes."""
+        folder = self._read(root, cache)
+        source = outline_of(folder.pictures, self.frame, flip=self.flip)
+        return Outline(source.fingerprint, source, folder.line(), folder.remarks(self.frame))
+
+    def _read(self, root: Path, cache: Path | None) -> Folder:
+        return read_folder(
+            root,
+            self.path,
+            cache,
+            labels=self.labels,
+            skip_damaged=self.damaged == "skip",
+            background=self.background,
         )
-
-    def fingerprint(self, root: Path) -> str:
-        """Digest of names and sizes of all files and the content of an even sample of them."""
-        folder, files = self._files(root)
-        digest = hashlib.sha256(f"{self.size}/{self.grayscale}".encode())
-        stride = max(1, len(files) // SAMPLED_FILES)
-        for i, file in enumerate(files):
-            digest.update(f"{file.relative_to(folder).as_posix()}:{file.stat().st_size}\n".encode())
-            if i % stride == 0:
-                digest.update(file.read_bytes())
-        return digest.hexdigest()[:16]
-
-    def _files(self, root: Path) -> tuple[Path, list[Path]]:
-        try:
-            folder = (root / Path(self.path).expanduser()).resolve()
-            is_folder = folder.is_dir()
-        except (OSError, RuntimeError, ValueError) as error:  # a link to itself, ~nobody, a NUL
-            reason = getattr(error, "strerror", None) or str(error).partition(" from ")[0]
-            message = f"data.path: {self.path[:60]!r} cannot be a folder ({reason})"
-            raise DataError(f"{message}: write the path of a folder of images") from None
-        if not is_folder:
-            raise DataError(
-                f"data.path: {folder} is not a folder on this machine: write where the images are"
-            )
-        named = (f for f in folder.rglob("*") if f.suffix.lower() in EXTENSIONS)
-        files = sorted(f for f in named if not f.is_dir())
-        if (lost := next((f for f in files if not f.is_file()), None)) is not None:
-            what = "a link to a file that is not there" if lost.is_symlink() else "no plain file"
-            raise DataError(f"data.path: {lost} is {what}: bring it back or remove it")
-        if not files:
-            raise DataError(
-                f"data.path: no image files ({', '.join(sorted(EXTENSIONS))}) under {folder}"
-            )
-        return folder, files
-
-    def _image(self, file: Path) -> np.ndarray:
-        try:
-            with Image.open(file) as opened:
-                image = opened.convert("L" if self.grayscale else "RGB")
-        except OSError as error:
-            raise DataError(
-                f"data.path: {file} cannot be read as an image ({error}): repair or remove it"
-            ) from error
-        scale = self.size / min(image.size)
-        width, height = (max(self.size, round(side * scale)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BICUBIC)
-        left, top = (width - self.size) // 2, (height - self.size) // 2
-        cropped = np.asarray(image.crop((left, top, left + self.size, top + self.size)))
-        return cropped[None] if self.grayscale else np.ascontiguousarray(cropped.transpose(2, 0, 1))
 
 
 FileData = ImageFolder

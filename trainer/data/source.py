@@ -47,10 +47,18 @@ class Source(ABC):
     def to(self, device: torch.device) -> "Source":
         """The same examples, served on `device`."""
 
+    def announce(self, rows: Tensor) -> None:  # noqa: B027  # nothing to do is right for what lies in memory
+        """Rows int64 [B] that will be read soon: a hint, which changes no value."""
+
     def passage(self, count: int) -> Iterator[Tensor]:
-        """x0 of every example once, in order, `count` [B, ...] at a time."""
-        for rows in torch.split(torch.arange(len(self), device=self.device), count):
-            yield self.codec.scale(self.read(rows))
+        """x0 of every example once, in order, `count` [B, ...] at a time; no more of them are ever in memory."""
+        size, place = len(self), torch.device("cpu") if not self.resident else self.device
+        for first in range(0, size, count):
+            rows = torch.arange(first, min(first + count, size), device=place)
+            x0 = self.codec.scale(self.read(rows))
+            if first + count < size:
+                self.announce(rows[: size - first - count] + count)
+            yield x0
 
 
 @dataclass(frozen=True)
@@ -108,7 +116,7 @@ class Resident(Source):
         """Indexing."""
         return None if self.labels is None else self.labels[rows]
 
-    def to(self, device: torch.device) -> "Resident":
+    def to(self, device: torch.device) -> Source:
         """Moved."""
         labels = None if self.labels is None else self.labels.to(device)
         return replace(self, examples=self.examples.to(device), labels=labels)

@@ -1,0 +1,58 @@
+"""What do the cells train on? Each data set is read once: its fingerprint, what was found, what it cannot give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from service.experiment.comparison import Cell
+from trainer.data import AnyData, Outline
+from trainer.errors import InputError, Problem, UserError
+
+Complain = Callable[[str, str], Problem]
+"""(cell, message of the trainer) -> what is told to the user."""
+
+
+def outlines(
+    cells: Sequence[Cell], root: Path, cache: Path, complain: Complain
+) -> dict[str, Outline]:
+    """By the digest of the data's spec. InputError lists everything that would stop each trial of some cell."""
+    known: dict[str, Outline] = {}
+    problems: list[Problem] = []
+    for cell in cells:
+        data = cell.trial.data
+        try:
+            if data.digest() not in known:
+                known[data.digest()] = Outline("")  # told once where it cannot be read
+                known[data.digest()] = data.outline(root, cache)
+            _check_inputs(cell, known[data.digest()], root, cache)
+        except UserError as error:
+            problems.append(complain(cell.name, str(error)))
+    if problems:
+        raise InputError(problems)
+    return known
+
+
+def data_lines(cells: Sequence[Cell], known: dict[str, Outline]) -> list[str]:
+    """What was found in the users' own sets, with what a person should know of each below it."""
+    of: dict[str, tuple[Outline, list[str]]] = {}
+    for cell in cells:
+        outline = known[cell.trial.data.digest()]
+        of.setdefault(outline.fingerprint, (outline, []))[1].append(cell.name)
+    lines = []
+    for outline, names in of.values():
+        if outline.line is not None:
+            where = f" of {', '.join(names)}" if len(of) > 1 else ""
+            lines += [f"data{where}: {outline.line}", *(f"  {each}" for each in outline.remarks)]
+    return lines
+
+
+def _check_inputs(cell: Cell, outline: Outline, root: Path, cache: Path) -> None:
+    """Raises UserError if the data cannot give what the network is told."""
+    inputs = cell.trial.network_inputs()
+    if not inputs or not outline.fingerprint:
+        return
+    data: AnyData = cell.trial.data
+    source = outline.source or data.load(root, cache)
+    for one in inputs:
+        one.check(source)

@@ -1,0 +1,232 @@
+"""What does a folder of pictures hold? Its files in order, their classes, and the line that says what was found."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from PIL import Image
+
+from trainer.data.listing import Listing, listing, printable
+from trainer.data.picture import ALPHA, DEEP, FRAMES, ROTATED, Background, Frame, Unreadable, opened
+from trainer.data.pictures import Pictures
+from trainer.data.scan import Facts, scan
+from trainer.errors import DataError
+
+Labelling = Literal["folders", "prefix", "none"]
+_SHOWN_FILES, _SHOWN_CLASSES = 3, 8
+_LONG = 4.0
+"""Pictures that are longer than so many times their frame are worth a remark."""
+
+
+class FolderPictures(Pictures):
+    """The pictures of a folder; equal content in equal order is equal, wherever it lies."""
+
+    def __init__(
+        self, folder: Path, names: Sequence[str], facts: Sequence[Facts], classes: Sequence[str] | None,
+        background: Background,
+    ) -> None:  # fmt: skip
+        self.folder, self.names, self.facts = folder, names, facts
+        self.content = hashlib.sha256("".join(f.sha256 for f in facts).encode()).hexdigest()
+        self._background = background
+        if classes is not None:
+            numbers = {name: i for i, name in enumerate(sorted(set(classes)))}
+            self.labels = torch.tensor([numbers[name] for name in classes])
+            self.label_names = tuple(numbers)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def picture(self, number: int) -> Image.Image:
+        """Read again, and checked to be what was read before."""
+        try:
+            content = (self.folder / self.names[number]).read_bytes()
+        except OSError as error:
+            raise Unreadable(f"it cannot be read ({error.strerror})") from None
+        if hashlib.sha256(content).hexdigest() != self.facts[number].sha256:
+            raise Unreadable(
+                "it was changed while the data was read: start again when it is complete"
+            )
+        return opened(content, self._background).image
+
+    def name(self, number: int) -> str:
+        """With the folder."""
+        return printable(self.folder / self.names[number])
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that was read: what can be used of it, and what cannot."""
+
+    pictures: FolderPictures
+    listed: Listing
+    damaged: list[tuple[str, str]]
+    """Names that were skipped, each with the reason."""
+    alone: str | None
+    """The one class of all pictures, which is no label."""
+
+    def line(self) -> str:
+        """Images, classes and what was left out."""
+        pictures = self.pictures
+        line = _many(len(pictures), "image")
+        if pictures.labels is not None:
+            assert pictures.label_names is not None
+            counts = torch.bincount(pictures.labels).tolist()
+            line += f", {_many(len(counts), 'class')} ({_classes(pictures.label_names, counts)})"
+        left = [
+            f"{count:,} {printable(what)}" for what, count in sorted(self.listed.left_out.items())
+        ]
+        return f"{line}; left out: {', '.join(left)}" if left else line
+
+    def remarks(self, frame: Frame) -> tuple[str, ...]:
+        """What a person should know of the pictures, a line each."""
+        return tuple(_remarks(self, frame))
+
+
+def read_folder(
+    root: Path,
+    path: str,
+    cache: Path | None,
+    *,
+    labels: Labelling,
+    skip_damaged: bool,
+    background: Background,
+) -> Folder:
+    """Every file is read, unless `cache` knows it. Raises DataError where the folder cannot be trained on as it is."""
+    listed = listing(root, path)
+    facts = scan(listed, cache)
+    damaged = listed.lost + [
+        (entry.name, fact.damage)
+        for entry, fact in zip(listed.entries, facts, strict=True)
+        if fact.damage is not None
+    ]
+    if damaged and not skip_damaged:
+        total = len(listed.entries) + len(listed.lost)
+        raise DataError(
+            f"data.path: {len(damaged):,} of {total:,} files in {printable(listed.folder)} cannot be used: "
+            f"{_reasons(damaged)}: repair or remove {'it' if len(damaged) == 1 else 'them'}, or set data.damaged: skip"
+        )
+    usable = [
+        (entry.name, fact)
+        for entry, fact in zip(listed.entries, facts, strict=True)
+        if fact.damage is None
+    ]
+    if not usable:
+        raise DataError(f"data.path: {_nothing(listed, damaged)}")
+    names = [name for name, _ in usable]
+    classes, alone = _labelled(names, labels)
+    pictures = FolderPictures(
+        listed.folder, names, [fact for _, fact in usable], classes, background
+    )
+    return Folder(pictures, listed, damaged, alone)
+
+
+def _nothing(listed: Listing, damaged: Sequence[tuple[str, str]]) -> str:
+    """Why there is no picture."""
+    there = ", ".join(f"{n} {printable(what)}" for what, n in sorted(listed.left_out.items()))
+    if damaged:
+        there = f"{len(damaged)} damaged, {_reasons(damaged)}" + (f", {there}" if there else "")
+    return (
+        f"no image files (.png, .jpg, .webp, .tif, ...) under {printable(listed.folder)}"
+        f"{f' (there is: {there})' if there else ''}: write the path of a folder of images"
+    )
+
+
+def _labelled(names: Sequence[str], labels: Labelling) -> tuple[list[str] | None, str | None]:
+    """The class of each file, None where there are no labels; and the class where all have the same."""
+    if labels == "none":
+        return None, None
+    classes = _prefixes(names) if labels == "prefix" else _folders(names)
+    if classes is None or len(set(classes)) == 1:
+        return None, classes[0] if classes else None
+    return classes, None
+
+
+def _folders(names: Sequence[str]) -> list[str] | None:
+    """The first folder level is the class, what is deeper does not split it."""
+    beside = [name for name in names if "/" not in name]
+    if len(beside) == len(names):
+        return None
+    if beside:
+        raise DataError(
+            f"data.path: {_many(len(beside), 'image')} beside the class folders ({_some(beside)}): put "
+            f"{'it' if len(beside) == 1 else 'them'} into a class folder, or set data.labels: none to train on all "
+            "images without classes"
+        )
+    return [name.partition("/")[0] for name in names]
+
+
+def _prefixes(names: Sequence[str]) -> list[str]:
+    """`dog_0001.png` is a dog, in whatever folder."""
+    files = [name.rpartition("/")[2] for name in names]
+    if bare := [file for file in files if "_" not in file]:
+        raise DataError(
+            f"data.labels: prefix reads classes from names like dog_1.png, and {len(bare):,} of {len(files):,} images "
+            f"have no underscore ({_some(bare)}): rename them, or set data.labels: folders or none"
+        )
+    return [file.partition("_")[0] for file in files]
+
+
+def _remarks(folder: Folder, frame: Frame) -> Iterable[str]:
+    facts = folder.pictures.facts
+    sizes = sorted({(f.width, f.height) for f in facts}, key=lambda size: size[0] * size[1])
+    small, large = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
+    modes = ", ".join(f"{n:,} {mode}" for mode, n in Counter(f.mode for f in facts).most_common())
+    yield f"sizes {small if small == large else f'{small} to {large}'} (width x height); stored as {modes}"
+    if folder.alone is not None:
+        yield f"all images are of one class ({printable(folder.alone)}), so there are no labels"
+    if folder.damaged:
+        yield f"skipped {_many(len(folder.damaged), 'damaged file')}: {_reasons(folder.damaged)}"
+    noted = Counter(note for f in facts for note in f.notes)
+    for note, text in _NOTES.items():
+        if noted[note]:
+            yield f"{_many(noted[note], 'image')} {text.format(background=frame.background)}"
+    yield from _shape_remarks(facts, frame)
+    if copies := len(facts) - len({f.sha256 for f in facts}):
+        yield f"{copies:,} images are exact copies of others" if copies > 1 else _ONE_COPY
+
+
+_ONE_COPY = "1 image is an exact copy of another"
+_NOTES = {
+    ROTATED: "turned upright, as EXIF says",
+    ALPHA: "with transparency, put on {background} (data.background)",
+    DEEP: "of 16-bit grey, scaled from 0..65535 to 8 bits",
+    FRAMES: "animated or with several pages: the first is used",
+}
+
+
+def _shape_remarks(facts: Sequence[Facts], frame: Frame) -> Iterable[str]:
+    small = sum(f.width < frame.width or f.height < frame.height for f in facts)
+    if small:
+        yield f"{_many(small, 'image')} smaller than {frame.width} x {frame.height}: enlarged"
+    ratios = [f.width * frame.height / (f.height * frame.width) for f in facts]
+    if long := sum(max(ratio, 1.0 / ratio) > _LONG for ratio in ratios):
+        yield f"{_many(long, 'image')} so long that the centre crop keeps less than a quarter"
+
+
+def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
+    shown = [f"{printable(n)} {c:,}" for n, c in zip(names, counts, strict=True)][:_SHOWN_CLASSES]
+    rest = counts[_SHOWN_CLASSES:]
+    return ", ".join(shown) + (
+        f" and {len(rest):,} more of {min(rest):,} to {max(rest):,}" if rest else ""
+    )
+
+
+def _reasons(damaged: Sequence[tuple[str, str]]) -> str:
+    shown = [f"{printable(name)} ({reason})" for name, reason in damaged[:_SHOWN_FILES]]
+    return ", ".join(shown) + _rest(damaged)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(printable(name) for name in names[:_SHOWN_FILES]) + _rest(names)
+
+
+def _rest(items: Sequence[object]) -> str:
+    return f" and {len(items) - _SHOWN_FILES:,} more" if len(items) > _SHOWN_FILES else ""
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"

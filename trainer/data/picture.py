@@ -1,0 +1,170 @@
+"""How does any image file become the pixels of one example? Opened right, fitted to a size by a named method.
+
+Upright by EXIF; transparency composed on a background; 16 bits scaled to 8; the first of several frames. Colours are
+those that are stored: colour profiles are not applied, as no published pipeline applies them.
+"""
+
+import contextlib
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+PICTURE_VERSION = "1"
+"""Raised when some file gives other pixels than before: part of every fingerprint of pictures."""
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")  # fmt: skip
+"""What is decoded, whatever the file is called; nothing that runs a program (EPS) is among them."""
+EXTENSIONS = frozenset(
+    {
+        ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff",
+        ".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".tga",
+    }
+)  # fmt: skip
+"""Names, in lower case, of files that are taken for pictures."""
+Resize = Literal["bicubic", "bilinear", "lanczos", "box", "box_halving"]
+Background = Literal["white", "black"]
+
+ROTATED, ALPHA, DEEP, FRAMES = "rotated", "alpha", "16-bit", "frames"
+"""What `opened` had to do."""
+_LONGEST = 8
+"""Images longer than so many times their frame are cropped before they are resized, too."""
+_ORIENTATION = 0x0112
+
+warnings.filterwarnings(
+    "ignore", module=r"PIL\."
+)  # what is odd in a file is told in one line of ours
+
+
+class Unreadable(ValueError):  # noqa: N818
+    """A picture that cannot be had; the text is the reason, to be read after the name of the file."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture as a person would see it."""
+
+    image: Image.Image
+    """L or RGB, 8 bits, upright, opaque."""
+    mode: str
+    """Pillow's name for how it is stored."""
+    notes: tuple[str, ...] = ()
+    """Of ROTATED, ALPHA, DEEP, FRAMES."""
+
+
+def opened(content: bytes, background: Background = "white") -> Opened:
+    """The picture in the content of an image file. Raises Unreadable."""
+    if not content:
+        raise Unreadable("it is empty (0 bytes)")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            image.load()
+            return seen(image, background)
+    except Unreadable:
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable("it is no image, whatever its name says") from None
+    except Image.DecompressionBombError:
+        raise Unreadable(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
+    except Exception as error:  # Pillow's decoders raise anything on damaged files
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise Unreadable(f"it is damaged: {reason}") from None
+
+
+def seen(image: Image.Image, background: Background = "white") -> Opened:
+    """An image in Pillow's memory as a person would see it. Raises Unreadable for values without a known range."""
+    mode, notes = image.mode, []
+    if (
+        image.format != "MPO" and getattr(image, "n_frames", 1) > 1
+    ):  # MPO: a phone's photo, previews behind it
+        image.seek(0)
+        image.load()
+        notes.append(FRAMES)
+    with contextlib.suppress(Exception):  # damaged EXIF says nothing
+        if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
+            image = ImageOps.exif_transpose(image)
+            notes.append(ROTATED)
+    if mode.startswith("I") or mode == "F":
+        image = _eight_bits(image)
+        notes.append(DEEP)
+    if image.has_transparency_data:
+        layered = image.convert("RGBA")
+        if int(np.asarray(layered.getchannel("A")).min()) < 255:
+            notes.append(ALPHA)
+        below = Image.new("RGBA", image.size, background)
+        image = Image.alpha_composite(below, layered).convert("RGB")
+    elif image.mode not in ("L", "RGB"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    return Opened(image, mode, tuple(notes))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Integers 0..65535 as 0..255, by one scale for all pictures. Raises Unreadable for any others."""
+    values = np.asarray(image)
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
+        raise Unreadable(
+            f"its values run from {values.min():g} to {values.max():g}, which no format defines as dark and light: "
+            "convert it to 8 or 16 bits"
+        )
+    return Image.fromarray(np.rint(values / 257.0).astype(np.uint8))
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every picture of a set is fitted to."""
+
+    height: int
+    width: int
+    grayscale: bool = False
+    resize: Resize = "bicubic"
+    """Antialiased, of the picture that just covers the frame; the centre is then cropped.
+
+    `box_halving` averages 2 x 2 pixels while the picture is twice as large, then bicubic: improved-diffusion's.
+    """
+    background: Background = "white"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[C, H, W] of what `pixels` gives."""
+        return (1 if self.grayscale else 3, self.height, self.width)
+
+    def identity(self) -> str:
+        """All that decides which pixels a file gives."""
+        return f"{PICTURE_VERSION}/{self.shape}/{self.resize}/{self.background}"
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """uint8 [C, H, W] of an opened L or RGB image."""
+        image = image.convert("L" if self.grayscale else "RGB")
+        fitted = np.asarray(self._fit(self._shortened(image)))
+        return fitted[None] if self.grayscale else np.ascontiguousarray(fitted.transpose(2, 0, 1))
+
+    def _fit(self, image: Image.Image) -> Image.Image:
+        method = self.resize
+        if method == "box_halving":
+            method = "bicubic"
+            while image.width >= 2 * self.width and image.height >= 2 * self.height:
+                half = (image.width // 2, image.height // 2)
+                image = image.resize(half, Image.Resampling.BOX)
+        scale = self._scale(image)
+        covering = (
+            max(self.width, round(image.width * scale)),
+            max(self.height, round(image.height * scale)),
+        )
+        image = image.resize(covering, Image.Resampling[method.upper()])
+        left, top = (covering[0] - self.width) // 2, (covering[1] - self.height) // 2
+        return image.crop((left, top, left + self.width, top + self.height))
+
+    def _scale(self, image: Image.Image) -> float:
+        return max(self.width / image.width, self.height / image.height)
+
+    def _shortened(self, image: Image.Image) -> Image.Image:
+        """The middle of a very long picture: resized whole, one of 1 x 100,000 pixels would fill the memory."""
+        scale = self._scale(image)
+        most = [max(1, round(_LONGEST * side / scale)) for side in (self.width, self.height)]
+        width, height = (min(side, limit) for side, limit in zip(image.size, most, strict=True))
+        if (width, height) == image.size:
+            return image
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        return image.crop((left, top, left + width, top + height))
