@@ -53,6 +53,6 @@ def _check_inputs(cell: Cell, outline: Outline, root: Path, cache: Path) -> None
     if not inputs or not outline.fingerprint:
         return
     data: AnyData = cell.trial.data
-    source = outline.source or data.load(root, cache)
+    source = data.load(root, cache) if outline.source is None else outline.source
     for one in inputs:
         one.check(source)
