@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from trainer.checkpointing import recompute_blocks
 from trainer.data import Batches, Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
@@ -18,6 +19,7 @@ from trainer.ema import Average, Power
 from trainer.errors import CheckpointError, UserError
 from trainer.inputs import Batch, together
 from trainer.learner import Learner
+from trainer.precision import Scaled
 from trainer.randomness import derive
 from trainer.trial import TrialSpec
 
@@ -65,6 +67,7 @@ class Training:
         ]
         self.optimizer = trial.optimizer.build(self.learner, undecayed=self.learner.schedule)
         self._rates = trial.optimizer.rates(len(self.optimizer.param_groups))
+        self.scaled = Scaled(trial.train.precision, source.device)
         self.progress = Progress()
         self._clipped = self.learner.clipped()
         self._has_dropout = _has_dropout(self.learner)
@@ -75,6 +78,8 @@ class Training:
         self._mark = time.perf_counter()
         self._timed = (0, 0.0)
         """Images and seconds of the progress when the current interval began."""
+        if trial.train.checkpointing:
+            recompute_blocks(network)
         if trial.train.compile:
             network.compile()
         self._parallel = DistributedDataParallel(self.learner) if world.size > 1 else None
@@ -100,10 +105,11 @@ class Training:
         loss = torch.zeros((), device=self.source.device)
         for i, (start, count) in enumerate(self._slices):
             loss += self._accumulate(first + start, count, last=i == len(self._slices) - 1)
+        self.scaled.unscale(self.optimizer)
         if self.trial.optimizer.grad_clip is not None:
             for parameters in self._clipped:
                 nn.utils.clip_grad_norm_(parameters, self.trial.optimizer.grad_clip, foreach=True)
-        self.optimizer.step()
+        self.scaled.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         self.learner.observe(self.world)
         for average in (self.average, *self.further):
@@ -116,14 +122,12 @@ class Training:
         x0 = self._batches.get(first, count)
         batch = Batch(self._batches, first, x0, self.trial.seed)
         conditions = together([one.trained(batch) for one in self.inputs])
-        precision = self.trial.train.precision
-        autocast = torch.autocast(x0.device.type, torch.bfloat16, enabled=precision == "bf16")
         alone = self._parallel is not None and not last  # workers meet once per batch
         with self._parallel.no_sync() if self._parallel and alone else contextlib.nullcontext():
-            with autocast:
+            with self.scaled.autocast():
                 losses = (self._parallel or self.learner)(x0, batch.index, conditions)
                 loss = losses.sum() / self._share
-            loss.backward()
+            self.scaled.backward(loss)
         return loss.detach()
 
     def _set_rate(self) -> None:
@@ -154,7 +158,8 @@ class Training:
             return None
         mean = sum(progress.window) / len(progress.window)
         progress.window.clear()
-        progress.series.append((self.images, {"train/loss": mean} | self.learner.metrics()))
+        shown = {"train/loss": mean} | self.learner.metrics() | self.scaled.metrics()
+        progress.series.append((self.images, shown))
         if math.isfinite(mean):
             return None
         return f"diverged: the training loss is {mean} at {self.images / 1000:g} kimg"
@@ -198,6 +203,7 @@ class Training:
             "further": {one.spec.called(): one.network.state_dict() for one in self.further},
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
+            "scaled": self.scaled.state(),
             "codec": self.source.codec.to_state(),
             "fingerprint": self.source.fingerprint,
             "trial": self._key(),
@@ -217,6 +223,8 @@ class Training:
         for one in (self.average, *self.further):
             one.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
+        if "scaled" in state:
+            self.scaled.restore(state["scaled"])
         self.progress = Progress(**state["progress"])
         self._timed = (self.images, self.progress.seconds)
 

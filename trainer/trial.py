@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import (
     Field,
@@ -22,6 +22,7 @@ from trainer.evaluation.protocol import Evaluation
 from trainer.inputs import AnyInput, Labels, NetworkInput
 from trainer.models import AnyModel
 from trainer.optimizer import AdamW, AnyOptimizer
+from trainer.precision import Precision
 from trainer.spec import MANY, Neutral, Spec
 
 
@@ -34,8 +35,12 @@ class Train(Spec):
     """Global batch, over all workers and accumulation."""
     microbatch: PositiveInt | None = None
     """Images per forward pass on one worker; null: all of the worker's share at once."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: automatic mixed precision of forward and backward; weights and optimizer stay fp32."""
+    precision: Precision = "fp32"
+    """bf16, fp16: automatic mixed precision of forward and backward; weights and optimizer stay fp32. fp16 scales its
+    loss, and skips the steps where that is too much (`train/skipped_steps`)."""
+    checkpointing: Annotated[bool, Neutral(False)] = False
+    """Compute a network's blocks again for the gradient instead of keeping what they computed: less memory, the same
+    gradients, about a third more time."""
     compile: bool = False
     """torch.compile the network: pays off from some thousand steps on."""
     label_dropout: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
