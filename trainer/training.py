@@ -17,7 +17,7 @@ from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.ema import Average, Power
 from trainer.errors import CheckpointError, UserError
-from trainer.inputs import Batch, together
+from trainer.inputs import Batch, trained
 from trainer.learner import Learner
 from trainer.precision import Scaled
 from trainer.randomness import derive
@@ -119,9 +119,8 @@ class Training:
 
     def _accumulate(self, first: int, count: int, *, last: bool) -> Tensor:
         """Add the gradients of some of the batch's examples; returns their share of its mean loss []."""
-        x0 = self._batches.get(first, count)
-        batch = Batch(self._batches, first, x0, self.trial.seed)
-        conditions = together([one.trained(batch) for one in self.inputs])
+        batch = Batch(self._batches, first, self._batches.get(first, count), self.trial.seed)
+        x0, conditions = trained(self.inputs, batch)
         alone = self._parallel is not None and not last  # workers meet once per batch
         with self._parallel.no_sync() if self._parallel and alone else contextlib.nullcontext():
             with self.scaled.autocast():

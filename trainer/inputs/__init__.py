@@ -1,11 +1,12 @@
 """What may a network be told beside x_t and its noise level? Labels come with `model.classes`; here is the rest."""
 
-from trainer.inputs.base import Batch, Conditions, NetworkInput, bound, together
+from trainer.inputs.augmented import AugmentedInputs
+from trainer.inputs.base import Batch, Conditions, NetworkInput, bound, together, trained
 from trainer.inputs.labels import ChosenLabels, Labels
 from trainer.inputs.mirrored import VectorInputs
 from trainer.spec import Family
 
-AnyInput = Family[VectorInputs]
+AnyInput = Family[VectorInputs | AugmentedInputs]
 """The members of the family that a trial's `inputs` may list."""
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "NetworkInput",
     "bound",
     "together",
+    "trained",
 ]

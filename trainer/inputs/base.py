@@ -1,7 +1,7 @@
 """What is a network told beside x_t and its noise level? Inputs that training and generation bind to it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -54,8 +54,12 @@ class NetworkInput(Spec):
         """What a person should know about it and this data, though it can be trained."""
         return []
 
+    def seen(self, batch: Batch) -> Tensor:
+        """x0 [B, ...] as training is to see it: as it is, unless the input tells what it did to it."""
+        return batch.x0
+
     def trained(self, batch: Batch) -> Conditions:
-        """What the network is told of the examples of a training step."""
+        """What the network is told of the examples of a training step, as they are seen."""
         raise NotImplementedError
 
     def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
@@ -65,6 +69,13 @@ class NetworkInput(Spec):
     def hidden(self, conditions: Conditions) -> Conditions:
         """The same without the condition, which guidance compares with."""
         return conditions
+
+
+def trained(inputs: Sequence[NetworkInput], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """x0 [B, ...] of a training step as all inputs leave it, and what the network is told of it."""
+    for one in inputs:
+        batch = replace(batch, x0=one.seen(batch))
+    return batch.x0, together([one.trained(batch) for one in inputs])
 
 
 def together(parts: Sequence[Conditions]) -> dict[str, Tensor]:
