@@ -6,9 +6,14 @@ Prints seconds and ratios of this run; the machine's noise is in the spread that
 import argparse
 import sys
 
-from tests.benchmarks import loop, objective, overhead
+from tests.benchmarks import loop, objective, overhead, streaming
 
-BENCHMARKS = {"loop": loop.main, "objective": objective.main, "overhead": overhead.main}
+BENCHMARKS = {
+    "loop": loop.main,
+    "objective": objective.main,
+    "overhead": overhead.main,
+    "streaming": streaming.main,
+}
 
 
 def main() -> int:
