@@ -42,6 +42,8 @@ class TrialRows:
     """The last sample grid that is there."""
     draws: dict[str, tuple[float, ...]]
     """Final metric to its value under each generation noise, where there were several."""
+    spaces: dict[str, str]
+    """Kind of a feature space to what is known of it."""
 
 
 def read_trial(
@@ -77,6 +79,7 @@ def read_trial(
         curve=points,
         sample=record.last_sample(),
         draws={name: tuple(values) for name, values in draws.items()},
+        spaces=result.spaces if result is not None else {},
     )
 
 

@@ -32,7 +32,7 @@ def explanations(sweep: Sweep) -> list[Explanation]:
                     metrics.append(metric)
     shared: dict[str, dict[str, str]] = {}
     for identifier, (cell, metrics) in sorted(measured.items(), key=_reported_first):
-        words = _words(sweep.specs.get(cell, {}), metrics[0])
+        words = _words(sweep.specs.get(cell, {}), metrics[0], sweep.spaces)
         shared.setdefault(words, {})[identifier] = ", ".join(metrics)
     return [Explanation(identifiers, words) for words, identifiers in shared.items()]
 
@@ -41,7 +41,7 @@ def _reported_first(item: tuple[str, tuple[str, list[str]]]) -> bool:
     return item[1][1][0].startswith("rung/")
 
 
-def _words(spec: Mapping[str, Any], metric: str) -> str:
+def _words(spec: Mapping[str, Any], metric: str, spaces: Mapping[str, str]) -> str:
     family, _, name = metric.partition("/")
     try:
         evaluation = Evaluation.saved(spec.get("evaluation") or {})
@@ -60,10 +60,11 @@ def _words(spec: Mapping[str, Any], metric: str) -> str:
         if evaluation.rung is not None
         else "The only protocol, of curve and final number"
     )
+    known = f"; {spaces[features.kind]}" if features.kind in spaces else ""
     return (
         f"{role}: {_sets(evaluation, family)}{generation.images:,} images from the averaged (EMA) weights, solver"
         f" {generation.solver.kind} in {generation.steps} steps on the grid of {grid}, compared with"
-        f" the training data in the feature space of {features.words}. Every trial starts from the"
+        f" the training data in the feature space of {features.words}{known}. Every trial starts from the"
         f" same noise."
     )
 

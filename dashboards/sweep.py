@@ -14,7 +14,7 @@ import pandas as pd
 
 from dashboards import tables
 from dashboards.directories import Planned, read_trial
-from dashboards.metrics import quantities
+from dashboards.metrics import quantities, shared_space
 from dashboards.tuning import Tuning
 from dashboards.verdict import comparable
 from dashboards.verdict.evidence import Curve, Evidence, Trial, rung_twin
@@ -44,6 +44,8 @@ class Sweep:
     """Cells that a policy ended for good on their way, each with the reason."""
     draws: dict[tuple[str, int], dict[str, tuple[float, ...]]] = field(default_factory=dict)
     """(cell, seed) to the value of a final metric under each generation noise, where there were several."""
+    spaces: dict[str, str] = field(default_factory=dict)
+    """Kind of a feature space to what is known of it, such as how well a classifier knows its images."""
     experiment_yaml: str = ""
     gpus: float = 0.0
     """GPUs one trial occupies, all its workers'; 0: it ran on the CPU. Only for saying costs."""
@@ -122,6 +124,11 @@ class Sweep:
         """
         return comparable.protocol(self.evidence, metric, cells)
 
+    @property
+    def space(self) -> str | None:
+        """Kind of the feature space of the metrics; None where it is unknown."""
+        return shared_space(self.specs.values())
+
     @cached_property
     def evidence(self) -> Evidence:
         """The same in plain values, as verdicts are built on."""
@@ -145,7 +152,7 @@ class Sweep:
             trials=trials,
             cells=tuple(self.cells),
             metric=self.metric,
-            quantities=quantities([*finals, *judged["metric"].unique()]),
+            quantities=quantities([*finals, *judged["metric"].unique()], self.space),
             baseline=self.baseline,
             margin=self.margin,
             own_margin=self.own_margin,
@@ -243,6 +250,7 @@ class Sweep:
                 for trial, rows in zip(planned, read, strict=True)
                 if rows.draws
             },
+            spaces={kind: said for rows in read for kind, said in rows.spaces.items()},
             experiment_yaml=experiment_yaml,
             gpus=gpus,
             cpus=cpus,

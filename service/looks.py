@@ -184,7 +184,7 @@ def evidence_of(
         trials=trials,
         cells=tuple(dict.fromkeys(cell for cell, _ in pairs)),
         metric=design.compare.metric,
-        quantities=quantities(names),
+        quantities=quantities(names, design.space),
         baseline=design.compare.baseline,
         margin=design.compare.margin,
         own_margin=design.compare.own_margin,

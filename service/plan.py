@@ -18,6 +18,7 @@ from service.calibration import Speed, shape, speed
 from service.experiment import Experiment, PlannedTrial
 from service.experiment.design_notes import design_notes
 from service.plan_budget import is_beyond_budget, within_budget
+from service.readiness import preparing
 from service.resources import Resources
 from service.search.study import to_tune, tuned
 from service.settings import Settings
@@ -92,6 +93,8 @@ class Plan:
     """What the budget lets begin; None without one."""
     expected: tuple[Expected, ...] = ()
     """For seeds until decided: from no difference on."""
+    preparing_s: float = 0.0
+    """What extractors that are trained on the data take once, before the trials: some of their steps are timed."""
     tuning: tuple[TrialPlan, ...] = ()
     """Candidates' trials that come before; those that nobody knows yet at the setting of the YAML."""
 
@@ -153,6 +156,7 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
         findings=(*experiment.findings(), *design_notes(experiment)),
         budget=note,
         expected=_expected(experiment, costs),
+        preparing_s=preparing(experiment, settings) if todo else 0.0,
         tuning=tuning,
     )
 

@@ -49,7 +49,7 @@ def train(
     evaluator = Evaluator(trial.evaluation, training.diffusion, source, cache, training.inputs)
     record = Record(directory)
     record.refuse_another(trial)
-    notes = _resume(training, record)
+    notes = _resume(training, record, evaluator)
     _agree(world, training.images, on)
     if world.first:
         record.begin(trial, training.images)
@@ -214,17 +214,19 @@ class _Keeper:
                 protocol=evaluator.protocols() | report.protocol,
                 parameters=sum(p.numel() for p in self._training.learner.parameters()),
                 draws=report.draws,
+                spaces=evaluator.spaces,
             )
         )
 
 
-def _resume(training: Training, record: Record) -> list[str]:
+def _resume(training: Training, record: Record, evaluator: Evaluator) -> list[str]:
     """Continue from the newest whole checkpoint, if there is one; returns what a person should know."""
     state, notes = record.newest_state(training.source.device)
     if state is not None:
         training.restore(state)
         return notes
-    return [*notes, *(line for one in training.inputs for line in one.remarks(training.source))]
+    remarks = [line for one in training.inputs for line in one.remarks(training.source)]
+    return [*notes, *remarks, *evaluator.remarks()]
 
 
 def _points(trial: TrialSpec, images: int, until_images: int | None) -> list[int]:

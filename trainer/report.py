@@ -94,6 +94,8 @@ class Result:
     """Trainable parameters of the network."""
     draws: dict[str, list[float]] = field(default_factory=dict)
     """The last report's draws: `eval/fid` to its value under each noise; empty when there was one."""
+    spaces: dict[str, str] = field(default_factory=dict)
+    """Kind of a feature space to what is known of it, such as how well a classifier knows its images."""
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,11 @@ class TrialSpec(Spec):
         return ema[0] if len(ema) == 1 else ema
 
     @model_validator(mode="after")
-    def _data_gives_inputs(self) -> "TrialSpec":
+    def _data_is_fit(self) -> "TrialSpec":
         for one in self.network_inputs():
             one.foresee(self.data)
+        for space in self.evaluation.spaces():
+            space.foresee(self.data)
         return self
 
     def steps(self) -> int:

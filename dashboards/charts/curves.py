@@ -33,7 +33,7 @@ def convergence(
     metric = sweep.curve_metric if metric is None else metric
     sweep.protocol(metric, cells)
     figure = go.Figure()
-    known = quantities([metric])
+    known = quantities([metric], sweep.space)
     ratio = metric in known and known[metric].ratio
     done = set(sweep.finished["trial_key"])
     rows = sweep.curve(metric)
@@ -46,7 +46,7 @@ def convergence(
     kimg = sorted({float(k) for k in rows["kimg"] if k > 0})
     if _doublings(kimg):
         figure.update_xaxes(type="log", rangemode="normal", **round_ticks(kimg))
-    figure.update_yaxes(title_text=heading(metric))
+    figure.update_yaxes(title_text=heading(metric, sweep.space))
     values = rows["value"].tolist()
     if values:
         kinds = style.axis_kinds(values)

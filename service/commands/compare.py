@@ -97,7 +97,7 @@ def print_comparison(judged: Judged) -> None:
     from dashboards.metrics import heading
     from service.search.standing import sentence
 
-    metric = heading(judged.sweep.metric)
+    metric = heading(judged.sweep.metric, judged.sweep.space)
     headings = ("cell", "seeds", metric, "difference", "95 % CI", "p", "verdict")
     rows = [_row(judged, cell) for cell in judged.sweep.cells]
     print_table(headings, rows, right=f"seeds|{metric}|difference")

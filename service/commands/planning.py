@@ -33,6 +33,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would do and cost, after a calibration of a few seconds."""
+    from service import readiness
     from service.experiment import Experiment
     from service.experiment.data_sets import data_lines
     from service.plan import plan as make
@@ -41,6 +42,7 @@ def plan(
     experiment = Experiment.from_yaml(file, override or ())
     settings = settings_of(home)
     settings.prepare()
+    readiness.check(experiment, settings)
     planned = make(experiment, settings, at_once)
     if as_json:
         print_json(planned.to_dict())
@@ -87,6 +89,11 @@ def _costs(planned: Plan) -> None:
         say(price([trial.seconds for trial in planned.tuning]))
     if planned.done == len(planned.trials) and not planned.tuning:
         return
+    if planned.preparing_s:
+        say(
+            f"before that, once for this data: about {duration(planned.preparing_s)} to train the "
+            "classifier that images are compared by (some of its steps timed here)"
+        )
     say(f"about {duration(planned.wall_s)} with {planned.at_once} at a time ({planned.basis})")
     gpu = f", {planned.gpu_hours:.3g} GPU-hours" if planned.gpu_hours else ""
     say(

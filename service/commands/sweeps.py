@@ -41,13 +41,14 @@ def run(
     Finished trials are skipped and broken ones continue from their checkpoint: the same command
     submits, resumes and extends. Exit code 1 says that some trials failed; the rest is judged.
     """
-    from service import launch, results
+    from service import launch, readiness, results
     from service.experiment import Experiment
     from service.live_table import renderer
 
     experiment = Experiment.from_yaml(file, override or ())
     settings = settings_of(home, concurrency=at_once)
     settings.prepare()
+    readiness.make_ready(experiment, settings)
     trials = results.first_trials(experiment, settings)
     if not as_json:
         say(opening(experiment))
@@ -127,19 +128,20 @@ def _tell(outcome: Outcome) -> None:
 
 def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False) -> None:
     """Check an experiment and print what it consists of. Nothing is trained; seconds at most."""
+    from service import readiness
     from service.command_line import diffsweep
     from service.experiment import Experiment
     from service.experiment.data_sets import data_lines
     from service.experiment.design_notes import design_notes
 
     experiment = Experiment.from_yaml(file, override or ())
+    readiness.check(experiment, settings_of(None))
     findings = [*experiment.findings(), *design_notes(experiment)]
     if as_json:
         keys = [{"cell": t.cell, "seed": t.seed, "key": t.key} for t in experiment.trials]
         found = {cell.name: _found(experiment, cell) for cell in experiment.cells}
         print_json({**experiment.resolved(), "trials": keys, "data": found, "findings": findings})
         return
-    _ = experiment.trials  # reads the data: what is wrong with it shows now
     say(opening(experiment))
     for line in data_lines(experiment.cells, experiment.outlines):
         say(line)

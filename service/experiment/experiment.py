@@ -144,6 +144,12 @@ class Experiment:
         return self.spec.compare.baseline
 
     @property
+    def space(self) -> str | None:
+        """Kind of the feature space that the cells share; None where they do not."""
+        kinds = {cell.trial.evaluation.features.kind for cell in self.cells}
+        return kinds.pop() if len(kinds) == 1 else None
+
+    @property
     def shown_metrics(self) -> list[str]:
         """Metrics worth a column while it runs: the deciding one, then what the trials report."""
         return list(dict.fromkeys([self.metric, *metrics(self.cells[0].trial)]))
@@ -212,6 +218,7 @@ class Experiment:
         """What the objective passports say of the cells, and the notes."""
         from trainer.diffusion.passport import findings
         from trainer.evaluation.coverage import coverage_findings
+        from trainer.evaluation.enough import few_images
 
         distinct: dict[str, Cell] = {}
         for cell in self.cells:  # cells that differ in a learning rate share a passport
@@ -219,7 +226,17 @@ class Experiment:
         trials = {cell.name: cell.trial for cell in distinct.values()}
         cards = {name: trial.diffusion for name, trial in trials.items()}
         measured = {name: (trial.diffusion, trial.evaluation) for name, trial in trials.items()}
-        return [*findings(cards), *coverage_findings(measured), *self.notes]
+        few = [
+            line
+            for cell in self.cells
+            for line in few_images(cell.trial.evaluation, cell.trial.data.shape)
+        ]
+        return [
+            *findings(cards),
+            *coverage_findings(measured),
+            *dict.fromkeys(few),
+            *self.notes,
+        ]
 
     def resolved(self) -> dict[str, Any]:
         """Everything the experiment means, as JSON data: no preset file is needed to read it."""

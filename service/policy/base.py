@@ -45,6 +45,12 @@ class Design:
     open: Mapping[str, tuple[int, ...]] | None = None
     """Cell to the seeds that are open to it now, decided before the policy is asked; None: all."""
 
+    @property
+    def space(self) -> str | None:
+        """Kind of the feature space that the cells share; None where they do not."""
+        kinds = {trial.evaluation.features.kind for trial in self.cells.values()}
+        return kinds.pop() if len(kinds) == 1 else None
+
     def seeds_of(self, cell: str) -> tuple[int, ...]:
         """The seeds that are open to a cell: work on others is passed over."""
         return self.seeds if self.open is None else self.open[cell]

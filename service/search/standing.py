@@ -32,7 +32,8 @@ def tuning(study: Study, *, with_importances: bool = False) -> Tuning:
     winner = study.winner
     return Tuning(
         cells=tuple(cell.name for cell in study.cells),
-        metric=heading(metric) + (f" at {study.search.at:g} kimg" if study.search.at else ""),
+        metric=heading(metric, study.experiment.space)
+        + (f" at {study.search.at:g} kimg" if study.search.at else ""),
         lower_is_better=study.lower_is_better,
         by=study.search.by,
         planned=study.search.trials,

@@ -33,6 +33,17 @@ def test_metrics_of_one_space_share_an_explanation_and_others_have_their_own() -
     assert "Inception-v3" in other.words
 
 
+def test_what_is_known_of_the_space_stands_in_its_explanation() -> None:
+    known = "it names 99.1 % of 1,797 images that it was trained on"
+    spec = specification()
+    found = dataclasses.replace(
+        sweep(), specs=dict.fromkeys(sweep().cells, spec), spaces={"classifier": known}
+    )
+    assert all(known in one.words for one in explanations(found))
+    other = dataclasses.replace(found, spaces={"inception": known})
+    assert not any(known in one.words for one in explanations(other))
+
+
 def test_without_a_spec_an_id_is_still_listed() -> None:
     found = dataclasses.replace(sweep(), specs={})
     (only,) = explanations(found)

@@ -142,7 +142,7 @@ def test_compare_prints_the_table_and_the_verdict(capsys: pytest.CaptureFixture[
     assert lines[1].rstrip().endswith("baseline")
     assert lines[2].split()[:2] == ["under", "2"]
     word = lines[2].split()[-1]
-    assert lines[4].startswith(f"{word}: final FID of `under` against `uniform` is ")
+    assert lines[4].startswith(f"{word}: final FID (pixels) of `under` against `uniform` is ")
     assert lines[-1].startswith("verdict: ")
     assert word in lines[-1]
 
@@ -167,7 +167,7 @@ def test_compare_says_what_the_numbers_say(
     shown = " ".join(lines[2].split())
     assert shown.startswith(row)
     assert shown.endswith(f"p = 0.031 {word}" if factor != 1.0 else f"p = 1.0 {word}")
-    assert lines[4].startswith(f"{word}: final FID of `under` against `uniform` is ")
+    assert lines[4].startswith(f"{word}: final FID (pixels) of `under` against `uniform` is ")
     assert f"`under` is {'the ' * (word == 'SAME')}{word}" in lines[-1]
 
 

@@ -90,7 +90,7 @@ def test_a_job_is_judged_and_reported(folder: Path, settings: Settings) -> None:
     assert comparison.final.seeds == (0, 1)
     table = job.results().set_index(["cell", "seed"])["eval/fid"]
     assert list(comparison.final.cell_values) == table["under"].tolist()
-    assert "FID against `uniform` is" in headline(verdicts)
+    assert "FID (pixels) against `uniform` is" in headline(verdicts)
     assert job.verdict(baseline="under", metric="rung/fid").baseline == "under"
     with pytest.raises(IncomparableError, match="'nobody' is no cell"):
         job.verdict(baseline="nobody")

@@ -168,7 +168,7 @@ def test_inception_says_what_is_wrong_with_its_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="No such file"):
         Inception(weights=str(tmp_path / "none.pth")).build(dataset, tmp_path)
     (tmp_path / "bad.pth").write_bytes(b"not weights")
-    with pytest.raises(UserError, match="not a file of plain tensors"):
+    with pytest.raises(UserError, match="not a whole file of plain tensors"):
         Inception(weights=str(tmp_path / "bad.pth")).build(dataset, tmp_path)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from trainer.data import Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
+from trainer.evaluation.enough import few_images
 from trainer.evaluation.features import Extractor
 from trainer.evaluation.generation import generate
 from trainer.evaluation.metric import Metric
@@ -84,19 +85,30 @@ class Evaluator:
         self.source = source
         self.inputs = inputs
         self._spaces = self._prepare(cache)
+        self.spaces = {
+            spec.kind: space.extractor.remark
+            for spec, space in zip(spec.spaces(), self._spaces, strict=True)
+            if space.extractor.remark
+        }
+        """Kind of a feature space to what is known of it."""
 
     def _prepare(self, cache: Path) -> list[_Space]:
         """One space for every extractor that some metric asks for."""
-        asked: dict[str, list[Metric]] = {}
-        for metric in self.spec.metrics:
-            asked.setdefault((metric.features or self.spec.features).digest(), []).append(metric)
         spaces = []
-        for digest, metrics in asked.items():
-            extractor = (metrics[0].features or self.spec.features).build(self.source, cache)
-            identity = f"{self.source.fingerprint}-{digest}-{extractor.weights}"
+        for space in self.spec.spaces():
+            metrics: list[Metric] = [
+                one for one in self.spec.metrics if self.spec.space_of(one) == space
+            ]
+            extractor = space.build(self.source, cache)
+            identity = f"{self.source.fingerprint}-{space.digest()}-{extractor.weights}"
             real = reference(self.source, identity, extractor, metrics, cache)
             spaces.append(_Space(extractor, identity, metrics, real))
         return spaces
+
+    def remarks(self) -> list[str]:
+        """What a person should know of these measurements."""
+        of_spaces = [f"evaluation.features: {kind}: {said}" for kind, said in self.spaces.items()]
+        return [*of_spaces, *few_images(self.spec, self.source.codec.shape)]
 
     def protocols(self) -> dict[str, str]:
         """Protocol id of every metric: `eval/...`, and `rung/...` if there is a cheap curve."""

@@ -19,7 +19,7 @@ from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.schedule import AnySchedule, LogLinear
 from trainer.diffusion.solver import AnySolver, DPMpp2M
 from trainer.evaluation import METRIC_VERSION
-from trainer.evaluation.features import AnyFeatures, Classifier
+from trainer.evaluation.features import AnyFeatures, Classifier, FeatureSpace
 from trainer.evaluation.metric import AnyMetric, Metric
 from trainer.evaluation.metric.frechet import FID
 from trainer.randomness import derive
@@ -115,6 +115,14 @@ class Evaluation(Spec):
                         f"{metric.kind} needs more than {least - 1}: raise it, or leave the metric out"
                     )
         return self
+
+    def space_of(self, metric: Metric) -> FeatureSpace:
+        """Its own, or that of all."""
+        return metric.features or self.features
+
+    def spaces(self) -> list[FeatureSpace]:
+        """Every feature space that some metric asks for, in their order."""
+        return list({(one := self.space_of(m)).digest(): one for m in self.metrics}.values())
 
     def points(self, total: int, batch_size: int) -> list[int]:
         """Images seen at each evaluation, rising, the last being `total`; multiples of the training batch."""

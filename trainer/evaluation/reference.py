@@ -9,6 +9,7 @@ from torch import Tensor
 from trainer.data import Source
 from trainer.distributed import World
 from trainer.evaluation import METRIC_VERSION
+from trainer.evaluation.enough import check_real
 from trainer.evaluation.features import Extractor
 from trainer.evaluation.metric import Metric, Moments, Statistics
 from trainer.evaluation.metric.base import Prepared, Real
@@ -66,6 +67,7 @@ def reference(
         features = _read(stem, _FEATURES, source.device) if with_features else {}
         missing = {name: metric for name, metric in needed.items() if tensors[name] is None}
         if missing or features is None:
+            check_real(source, metrics)
             real = _statistics(source, extractor, metrics)
             for name, metric in missing.items():
                 tensors[name] = _write(stem, name, metric.prepare(real), source.device)

@@ -101,6 +101,8 @@ class Metric(Spec):
     """What `measure` and `prepare` look at; moments are always there."""
     fewest_images: ClassVar[int] = 2
     """Fewer images than this never have such a number."""
+    fewest_real: ClassVar[int] = 2
+    """Fewer real images than this have nothing to compare with."""
     keeps: ClassVar[str | None] = None
     """Name of what `prepare` gives, if several members keep the same."""
 

@@ -76,6 +76,7 @@ class _OfManifolds(Metric):
     needs: ClassVar[Need] = "features"
     neighbours: ClassVar[int] = NEIGHBOURS
     fewest_images: ClassVar[int] = NEIGHBOURS + 1
+    fewest_real: ClassVar[int] = NEIGHBOURS + 1
     keeps: ClassVar[str | None] = "manifold"
 
     def prepare(self, real: Statistics) -> Prepared:
@@ -113,6 +114,8 @@ class _OfNeighbours(_OfManifolds):
     """Density and coverage: smaller outliers through more neighbours, and no manifold of the generated images."""
 
     neighbours: ClassVar[int] = NEIGHBOURS_OF_DENSITY
+    fewest_images: ClassVar[int] = 2
+    fewest_real: ClassVar[int] = NEIGHBOURS_OF_DENSITY + 1
     keeps: ClassVar[str | None] = f"manifold-{NEIGHBOURS_OF_DENSITY}"
 
 

@@ -1,0 +1,118 @@
+"""Can what every trial needs be had here? Asked once before anything is trained, not once in every trial."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainer.errors import InputError, Problem, UserError
+from trainer.evaluation.enough import check_real
+from trainer.record import Record
+
+if TYPE_CHECKING:
+    from service.experiment import Cell, Experiment
+    from service.settings import Settings
+    from trainer.data import Source
+    from trainer.evaluation.features import FeatureSpace
+
+
+def check(experiment: Experiment, settings: Settings) -> None:
+    """Look at the data and at the feature spaces of all cells. Nothing is trained or downloaded.
+
+    Raises InputError with every problem that the data have with the cells, EnvironmentProblem for weights or packages
+    that this machine lacks and cannot get.
+    """
+    _check(experiment, _Sources(experiment, settings.cache))
+
+
+def make_ready(experiment: Experiment, settings: Settings) -> None:
+    """The same, then what all trials would wait for: downloads, and extractors that are trained on the data.
+
+    Progress goes to standard error. Only where something is left to train, and on this machine: a cluster's has
+    its own files.
+    """
+    if settings.ray_address is not None:
+        return
+    if all(Record(settings.trial(trial.key)).result() for trial in experiment.trials):
+        return
+    sources = _Sources(experiment, settings.cache)
+    _check(experiment, sources)
+    for cell, spaces in _distinct(experiment):
+        for space in spaces:
+            space.prepare(sources.of(cell), settings.cache)
+
+
+def preparing(experiment: Experiment, settings: Settings) -> float:
+    """Seconds that this machine spends once on extractors that are trained on the data: some steps are timed."""
+    sources = _Sources(experiment, settings.cache)
+    return sum(
+        space.seconds(sources.of(cell), settings.cache)
+        for cell, spaces in _distinct(experiment)
+        for space in spaces
+    )
+
+
+def _check(experiment: Experiment, sources: _Sources) -> None:
+    problems: list[Problem] = []
+    asked: set[str] = set()
+    for cell in experiment.untuned:
+        once = json.dumps([cell.trial.data.digest(), cell.trial.evaluation.digest(), *_told(cell)])
+        if once not in asked:
+            asked.add(once)
+            problems += [experiment.problem(cell.name, text) for text in _complaints(cell, sources)]
+    if problems:
+        raise InputError(problems)
+
+
+class _Sources:
+    """The cells' data sets, each loaded once and only if somebody looks."""
+
+    def __init__(self, experiment: Experiment, cache: Path) -> None:
+        self._root, self._cache = experiment.data_root, cache if cache.is_dir() else None
+        self._loaded: dict[str, Source] = {}
+
+    def of(self, cell: Cell) -> Source:
+        """That of a cell. Raises DataError."""
+        data = cell.trial.data
+        if data.digest() not in self._loaded:
+            self._loaded[data.digest()] = data.load(self._root, self._cache)
+        return self._loaded[data.digest()]
+
+
+def _complaints(cell: Cell, sources: _Sources) -> Iterator[str]:
+    """What every trial of the cell would end with, being the user's to mend."""
+    try:
+        source = sources.of(cell)
+    except UserError as error:
+        yield str(error)
+        return
+    evaluation = cell.trial.evaluation
+    checks: list[Callable[[], None]] = [
+        partial(one.check, source) for one in cell.trial.network_inputs()
+    ]
+    for space in evaluation.spaces():
+        checks += [partial(space.check, source.codec), space.ready]
+    checks.append(partial(check_real, source, evaluation.metrics))
+    for verify in checks:
+        try:
+            verify()
+        except UserError as error:
+            yield str(error)
+
+
+def _told(cell: Cell) -> list[str]:
+    return [one.canonical() for one in cell.trial.network_inputs()]
+
+
+def _distinct(experiment: Experiment) -> Iterator[tuple[Cell, list[FeatureSpace]]]:
+    """A cell for every pair of data set and feature spaces."""
+    seen: set[str] = set()
+    for cell in experiment.cells:
+        spaces = cell.trial.evaluation.spaces()
+        once = json.dumps([cell.trial.data.digest(), *(space.digest() for space in spaces)])
+        if once not in seen:
+            seen.add(once)
+            yield cell, spaces
