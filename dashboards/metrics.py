@@ -12,7 +12,7 @@ from typing import Any
 
 from dashboards.verdict.evidence import Quantity
 from trainer.evaluation.features import SPACES
-from trainer.evaluation.metric import KINDS, describe
+from trainer.evaluation.metric import KINDS, Metric, describe
 
 
 def quantity(metric: str, space: str | None = None) -> Quantity | None:
@@ -21,7 +21,8 @@ def quantity(metric: str, space: str | None = None) -> Quantity | None:
     described = describe(metric)
     if described is None or family not in ("eval", "rung"):
         return None
-    notes = [_space_note(name.partition("-")[2] or space)]
+    compares = issubclass(described, Metric)
+    notes = [_space_note(name.partition("-")[2] or space) if compares else ""]
     notes += ["cheap protocol"] if family == "rung" else []
     said = ", ".join(filter(None, notes))
     title = f"{described.title} ({said})" if said else described.title

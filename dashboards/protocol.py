@@ -48,10 +48,17 @@ def _words(spec: Mapping[str, Any], metric: str, spaces: Mapping[str, str]) -> s
     except ValidationError:
         return "The spec of these trials is not at hand."
     generation = evaluation.rung if family == "rung" else evaluation.full
-    own = next((one.features for one in evaluation.metrics if one.name == name), None)
-    features = own or evaluation.features
     if generation is None:
         return "The spec of these trials is not at hand."
+    asked = next((one for one in evaluation.questions if one.name == name), None)
+    if asked is not None:
+        return (
+            f"{asked.title} of {asked.images or generation.images:,} real images, evenly spaced over the"
+            f" training data, under the averaged (EMA) weights: {asked.label()}. Every trial is asked about"
+            " the same ones with the same noise."
+        )
+    own = next((one.features for one in evaluation.comparisons if one.name == name), None)
+    features = own or evaluation.features
     grid = "each trial's own schedule" if generation.grid is None else generation.grid.kind
     role = (
         "The cheap protocol of the convergence curve"

@@ -95,7 +95,8 @@ def _complaints(cell: Cell, sources: _Sources) -> Iterator[str]:
     ]
     for space in evaluation.spaces():
         checks += [partial(space.check, source.codec), space.ready]
-    checks.append(partial(check_real, source, evaluation.metrics))
+    checks += [partial(one.check, source.codec) for one in evaluation.questions]
+    checks.append(partial(check_real, source, evaluation.comparisons))
     for verify in checks:
         try:
             verify()

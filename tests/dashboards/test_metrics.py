@@ -60,7 +60,7 @@ def test_directions_are_the_trainers() -> None:
             evidence = sweep(metric=metric).evidence
             assert quantity(evidence, metric).lower_is_better is member.lower_is_better
     measured = ", ".join(f"eval/{name}" for name in KINDS)
-    for unmeasured in ("eval/nll", "eval/sharpness"):
+    for unmeasured in ("eval/ppl", "eval/sharpness"):
         with pytest.raises(IncomparableError, match=f"these can: {measured}$"):
             quantity(sweep().evidence, unmeasured)
     assert metrics.quantity("train/loss") is None

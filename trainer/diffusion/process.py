@@ -154,15 +154,16 @@ class Diffusion(Spec):
         self, network: Network, x_t: Tensor, log_snr: Tensor, *, clip: bool = False
     ) -> Tensor:
         """x0_hat [B, ...] for x_t [B, ...] and one log_snr [] or one per example [B]; clip to [-1, 1] if asked."""
-        return self._estimate(network, x_t, log_snr, clip)[0]
+        return self.estimate(network, x_t, log_snr, clip=clip)[0]
 
     def denoiser(self, network: Network, *, clip: bool = False) -> "NetworkDenoiser":
         """The network as solvers want it: x0_hat, and the reverse step's variance if it was learned."""
         return NetworkDenoiser(self, network, clip)
 
-    def _estimate(
-        self, network: Network, x_t: Tensor, log_snr: Tensor, clip: bool
+    def estimate(
+        self, network: Network, x_t: Tensor, log_snr: Tensor, *, clip: bool = False
     ) -> tuple[Tensor, Tensor | None]:
+        """x0_hat as of `denoise`, and the channels that the objective added, if any."""
         levels = log_snr.to(x_t.device).expand(len(x_t))
         output, extra = self._split(self.forward(network, x_t, levels), x_t.shape[1])
         merged = self.prediction.merged(output.to(x_t.dtype), levels)
@@ -208,7 +209,7 @@ class NetworkDenoiser:
         return x0, between(small, large, 0.5 * (extra + 1.0))
 
     def _estimate(self, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self.diffusion._estimate(self.network, x, log_snr, self.clip)
+        return self.diffusion.estimate(self.network, x, log_snr, clip=self.clip)
 
 
 def training_levels(diffusion: Diffusion, u: Tensor) -> Tensor:

@@ -105,15 +105,17 @@ def normal_kl(gap: Tensor, log_variance: Tensor, model_log_variance: Tensor) -> 
     return 0.5 * (torch.expm1(excess) - excess + gap.square() * torch.exp(-model_log_variance))
 
 
-def decoder_nll(x0: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+def decoder_nll(
+    x0: Tensor, mean: Tensor, log_variance: Tensor, half_bin: float = HALF_BIN
+) -> Tensor:
     """-log probability of 8-bit x0 in [-1, 1] under a normal integrated over its bin, nats, in float64.
 
     The outermost bins reach to infinity; the normal distribution function is Ho et al.'s tanh approximation.
     """
     x0, mean, log_variance = x0.double(), mean.double(), log_variance.double()
     scale = torch.exp(-0.5 * log_variance)
-    above = normal_cdf(scale * (x0 - mean + HALF_BIN))
-    below = normal_cdf(scale * (x0 - mean - HALF_BIN))
+    above = normal_cdf(scale * (x0 - mean + half_bin))
+    below = normal_cdf(scale * (x0 - mean - half_bin))
     inside = torch.where(x0 < -0.999, above, torch.where(x0 > 0.999, 1.0 - below, above - below))
     return -torch.log(inside.clamp_min(SMALLEST_PROBABILITY))
 

@@ -13,8 +13,8 @@ def few_images(evaluation: Evaluation, shape: tuple[int, ...]) -> list[str]:
     """Sentences about Frechet distances of fewer images than dimensions, for data of `shape`."""
     lines = []
     for part, generation in (("full", evaluation.full), ("rung", evaluation.rung)):
-        for metric in evaluation.metrics if generation is not None else ():
-            space = metric.features or evaluation.features
+        for metric in evaluation.comparisons if generation is not None else ():
+            space = evaluation.space_of(metric)
             width = space.dimensions(shape)
             images = _fewest_together(metric, generation.images) if generation is not None else None
             if width is None or images is None or images >= width:

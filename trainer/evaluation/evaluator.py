@@ -16,11 +16,11 @@ from trainer.distributed import World
 from trainer.evaluation.enough import few_images
 from trainer.evaluation.features import Extractor
 from trainer.evaluation.generation import generate
-from trainer.evaluation.metric import Metric
-from trainer.evaluation.metric.base import Real
+from trainer.evaluation.metric import Metric, ModelMetric
+from trainer.evaluation.metric.base import Real, Shown
 from trainer.evaluation.protocol import Evaluation, Generation
 from trainer.evaluation.reference import Gathered, reference
-from trainer.inputs import NetworkInput
+from trainer.inputs import NetworkInput, bound, together
 
 Part = Literal["full", "rung"]
 """Which of an evaluation's two protocols."""
@@ -84,6 +84,8 @@ class Evaluator:
         self.diffusion = diffusion
         self.source = source
         self.inputs = inputs
+        for one in spec.questions:
+            one.check(source.codec)
         self._spaces = self._prepare(cache)
         self.spaces = {
             spec.kind: space.extractor.remark
@@ -96,9 +98,7 @@ class Evaluator:
         """One space for every extractor that some metric asks for."""
         spaces = []
         for space in self.spec.spaces():
-            metrics: list[Metric] = [
-                one for one in self.spec.metrics if self.spec.space_of(one) == space
-            ]
+            metrics = [one for one in self.spec.comparisons if self.spec.space_of(one) == space]
             extractor = space.build(self.source, cache)
             identity = f"{self.source.fingerprint}-{space.digest()}-{extractor.weights}"
             real = reference(self.source, identity, extractor, metrics, cache)
@@ -118,10 +118,10 @@ class Evaluator:
         }
 
     def _protocol(self, part: Part) -> dict[str, str]:
-        spaces = {metric.name: space for space in self._spaces for metric in space.metrics}
+        spaces = {metric.name: space.identity for space in self._spaces for metric in space.metrics}
         return {
             f"{PREFIX[part]}/{metric.name}": self.spec.protocol_id(
-                metric, part, spaces[metric.name].identity
+                metric, part, spaces.get(metric.name, self.source.fingerprint)
             )
             for metric in self.spec.metrics
         }
@@ -132,25 +132,56 @@ class Evaluator:
         Metrics are named `eval/...` for the full protocol and `rung/...` for the cheap one.
         """
         start = time.perf_counter()
-        drawn = [self._draw(network, part, noise, world) for noise in self.spec.noises(part)]
+        noises = self.spec.noises(part) if self._spaces else self.spec.noises(part)[:1]
+        drawn = [self._draw(network, part, noise, world) for noise in noises]
         draws = {
             f"{PREFIX[part]}/{metric.name}": [one.values[metric.name] for one in drawn]
-            for metric in self.spec.metrics
+            for metric in self.spec.comparisons
         }
+        finite = all(one.finite for one in drawn)
+        for metric in self.spec.questions:
+            answer = self._ask(metric, network, part, world) if finite else math.nan
+            draws[f"{PREFIX[part]}/{metric.name}"] = [answer]
         return Measurement(
             {name: sum(values) / len(values) for name, values in draws.items()},
             draws,
             drawn[0].samples,
             time.perf_counter() - start,
-            all(one.finite for one in drawn),
+            finite,
             self._protocol(part),
         )
+
+    def _ask(
+        self, metric: ModelMetric, network: Callable[..., Tensor], part: Part, world: World
+    ) -> float:
+        """The mean over evenly spaced real images, shared by the workers."""
+        source, batch = self.source, self.spec.batch_size
+        count = min(metric.images or self._generation(part).images, len(source))
+        mine = world.share(count)
+        total = torch.zeros((), dtype=torch.float64, device=source.device)
+        for first in range(mine.start, mine.stop, batch):
+            numbers = torch.arange(first, min(first + batch, mine.stop), device=source.device)
+            rows = numbers * len(source) // count
+            told = together([one.known(source, rows) for one in self.inputs])
+            x0 = source.codec.scale(source.read(rows))
+            seed, about = self.spec.noise_seed, (source.codec, x0, rows)
+            shown = Shown(bound(network, told), self.diffusion, *about, seed)
+            total += metric.values(shown).double().sum()
+        world.sum_(total)
+        return float(total) / count
+
+    def _generation(self, part: Part) -> Generation:
+        generation = self.spec.full if part == "full" else self.spec.rung
+        assert generation is not None
+        return generation
 
     def _draw(
         self, network: Callable[..., Tensor], part: Part, noise_seed: int, world: World
     ) -> _Draw:
-        generation = self.spec.full if part == "full" else self.spec.rung
-        assert generation is not None
+        generation = self._generation(part)
+        if not self._spaces:  # nothing compares them: some for the picture
+            few = min(generation.images, SHOWN[part])
+            generation = generation.model_copy(update={"images": few})
         share = len(world.share(generation.images))
         gathered = [Gathered(space.extractor, space.metrics, share) for space in self._spaces]
         shown: list[Tensor] = []
@@ -168,7 +199,7 @@ class Evaluator:
         for space, features in zip(self._spaces, gathered, strict=True):
             statistics = features.of_all(world)
             if not bool(torch.isfinite(statistics.moments.outer).all()):
-                return {metric.name: math.nan for metric in self.spec.metrics}, False
+                return {metric.name: math.nan for metric in self.spec.comparisons}, False
             for metric in space.metrics:
                 values[metric.name] = metric.measure(statistics, space.real[metric.name])
         return values, True

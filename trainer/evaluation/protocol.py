@@ -5,7 +5,7 @@ Two numbers may stand on one axis only when their protocol ids are equal.
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -20,7 +20,7 @@ from trainer.diffusion.schedule import AnySchedule, LogLinear
 from trainer.diffusion.solver import AnySolver, DPMpp2M
 from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.features import AnyFeatures, Classifier, FeatureSpace
-from trainer.evaluation.metric import AnyMetric, Metric
+from trainer.evaluation.metric import AnyMeasure, AnyMetric, Metric, ModelMetric
 from trainer.evaluation.metric.frechet import FID
 from trainer.randomness import derive
 from trainer.spec import Count, Neutral, Spec
@@ -83,11 +83,15 @@ class Evaluation(Spec):
 
     @field_validator("metrics")
     @classmethod
-    def _in_short(cls, metrics: tuple[Metric, ...], info: ValidationInfo) -> tuple[Metric, ...]:
+    def _in_short(
+        cls, metrics: tuple[AnyMeasure, ...], info: ValidationInfo
+    ) -> tuple[AnyMeasure, ...]:
         """A metric that names the feature space of all is the metric without one."""
         common = info.data.get("features")
         return tuple(
-            metric.model_copy(update={"features": None}) if metric.features == common else metric
+            metric.model_copy(update={"features": None})
+            if isinstance(metric, Metric) and metric.features == common
+            else metric
             for metric in metrics
         )
 
@@ -99,15 +103,15 @@ class Evaluation(Spec):
             raise ValueError(
                 f"metrics: two are called `{twice}`: list each once, in one feature space of a kind"
             )
-        for metric in self.metrics:
-            space = metric.features or self.features
+        for metric in self.comparisons:
+            space = self.space_of(metric)
             if metric.needs == "probabilities" and not space.classifies:
                 raise ValueError(
                     f"metrics: {metric.kind} needs class probabilities, features {space.kind} has none: "
                     "use features classifier or inception"
                 )
         for name, generation in (("full", self.full), ("rung", self.rung)):
-            for metric in self.metrics:
+            for metric in self.comparisons:
                 least = metric.fewest
                 if generation is not None and generation.images < least:
                     raise ValueError(
@@ -116,13 +120,23 @@ class Evaluation(Spec):
                     )
         return self
 
+    @property
+    def comparisons(self) -> list[Metric]:
+        """The metrics that compare generated images with real ones."""
+        return [metric for metric in self.metrics if isinstance(metric, Metric)]
+
+    @property
+    def questions(self) -> list[ModelMetric]:
+        """The metrics that ask the network about real images."""
+        return [metric for metric in self.metrics if isinstance(metric, ModelMetric)]
+
     def space_of(self, metric: Metric) -> FeatureSpace:
         """Its own, or that of all."""
         return metric.features or self.features
 
     def spaces(self) -> list[FeatureSpace]:
         """Every feature space that some metric asks for, in their order."""
-        return list({(one := self.space_of(m)).digest(): one for m in self.metrics}.values())
+        return list({(one := self.space_of(m)).digest(): one for m in self.comparisons}.values())
 
     def points(self, total: int, batch_size: int) -> list[int]:
         """Images seen at each evaluation, rising, the last being `total`; multiples of the training batch."""
@@ -143,7 +157,7 @@ class Evaluation(Spec):
         more = range(1, self.draws if part == "full" else 1)
         return (self.noise_seed, *(derive(self.noise_seed, f"evaluate/draw/{k}") for k in more))
 
-    def protocol_id(self, metric: Metric, part: Literal["full", "rung"], reference: str) -> str:
+    def protocol_id(self, metric: AnyMeasure, part: Literal["full", "rung"], reference: str) -> str:
         """12 hex digits over everything that makes numbers of one metric comparable.
 
         `reference` identifies the reference statistics: data set, extractor and its weights. The trial's own
@@ -152,6 +166,9 @@ class Evaluation(Spec):
         """
         generation = self.full if part == "full" else self.rung
         assert generation is not None
+        if isinstance(metric, ModelMetric):
+            return self._id_of_question(metric, metric.images or generation.images, reference)
+        assert isinstance(metric, Metric)
         parts = {
             "metric": metric.model_copy(update={"features": None}).identity(),
             "generation": generation.identity(),
@@ -161,4 +178,20 @@ class Evaluation(Spec):
         }
         if part == "full" and self.draws > 1:
             parts["draws"] = self.draws
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        return _id(parts)
+
+    def _id_of_question(self, metric: ModelMetric, images: int, reference: str) -> str:
+        """Of metrics that generate nothing; `reference` is the data set."""
+        return _id(
+            {
+                "metric": metric.model_copy(update={"images": None}).identity(),
+                "images": images,
+                "reference": reference,
+                "noise_seed": self.noise_seed,
+                "version": METRIC_VERSION,
+            }
+        )
+
+
+def _id(parts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

@@ -9,6 +9,7 @@ from torch import Tensor
 from trainer.data import Batches, Codec, Source
 from trainer.data.base import DataSpec
 from trainer.diffusion.process import Network
+from trainer.errors import UserError
 from trainer.spec import Spec
 
 Conditions = Mapping[str, Tensor]
@@ -65,6 +66,14 @@ class NetworkInput(Spec):
     def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
         """What it is told of the samples of these numbers [B]: equal for all trials of an experiment."""
         raise NotImplementedError
+
+    def known(self, source: Source, rows: Tensor) -> Conditions:
+        """What it is told of these rows [B] of the data themselves, when their likelihood is asked for."""
+        raise UserError(
+            "evaluation.metrics: the likelihood of real images is not defined for a network with such an input "
+            f"({type(self).__name__}): "
+            "leave bpd and nll out"
+        )
 
     def hidden(self, conditions: Conditions) -> Conditions:
         """The same without the condition, which guidance compares with."""

@@ -55,6 +55,12 @@ class Labels(NetworkInput):
         """Drawn as often as the data has them."""
         return {"labels": codec.label(Stream(noise_seed, "generate/label").uniform(numbers))}
 
+    def known(self, source: Source, rows: Tensor) -> Conditions:
+        """Their labels."""
+        labels = source.labels_of(rows)
+        assert labels is not None, "checked"
+        return {"labels": labels}
+
     def hidden(self, conditions: Conditions) -> Conditions:
         """No label."""
         return {"labels": torch.full_like(conditions["labels"], self.classes)}

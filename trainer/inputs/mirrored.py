@@ -45,6 +45,10 @@ class Mirrored(NetworkInput):
         """As photographed."""
         return {"vector": torch.zeros(len(numbers), 1, device=numbers.device)}
 
+    def known(self, source: Source, rows: Tensor) -> Conditions:
+        """As photographed."""
+        return {"vector": torch.zeros(len(rows), 1, device=rows.device)}
+
 
 VectorInputs = Mirrored
 """The members of this file: a new input is one class above and one name here."""

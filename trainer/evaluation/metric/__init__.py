@@ -5,19 +5,31 @@ from typing import Annotated, Any, get_args
 from pydantic import BeforeValidator, Field
 
 from trainer.errors import suggestion
-from trainer.evaluation.metric.base import Metric, Moments, Statistics
+from trainer.evaluation.metric.base import (
+    AnyMeasure,
+    Metric,
+    ModelMetric,
+    Moments,
+    Statistics,
+)
 from trainer.evaluation.metric.classes import ClassMetrics
 from trainer.evaluation.metric.frechet import MomentMetrics, Reference, frechet_distance
 from trainer.evaluation.metric.kernel import KernelMetrics, kernel_distance
+from trainer.evaluation.metric.likelihood import LikelihoodMetrics
 from trainer.evaluation.metric.manifold import Manifold, ManifoldMetrics, precision, recall
 from trainer.evaluation.metric.sliced import SlicedMetrics
 
 _Member = Annotated[
-    MomentMetrics | KernelMetrics | ManifoldMetrics | SlicedMetrics | ClassMetrics,
+    MomentMetrics
+    | KernelMetrics
+    | ManifoldMetrics
+    | SlicedMetrics
+    | ClassMetrics
+    | LikelihoodMetrics,
     Field(discriminator="kind"),
 ]
 """The members of the family."""
-KINDS: dict[str, type[Metric]] = {
+KINDS: dict[str, type[AnyMeasure]] = {
     str(member.model_fields["kind"].default): member for member in get_args(get_args(_Member)[0])
 }
 """The same by kind."""
@@ -36,7 +48,7 @@ AnyMetric = Annotated[_Member, BeforeValidator(_written_out, json_schema_input_t
 """A metric, or the kind alone."""
 
 
-def describe(name: str) -> type[Metric] | None:
+def describe(name: str) -> type[AnyMeasure] | None:
     """The member behind a number's name, `eval/fid`, `rung/kid-inception` or `fid`; None: it is no metric."""
     protocol, _, short = name.rpartition("/")
     return KINDS.get(short.partition("-")[0]) if protocol in ("", "eval", "rung") else None
@@ -44,9 +56,11 @@ def describe(name: str) -> type[Metric] | None:
 
 __all__ = [
     "KINDS",
+    "AnyMeasure",
     "AnyMetric",
     "Manifold",
     "Metric",
+    "ModelMetric",
     "Moments",
     "Reference",
     "Statistics",

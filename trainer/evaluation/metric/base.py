@@ -1,13 +1,16 @@
-"""What is a metric? A number that compares generated images with real ones in a feature space."""
+"""What is a metric? A number of generated images beside real ones in a feature space, or of the network itself."""
 
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from trainer.data import Codec
+from trainer.diffusion.process import Diffusion, Network
 from trainer.evaluation.features import AnyFeatures
 from trainer.spec import Spec
 
@@ -87,8 +90,8 @@ class Real(NamedTuple):
         return self.features
 
 
-class Metric(Spec):
-    """A member of the family: what it is called, what it looks at, and the number."""
+class AnyMeasure(Spec):
+    """What the two kinds of members share: what they are called, and in which direction they are good."""
 
     title: ClassVar[str]
     """For people: `FID`."""
@@ -97,6 +100,18 @@ class Metric(Spec):
     lower_is_better: ClassVar[bool]
     ratio: ClassVar[bool] = True
     """Whether two numbers are compared by their ratio; False where they may be near zero or negative."""
+
+    kind: str
+
+    @property
+    def name(self) -> str:
+        """As in `eval/<name>` and `rung/<name>`."""
+        return self.kind
+
+
+class Metric(AnyMeasure):
+    """A member that compares generated images with real ones: what it looks at, and the number."""
+
     needs: ClassVar[Need]
     """What `measure` and `prepare` look at; moments are always there."""
     fewest_images: ClassVar[int] = 2
@@ -106,7 +121,6 @@ class Metric(Spec):
     keeps: ClassVar[str | None] = None
     """Name of what `prepare` gives, if several members keep the same."""
 
-    kind: str
     features: AnyFeatures | None = None
     """Feature space of this metric alone; null: that of `evaluation.features`."""
 
@@ -127,3 +141,34 @@ class Metric(Spec):
     @abstractmethod
     def measure(self, generated: Statistics, real: Real) -> float:
         """The number; finite features in, finite number out."""
+
+
+class Shown(NamedTuple):
+    """Real images, and the network that is asked about them."""
+
+    network: Network
+    """The averaged weights, told what it is told of these images."""
+    diffusion: Diffusion
+    codec: Codec
+    x0: Tensor
+    """[B, ...]."""
+    rows: Tensor
+    """Where they stand in the data set, int64 [B]: all noise is a function of it."""
+    seed: int
+    """Of that noise."""
+
+
+class ModelMetric(AnyMeasure):
+    """A member that asks the network about real images, without generating any: the mean of a value of each."""
+
+    lower_is_better: ClassVar[bool] = True
+
+    images: Annotated[int, Field(ge=1)] | None = None
+    """Real images that are asked about, evenly spaced over the data; null: as many as the protocol generates."""
+
+    def check(self, codec: Codec) -> None:
+        """Raise UserError if this data has no such number."""
+
+    @abstractmethod
+    def values(self, shown: Shown) -> Tensor:
+        """The number of each image [B]."""
