@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.diffusion.learning import schedule_loss
+from trainer.diffusion.objective import Terms
 from trainer.diffusion.process import training_levels
 from trainer.diffusion.schedule import LearnedCurve
 from trainer.diffusion.timestep import LossHistory, entry_index, spread
@@ -11,6 +12,7 @@ from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.inputs import Conditions, bound
 from trainer.randomness import Stream, derive
+from trainer.tally import Tally
 from trainer.trial import TrialSpec
 
 
@@ -29,6 +31,7 @@ class Learner(nn.Module):
         self.timesteps = trial.diffusion.timesteps.build(trial.diffusion.schedule)
         self.schedule = trial.diffusion.schedule.build()
         self.diffusion = trial.diffusion.live(schedule=self.schedule, timesteps=self.timesteps)
+        self.tally = Tally()
         self._unseen: list[Tensor] = []
         self._eps = Stream(trial.seed, "train/eps")
         self._time = Stream(trial.seed, "train/time")
@@ -39,10 +42,9 @@ class Learner(nn.Module):
         network, diffusion = bound(self.network, conditions), self.diffusion
         eps = self._eps.normal(index, tuple(x0.shape[1:]))
         log_snr = training_levels(diffusion, self._u(index))
-        if self.timesteps is None and self.schedule is None:
-            return diffusion.loss(network, x0, eps, log_snr, part=self.part)
         terms = diffusion.terms(network, x0, eps, log_snr, part=self.part)
         losses = diffusion.objective.loss(terms)
+        self._count(terms, losses)
         if self.timesteps is not None:
             entry = entry_index(terms.log_snr, diffusion.schedule)
             unweighted = losses.detach() / terms.importance
@@ -52,6 +54,13 @@ class Learner(nn.Module):
             learning = schedule_loss(self.schedule, diffusion, network, terms, fresh, at_clean)
             losses = losses + learning.to(losses.dtype)
         return losses
+
+    @torch.no_grad()
+    def _count(self, terms: Terms, losses: Tensor) -> None:
+        """Into the loss by noise level: the epsilon-MSE, which means the same for every objective, and the loss."""
+        error = terms.output.detach().to(terms.target.dtype) - terms.target
+        scale = terms.prediction.residual_weight(terms.log_snr)
+        self.tally.add(terms.log_snr, scale * error.square().flatten(1).mean(1), losses)
 
     def clipped(self) -> list[list[nn.Parameter]]:
         """The parameters whose gradients are clipped together: the model's, and the schedule's on their own."""

@@ -160,6 +160,7 @@ def _report(
         notes=notes,
         protocol=measured.protocol,
         draws=measured.draws,
+        levels=training.learner.tally.read(),
     )
 
 

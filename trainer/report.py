@@ -55,6 +55,9 @@ class Report:
     """Protocol id of each metric that has one: `eval/fid` to 12 hex digits."""
     draws: dict[str, list[float]] = field(default_factory=dict)
     """The value under each generation noise, in order, of every metric that is the mean of several."""
+    levels: list[tuple[float, int, float, float]] = field(default_factory=list)
+    """Training loss by noise level since the last report, one row for each bin of log-SNR that was drawn: its middle,
+    examples, their mean epsilon-MSE, their mean loss as it is minimized."""
 
     @property
     def kimg(self) -> float:
@@ -70,7 +73,16 @@ class Report:
         """Inverse of `to_json`."""
         fields: dict[str, Any] = json.loads(text)
         fields["series"] = [(int(images), values) for images, values in fields["series"]]
+        fields["levels"] = [
+            (middle, int(count), unweighted, weighted)
+            for middle, count, unweighted, weighted in fields.get("levels", [])
+        ]
         return cls(**fields)
+
+    def levels_csv(self) -> str:
+        """`levels` as a table with a heading."""
+        rows = [",".join(map(str, row)) for row in self.levels]
+        return "\n".join(["log_snr,examples,epsilon_mse,loss", *rows]) + "\n"
 
 
 @dataclass(frozen=True)

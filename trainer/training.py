@@ -153,6 +153,7 @@ class Training:
         """Ask the device for the losses so far, add the point that is due; returns why the trial diverged, if so."""
         progress = self.progress
         progress.window += self._losses()
+        self.learner.tally.merge(self.world)
         if not (self.at_loss_point or self.images == self.trial.total_images()):
             return None
         mean = sum(progress.window) / len(progress.window)
@@ -203,6 +204,7 @@ class Training:
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
             "scaled": self.scaled.state(),
+            "tally": self.learner.tally.state(),
             "codec": self.source.codec.to_state(),
             "fingerprint": self.source.fingerprint,
             "trial": self._key(),
@@ -224,6 +226,7 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if "scaled" in state:
             self.scaled.restore(state["scaled"])
+        self.learner.tally.restore(state.get("tally", {}))
         self.progress = Progress(**state["progress"])
         self._timed = (self.images, self.progress.seconds)
 

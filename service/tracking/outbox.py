@@ -43,6 +43,8 @@ UPDATE run SET status_sent='waiting' WHERE status_sent='scheduled';
 """
 DRAWS = "draws/"
 """Beginning of the metrics that are one generation noise's part of a reported number."""
+LEVELS_FOLDER = "loss_by_noise_level"
+"""Folder of a run's artifacts with one table for each report."""
 _WAITING = "(run_id IS NULL OR header_sent=0 OR status_sent IS NOT status)"
 
 
@@ -153,6 +155,9 @@ class Outbox:
         stored = self.metrics(key, report_points(report))
         if png is not None:
             self.image(key, "samples", report.images, int(report.time_s * 1000), png)
+        if report.levels:
+            path = f"{LEVELS_FOLDER}/{report.images:012d}.csv"
+            self.file(key, path, report.levels_csv().encode(), int(report.time_s * 1000))
         return stored
 
     # What is still to be told

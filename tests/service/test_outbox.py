@@ -100,6 +100,17 @@ def test_live_and_reread_reports_are_the_same(outbox: Outbox) -> None:
     assert (image.key, image.step, image.time_ms, image.body) == ("samples", 2000, 1500, b"png")
 
 
+def test_a_table_of_losses_by_noise_level_is_an_artifact_of_its_report(outbox: Outbox) -> None:
+    report = Report(2000, 1.5, {}, levels=[(-0.25, 3, 0.5, 1.0), (0.25, 1, 0.25, 0.125)])
+    outbox.ingest("trial:1", report)
+    outbox.ingest("trial:1", Report.from_json(report.to_json()))
+    (table,) = outbox.waiting("trial:1", "file", 9)
+    assert table.key == "loss_by_noise_level/000000002000.csv"
+    assert table.body == (
+        b"log_snr,examples,epsilon_mse,loss\n-0.25,3,0.5,1.0\n0.25,1,0.25,0.125\n"
+    )
+
+
 def test_new_content_of_a_file_is_sent_again_and_equal_content_is_not(outbox: Outbox) -> None:
     outbox.file("trial:1", "report.html", b"one", 1)
     assert [item.body for item in deliver(outbox)] == [b"one"]

@@ -53,7 +53,13 @@ def run(spec: TrialSpec, directory: Path, **options: Any) -> list[Report]:
 def numbers(reports: list[Report]) -> list[Any]:
     """Everything but the clock."""
     return [
-        (r.images, {k: v for k, v in r.metrics.items() if k not in TIMINGS}, r.series, r.draws)
+        (
+            r.images,
+            {k: v for k, v in r.metrics.items() if k not in TIMINGS},
+            r.series,
+            r.draws,
+            r.levels,
+        )
         for r in reports
     ]
 
@@ -354,6 +360,9 @@ def test_torchrun_sees_the_same_examples(
     for a, b in zip(alone, together, strict=True):
         assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-4)
         assert a.metrics["rung/fid"] == pytest.approx(b.metrics["rung/fid"], rel=2e-3)
+        assert [row[:2] for row in a.levels] == [row[:2] for row in b.levels]
+        for row, other in zip(a.levels, b.levels, strict=True):
+            assert row[2:] == pytest.approx(other[2:], rel=1e-4)
     assert together[-1].draws["eval/fid"] == pytest.approx(alone[-1].draws["eval/fid"], rel=2e-3)
 
 
