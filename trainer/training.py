@@ -19,6 +19,7 @@ from trainer.ema import Average, Power
 from trainer.errors import CheckpointError, UserError
 from trainer.inputs import Batch, trained
 from trainer.learner import Learner
+from trainer.noise_scale import NoiseScale
 from trainer.precision import Scaled
 from trainer.randomness import derive
 from trainer.trial import TrialSpec
@@ -70,6 +71,8 @@ class Training:
         self.scaled = Scaled(trial.train.precision, source.device)
         self.progress = Progress()
         self._clipped = self.learner.clipped()
+        counts = [count for _, count in self._slices]
+        self.noise = NoiseScale(self._clipped[0], counts, world.size) if trial.train.gns else None
         self._has_dropout = _has_dropout(self.learner)
         self._batches = Batches(source, trial.seed)
         self._every = _log_every(trial)
@@ -106,6 +109,8 @@ class Training:
         for i, (start, count) in enumerate(self._slices):
             loss += self._accumulate(first + start, count, last=i == len(self._slices) - 1)
         self.scaled.unscale(self.optimizer)
+        if self.noise is not None:
+            self.noise.update()
         if self.trial.optimizer.grad_clip is not None:
             for parameters in self._clipped:
                 nn.utils.clip_grad_norm_(parameters, self.trial.optimizer.grad_clip, foreach=True)
@@ -127,6 +132,8 @@ class Training:
                 losses = (self._parallel or self.learner)(x0, batch.index, conditions)
                 loss = losses.sum() / self._share
             self.scaled.backward(loss)
+        if self.noise is not None:
+            self.noise.passed(count, self.scaled.factor())
         return loss.detach()
 
     def _set_rate(self) -> None:
@@ -154,11 +161,12 @@ class Training:
         progress = self.progress
         progress.window += self._losses()
         self.learner.tally.merge(self.world)
+        noise = {} if self.noise is None else self.noise.merge(self.world)
         if not (self.at_loss_point or self.images == self.trial.total_images()):
             return None
         mean = sum(progress.window) / len(progress.window)
         progress.window.clear()
-        shown = {"train/loss": mean} | self.learner.metrics() | self.scaled.metrics()
+        shown = {"train/loss": mean} | self.learner.metrics() | self.scaled.metrics() | noise
         progress.series.append((self.images, shown))
         if math.isfinite(mean):
             return None
@@ -204,6 +212,7 @@ class Training:
             "updates": self.average.updates,
             "optimizer": self.optimizer.state_dict(),
             "scaled": self.scaled.state(),
+            "noise": {} if self.noise is None else self.noise.state(),
             "tally": self.learner.tally.state(),
             "codec": self.source.codec.to_state(),
             "fingerprint": self.source.fingerprint,
@@ -226,6 +235,8 @@ class Training:
         self.optimizer.load_state_dict(state["optimizer"])
         if "scaled" in state:
             self.scaled.restore(state["scaled"])
+        if self.noise is not None:
+            self.noise.restore(state["noise"])
         self.learner.tally.restore(state.get("tally", {}))
         self.progress = Progress(**state["progress"])
         self._timed = (self.images, self.progress.seconds)
@@ -243,6 +254,8 @@ def _slices(trial: TrialSpec, world: World) -> tuple[int, list[tuple[int, int]]]
         )
     share = batch // world.size
     micro = min(trial.train.microbatch or share, share)
+    if trial.train.gns and world.size == 1 and micro == share:
+        micro = (share + 1) // 2  # it compares parts of a batch
     return share, [(start, min(micro, share - start)) for start in range(0, share, micro)]
 
 

@@ -43,6 +43,9 @@ class Train(Spec):
     gradients, about a third more time."""
     compile: bool = False
     """torch.compile the network: pays off from some thousand steps on."""
+    gns: Annotated[bool, Neutral(False)] = False
+    """Log the gradient noise scale as `train/gns`: the batch, in images, beyond which more images help little. It
+    compares the parts of a batch: the passes of `microbatch`, or the workers' shares; one that is whole is halved."""
     label_dropout: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of labels hidden from a network with `classes`, as classifier-free guidance needs (0.1 is usual)."""
     log_every_kimg: PositiveFloat | None = None
@@ -124,6 +127,18 @@ class TrialSpec(Spec):
             one.foresee(self.data)
         for space in self.evaluation.spaces():
             space.foresee(self.data)
+        return self
+
+    @model_validator(mode="after")
+    def _noise_scale_has_parts(self) -> "TrialSpec":
+        draw = self.diffusion.timesteps.draw
+        if self.train.gns and draw != "independent":
+            raise ValueError(
+                f"train.gns: compares parts of a batch, which are not independent where times are drawn {draw}: "
+                "use diffusion.timesteps.draw: independent, or leave it out"
+            )
+        if self.train.gns and self.train.batch_size < 2:
+            raise ValueError("train.gns: a batch of one has no parts: raise train.batch_size")
         return self
 
     def steps(self) -> int:

@@ -31,6 +31,14 @@ REMEMBERING = {
 }
 """Warm after some 300 images: the toy trial trains on its memory."""
 LEARNED = {"schedule": {"kind": "learned"}, "objective": {"kind": "vlb"}}
+STEPS = {
+    "optimizer": {"kind": "muon", "lr": 1e-3},
+    "ema": [{"kind": "ramp", "decay": 0.9}, {"kind": "power", "snapshots": 4}],
+    "train__precision": "fp16",
+    "train__gns": True,
+    "train__microbatch": 16,
+}
+"""What else a step may do."""
 TIMINGS = ("sys/img_per_s", "sys/eval_s")
 
 
@@ -336,14 +344,16 @@ def test_model_that_does_not_fit_the_data_is_explained(toy: dict[str, Any], tmp_
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "diffusion", [{}, REMEMBERING, LEARNED], ids=["plain", "loss_second_moment", "learned"]
+    "settings",
+    [{}, {"diffusion": REMEMBERING}, {"diffusion": LEARNED}, STEPS],
+    ids=["plain", "loss_second_moment", "learned", "fp16, muon, noise scale, averages"],
 )
 @pytest.mark.parametrize("workers", [2])
 def test_torchrun_sees_the_same_examples(
-    toy: dict[str, Any], tmp_path: Path, workers: int, diffusion: dict[str, Any]
+    toy: dict[str, Any], tmp_path: Path, workers: int, settings: dict[str, Any]
 ) -> None:
     """`torchrun -m trainer` on two gloo workers agrees with one process to float32 reduction order."""
-    spec = trial(toy, train__kimg=0.64, diffusion=diffusion)
+    spec = trial(toy, train__kimg=0.64, **settings)
     file = tmp_path / "trial.yaml"
     file.write_text(json.dumps(spec.model_dump(mode="json")))
     alone = run(spec, tmp_path / "alone")
@@ -360,6 +370,8 @@ def test_torchrun_sees_the_same_examples(
     for a, b in zip(alone, together, strict=True):
         assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-4)
         assert a.metrics["rung/fid"] == pytest.approx(b.metrics["rung/fid"], rel=2e-3)
+        noise = [report.metrics.get("train/gns", 0.0) for report in (a, b)]
+        assert noise[0] == pytest.approx(noise[1], rel=0.01)
         assert [row[:2] for row in a.levels] == [row[:2] for row in b.levels]
         for row, other in zip(a.levels, b.levels, strict=True):
             assert row[2:] == pytest.approx(other[2:], rel=1e-4)
