@@ -97,12 +97,32 @@ def build_network(trial: TrialSpec, shape: tuple[int, ...]) -> nn.Module:
 
     Raises UserError when the model does not fit data of this shape.
     """
+    planes = sum(one.planes(shape) for one in trial.network_inputs())
+    network = _built(trial, shape, planes)
+    if planes:
+        _silence_planes(network, _built(trial, shape, 0))
+    return network
+
+
+def _built(trial: TrialSpec, shape: tuple[int, ...], planes: int) -> nn.Module:
+    vector = sum(one.vector() for one in trial.network_inputs())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(trial.seed, "init"))
-        inputs = trial.network_inputs()
-        seen = (shape[0] + sum(one.planes(shape) for one in inputs), *shape[1:])
-        vector = sum(one.vector() for one in inputs)
         try:
-            return trial.model.build(seen, trial.diffusion.output_channels(shape[0]), vector)
+            return trial.model.build(
+                (shape[0] + planes, *shape[1:]), trial.diffusion.output_channels(shape[0]), vector
+            )
         except ValueError as error:
             raise UserError(str(error)) from None
+
+
+@torch.no_grad()
+def _silence_planes(network: nn.Module, plain: nn.Module) -> None:
+    """Begin as the network without planes, whose weights in the first layer stand last and are zero."""
+    weights = plain.state_dict()
+    for name, value in network.state_dict().items():
+        if value.shape == weights[name].shape:
+            value.copy_(weights[name])
+        else:
+            value.zero_()
+            value[:, : weights[name].shape[1]] = weights[name]

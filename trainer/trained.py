@@ -18,7 +18,7 @@ from trainer.errors import CheckpointError, UserError, suggestion
 from trainer.evaluation.evaluator import Evaluator, Measurement, Part
 from trainer.evaluation.generation import Way, generate, prepare
 from trainer.evaluation.protocol import Generation
-from trainer.inputs import ChosenLabels, Labels, NetworkInput
+from trainer.inputs import ChosenLabels, Labels, NetworkInput, kept
 from trainer.learner import Learner
 from trainer.record import Record
 from trainer.trial import TrialSpec
@@ -76,6 +76,7 @@ class Trained:
         learner.load_state_dict(state["learner"])
         network = copy.deepcopy(learner.network).requires_grad_(False).eval()
         network.load_state_dict(state["average"])
+        trial = trial.live(kept(state.get("kept"), codec, state["fingerprint"], on))
         images = int(state["progress"]["images"])
         return cls(trial, network, learner.diffusion, codec, state["fingerprint"], images, on)
 

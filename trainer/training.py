@@ -17,7 +17,7 @@ from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.ema import Average, Power
 from trainer.errors import CheckpointError, UserError
-from trainer.inputs import Batch, trained
+from trainer.inputs import Batch, keep, trained
 from trainer.learner import Learner
 from trainer.noise_scale import NoiseScale
 from trainer.precision import Scaled
@@ -51,9 +51,9 @@ class Training:
 
     def __init__(self, trial: TrialSpec, source: Source, world: World) -> None:
         self.trial, self.source, self.world = trial, source, world
-        self.inputs = trial.network_inputs()
-        for one in self.inputs:
+        for one in trial.network_inputs():
             one.check(source)
+        self.inputs = trial.live(source).network_inputs()
         self._share, self._slices = _slices(trial, world)
         self.learner = Learner(trial, source.codec.shape).to(source.device)
         network = self.learner.network
@@ -215,6 +215,7 @@ class Training:
             "noise": {} if self.noise is None else self.noise.state(),
             "tally": self.learner.tally.state(),
             "codec": self.source.codec.to_state(),
+            "kept": keep(self.inputs, self.source),
             "fingerprint": self.source.fingerprint,
             "trial": self._key(),
         }

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from trainer import CORE_VERSION
-from trainer.data import AnyData
+from trainer.data import AnyData, Source
 from trainer.diffusion.process import Diffusion
 from trainer.ema import EMA, Averages, Ramp
 from trainer.evaluation import METRIC_VERSION
@@ -90,7 +90,7 @@ class TrialSpec(Spec):
         if self.train.label_dropout and self.model.classes is None:
             raise ValueError("train.label_dropout: the network has no labels; set model.classes")
         for name, generation in (("full", self.evaluation.full), ("rung", self.evaluation.rung)):
-            if generation and generation.guidance and self.train.label_dropout == 0.0:
+            if generation and generation.guidance and not self._hides():
                 raise ValueError(
                     f"evaluation.{name}.guidance: compares with the network without label, which is never "
                     "trained at train.label_dropout: 0; set it to 0.1"
@@ -162,6 +162,15 @@ class TrialSpec(Spec):
         if self.model.classes is None:
             return self.inputs
         return (Labels(classes=self.model.classes, rate=self.train.label_dropout), *self.inputs)
+
+    def live(self, source: Source) -> "TrialSpec":
+        """The same, whose inputs have the data at hand that they show to samples."""
+        return self.model_copy(update={"inputs": tuple(one.live(source) for one in self.inputs)})
+
+    def _hides(self) -> bool:
+        """Whether training sometimes hides every condition that guidance hides, and there is one."""
+        hides = [hides for one in self.network_inputs() if (hides := one.hides()) is not None]
+        return bool(hides) and all(hides)
 
     def key(self, fingerprint: str) -> str:
         """20 hex digits naming this trial: resolved spec, data fingerprint, versions of core and metrics.

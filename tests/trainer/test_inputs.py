@@ -146,6 +146,32 @@ def test_an_input_is_silent_at_first_and_is_learned(model: dict[str, Any]) -> No
     assert training.learner.network.state_dict()[added[0]].any()
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"kind": "unet", "channels": [8], "groups": 4, "fourier": 1.0},
+        {"kind": "unet", "channels": [8, 8], "groups": 4, "layout": "ddpm", "patch": 2},
+        {"kind": "dit", "patch": 2, "width": 16, "depth": 1, "heads": 2},
+        {"kind": "mlp", "width": 16},
+    ],
+    ids=["compact", "ddpm", "dit", "mlp"],
+)
+def test_planes_are_silent_at_first_and_are_learned(model: dict[str, Any]) -> None:
+    """The first layer has weights for them, and they are zero."""
+    shown = [{"kind": "super_resolution", "factor": 2, "noise": 0.5}]
+    plain, more = (trial(model, inputs=told) for told in ([], shown))
+    without, told = (build_network(spec, (1, 8, 8)).eval() for spec in (plain, more))
+    for network in (without, told):  # the last layer is zero, too
+        network.outward.weight.data.fill_(0.1)  # type: ignore[union-attr, operator]
+    x, planes, condition = torch.randn(2, 1, 8, 8), torch.randn(2, 1, 8, 8), torch.rand(2)
+    expected = without(x, condition)
+    torch.testing.assert_close(told(torch.cat([x, planes], 1), condition), expected)
+    training = Training(more, Digits().load(Path()), World(0, 1))
+    for _ in range(3):
+        training.step()
+    assert training.learner.network.inward.weight[:, -1].any()  # type: ignore[union-attr, index]
+
+
 def test_labels_that_the_data_never_shows_are_remarked() -> None:
     source = trial({"kind": "mlp"}).data.load(Path())
     assert Labels(classes=10).remarks(source) == []

@@ -19,6 +19,8 @@ class Codec:
     """Name of label 0, 1, ...; None: the data has no labels."""
     label_counts: tuple[int, ...] | None = None
     """Examples of label 0, 1, ..."""
+    tags: tuple[str, ...] | None = None
+    """Names of the attributes of which an example may have any number; None: the data has none."""
 
     @property
     def classes(self) -> int | None:
@@ -52,10 +54,11 @@ class Codec:
     @classmethod
     def from_state(cls, state: dict[str, Any]) -> "Codec":
         """Inverse of `to_state`."""
-        names, counts = state["label_names"], state["label_counts"]
+        names, counts, tags = state["label_names"], state["label_counts"], state.get("tags")
         return cls(
             tuple(state["shape"]),
             state["levels"],
             None if names is None else tuple(names),
             None if counts is None else tuple(counts),
+            None if tags is None else tuple(tags),
         )

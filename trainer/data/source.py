@@ -43,6 +43,10 @@ class Source(ABC):
     def labels_of(self, rows: Tensor) -> Tensor | None:
         """Labels int64 [B] of rows [B]; None where the data has none."""
 
+    def tags_of(self, rows: Tensor) -> Tensor | None:
+        """Which of the codec's tags they have, bool [B, K] of rows [B]; None where the data has none."""
+        return None
+
     @abstractmethod
     def to(self, device: torch.device) -> "Source":
         """The same examples, served on `device`."""

@@ -4,9 +4,12 @@ from trainer.inputs.augmented import AugmentedInputs
 from trainer.inputs.base import Batch, Conditions, NetworkInput, bound, together, trained
 from trainer.inputs.labels import ChosenLabels, Labels
 from trainer.inputs.mirrored import VectorInputs
+from trainer.inputs.shown import keep, kept
+from trainer.inputs.super_resolution import ImageInputs
+from trainer.inputs.tags import TagInputs
 from trainer.spec import Family
 
-AnyInput = Family[VectorInputs | AugmentedInputs]
+AnyInput = Family[VectorInputs | AugmentedInputs | ImageInputs | TagInputs]
 """The members of the family that a trial's `inputs` may list."""
 
 __all__ = [
@@ -17,6 +20,8 @@ __all__ = [
     "Labels",
     "NetworkInput",
     "bound",
+    "keep",
+    "kept",
     "together",
     "trained",
 ]

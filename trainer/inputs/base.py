@@ -75,6 +75,22 @@ class NetworkInput(Spec):
             "leave bpd and nll out"
         )
 
+    def live(self, source: Source) -> "NetworkInput":
+        """The same, with the data set at hand whose examples it shows to samples."""
+        return self
+
+    def examples_kept(self) -> int:
+        """How many of the data's first examples a checkpoint keeps, to show to samples where the data is absent."""
+        return 0
+
+    def tags_kept(self) -> int:
+        """The same of their tags."""
+        return 0
+
+    def hides(self) -> bool | None:
+        """Whether training sometimes hides what it tells, as guidance needs; None: guidance does not hide it either."""
+        return None
+
     def hidden(self, conditions: Conditions) -> Conditions:
         """The same without the condition, which guidance compares with."""
         return conditions

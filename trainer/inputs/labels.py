@@ -34,6 +34,10 @@ class Labels(NetworkInput):
                 f"model.classes: {self.classes} is too few, the data has {classes} classes"
             )
 
+    def hides(self) -> bool:
+        """Whether training sometimes hides the label."""
+        return self.rate > 0.0
+
     def remarks(self, source: Source) -> list[str]:
         """Labels that the data never shows are rows of the table that nothing trains."""
         classes = source.codec.classes or 0

@@ -1,0 +1,86 @@
+"""Which of many attributes does an image have? Any number of them at once, as CelebA's forty."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveInt, PrivateAttr
+from torch import Tensor
+
+from trainer.data import Codec, Source
+from trainer.errors import DataError, UserError
+from trainer.inputs.base import Batch, Conditions, NetworkInput
+from trainer.randomness import Stream
+
+KEPT = 4096
+"""Examples whose tags go with a checkpoint, for samples where the data set is absent."""
+
+
+class Tags(NetworkInput):
+    """The tags of an example, +1 where it has one and -1 where not; all 0 stands for "not told" (v-diffusion's CelebA).
+
+    Sample i has the tags of row i of the data.
+    """
+
+    kind: Literal["tags"] = "tags"
+    count: PositiveInt
+    """Tags that the data has."""
+    dropout: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Share of examples whose tags are hidden in training, as classifier-free guidance needs (0.1 is usual)."""
+    _source: Source | None = PrivateAttr(None)
+
+    def vector(self) -> int:
+        """One entry for each."""
+        return self.count
+
+    def check(self, source: Source) -> None:
+        """The data must have just these."""
+        names = source.codec.tags
+        if names is None:
+            raise UserError(
+                "inputs: tags: the data has no tags; use data that has (CelebA's attributes), or leave the input out"
+            )
+        if len(names) != self.count:
+            raise UserError(f"inputs: tags.count: {self.count}, but the data has {len(names)} tags")
+
+    def hides(self) -> bool:
+        """Whether training sometimes hides the tags."""
+        return self.dropout > 0.0
+
+    def tags_kept(self) -> int:
+        """Those of the first examples."""
+        return KEPT
+
+    def live(self, source: Source) -> "Tags":
+        """The same, whose samples have the tags of the rows of `source`."""
+        copy = self.model_copy()
+        copy._source = source
+        return copy
+
+    def trained(self, batch: Batch) -> Conditions:
+        """The examples' tags, hidden at random."""
+        rows = batch.batches.rows(batch.first, len(batch.x0))
+        told = _signs(batch.batches.source, rows)
+        u = Stream(batch.seed, "train/tag_dropout").uniform(batch.index)
+        return {"vector": torch.where((u < self.dropout)[:, None], 0.0, told)}
+
+    def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
+        """Those of row i, for sample i. Raises DataError without the data."""
+        if self._source is None:
+            raise DataError(
+                "inputs: tags: samples have the tags of the data's examples, and the data set is not here: load it"
+            )
+        return {"vector": _signs(self._source, numbers % len(self._source))}
+
+    def hidden(self, conditions: Conditions) -> Conditions:
+        """Not told."""
+        return {"vector": torch.zeros_like(conditions["vector"])}
+
+
+TagInputs = Tags
+"""The members of this file: a new input of attributes is one class above and one name here."""
+
+
+def _signs(source: Source, rows: Tensor) -> Tensor:
+    tags = source.tags_of(rows)
+    assert tags is not None, "checked"
+    return 2.0 * tags.float() - 1.0
