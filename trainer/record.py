@@ -14,7 +14,6 @@ train/            scratch of whatever runs the training; no part of the record
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from trainer.checkpoint import MANIFEST, PREFIX, STATE, checkpoints, newest_state, sha256
 from trainer.errors import UserError
 from trainer.files import FileLock, write_whole
 from trainer.report import Failure, Report, Result, Status, Stop
@@ -32,7 +32,6 @@ from trainer.trial import TrialSpec
 
 REPORTS, RESULT, TRIAL, STOPS = "reports.jsonl", "result.json", "trial.json", "stops.json"
 FAILURE, FAILURE_LOG, LOCK, SCRATCH = "failure.json", "failure.log", "writer.lock", "train"
-PREFIX, STATE, MANIFEST = "checkpoint-", "state.pt", "manifest.json"
 KEEP = 2
 """Checkpoints kept while a trial trains; one is enough when it is done."""
 
@@ -229,7 +228,7 @@ class Record:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         torch.save(state, partial / STATE)
-        manifest = {"images": images, "sha256": _sha256(partial / STATE)}
+        manifest = {"images": images, "sha256": sha256(partial / STATE)}
         (partial / MANIFEST).write_text(json.dumps(manifest))
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
@@ -238,37 +237,11 @@ class Record:
         return final
 
     def newest_state(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest whole state, or None; and a note for every damaged checkpoint that was passed over.
-
-        Loaded with `weights_only=True`: a checkpoint cannot run code.
-        """
-        notes: list[str] = []
-        for checkpoint in reversed(self._checkpoints()):
-            problem = _damage(checkpoint)
-            if problem is None:
-                state = torch.load(checkpoint / STATE, map_location=device, weights_only=True)
-                if notes:
-                    notes[-1] += f"; continued from {checkpoint.name}"
-                return state, notes
-            notes.append(f"{checkpoint} was passed over: {problem}")
-        if notes:
-            notes[-1] += "; started again from the beginning"
-        return None, notes
+        """The newest whole state, or None; and a note for every damaged checkpoint that was passed over."""
+        return newest_state(self.directory, device)
 
     def _checkpoints(self) -> list[Path]:
-        return sorted(self.directory.glob(f"{PREFIX}*"))
-
-
-def _damage(checkpoint: Path) -> str | None:
-    manifest = checkpoint / MANIFEST
-    if not manifest.exists():
-        return "it has no manifest"
-    try:
-        expected = json.loads(manifest.read_text())["sha256"]
-        actual = _sha256(checkpoint / STATE)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"it cannot be read ({error})"
-    return None if actual == expected else "its content does not match its manifest (cut short?)"
+        return checkpoints(self.directory)
 
 
 def _report(line: str) -> Report | None:
@@ -281,8 +254,3 @@ def _report(line: str) -> Report | None:
 def _ends_with_newline(file: BinaryIO) -> bool:
     file.seek(-1, os.SEEK_END)
     return file.read(1) == b"\n"
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,54 @@
+"""Which checkpoint of a directory can be read? The newest whole one; nothing in it can run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PREFIX, STATE, MANIFEST = "checkpoint-", "state.pt", "manifest.json"
+
+
+def checkpoints(directory: Path) -> list[Path]:
+    """Their folders, oldest first."""
+    return sorted(directory.glob(f"{PREFIX}*"))
+
+
+def newest_state(directory: Path, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest whole state, or None; and a note for every damaged checkpoint that was passed over.
+
+    Loaded with `weights_only=True`: a checkpoint cannot run code.
+    """
+    notes: list[str] = []
+    for checkpoint in reversed(checkpoints(directory)):
+        problem = _damage(checkpoint)
+        if problem is None:
+            state = torch.load(checkpoint / STATE, map_location=device, weights_only=True)
+            if notes:
+                notes[-1] += f"; continued from {checkpoint.name}"
+            return state, notes
+        notes.append(f"{checkpoint} was passed over: {problem}")
+    if notes:
+        notes[-1] += "; started again from the beginning"
+    return None, notes
+
+
+def sha256(file: Path) -> str:
+    """Of its content, in hexadecimal digits."""
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _damage(checkpoint: Path) -> str | None:
+    manifest = checkpoint / MANIFEST
+    if not manifest.exists():
+        return "it has no manifest"
+    try:
+        expected = json.loads(manifest.read_text())["sha256"]
+        actual = sha256(checkpoint / STATE)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"it cannot be read ({error})"
+    return None if actual == expected else "its content does not match its manifest (cut short?)"
