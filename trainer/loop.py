@@ -17,6 +17,7 @@ from trainer.ema import Average
 from trainer.errors import CheckpointError
 from trainer.evaluation.evaluator import Evaluator, Measurement, Part
 from trainer.evaluation.picture import png
+from trainer.growing import begin
 from trainer.record import KEEP, Record
 from trainer.report import Report, Result
 from trainer.training import Training
@@ -227,7 +228,7 @@ def _resume(training: Training, record: Record, evaluator: Evaluator) -> list[st
         training.restore(state)
         return notes
     remarks = [line for one in training.inputs for line in one.remarks(training.source)]
-    return [*notes, *remarks, *evaluator.remarks()]
+    return [*notes, *begin(training), *remarks, *evaluator.remarks()]
 
 
 def _points(trial: TrialSpec, images: int, until_images: int | None) -> list[int]:

@@ -24,6 +24,7 @@ from trainer.models import AnyModel
 from trainer.optimizer import AdamW, AnyOptimizer
 from trainer.precision import Precision
 from trainer.spec import MANY, Neutral, Spec
+from trainer.start import Start
 
 
 class Train(Spec):
@@ -61,6 +62,8 @@ class TrialSpec(Spec):
     """The network."""
     inputs: Annotated[tuple[AnyInput, ...], Neutral(())] = ()
     """What the network is told beside the noise level; labels come with `model.classes`."""
+    start_from: Annotated[Start | None, Neutral(None)] = None
+    """A trained model whose weights are the first ones, where they fit; null: those of the seed."""
     diffusion: Diffusion = Diffusion()
     """Schedule, timestep sampler, weighting, prediction, objective."""
     optimizer: AnyOptimizer = AdamW()
@@ -175,12 +178,14 @@ class TrialSpec(Spec):
     def key(self, fingerprint: str) -> str:
         """20 hex digits naming this trial: resolved spec, data fingerprint, versions of core and metrics.
 
-        Fields that change no number are left out: where the data lies, the spacing of the loss curve and, unless a
-        solver adapts its steps to the batch, how many samples are generated together.
+        Fields that change no number are left out: where the data and the first weights lie, the spacing of the loss
+        curve and, unless a solver adapts its steps to the batch, how many samples are generated together.
         """
         spec = self.identity()
         spec["data"] = {k: v for k, v in spec["data"].items() if k not in self.data.incidental}
         del spec["train"]["log_every_kimg"]
+        if self.start_from is not None:  # by its weights, wherever they lie
+            spec["start_from"] = self.start_from.weights
         generations = (self.evaluation.full, self.evaluation.rung)
         if not any(generation.solver.adaptive for generation in generations if generation):
             del spec["evaluation"]["batch_size"]

@@ -1,0 +1,87 @@
+"""With which weights does a training begin? Its seed's own, or those that another trial learned."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from trainer.checkpoint import checkpoints, newest_state
+from trainer.spec import Spec
+
+
+class Start(Spec):
+    """A trained model whose averaged weights are the first ones, where name and shape fit (progressive growing).
+
+    Which weights they are is a part of the trial's identity; where they lie is not.
+    """
+
+    trial: Annotated[str, Field(min_length=1)]
+    """Key of a trial under DIFFSWEEP_HOME (./runs), or the directory of one."""
+    weights: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = None
+    """Digest of the averaged weights; filled in when the trial is named, so that they cannot change afterwards."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _found(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("weights") is not None:
+            return data
+        trial = data.get("trial")
+        if not isinstance(trial, str) or not trial:
+            return data
+        directory = _directory(trial)
+        return {**data, "trial": str(directory), "weights": _weights(directory)}
+
+    @property
+    def directory(self) -> Path:
+        """Of the trial."""
+        return Path(self.trial)
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """16 hex digits over names, shapes and values."""
+    sha = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        sha.update(f"{name}/{tuple(value.shape)}/{value.dtype}\n".encode())
+        sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
+def _directory(trial: str) -> Path:
+    """Where the trial of this key or path lies; ValueError if nothing is there."""
+    home = Path(os.environ.get("DIFFSWEEP_HOME") or "runs")
+    try:
+        places = (Path(trial).expanduser(), home.expanduser() / "trials" / trial)
+        found = next((place for place in places if place.is_dir()), None)
+    except (OSError, RuntimeError, ValueError):
+        found = None
+    if found is None:
+        raise ValueError(
+            f"trial: {trial[:200]} is neither a directory nor a trial of {home / 'trials'}: write the "
+            "directory of a trial that was trained"
+        )
+    return found.resolve()
+
+
+def _weights(directory: Path) -> str:
+    """Digest of the newest averaged weights; ValueError where there are none."""
+    held = tuple((folder, folder.stat().st_mtime_ns) for folder in checkpoints(directory))
+    found = _digest_of(held) if held else None
+    if found is None:
+        raise ValueError(
+            f"trial: {directory} holds no trained model; train it first, or name another"
+        )
+    return found
+
+
+@lru_cache(maxsize=64)
+def _digest_of(held: tuple[tuple[Path, int], ...]) -> str | None:
+    """Of the newest of these checkpoints, which are read again only when one of them changes."""
+    state, _ = newest_state(held[0][0].parent, torch.device("cpu"))
+    return None if state is None else digest(state["average"])
