@@ -14,8 +14,11 @@ from service.errors import ServiceError
 from service.settings import Settings
 
 _ENOUGH_DISK = 2 * 10**9
-_NEEDED = ("torch", "ray", "mlflow", "torchvision", "pandas", "plotly", "scikit-learn")
-"""What the product imports; diffusers is the peer of the benchmarks only."""
+_NEEDED = (
+    *("torch", "ray", "mlflow", "torchvision", "pandas", "plotly", "scikit-learn"),
+    *("diffusers", "safetensors"),
+)
+"""What the product imports."""
 
 
 @dataclass(frozen=True)

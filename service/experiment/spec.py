@@ -76,6 +76,8 @@ class ExperimentSpec(Spec):
     """Tune the cells before they are compared; null: they are compared as they are written."""
     policy: AnyPolicy = Fixed()
     """What runs, how far and in which order."""
+    export: Literal["winner"] | None = None
+    """winner: a run ends by writing the model of the cell that won as a diffusers folder, logged to MLflow as well."""
     launcher: Literal["train", "inproc"] = "train"
     """train: a Ray Train TorchTrainer per trial. inproc: inside the Tune actor, one worker; for trials of seconds."""
     resources: Resources = Resources()

@@ -75,3 +75,16 @@ def attach(
     left = uploader.drain(settings.tracking_patience_s)
     uploader.close()
     return left
+
+
+def log_model(settings: Settings, name: str, trial_key: str, folder: Path) -> str:
+    """Log a folder as an MLflow model of the sweep's run, unless it is there: its id. ServiceError names the way on."""
+    from service.tracking.store import Store
+
+    try:
+        return Store(settings, name).model(sweep_key(name), name, trial_key, folder)
+    except Exception as error:
+        raise ServiceError(
+            f"MLflow at {settings.store_uri} did not take the model: {one_line(error)}",
+            f"it lies in {folder}; the same run logs it once the server answers",
+        ) from error

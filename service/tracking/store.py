@@ -8,6 +8,7 @@ they are. A delivery that was cut short and done again leaves no double.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import os
@@ -129,6 +130,28 @@ class Store:
         """Log an artifact; `item.key` is its path in the run."""
         self._put(run_id, item.key, item.body or b"")
 
+    def model(self, run_key: str, name: str, key: str, folder: Path) -> str:
+        """Log a model's folder below the run of this key; returns its id, known already if the content is."""
+        content = _digest(folder)
+        same = f"tags.`diffsweep.model` = '{content}'"
+        known = self._client.search_logged_models([self._id], same, max_results=10)
+        ready = [one.model_id for one in known if one.status == "READY"]
+        if ready:
+            return str(ready[0])
+        run_id = self.find(run_key)
+        tags = {"diffsweep.model": content, "diffsweep.trial": key}
+        made = self._client.create_logged_model(
+            self._id, _model_name(name), run_id, tags, model_type="diffusers pipeline"
+        )
+        self._client.log_model_artifacts(made.model_id, str(folder))
+        self._client.finalize_logged_model(made.model_id, "READY")
+        if run_id is not None:
+            from mlflow.entities import LoggedModelOutput
+
+            self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
+            self._client.set_tag(run_id, "winner.model", made.model_id)
+        return str(made.model_id)
+
     def _put(self, run_id: str, path: str, body: bytes) -> None:
         folder, _, name = path.rpartition("/")
         with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
@@ -188,6 +211,20 @@ class Store:
 def refused(error: Exception) -> bool:
     """Whether MLflow understood and will never accept, as opposed to being out of reach."""
     return getattr(error, "error_code", None) in _REFUSALS
+
+
+def _digest(folder: Path) -> str:
+    """Of names and contents below a folder."""
+    sha = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        sha.update(f"{file.relative_to(folder).as_posix()}\n".encode())
+        sha.update(hashlib.sha256(file.read_bytes()).digest())
+    return sha.hexdigest()[:32]
+
+
+def _model_name(name: str) -> str:
+    """What MLflow takes: some signs of our names mean something in its addresses."""
+    return name.replace(".", "_").replace("+", "_")
 
 
 def image_name(run_id: str, item: Item) -> str:
