@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from service.commands import cluster, compare, export, planning, sample, show, sweeps
+from service.commands import cluster, compare, evaluate, export, planning, sample, show, sweeps
 from service.errors import BAD_ENVIRONMENT, BAD_INPUT, ServiceError
 from trainer.errors import EnvironmentProblem, InputError, UserError
 
@@ -62,7 +62,7 @@ def _options(
 _VERBS: dict[str, list[Callable[..., None]]] = {
     "Experiments": [sweeps.run, sweeps.validate, planning.plan],
     "Results and specs": [compare.compare, compare.report, show.show, show.schema],
-    "Trained models": [sample.sample, export.export],
+    "Trained models": [sample.sample, evaluate.evaluate, export.export],
     "Cluster": [
         *(cluster.submit, cluster.status, cluster.logs, cluster.stop),
         *(cluster.sync, cluster.doctor),

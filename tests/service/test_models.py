@@ -158,3 +158,40 @@ def test_a_trial_without_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> Non
     Record(Path("begun")).begin(models.spec(), 0)
     assert invoke(["sample", "begun"]) == 3
     assert "holds no trained model; train it first" in capsys.readouterr().err
+
+
+def test_evaluate_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    key = key_of("under", 0)
+    assert invoke(["evaluate", key[:8], "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    result = Record(Path("runs/trials") / key).result()
+    assert result is not None
+    assert data["metrics"] == {"eval/fid": result.metrics["eval/fid"]}
+    assert data["protocol"] == {"eval/fid": result.protocol["eval/fid"]}
+    assert invoke(["evaluate", "x.yaml", "--cell", "under", "-o", "evaluation.full.steps=7"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["metric", "value", "protocol", "by", "noise"]
+    assert table[1].split()[0] == "eval/fid"
+    assert result.protocol["eval/fid"] not in table[1]
+    # samples know who made them
+    assert invoke(["sample", key, "-n", "32", "--out", "s"]) == 0
+    assert invoke(["evaluate", "s/samples.npz", "--protocol", "full", "--json"]) == 0
+    saved = json.loads(capsys.readouterr().out.partition("\n")[2])
+    assert saved["trial"] == key
+    assert saved["metrics"]["eval/fid"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["runs"], "nobody wrote down which model made these samples: name one with --against"),
+        (["nowhere.npz"], "nowhere.npz: is not there"),
+        (["x.yaml", "--cell", "under", "-o", "train.kimg=3"], "stays as it was trained"),
+        (["x.yaml", "--cell", "under", "--against", "toy"], "--against: is for samples"),
+    ],
+)
+def test_mistakes_of_an_evaluate_command(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert invoke(["evaluate", *words]) == 2
+    assert message in capsys.readouterr().err

@@ -74,3 +74,31 @@ class SampleFolder:
             (self.folder / name).unlink(missing_ok=True)
         content = json.dumps({**story, "files": self.files}, indent=1)
         write_whole(self.folder / STORY, content + "\n")
+
+
+IMAGE_FILES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+def set_of(folder: Path) -> list[Path]:
+    """The image files of one set of samples, sorted; in a folder that `SampleFolder` wrote only the samples.
+
+    Raises UserError for a folder with a set for each of several guidance scales.
+    """
+    sets = sorted(path for path in folder.glob("guidance-*") if path.is_dir())
+    if sets and (folder / STORY).is_file():
+        raise UserError(f"{folder} holds {len(sets)} sets of samples: name one, such as {sets[0]}")
+    if story_of(folder) is not None:
+        return sorted(folder.glob("[0-9]" * 6 + ".png"))
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_FILES)
+
+
+def story_of(path: Path) -> dict[str, Any] | None:
+    """How samples were made, where `SampleFolder` wrote them: a folder, a set in it, or its npz; None elsewhere."""
+    folder = path if path.is_dir() else path.parent
+    if folder.name.startswith("guidance-"):
+        folder = folder.parent
+    try:
+        story = json.loads((folder / STORY).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return story if isinstance(story, dict) and "trial" in story else None
