@@ -126,7 +126,8 @@ def _facts(trained: Trained, exported: Exported, story: Story) -> list[str]:
         f"{diffusion.weighting.label()}, prediction {diffusion.prediction.label()}, objective "
         f"{diffusion.objective.label()}",
         f"Training: {trained.images / 1000:g} of {trial.total_images() / 1000:g} thousand images in batches of "
-        f"{trial.train.batch_size}, {trial.optimizer.label()}, average {trial.ema.label()}, seed {trial.seed}",
+        f"{trial.train.batch_size}, {trial.optimizer.label()}, average {trial.averages()[0].label()}, "
+        f"seed {trial.seed}",
         f"Scheduler: DDIM on a table of {exported.levels} levels"
         + ("" if diffusion.schedule.steps else ", which stands for the continuous schedule"),
     ]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from trainer.diffusion.process import Diffusion
-from trainer.exchange.peer import diffusers
 from trainer.models.embedding import SCALE
+from trainer.models.peer import diffusers
 
 CONTINUOUS = 1000
 """Levels of a table that is made of a continuous schedule."""

@@ -13,10 +13,10 @@ from trainer.errors import UserError
 from trainer.exchange.card import Exported, Story, card
 from trainer.exchange.levels import PREDICTIONS, Table
 from trainer.exchange.own_code import CLASS, MODULE, own_network
-from trainer.exchange.peer import diffusers
 from trainer.exchange.unet2d import largest_gap, obstacle, to_unet2d
 from trainer.files import write_whole
 from trainer.inputs import Labels
+from trainer.models.peer import diffusers
 from trainer.trained import Trained
 
 INDEX, ORIGIN = "model_index.json", "diffsweep.json"

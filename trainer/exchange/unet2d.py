@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from trainer.exchange.levels import PREDICTIONS, Table, is_shifted_time, turned
-from trainer.exchange.peer import diffusers
 from trainer.models import UNet
 from trainer.models.embedding import sinusoidal
+from trainer.models.peer import diffusers
 from trainer.trained import Trained
 
 KNOWN = frozenset(

@@ -10,8 +10,9 @@ from pydantic import Field, JsonValue, PositiveInt, TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainer.errors import EnvironmentProblem, suggestion
+from trainer.errors import suggestion
 from trainer.models.embedding import SCALE
+from trainer.models.peer import diffusers
 from trainer.spec import Spec
 
 NAME = "UNet2DModel"
@@ -98,7 +99,7 @@ class DiffusersUNet(Spec):
             )
         arguments = self._arguments(shape[0], output_channels or shape[0])
         try:
-            unet = _class()(**arguments)
+            unet = diffusers().UNet2DModel(**arguments)
         except _REFUSALS as error:
             raise ValueError(_refusal(self.config, error)) from None
         network = _Network(unet, self.classes, vector)
@@ -107,7 +108,7 @@ class DiffusersUNet(Spec):
 
     def _arguments(self, inward: int, out: int) -> dict[str, Any]:
         """What UNet2DModel is called with: every key known to it and of the right type."""
-        known = inspect.signature(_class().__init__).parameters
+        known = inspect.signature(diffusers().UNet2DModel.__init__).parameters
         for key, value in self.config.items():
             if key not in known or key == "self":
                 raise ValueError(
@@ -178,17 +179,6 @@ class _Told(nn.Module):
         if vector is not None:
             embedded = embedded + functional.linear(vector.to(self.vector.dtype), self.vector)
         return embedded
-
-
-def _class() -> Any:
-    """UNet2DModel; its package takes seconds to import."""
-    try:
-        from diffusers import UNet2DModel
-    except ImportError:
-        raise EnvironmentProblem(
-            "model.kind: diffusers_unet needs diffusers, which is not installed here: pip install diffusers"
-        ) from None
-    return UNet2DModel
 
 
 def _read(path: str) -> dict[str, Any]:

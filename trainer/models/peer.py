@@ -1,4 +1,4 @@
-"""Where is diffusers, and what does it need to be told? The only door to it, opened when a file leaves or comes."""
+"""Where is diffusers? The only door to it, opened when one of its networks is built, or a file leaves."""
 
 from __future__ import annotations
 
