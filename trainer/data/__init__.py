@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from trainer.data.arrays import AnyArrays, Arrays
 from trainer.data.base import DataSpec, Outline
 from trainer.data.batches import Batches
 from trainer.data.codec import Codec
@@ -13,13 +14,14 @@ from trainer.data.image_folder import FileData, ImageFolder
 from trainer.data.picture import PICTURE_VERSION
 from trainer.data.source import Absent, Resident, Source
 
-AnyData = Annotated[ShippedData | ToyData | FileData, Field(discriminator="kind")]
+AnyData = Annotated[ShippedData | ToyData | FileData | AnyArrays, Field(discriminator="kind")]
 """The members of the family, listed at the bottom of the files that hold them."""
 
 __all__ = [
     "PICTURE_VERSION",
     "Absent",
     "AnyData",
+    "Arrays",
     "Batches",
     "Codec",
     "DataSpec",

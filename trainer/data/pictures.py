@@ -40,6 +40,9 @@ class Pictures(ABC):
     def __len__(self) -> int:
         """How many."""
 
+    def begin(self) -> None:  # noqa: B027  # most have nothing to open
+        """Called once before any picture is asked for: open here what takes time or memory."""
+
     @abstractmethod
     def picture(self, number: int) -> Image.Image:
         """The picture, L or RGB, upright and opaque (`trainer.data.picture.opened`); from any thread.
@@ -126,6 +129,7 @@ def _decode(pictures: Pictures, frame: Frame, array: np.ndarray) -> None:
         except Unreadable as reason:
             raise DataError(f"data: {pictures.name(number)}: {reason}") from None
 
+    pictures.begin()
     label = f"decoding pictures to {frame.width} x {frame.height}"
     for number, decoded in enumerate(in_parallel(pixels, len(array), label)):
         array[number] = decoded

@@ -1,0 +1,93 @@
+"""Proves that arrays of images are read as they are stored, and that what is no image is refused with the way out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainer.data import Arrays
+from trainer.errors import DataError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), dtype=np.uint8)
+LABELS = np.arange(12) % 5
+
+
+def spec(file: Path, **options: Any) -> Arrays:
+    return Arrays(path=str(file), **{"size": 8, **options})
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_guided_diffusions_files_are_read_as_they_are(save: Any, tmp_path: Path) -> None:
+    save(tmp_path / "a.npz", arr_0=IMAGES, arr_1=LABELS)
+    for cache in (None, tmp_path / "cache"):
+        source = spec(tmp_path / "a.npz").load(Path(), cache)
+        stored = source.read(torch.arange(12)).permute(0, 2, 3, 1)
+        assert np.array_equal(stored.numpy(), IMAGES)
+        assert source.labels_of(torch.arange(12)).tolist() == LABELS.tolist()
+        assert source.codec.classes == 5
+    outline = spec(tmp_path / "a.npz").outline(Path())
+    assert (outline.line, outline.remarks) == (
+        "12 images, 5 classes",
+        ("stored as 12 x 8 x 8 x 3 uint8",),
+    )
+
+
+def test_other_layouts_of_images(tmp_path: Path) -> None:
+    np.save(tmp_path / "grey.npy", IMAGES[..., 0])
+    grey = spec(tmp_path / "grey.npy", grayscale=True).load(Path())
+    assert np.array_equal(grey.read(torch.arange(12))[:, 0].numpy(), IMAGES[..., 0])
+    clear = np.concatenate([IMAGES, np.zeros_like(IMAGES[..., :1])], 3)
+    np.savez(tmp_path / "clear.npz", pictures=clear)
+    source = spec(tmp_path / "clear.npz", images="pictures", background="black").load(Path())
+    assert int(source.read(torch.arange(12)).max()) == 0
+    assert source.codec.classes is None
+    wide = spec(tmp_path / "grey.npy", size=(4, 6)).load(Path())
+    assert wide.read(torch.tensor([0])).shape == (1, 3, 4, 6)
+
+
+def test_content_is_the_identity(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", arr_0=IMAGES, arr_1=LABELS)
+    before = spec(tmp_path / "a.npz").fingerprint(Path(), tmp_path / "cache")
+    (tmp_path / "a.npz").rename(tmp_path / "b.npz")
+    assert spec(tmp_path / "b.npz").fingerprint(Path(), tmp_path / "cache") == before
+    assert spec(tmp_path / "b.npz", labels=None).fingerprint(Path()) != before
+    np.savez(tmp_path / "b.npz", arr_0=IMAGES[::-1], arr_1=LABELS)
+    assert spec(tmp_path / "b.npz").fingerprint(Path(), tmp_path / "cache") != before
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"arr_0": IMAGES / 255.0}, r"arr_0 is of float64, images are uint8 .*astype"),
+        ({"arr_0": IMAGES.transpose(0, 3, 1, 2)}, r"shape \(12, 3, 8, 8\).*use x\.transpose\(0, 2, 3, 1\)"),
+        ({"arr_0": IMAGES.reshape(12, -1)}, r"shape \(12, 192\).*reshape it"),
+        ({"arr_0": IMAGES[:0]}, r"shape \(0, 8, 8, 3\)"),
+        ({"x": IMAGES}, r"data\.images: .* has no array `arr_0`, it has x: name the one"),
+        ({"arr_0": IMAGES, "arr_1": LABELS / 2}, r"data\.labels: the array arr_1 is float64"),
+        ({"arr_0": IMAGES, "arr_1": LABELS[:5]}, r"one for each of the 12 images"),
+        ({"arr_0": IMAGES, "arr_1": LABELS - 1}, r"runs from -1 to 3, labels count from 0"),
+        ({"arr_0": np.array([None, 1])}, r"is of object, images are uint8"),
+        ({"arr_0": IMAGES, "arr_1": np.array(["cat"] * 12)}, r"labels are whole numbers"),
+        ({"arr_0": IMAGES, "arr_1": np.array([None] * 12)}, r"cannot be read .*allow_pickle"),
+    ],
+    ids=["floats", "channels first", "flat", "none", "name", "half", "few", "negative", "objects", "strings", "None"],
+)  # fmt: skip
+def test_what_is_no_image_is_refused(arrays: dict[str, Any], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(DataError, match=message):
+        spec(tmp_path / "a.npz").fingerprint(Path())
+
+
+def test_what_is_no_array_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.npz is not a file on this machine"):
+        spec(tmp_path / "none.npz").load(Path())
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(DataError, match=r"cannot be read as \.npz or \.npy .*numpy\.savez"):
+        spec(tmp_path / "text.npz").load(Path())
+    np.savez(tmp_path / "cut.npz", arr_0=IMAGES)
+    content = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match="cannot be read"):
+        spec(tmp_path / "cut.npz").load(Path())

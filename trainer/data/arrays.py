@@ -1,0 +1,235 @@
+"""Pictures that lie in one array of a .npz or .npy file, as guided-diffusion writes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import field_validator
+
+from trainer.data.base import DataSpec, Outline
+from trainer.data.image_folder import Side
+from trainer.data.listing import printable
+from trainer.data.picture import Background, Frame, Resize, seen
+from trainer.data.pictures import Pictures, outline_of, source_of
+from trainer.data.source import Source
+from trainer.errors import DataError
+from trainer.files import write_whole
+from trainer.spec import MANY, Neutral
+
+_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
+
+
+class Arrays(DataSpec):
+    """uint8 images [N, H, W, C] or [N, H, W] of a .npz (or .npy) file, with integer labels [N] beside them."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"path"})
+
+    kind: Literal["npz"] = "npz"
+    path: str
+    """File; relative paths start at the data root (the working directory)."""
+    images: str = "arr_0"
+    """Name of the array of images in a .npz."""
+    labels: str | None = "arr_1"
+    """Name of the array of labels; without such an array, or with null, there are none."""
+    size: Side | tuple[Side, Side] = 32
+    """Side in pixels, or [height, width]: other sizes are resized to just cover it, then the centre cropped."""
+    resize: Annotated[Resize, Neutral("bicubic")] = "bicubic"
+    """How, where the stored size is another one."""
+    grayscale: bool = False
+    """One channel instead of three."""
+    background: Annotated[Background, Neutral("white")] = "white"
+    """What lies behind transparent pixels of four channels."""
+    flip: bool = True
+    """Mirror left to right at random during training: set it to false where left and right differ, as in text."""
+
+    @field_validator("size", mode="after")
+    @classmethod
+    def _square(cls, size: int | tuple[int, int]) -> int | tuple[int, int]:
+        """[32, 32] is 32."""
+        return size[0] if isinstance(size, tuple) and size[0] == size[1] else size
+
+    @property
+    def frame(self) -> Frame:
+        """What every picture is fitted to."""
+        height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
+        return Frame(height, width, self.grayscale, self.resize, self.background)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example, known before the data is read."""
+        return self.frame.shape
+
+    @property
+    def flips(self) -> bool:
+        """As asked for."""
+        return self.flip
+
+    def load(self, root: Path, cache: Path | None = None) -> Source:
+        """Images uint8 [N, C, H, W], and labels if there are any."""
+        return source_of(self._read(root, cache), self.frame, cache=cache, flip=self.flip)
+
+    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
+        """Digest of the file's content, the labels and the frame."""
+        return self._read(root, cache).fingerprint(self.frame)
+
+    def outline(self, root: Path, cache: Path | None = None) -> Outline:
+        """Images and classes."""
+        pictures = self._read(root, cache)
+        source = outline_of(pictures, self.frame, flip=self.flip)
+        classes = "" if pictures.label_names is None else f", {len(pictures.label_names):,} classes"
+        remark = f"stored as {' x '.join(map(str, pictures.shape))} uint8"
+        return Outline(source.fingerprint, source, f"{len(pictures):,} images{classes}", (remark,))
+
+    def _read(self, root: Path, cache: Path | None) -> ArrayPictures:
+        try:
+            file = (root / Path(self.path).expanduser()).resolve()
+            if not file.is_file():
+                raise DataError(
+                    f"data.path: {printable(file)} is not a file on this machine: write where the .npz is"
+                )
+            return ArrayPictures(self, file, cache)
+        except (OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, DataError):
+                raise
+            reason = " ".join(str(error).split())[:120]
+            raise DataError(
+                f"data.path: {printable(self.path)[:200]} cannot be read as .npz or .npy ({reason}): write it again "
+                "with numpy.savez(file, arr_0=images, arr_1=labels)"
+            ) from None
+
+
+class ArrayPictures(Pictures):
+    """Images of an array; of a .npz a mapped copy is made when the first of them is asked for."""
+
+    def __init__(self, spec: Arrays, file: Path, cache: Path | None) -> None:
+        self._spec, self._file = spec, file
+        self._is_npz = zipfile.is_zipfile(file)
+        self._array: np.ndarray | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self.shape = self._checked_shape()
+        self.content = f"{_hashed(file, cache)}/{spec.images}"
+        values = self._label_values()
+        if values is not None:
+            self.labels = torch.from_numpy(values.astype(np.int64))
+            self.label_names = tuple(str(number) for number in range(int(values.max()) + 1))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def picture(self, number: int) -> Image.Image:
+        """One row of the array, transparency composed."""
+        assert self._array is not None, "opened before the threads begin"
+        row = np.ascontiguousarray(self._array[number])
+        row = row[..., 0] if row.ndim == 3 and row.shape[2] == 1 else row
+        return seen(Image.fromarray(row), self._spec.background).image
+
+    def name(self, number: int) -> str:
+        """With the file."""
+        return f"image {number} of {printable(self._file)}"
+
+    def begin(self) -> None:
+        """Map the array; that of a .npz is written out first, for a compressed one cannot be mapped."""
+        if self._array is not None:
+            return
+        file = self._file
+        if self._is_npz:
+            self._folder = tempfile.TemporaryDirectory(prefix="diffsweep-npz-")
+            with zipfile.ZipFile(file) as archive:
+                file = Path(archive.extract(f"{self._spec.images}.npy", self._folder.name))
+        self._array = np.load(file, mmap_mode="r", allow_pickle=False)
+
+    def _checked_shape(self) -> tuple[int, ...]:
+        shape, dtype = self._header()
+        what = f"data.path: the array {self._spec.images if self._is_npz else ''}".rstrip()
+        if dtype != np.uint8:
+            raise DataError(
+                f"{what} is of {dtype}, images are uint8 from 0 to 255: convert it, such as "
+                "((x + 1) * 127.5).round().clip(0, 255).astype('uint8') for values from -1 to 1"
+            )
+        is_images = len(shape) == 3 or (len(shape) == 4 and shape[3] in _CHANNELS)
+        if not is_images or min(shape) == 0:
+            turned = len(shape) == 4 and shape[1] in _CHANNELS
+            raise DataError(
+                f"{what} has the shape {shape}, images are [N, height, width, channels] with 1, 3 or 4 channels, or "
+                f"[N, height, width]: {'use x.transpose(0, 2, 3, 1)' if turned else 'reshape it'}"
+            )
+        return shape
+
+    def _header(self) -> tuple[tuple[int, ...], np.dtype]:
+        """Shape and type, without reading the array."""
+        if not self._is_npz:
+            with open(self._file, "rb") as opened:
+                return _header_of(opened)
+        with zipfile.ZipFile(self._file) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            if self._spec.images not in names:
+                raise DataError(
+                    f"data.images: {printable(self._file)} has no array `{self._spec.images}`, it has "
+                    f"{', '.join(map(printable, names[:8])) or 'none'}: name the one that holds the images"
+                )
+            with archive.open(f"{self._spec.images}.npy") as member:
+                return _header_of(member)
+
+    def _label_values(self) -> np.ndarray | None:
+        """int [N], checked."""
+        name = self._spec.labels
+        if not self._is_npz or name is None:
+            return None
+        with np.load(self._file, allow_pickle=False) as archive:
+            if name not in archive.files:
+                return None
+            values = archive[name]
+        if values.dtype.kind not in "iu" or values.shape != self.shape[:1]:
+            raise DataError(
+                f"data.labels: the array {name} is {values.dtype} of shape {values.shape}, labels are whole numbers, "
+                f"one for each of the {self.shape[0]:,} images: convert it, or set data.labels: null"
+            )
+        if values.min() < 0 or values.max() >= MANY:
+            raise DataError(
+                f"data.labels: the array {name} runs from {values.min()} to {values.max()}, labels count from 0: "
+                "number the classes, or set data.labels: null"
+            )
+        return values
+
+
+AnyArrays = Arrays
+"""The members of this file: a new kind of array file is one class above and one name here."""
+
+
+def _header_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    shape, _, dtype = read(file)
+    return shape, dtype
+
+
+def _hashed(file: Path, cache: Path | None) -> str:
+    """sha256 of a file, kept in the cache as long as its size and times stay."""
+    status = os.stat(file)
+    seen_as = [str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    name = hashlib.sha256(json.dumps(seen_as).encode()).hexdigest()[:16]
+    kept = None if cache is None else cache / f"hash-{name}.txt"
+    if kept is not None:
+        with suppress(OSError, UnicodeDecodeError):
+            if len(known := kept.read_text()) == 64:
+                return known
+    with open(file, "rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    if kept is not None:
+        with suppress(OSError):
+            write_whole(kept, digest)
+    return digest
