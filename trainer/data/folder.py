@@ -5,19 +5,19 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from PIL import Image
 
-from trainer.data.listing import Listing, listing, printable
+from trainer.data.archive import archive_listing
+from trainer.data.labelling import Labelling, labelled, many, some
+from trainer.data.listing import Listing, folder_listing, located, printable
 from trainer.data.picture import ALPHA, DEEP, FRAMES, ROTATED, Background, Frame, Unreadable, opened
 from trainer.data.pictures import Pictures
 from trainer.data.scan import Facts, scan
 from trainer.errors import DataError
 
-Labelling = Literal["folders", "prefix", "none"]
-_SHOWN_FILES, _SHOWN_CLASSES = 3, 8
+_SHOWN_CLASSES = 8
 _LONG = 4.0
 """Pictures that are longer than so many times their frame are worth a remark."""
 
@@ -26,10 +26,10 @@ class FolderPictures(Pictures):
     """The pictures of a folder; equal content in equal order is equal, wherever it lies."""
 
     def __init__(
-        self, folder: Path, names: Sequence[str], facts: Sequence[Facts], classes: Sequence[str] | None,
+        self, listed: Listing, names: Sequence[str], facts: Sequence[Facts], classes: Sequence[str] | None,
         background: Background,
     ) -> None:  # fmt: skip
-        self.folder, self.names, self.facts = folder, names, facts
+        self.listed, self.names, self.facts = listed, names, facts
         self.content = hashlib.sha256("".join(f.sha256 for f in facts).encode()).hexdigest()
         self._background = background
         if classes is not None:
@@ -42,10 +42,7 @@ class FolderPictures(Pictures):
 
     def picture(self, number: int) -> Image.Image:
         """Read again, and checked to be what was read before."""
-        try:
-            content = (self.folder / self.names[number]).read_bytes()
-        except OSError as error:
-            raise Unreadable(f"it cannot be read ({error.strerror})") from None
+        content = self.listed.content(self.names[number])
         if hashlib.sha256(content).hexdigest() != self.facts[number].sha256:
             raise Unreadable(
                 "it was changed while the data was read: start again when it is complete"
@@ -54,7 +51,7 @@ class FolderPictures(Pictures):
 
     def name(self, number: int) -> str:
         """With the folder."""
-        return printable(self.folder / self.names[number])
+        return printable(self.listed.folder / self.names[number])
 
 
 @dataclass(frozen=True)
@@ -71,11 +68,11 @@ class Folder:
     def line(self) -> str:
         """Images, classes and what was left out."""
         pictures = self.pictures
-        line = _many(len(pictures), "image")
+        line = many(len(pictures), "image")
         if pictures.labels is not None:
             assert pictures.label_names is not None
             counts = torch.bincount(pictures.labels).tolist()
-            line += f", {_many(len(counts), 'class')} ({_classes(pictures.label_names, counts)})"
+            line += f", {many(len(counts), 'class')} ({_classes(pictures.label_names, counts)})"
         left = [
             f"{count:,} {printable(what)}" for what, count in sorted(self.listed.left_out.items())
         ]
@@ -96,7 +93,8 @@ def read_folder(
     background: Background,
 ) -> Folder:
     """Every file is read, unless `cache` knows it. Raises DataError where the folder cannot be trained on as it is."""
-    listed = listing(root, path)
+    place = located(root, path)
+    listed = folder_listing(place) if place.is_dir() else archive_listing(place)
     facts = scan(listed, cache)
     damaged = listed.lost + [
         (entry.name, fact.damage)
@@ -117,10 +115,8 @@ def read_folder(
     if not usable:
         raise DataError(f"data.path: {_nothing(listed, damaged)}")
     names = [name for name, _ in usable]
-    classes, alone = _labelled(names, labels)
-    pictures = FolderPictures(
-        listed.folder, names, [fact for _, fact in usable], classes, background
-    )
+    classes, alone = labelled(listed, names, labels)
+    pictures = FolderPictures(listed, names, [fact for _, fact in usable], classes, background)
     return Folder(pictures, listed, damaged, alone)
 
 
@@ -135,41 +131,6 @@ def _nothing(listed: Listing, damaged: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _labelled(names: Sequence[str], labels: Labelling) -> tuple[list[str] | None, str | None]:
-    """The class of each file, None where there are no labels; and the class where all have the same."""
-    if labels == "none":
-        return None, None
-    classes = _prefixes(names) if labels == "prefix" else _folders(names)
-    if classes is None or len(set(classes)) == 1:
-        return None, classes[0] if classes else None
-    return classes, None
-
-
-def _folders(names: Sequence[str]) -> list[str] | None:
-    """The first folder level is the class, what is deeper does not split it."""
-    beside = [name for name in names if "/" not in name]
-    if len(beside) == len(names):
-        return None
-    if beside:
-        raise DataError(
-            f"data.path: {_many(len(beside), 'image')} beside the class folders ({_some(beside)}): put "
-            f"{'it' if len(beside) == 1 else 'them'} into a class folder, or set data.labels: none to train on all "
-            "images without classes"
-        )
-    return [name.partition("/")[0] for name in names]
-
-
-def _prefixes(names: Sequence[str]) -> list[str]:
-    """`dog_0001.png` is a dog, in whatever folder."""
-    files = [name.rpartition("/")[2] for name in names]
-    if bare := [file for file in files if "_" not in file]:
-        raise DataError(
-            f"data.labels: prefix reads classes from names like dog_1.png, and {len(bare):,} of {len(files):,} images "
-            f"have no underscore ({_some(bare)}): rename them, or set data.labels: folders or none"
-        )
-    return [file.partition("_")[0] for file in files]
-
-
 def _remarks(folder: Folder, frame: Frame) -> Iterable[str]:
     facts = folder.pictures.facts
     sizes = sorted({(f.width, f.height) for f in facts}, key=lambda size: size[0] * size[1])
@@ -179,11 +140,11 @@ def _remarks(folder: Folder, frame: Frame) -> Iterable[str]:
     if folder.alone is not None:
         yield f"all images are of one class ({printable(folder.alone)}), so there are no labels"
     if folder.damaged:
-        yield f"skipped {_many(len(folder.damaged), 'damaged file')}: {_reasons(folder.damaged)}"
+        yield f"skipped {many(len(folder.damaged), 'damaged file')}: {_reasons(folder.damaged)}"
     noted = Counter(note for f in facts for note in f.notes)
     for note, text in _NOTES.items():
         if noted[note]:
-            yield f"{_many(noted[note], 'image')} {text.format(background=frame.background)}"
+            yield f"{many(noted[note], 'image')} {text.format(background=frame.background)}"
     yield from _shape_remarks(facts, frame)
     if copies := len(facts) - len({f.sha256 for f in facts}):
         yield f"{copies:,} images are exact copies of others" if copies > 1 else _ONE_COPY
@@ -201,10 +162,10 @@ _NOTES = {
 def _shape_remarks(facts: Sequence[Facts], frame: Frame) -> Iterable[str]:
     small = sum(f.width < frame.width or f.height < frame.height for f in facts)
     if small:
-        yield f"{_many(small, 'image')} smaller than {frame.width} x {frame.height}: enlarged"
+        yield f"{many(small, 'image')} smaller than {frame.width} x {frame.height}: enlarged"
     ratios = [f.width * frame.height / (f.height * frame.width) for f in facts]
     if long := sum(max(ratio, 1.0 / ratio) > _LONG for ratio in ratios):
-        yield f"{_many(long, 'image')} so long that the centre crop keeps less than a quarter"
+        yield f"{many(long, 'image')} so long that the centre crop keeps less than a quarter"
 
 
 def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
@@ -216,17 +177,5 @@ def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
 
 
 def _reasons(damaged: Sequence[tuple[str, str]]) -> str:
-    shown = [f"{printable(name)} ({reason})" for name, reason in damaged[:_SHOWN_FILES]]
-    return ", ".join(shown) + _rest(damaged)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(printable(name) for name in names[:_SHOWN_FILES]) + _rest(names)
-
-
-def _rest(items: Sequence[object]) -> str:
-    return f" and {len(items) - _SHOWN_FILES:,} more" if len(items) > _SHOWN_FILES else ""
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 'es' if what.endswith('s') else 's'}"
+    shown = [f"{printable(name)} ({reason})" for name, reason in damaged[:8]]
+    return some(shown, len(damaged))

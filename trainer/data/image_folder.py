@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from trainer.data.base import DataSpec, Outline
-from trainer.data.folder import Folder, Labelling, read_folder
+from trainer.data.folder import Folder, read_folder
+from trainer.data.labelling import Labelling
 from trainer.data.picture import Background, Frame, Resize
 from trainer.data.pictures import outline_of, source_of
 from trainer.data.source import Source
@@ -17,19 +18,20 @@ Side = Annotated[int, Field(ge=1, le=8192)]
 
 
 class ImageFolder(DataSpec):
-    """Image files under a folder, in sorted order: PNG, JPEG, WebP, TIFF, BMP, GIF, PPM, AVIF, JPEG 2000, TGA."""
+    """Image files under a folder or in a .zip, sorted: PNG, JPEG, WebP, TIFF, BMP, GIF, PPM, AVIF, JPEG 2000, TGA."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"path", "damaged"})
 
     kind: Literal["image_folder"] = "image_folder"
     path: str
-    """Folder; relative paths start at the data root (the working directory)."""
+    """Folder, or a .zip of one; relative paths start at the data root (the working directory)."""
     size: Side | tuple[Side, Side] = 32
     """Side in pixels, or [height, width]: resized to just cover it, then the centre cropped."""
     resize: Annotated[Resize, Neutral("bicubic")] = "bicubic"
     """How: antialiased bicubic, bilinear, lanczos or box; box_halving: 2 x 2 means first, as improved-diffusion."""
     labels: Annotated[Labelling, Neutral("folders")] = "folders"
-    """folders: the first folder level is the class; prefix: dog_1.png is a dog (improved-diffusion); none."""
+    """folders: the first folder level is the class; prefix: dog_1.png is a dog (improved-diffusion); json: the labels
+    of a dataset.json at the top (EDM, StyleGAN); none."""
     grayscale: bool = False
     """One channel instead of three."""
     background: Annotated[Background, Neutral("white")] = "white"

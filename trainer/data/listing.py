@@ -2,13 +2,18 @@
 
 import os
 import stat
+import zipfile
+import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from trainer.data.picture import EXTENSIONS
+from trainer.data.picture import EXTENSIONS, Unreadable
 from trainer.errors import DataError
+
+LABELS_FILE = "dataset.json"
 
 
 class Entry(NamedTuple):
@@ -31,26 +36,64 @@ class Listing:
     """`.txt`, `without extension` or `hidden` to the number of such files."""
     lost: list[tuple[str, str]] = field(default_factory=list)
     """Names that lead nowhere, each with the reason."""
+    has_labels_file: bool = False
+    """Whether there is a `dataset.json` at the top, as EDM and StyleGAN write it."""
+    read: Callable[[str], bytes] | None = None
+    """Content of a name, where it is no file of the folder: a member of an archive. From any thread."""
+
+    def content(self, name: str) -> bytes:
+        """Of an entry. Raises Unreadable."""
+        try:
+            return self.read(name) if self.read else (self.folder / name).read_bytes()
+        except OSError as error:
+            raise Unreadable(f"it cannot be read ({error.strerror or error})") from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise Unreadable(f"it is damaged in the archive: {error}") from None
+
+    def sort(self) -> None:
+        """By folder and name."""
+        self.entries.sort(key=lambda entry: entry.name.split("/"))
+        self.lost.sort()
 
 
-def listing(root: Path, path: str) -> Listing:
-    """The pictures under `path`, which starts at `root`. Raises DataError where there is no such folder."""
+def sort_out(found: Listing, entry: Entry) -> None:
+    """Take a plain file for a picture, or leave it out, by its name."""
+    extension = os.path.splitext(entry.name)[1].lower()
+    if extension in EXTENSIONS:
+        found.entries.append(entry)
+    elif entry.name == LABELS_FILE:
+        found.has_labels_file = True
+    else:
+        found.left_out[extension or "without extension"] += 1
+
+
+def located(root: Path, path: str) -> Path:
+    """Where `path`, which starts at `root`, really is. Raises DataError where there is no folder and no .zip."""
     try:
         folder = (root / Path(path).expanduser()).resolve()
-        is_folder = folder.is_dir()
+        is_there = folder.is_dir() or (folder.suffix.lower() == ".zip" and folder.is_file())
     except (OSError, RuntimeError, ValueError) as error:  # a link to itself, ~nobody, a NUL
         reason = getattr(error, "strerror", None) or str(error).partition(" from ")[0]
         message = f"data.path: {path[:60]!r} cannot be a folder ({reason})"
         raise DataError(f"{message}: write the path of a folder of images") from None
-    if not is_folder:
+    if not is_there:
         raise DataError(
             f"data.path: {printable(folder)} is not a folder on this machine: write where the images are"
         )
+    return folder
+
+
+def folder_listing(folder: Path) -> Listing:
+    """The pictures under a folder."""
     found = Listing(folder)
     _walk(found, str(folder), "", frozenset({_place(os.stat(folder))}))
-    found.entries.sort(key=lambda entry: entry.name.split("/"))
-    found.lost.sort()
+    found.sort()
     return found
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is the system's own."""
+    return (name.startswith(".") and name != ".") or name == "__MACOSX"
 
 
 def printable(name: object) -> str:
@@ -70,7 +113,7 @@ def _walk(found: Listing, folder: str, within: str, above: frozenset[tuple[int, 
     for item in items:
         name = f"{within}/{item.name}" if within else item.name
         extension = os.path.splitext(item.name)[1].lower()
-        if item.name.startswith(".") or item.name == "__MACOSX":
+        if is_hidden(item.name):
             found.left_out["hidden"] += 1
             continue
         try:
@@ -86,14 +129,11 @@ def _walk(found: Listing, folder: str, within: str, above: frozenset[tuple[int, 
                 found.lost.append((name, "it is a link to a folder that holds it"))
             else:
                 _walk(found, item.path, name, above | {place})
-        elif extension not in EXTENSIONS:
-            found.left_out[extension or "without extension"] += 1
-        elif not stat.S_ISREG(status.st_mode):
+        elif extension in EXTENSIONS and not stat.S_ISREG(status.st_mode):
             found.lost.append((name, "it is no plain file"))
         else:
-            found.entries.append(
-                Entry(name, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            )
+            times = (status.st_mtime_ns, status.st_ctime_ns)
+            sort_out(found, Entry(name, status.st_size, *times))
 
 
 def _place(status: os.stat_result) -> tuple[int, int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from trainer.data.listing import Entry, Listing
 from trainer.data.parallel import PATIENCE_S, in_parallel
@@ -15,8 +16,7 @@ from trainer.data.picture import PICTURE_VERSION, Unreadable, opened
 from trainer.files import cache_lock, write_whole
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """One file: its content, and what there is to say of it."""
 
     sha256: str
@@ -41,27 +41,29 @@ def scan(found: Listing, cache: Path | None) -> list[Facts]:
             stack.enter_context(cache_lock(file, PATIENCE_S))
         except OSError:  # the cache cannot be written: nothing is kept
             return _read(found, found.entries)
-        known = dict(_kept(file))
-        new = [entry for entry in found.entries if entry not in known]
-        known |= zip(new, _read(found, new), strict=True)
-        facts = [known[entry] for entry in found.entries]
-        if new or len(known) > len(facts):
-            _keep(file, found.entries, facts)
-    return facts
+        facts, stale = _known(file, found.entries)
+        new = [number for number, fact in enumerate(facts) if fact is None]
+        read = _read(found, [found.entries[number] for number in new])
+        for number, fact in zip(new, read, strict=True):
+            facts[number] = fact
+        whole = [fact for fact in facts if fact is not None]
+        if new or stale:
+            _keep(file, found.entries, whole)
+    return whole
 
 
 def _read(found: Listing, entries: Sequence[Entry]) -> list[Facts]:
     def read(i: int) -> Facts:
-        return _facts(found.folder / entries[i].name)
+        return _facts(found, entries[i].name)
 
     return list(in_parallel(read, len(entries), "reading pictures"))
 
 
-def _facts(file: Path) -> Facts:
+def _facts(found: Listing, name: str) -> Facts:
     try:
-        content = file.read_bytes()
-    except OSError as error:
-        return Facts("", damage=f"it cannot be read ({error.strerror})")
+        content = found.content(name)
+    except Unreadable as reason:
+        return Facts("", damage=str(reason))
     digest = hashlib.sha256(content).hexdigest()
     try:
         picture = opened(content)
@@ -70,18 +72,26 @@ def _facts(file: Path) -> Facts:
     return Facts(digest, picture.image.width, picture.image.height, picture.mode, picture.notes)
 
 
-def _kept(file: Path) -> Iterator[tuple[Entry, Facts]]:
-    """What an earlier scan wrote; a line that is no longer understood is left out."""
-    try:
-        with open(file) as lines:
-            for line in lines:
-                try:
-                    entry, (sha, width, height, mode, notes, damage) = json.loads(line)
-                    yield Entry(*entry), Facts(sha, width, height, mode, tuple(notes), damage)
-                except (ValueError, TypeError):
+def _known(file: Path, entries: Sequence[Entry]) -> tuple[list[Facts | None], bool]:
+    """What an earlier scan wrote of these entries, in their order; and whether it wrote anything else.
+
+    One line at a time, against one index: of a million files nothing is held twice.
+    """
+    place = {entry.name: number for number, entry in enumerate(entries)}
+    facts: list[Facts | None] = [None] * len(entries)
+    stale = False
+    with suppress(OSError, UnicodeDecodeError), open(file) as lines:
+        for line in lines:
+            try:
+                entry, (sha, width, height, mode, notes, damage) = json.loads(line)
+                number = place.get(entry[0])
+                if number is None or tuple(entry) != entries[number]:
+                    stale = True
                     continue
-    except (OSError, UnicodeDecodeError):
-        return
+                facts[number] = Facts(sha, width, height, sys.intern(mode), tuple(notes), damage)
+            except (ValueError, TypeError, LookupError):  # a damaged line
+                stale = True
+    return facts, stale
 
 
 def _keep(file: Path, entries: Sequence[Entry], facts: Sequence[Facts]) -> None:

@@ -1,7 +1,9 @@
 """Proves what a folder of pictures is taken for: its files, its classes, its name, and every complaint about it."""
 
+import json
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +223,81 @@ def test_a_size_may_be_a_rectangle(folder: Path) -> None:
     assert wide.shape == (3, 6, 10)
     assert wide.load(Path()).read(torch.tensor([0])).shape == (1, 3, 6, 10)
     assert ImageFolder(path="x", size=(8, 8)) == ImageFolder(path="x", size=8)
+
+
+def zipped(folder: Path, file: Path) -> Path:
+    with zipfile.ZipFile(file, "w") as archive:
+        for each in sorted(folder.rglob("*")):
+            archive.write(each, each.relative_to(folder))
+    return file
+
+
+def test_a_zip_is_the_folder_in_it(folder: Path, tmp_path: Path) -> None:
+    for name in (".DS_Store", "notes.txt", "__MACOSX/cat/._a.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+    file = zipped(folder, tmp_path / "images.zip")
+    for cache in (None, tmp_path / "cache"):
+        assert spec(file).fingerprint(Path(), cache) == spec(folder).fingerprint(Path(), cache)
+    one, other = (spec(place).load(Path(), tmp_path / "cache") for place in (file, folder))
+    assert torch.equal(one.read(torch.arange(5)), other.read(torch.arange(5)))
+    assert "left out: 1 .txt, 2 hidden" in said(file)
+    assert len(list((tmp_path / "cache").glob("pictures-*.npy"))) == 1
+
+
+def test_a_damaged_zip_is_named(folder: Path, tmp_path: Path) -> None:
+    file = zipped(folder, tmp_path / "images.zip")
+    content = bytearray(file.read_bytes())
+    content[content.index(b"IDAT") + 20] ^= 255
+    file.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"1 of 5 files .*cat/a\.png \(it is damaged in the archive: Bad CRC"
+    ):
+        spec(file).fingerprint(Path())
+    assert labels(file, damaged="skip") == [0, 0, 1, 1]
+    file.write_bytes(content[:200])
+    with pytest.raises(DataError, match=r"cannot be read as a \.zip"):
+        spec(file).fingerprint(Path())
+
+
+def test_labels_of_edms_dataset_json(tmp_path: Path) -> None:
+    """Its folders are shards of the pictures; text order of 2 and 10 would be the wrong one."""
+    root = tmp_path / "edm"
+    given = {"00000/img0.png": 10, "00000/img1.png": 2, "00001/img2.png": 10, "00001/img3.png": 0}
+    for i, name in enumerate(given):
+        noise(root / name, i)
+    (root / "dataset.json").write_text(json.dumps({"labels": list(given.items())}))
+    for place in (root, zipped(root, tmp_path / "edm.zip")):
+        with pytest.raises(DataError, match=r"holds a dataset\.json, .*set data\.labels: json"):
+            spec(place).fingerprint(Path())
+        source = spec(place, labels="json").load(Path())
+        assert labels(place, labels="json") == [2, 1, 2, 0]
+        assert source.codec.label_names == ("00", "02", "10")
+        assert labels(place, labels="none") is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"labels": null}', None),
+        ("{", r"holds no list of labels"),
+        ("[1]", r"holds no list of labels"),
+        ('{"labels": [["a.png", 1]]}', r"says nothing of 1 image \(b\.png\)"),
+        ('{"labels": [["a.png", 1], ["b.png", 0.5]]}', r"has the label 0\.5, labels are whole"),
+        ('{"labels": [["a.png", null], ["b.png", 1]]}', r"has the label null"),
+        ('{"labels": [["a.png", [0, 1]], ["b.png", 1]]}', r"has the label \[0, 1\]"),
+        (None, r"json needs a dataset\.json at the top"),
+    ],
+)
+def test_a_dataset_json_that_does_not_fit(
+    content: str | None, message: str | None, tmp_path: Path
+) -> None:
+    noise(tmp_path / "a.png", 0)
+    noise(tmp_path / "b.png", 1)
+    if content is not None:
+        (tmp_path / "dataset.json").write_text(content)
+    if message is None:
+        assert labels(tmp_path, labels="json") is None
+        return
+    with pytest.raises(DataError, match=message):
+        spec(tmp_path, labels="json").fingerprint(Path())
