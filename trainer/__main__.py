@@ -56,18 +56,37 @@ def main(arguments: list[str] | None = None) -> int:
             dist.destroy_process_group()
 
 
+_EXAMPLES = """examples:
+  python -m trainer experiments/presets/digits.yaml
+  python -m trainer trial.yaml -o train.kimg=20 -o optimizer.lr=1e-3 --out runs/short
+  python -m trainer trial.yaml -o 'diffusion.timesteps={kind: p2, gamma: 0.5}' -o seed=1
+  torchrun --nproc-per-node 2 -m trainer trial.yaml
+
+The same command continues what was interrupted. `diffsweep schema` lists what a trial may say.
+exit status: 0 trained, 1 diverged, 2 bad input, 3 the machine lacks something"""
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m trainer", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description="Train and measure one trial on this machine, without a cluster; also under torchrun.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("trial", type=Path, help="YAML of a complete trial (a preset)")
     parser.add_argument(
         "-o", dest="override", metavar="PATH=VALUE", action="append", default=[],
-        help="change a value of the trial, such as -o train.kimg=20",
+        help="change a value of the trial; repeatable. A mapping changes the keys it has, one that names its `kind` "
+        "is the whole value",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, help="directory [runs/trials/<key>]; repeat it to continue"
+        "--out", type=Path, help="directory of the trial [runs/trials/<key>]; repeat it to continue"
     )
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument(
+        "--cache", type=Path, default=Path("runs/cache"),
+        help="directory of what trials share, such as reference statistics [runs/cache]",
+    )  # fmt: skip
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... [auto]")
     return parser
 
 
@@ -81,7 +100,10 @@ def _tree(path: Path, overrides: list[str]) -> Layered:
     for text in overrides:
         where, value = read_option(text)
         keys = split(where)
-        problems += tree.merge(keys, value.data, Origin(value, keys)).problems
+        merged = tree.merge(keys, value.data, Origin(value, keys))
+        problems += merged.problems
+        for reset in merged.resets:
+            print(f"note: {reset}", file=sys.stderr)
     if problems:
         raise InputError(problems)
     return tree

@@ -117,6 +117,82 @@ def test_options_change_the_trial_and_are_named_when_they_are_wrong(
     assert "did you mean `optimizer.lr`?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (
+            "train.kimg",
+            "-o train.kimg: write an override as -o path=value, such as -o train.kimg=20",
+        ),
+        (
+            "train={kimg: 1",
+            "-o train={kimg: 1: train: not valid YAML: a mapping opened with `{` is not closed",
+        ),
+        ("train.kimgs=1", "-o train.kimgs=1: train.kimgs: unknown key, did you mean `train.kimg`?"),
+        (
+            "ema=[{kind: ramp}, {kind: rampp}]",
+            "-o ema=[{kind: ramp}, {kind: rampp}]: ema[1].kind: unknown kind `rampp`, did you mean `ramp`?",
+        ),
+        (
+            "optimizer.momentum=0.5",
+            "-o optimizer.momentum=0.5: optimizer.momentum: unknown key of `adamw`: it belongs to another kind of "
+            "`optimizer`",
+        ),
+        (
+            "train.kimg=0.001",
+            "-o train.kimg=0.001: train.kimg: 0.001 is less than one batch of 64: write 0.064 or more",
+        ),
+        (
+            "model.width.deep=1",
+            "-o model.width.deep=1: model.width.deep: `model.width` is a single value, there is nothing inside it",
+        ),
+    ],
+)
+def test_a_bad_option_is_one_line_in_its_own_words(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, said: str
+) -> None:
+    assert main([write(tmp_path / "t.yaml", toy), "-o", option]) == 2
+    assert capsys.readouterr().err == said + "\n"
+
+
+def test_a_fault_of_the_file_keeps_its_line_when_options_are_given(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are told, each where it was written; a value that an option mends is no fault."""
+    file = tmp_path / "t.yaml"
+    file.write_text(f"seed: x\n{yaml_document(toy)}")
+    assert main([str(file), "-o", "train.kimg=-1"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "-o train.kimg=-1: train.kimg: must be greater than 0, not `-1`",
+        f"{file}:1: seed: must be a whole number, not `x`",
+    ]
+    places = ["--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]
+    options = ["-o", "seed=3", "-o", "optimizer={kind: sgd, lr: 1e30, grad_clip: null}"]
+    assert main([str(file), *places, *options]) == 1, "and the last one makes it diverge"
+    trained = Record(tmp_path / "o").trial()
+    assert trained is not None
+    assert (trained.seed, trained.optimizer.kind) == (3, "sgd")
+
+
+def test_what_an_option_resets_is_a_note(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "t.yaml", {**toy, "optimizer": {"kind": "adamw", "weight_decay": 0.1}})
+    assert main([file, "-o", "optimizer={kind: adamw, lr: 0}"]) == 2
+    note, error = capsys.readouterr().err.splitlines()
+    assert note.startswith("note: -o optimizer={kind: adamw, lr: 0}: ")
+    assert "`weight_decay` falls back to the default" in note
+    assert error.endswith("optimizer.lr: must be greater than 0, not `0`")
+
+
+def test_help_names_the_ways_out(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--help"])
+    assert left.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(word in printed for word in ("-o PATH=VALUE", "torchrun", "exit status", "--cache"))
+
+
 def test_a_device_that_is_not_there_and_a_folder_that_cannot_be(
     toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
