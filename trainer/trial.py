@@ -96,7 +96,7 @@ class TrialSpec(Spec):
             if generation and generation.guidance and not self._hides():
                 raise ValueError(
                     f"evaluation.{name}.guidance: compares with the network without label, which is never "
-                    "trained at train.label_dropout: 0; set it to 0.1"
+                    "trained at train.label_dropout: 0 (or dropout: 0 of tags); set it to 0.1"
                 )
             learned = getattr(self.diffusion.objective, "variance", None)
             wanted = generation and getattr(generation.solver, "variance", None)

@@ -1,6 +1,10 @@
 """Proves that what a network is told beside its noise level is bound outside the core, in training and in samples."""
 
 import copy
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from trainer.inputs import Batch, Labels, bound, together
 from trainer.inputs.mirrored import Mirrored
 from trainer.learner import build_network
 from trainer.loop import train
+from trainer.record import Record
 from trainer.training import Training
 from trainer.trial import TrialSpec
 
@@ -170,6 +175,58 @@ def test_planes_are_silent_at_first_and_are_learned(model: dict[str, Any]) -> No
     for _ in range(3):
         training.step()
     assert training.learner.network.inward.weight[:, -1].any()  # type: ignore[union-attr, index]
+
+
+TOLD: list[dict[str, Any]] = [
+    {"kind": "augmented", "probability": 0.5},
+    {"kind": "super_resolution", "factor": 2, "noise": 0.5, "sampling_noise": 0.1},
+]
+
+
+def conditioned(**model: Any) -> TrialSpec:
+    spec = trial(
+        {"kind": "unet", "channels": [8], "groups": 4, "classes": 10, **model},
+        inputs=TOLD,
+        train={"kimg": 0.16, "batch_size": 20, "label_dropout": 0.2},
+    )
+    evaluation = spec.evaluation.model_copy(update={"every_kimg": 0.04})
+    return spec.model_copy(update={"evaluation": evaluation})
+
+
+def test_stopped_and_continued_is_uninterrupted(tmp_path: Path) -> None:
+    """To the last bit, whatever the network is told."""
+    spec = conditioned()
+    whole = list(train(spec, tmp_path / "whole", cache=tmp_path / "c", device="cpu"))
+    parts = [
+        report
+        for images in (40, 80, None)
+        for report in train(
+            spec, tmp_path / "parts", cache=tmp_path / "c", device="cpu", until_images=images
+        )
+    ]
+    assert [report.images for report in parts] == [report.images for report in whole]
+    for one, other in zip(whole, parts, strict=True):
+        assert one.series == other.series
+        assert one.metrics["eval/fid"] == other.metrics["eval/fid"]
+
+
+@pytest.mark.slow
+def test_two_workers_see_and_are_told_the_same(tmp_path: Path) -> None:
+    """`torchrun -m trainer` on two gloo workers agrees with one process to float32 reduction order."""
+    spec = conditioned()
+    file = tmp_path / "trial.yaml"
+    file.write_text(json.dumps(spec.model_dump(mode="json")))
+    alone = list(train(spec, tmp_path / "alone", cache=tmp_path / "c", device="cpu"))
+    subprocess.run(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer",
+            str(file), "--out", str(tmp_path / "two"), "--cache", str(tmp_path / "c"), "--device", "cpu",
+        ],
+        check=True, timeout=240, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    for a, b in zip(alone, Record(tmp_path / "two").reports(), strict=True):
+        assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-4)
+        assert a.metrics["eval/fid"] == pytest.approx(b.metrics["eval/fid"], rel=2e-3)
 
 
 def test_labels_that_the_data_never_shows_are_remarked() -> None:
