@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from trainer.errors import CheckpointError, UserError, suggestion
 from trainer.evaluation.evaluator import Evaluator, Measurement, Part
 from trainer.evaluation.generation import Way, generate, prepare
 from trainer.evaluation.protocol import Generation
-from trainer.inputs import ChosenLabels, Labels, NetworkInput, kept
+from trainer.inputs import ChosenLabels, Labels, NetworkInput, SuperResolution, kept
 from trainer.learner import Learner
 from trainer.record import Record
 from trainer.trial import TrialSpec
@@ -241,3 +241,16 @@ class Trained:
             self.trial.evaluation, self.diffusion, source, cache, self.trial.network_inputs()
         )
         return evaluator.measure(self.network, part, World(0, 1))
+
+    def enlarging(self, file: Path) -> Trained:
+        """The same, whose samples are made for the small images of `file` in turn (`SuperResolution.of_file`).
+
+        UserError for a model that does not enlarge, DataError for a file that is not of its kind.
+        """
+        if not any(isinstance(one, SuperResolution) for one in self.trial.inputs):
+            raise UserError(f"{file}: this model enlarges nothing (inputs: super_resolution)")
+        inputs = tuple(
+            one.of_file(file, self.codec) if isinstance(one, SuperResolution) else one
+            for one in self.trial.inputs
+        )
+        return replace(self, trial=self.trial.model_copy(update={"inputs": inputs}))

@@ -125,6 +125,21 @@ def test_a_trained_model_keeps_the_first_examples(tmp_path: Path) -> None:
     assert torch.equal(model.generate(index=range(60, 64), seed=0), expected)
     with pytest.raises(DataError, match="keeps the first 64 of them: ask for samples 0 to 63"):
         model.generate(index=range(63, 65))
+    base = np.zeros((2, 4, 4, 1), np.uint8)
+    base[1] = 255
+    np.savez(tmp_path / "base.npz", base)
+    other = model.enlarging(tmp_path / "base.npz")
+    samples = other.generate(index=range(1797, 1801), seed=0)
+    assert samples.shape == (4, 1, 8, 8)
+    told = [one.generated(source.codec, torch.arange(3), 0) for one in other.trial.inputs]
+    assert told[0]["planes"].shape == (3, 1, 8, 8)
+
+
+def test_a_model_that_does_not_enlarge_takes_no_file(tmp_path: Path) -> None:
+    spec = trial().model_copy(update={"inputs": ()})
+    list(train(spec, tmp_path / "t", cache=tmp_path / "c", device="cpu"))
+    with pytest.raises(UserError, match="this model enlarges nothing"):
+        Trained.load(tmp_path / "t", "cpu").enlarging(tmp_path / "x.npz")
 
 
 def test_what_cannot_be_enlarged_is_refused() -> None:

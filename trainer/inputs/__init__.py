@@ -5,7 +5,7 @@ from trainer.inputs.base import Batch, Conditions, NetworkInput, bound, together
 from trainer.inputs.labels import ChosenLabels, Labels
 from trainer.inputs.mirrored import VectorInputs
 from trainer.inputs.shown import keep, kept
-from trainer.inputs.super_resolution import ImageInputs
+from trainer.inputs.super_resolution import ImageInputs, SuperResolution
 from trainer.inputs.tags import TagInputs
 from trainer.spec import Family
 
@@ -19,6 +19,7 @@ __all__ = [
     "Conditions",
     "Labels",
     "NetworkInput",
+    "SuperResolution",
     "bound",
     "keep",
     "kept",
