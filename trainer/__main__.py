@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from trainer.distributed import World
 from trainer.errors import EnvironmentProblem, InputError, Problem, UserError
+from trainer.evaluation.enough import few_images
 from trainer.files import HeldError
 from trainer.loop import train
 from trainer.record import Record
@@ -130,6 +131,8 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
     with record.writer() if first else contextlib.nullcontext():
         World.current().barrier()
         if (result := record.result()) is None:
+            for line in few_images(trial.evaluation, trial.data.shape) if first else ():
+                print(f"note: {line}", file=sys.stderr)
             for report in train(trial, out, cache=options.cache, device=options.device):
                 if first:
                     _show(report)
@@ -137,6 +140,8 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
             result = record.result()
     assert result is not None
     if first:
+        for kind, known in result.spaces.items():
+            print(f"features {kind}: {known}")
         print(f"{result.status}: {result.reason or out}")
     return 0 if result.status == "finished" else 1
 

@@ -50,7 +50,7 @@ def train(
     evaluator = Evaluator(trial.evaluation, training.diffusion, source, cache, training.inputs)
     record = Record(directory)
     record.refuse_another(trial)
-    notes = _resume(training, record, evaluator)
+    notes = _resume(training, record)
     _agree(world, training.images, on)
     if world.first:
         record.begin(trial, training.images)
@@ -119,7 +119,7 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
         measured += [
             _named(one, evaluator.measure(one.network, "full", world)) for one in training.further
         ]
-    metrics = {name: value for one in measured for name, value in one.metrics.items()}
+    metrics = {n: value for one in measured for n, value in (one.metrics | one.errors).items()}
     protocol = {name: value for one in measured for name, value in one.protocol.items()}
     draws = {name: each for one in measured for name, each in one.draws.items() if len(each) > 1}
     metrics["sys/eval_s"] = time.perf_counter() - began
@@ -137,6 +137,7 @@ def _named(average: Average, measured: Measurement) -> Measurement:
         measured,
         metrics={name + ending: value for name, value in measured.metrics.items()},
         draws={name + ending: values for name, values in measured.draws.items()},
+        errors={name + ending: value for name, value in measured.errors.items()},
         protocol={name + ending: value for name, value in measured.protocol.items()},
     )
 
@@ -221,7 +222,7 @@ class _Keeper:
         )
 
 
-def _resume(training: Training, record: Record, evaluator: Evaluator) -> list[str]:
+def _resume(training: Training, record: Record) -> list[str]:
     """Continue from the newest whole checkpoint, if there is one; returns what a person should know."""
     state, notes = record.newest_state(training.source.device)
     if state is not None:

@@ -179,13 +179,15 @@ class TrialSpec(Spec):
         """20 hex digits naming this trial: resolved spec, data fingerprint, versions of core and metrics.
 
         Fields that change no number are left out: where the data and the first weights lie, the spacing of the loss
-        curve and, unless a solver adapts its steps to the batch, how many samples are generated together.
+        curve, standard errors and, unless a solver adapts its steps to the batch, how many samples are generated
+        together.
         """
         spec = self.identity()
         spec["data"] = {k: v for k, v in spec["data"].items() if k not in self.data.incidental}
         del spec["train"]["log_every_kimg"]
         if self.start_from is not None:  # by its weights, wherever they lie
             spec["start_from"] = self.start_from.weights
+        spec["evaluation"].pop("error_groups", None)
         generations = (self.evaluation.full, self.evaluation.rung)
         if not any(generation.solver.adaptive for generation in generations if generation):
             del spec["evaluation"]["batch_size"]

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
+from trainer.__main__ import main
 from trainer.data import Digits, Gaussians, Resident
 from trainer.errors import EnvironmentProblem, UserError
 from trainer.evaluation.enough import few_images
 from trainer.evaluation.features import SPACES, Classifier, DINOv2, Inception
 from trainer.evaluation.features import classifier as module
 from trainer.evaluation.protocol import Evaluation
-from trainer.loop import train
 from trainer.record import Record
 from trainer.trial import TrialSpec
 
@@ -177,7 +177,9 @@ def test_the_classifier_says_how_well_it_knows_its_images_and_what_it_costs(
     assert capsys.readouterr().err == ""
 
 
-def test_a_trial_tells_and_keeps_what_is_known_of_its_space(tmp_path: Path) -> None:
+def test_a_trial_tells_and_keeps_what_is_known_of_its_space(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     spec = {
         "data": {"kind": "digits"},
         "model": {"kind": "unet", "channels": [8], "blocks": 1, "attention": [], "groups": 4},
@@ -189,13 +191,15 @@ def test_a_trial_tells_and_keeps_what_is_known_of_its_space(tmp_path: Path) -> N
             "full": {"images": 12, "steps": 2},
         },
     }
-    (report,) = train(TrialSpec.model_validate(spec), tmp_path / "a", cache=tmp_path / "cache")
-    said = [note for note in report.notes if "of 1,797 images that it was trained on" in note]
-    assert len(said) == 1
-    assert any("fid of 12 images in 16 dimensions" in note for note in report.notes)
+    (tmp_path / "t.yaml").write_text(json.dumps(spec))
+    places = ["--out", str(tmp_path / "a"), "--cache", str(tmp_path / "cache")]
+    assert main([str(tmp_path / "t.yaml"), *places, "--device", "cpu"]) == 0
+    said = capsys.readouterr()
+    assert "note: evaluation.full: fid of 12 images in 16 dimensions (classifier)" in said.err
     result = Record(tmp_path / "a").result()
     assert result is not None
-    assert said[0].endswith(result.spaces["classifier"])
+    assert result.spaces["classifier"].endswith("of 1,797 images that it was trained on")
+    assert f"features classifier: {result.spaces['classifier']}" in said.out
 
 
 def test_the_classifier_needs_labels() -> None:

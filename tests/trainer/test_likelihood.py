@@ -192,11 +192,12 @@ def test_workers_and_batches_share_the_images_and_their_noise(
     metrics = [{"kind": "nll", "steps": 4, "images": 30}]
     whole = evaluator(source, tmp_path, metrics)
     asked = whole.spec.questions[0]
-    one = whole._ask(asked, network, "full", ALONE)
+    one, error = whole._ask(asked, network, "full", ALONE)
+    assert 0.0 < error < abs(one)
     parts = [_shares(whole, asked, network, World(rank, 3)) for rank in range(3)]
     assert sum(parts) == pytest.approx(one, rel=1e-6)  # float32 products of other sizes
     small = evaluator(source, tmp_path, metrics, batch_size=7)
-    assert small._ask(asked, network, "full", ALONE) == pytest.approx(one, rel=1e-6)
+    assert small._ask(asked, network, "full", ALONE)[0] == pytest.approx(one, rel=1e-6)
 
 
 def _shares(whole: Evaluator, asked: Any, network: Any, world: World) -> float:
@@ -204,7 +205,7 @@ def _shares(whole: Evaluator, asked: Any, network: Any, world: World) -> float:
         def sum_(self, *tensors: Tensor) -> None:
             """Each worker's part, for the test to add up."""
 
-    return whole._ask(asked, network, "full", Silent(world.rank, world.size))
+    return whole._ask(asked, network, "full", Silent(world.rank, world.size))[0]
 
 
 def test_they_stand_beside_the_distances_in_one_measurement(
@@ -236,7 +237,7 @@ def test_a_class_conditional_network_is_told_the_images_own_labels(tmp_path: Pat
     measuring = Evaluator(
         spec, Diffusion(schedule=schedule.Cosine(steps=4)), source, tmp_path, [Labels(classes=10)]
     )
-    value = measuring._ask(asked, network, "full", ALONE)
+    value, _ = measuring._ask(asked, network, "full", ALONE)
     rows = torch.arange(5) * 1797 // 5
     assert len(told) == 4
     assert all(torch.equal(one, source.labels_of(rows)) for one in told)
@@ -267,4 +268,4 @@ def test_the_id_of_a_likelihood_knows_no_solver() -> None:
 def test_images_of_few_are_all_of_them(tmp_path: Path, network: torch.nn.Module) -> None:
     few = Resident.of(torch.randn(3, 2), levels=None)
     asking = evaluator(few, tmp_path, [{"kind": "nll", "steps": 3}])
-    assert math.isfinite(asking._ask(asking.spec.questions[0], network, "full", ALONE))
+    assert math.isfinite(asking._ask(asking.spec.questions[0], network, "full", ALONE)[0])

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from trainer.data import Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
-from trainer.evaluation.enough import few_images
+from trainer.evaluation.errors import standard_errors
 from trainer.evaluation.features import Extractor
 from trainer.evaluation.generation import generate
 from trainer.evaluation.metric import Metric, ModelMetric
@@ -45,6 +45,8 @@ class Measurement:
     """Whether all samples of all draws were; if not, every metric is NaN."""
     protocol: dict[str, str]
     """Protocol id of each metric."""
+    errors: dict[str, float] = field(default_factory=dict)
+    """`se/fid`: the standard error of the mean over the draws, from their images alone; where asked for."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class _Draw:
     finite: bool
     samples: Tensor
     """The first ones."""
+    errors: dict[str, float]
+    """Metric to its standard error, where asked for."""
 
 
 class Evaluator:
@@ -105,11 +109,6 @@ class Evaluator:
             spaces.append(_Space(extractor, identity, metrics, real))
         return spaces
 
-    def remarks(self) -> list[str]:
-        """What a person should know of these measurements."""
-        of_spaces = [f"evaluation.features: {kind}: {said}" for kind, said in self.spaces.items()]
-        return [*of_spaces, *few_images(self.spec, self.source.codec.shape)]
-
     def protocols(self) -> dict[str, str]:
         """Protocol id of every metric: `eval/...`, and `rung/...` if there is a cheap curve."""
         parts: list[Part] = ["full"] if self.spec.rung is None else ["full", "rung"]
@@ -138,10 +137,12 @@ class Evaluator:
             f"{PREFIX[part]}/{metric.name}": [one.values[metric.name] for one in drawn]
             for metric in self.spec.comparisons
         }
-        finite = all(one.finite for one in drawn)
+        finite, errors = all(one.finite for one in drawn), _of_mean(drawn)
         for metric in self.spec.questions:
-            answer = self._ask(metric, network, part, world) if finite else math.nan
+            answer, error = self._ask(metric, network, part, world) if finite else (math.nan, 0.0)
             draws[f"{PREFIX[part]}/{metric.name}"] = [answer]
+            if part == "full" and self.spec.error_groups and finite:
+                errors[f"se/{metric.name}"] = error
         return Measurement(
             {name: sum(values) / len(values) for name, values in draws.items()},
             draws,
@@ -149,16 +150,17 @@ class Evaluator:
             time.perf_counter() - start,
             finite,
             self._protocol(part),
+            errors,
         )
 
     def _ask(
         self, metric: ModelMetric, network: Callable[..., Tensor], part: Part, world: World
-    ) -> float:
-        """The mean over evenly spaced real images, shared by the workers."""
+    ) -> tuple[float, float]:
+        """The mean over evenly spaced real images, shared by the workers, and its standard error."""
         source, batch = self.source, self.spec.batch_size
         count = min(metric.images or self._generation(part).images, len(source))
         mine = world.share(count)
-        total = torch.zeros((), dtype=torch.float64, device=source.device)
+        total = torch.zeros(2, dtype=torch.float64, device=source.device)
         for first in range(mine.start, mine.stop, batch):
             numbers = torch.arange(first, min(first + batch, mine.stop), device=source.device)
             rows = numbers * len(source) // count
@@ -166,9 +168,11 @@ class Evaluator:
             x0 = source.codec.scale(source.read(rows))
             seed, about = self.spec.noise_seed, (source.codec, x0, rows)
             shown = Shown(bound(network, told), self.diffusion, *about, seed)
-            total += metric.values(shown).double().sum()
+            values = metric.values(shown).double()
+            total += torch.stack([values.sum(), values.square().sum()])
         world.sum_(total)
-        return float(total) / count
+        mean, square = (total / count).tolist()
+        return mean, math.sqrt(max(0.0, square - mean**2) / max(1, count - 1))
 
     def _generation(self, part: Part) -> Generation:
         generation = self.spec.full if part == "full" else self.spec.rung
@@ -183,26 +187,41 @@ class Evaluator:
             few = min(generation.images, SHOWN[part])
             generation = generation.model_copy(update={"images": few})
         share = len(world.share(generation.images))
-        gathered = [Gathered(space.extractor, space.metrics, share) for space in self._spaces]
+        groups = self.spec.error_groups if part == "full" else 0
+        gathered = [
+            Gathered(space.extractor, space.metrics, share, keep=groups > 0)
+            for space in self._spaces
+        ]
         shown: list[Tensor] = []
         for x in self._generate(network, generation, noise_seed, world):
             for features in gathered:
                 features.add(x)
             if sum(map(len, shown)) < SHOWN[part]:
                 shown.append(x)
-        values, finite = self._distances(gathered, world)
-        return _Draw(values, finite, torch.cat(shown)[: SHOWN[part]])
+        values, errors = self._distances(gathered, world, groups)
+        first = torch.cat(shown)[: SHOWN[part]]
+        return _Draw(
+            self._no_values() if values is None else values, values is not None, first, errors
+        )
 
-    def _distances(self, gathered: list[Gathered], world: World) -> tuple[dict[str, float], bool]:
-        """Every metric by name, over all workers; and whether the features were finite, as they must be."""
+    def _no_values(self) -> dict[str, float]:
+        return {metric.name: math.nan for metric in self.spec.comparisons}
+
+    def _distances(
+        self, gathered: list[Gathered], world: World, groups: int
+    ) -> tuple[dict[str, float] | None, dict[str, float]]:
+        """Every metric by name, over all workers, and standard errors; None if features are not finite."""
         values: dict[str, float] = {}
+        errors: dict[str, float] = {}
         for space, features in zip(self._spaces, gathered, strict=True):
             statistics = features.of_all(world)
             if not bool(torch.isfinite(statistics.moments.outer).all()):
-                return {metric.name: math.nan for metric in self.spec.comparisons}, False
+                return None, {}
             for metric in space.metrics:
                 values[metric.name] = metric.measure(statistics, space.real[metric.name])
-        return values, True
+            if groups:
+                errors |= standard_errors(space.metrics, statistics, space.real, groups)
+        return values, errors
 
     @torch.inference_mode()
     def _generate(
@@ -225,3 +244,12 @@ class Evaluator:
                 self.inputs,
                 self.source.device,
             )
+
+
+def _of_mean(drawn: Sequence[_Draw]) -> dict[str, float]:
+    """`se/<name>` of the mean of independent draws."""
+    return {
+        f"se/{name}": math.sqrt(sum(one.errors[name] ** 2 for one in drawn)) / len(drawn)
+        for name in drawn[0].errors
+        if all(name in one.errors for one in drawn)
+    }

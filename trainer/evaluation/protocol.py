@@ -76,6 +76,10 @@ class Evaluation(Spec):
     """How many sets of images `full` generates, each from starting noise of its own: the reported number is the
     mean of theirs, and every cell meets the same noises. The curve's `rung` has one set, that of the first noise.
     Where there is no `rung`, curve and reported number are one protocol, so every evaluation takes all of them."""
+    error_groups: Annotated[int, Field(ge=0, le=1000), Neutral(0)] = 0
+    """Groups of the jackknife that gives each reported number a standard error (`se/fid`), from the images alone;
+    0: none. Each group takes as long as measuring, not generating, once; 16 are usual. No part of any number's name:
+    a trial that is finished stays so."""
     noise_seed: int = 0
     """Seed of the starting noises, the same for every trial of an experiment."""
     batch_size: PositiveInt = 500
@@ -102,6 +106,11 @@ class Evaluation(Spec):
         if twice is not None:
             raise ValueError(
                 f"metrics: two are called `{twice}`: list each once, in one feature space of a kind"
+            )
+        if self.error_groups == 1 or self.error_groups > self.full.images // 2:
+            raise ValueError(
+                f"error_groups: {self.error_groups} for {self.full.images} images: write 0 (no standard errors), "
+                "or from 2 to half as many as images"
             )
         for metric in self.comparisons:
             space = self.space_of(metric)

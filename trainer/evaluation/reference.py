@@ -23,10 +23,15 @@ _FEATURES = f"features-{METRIC_VERSION}"
 class Gathered:
     """Statistics in the making: features come in batches, and are kept only if some metric looks at them."""
 
-    def __init__(self, extractor: Extractor, metrics: Iterable[Metric], count: int) -> None:
-        """Of `count` images, for which room is made once: features are never in memory twice."""
+    def __init__(
+        self, extractor: Extractor, metrics: Iterable[Metric], count: int, *, keep: bool = False
+    ) -> None:
+        """Of `count` images, for which room is made once: features are never in memory twice.
+
+        `keep` them even if no metric asks.
+        """
         self._extractor, self._count = extractor, count
-        self._keep = any(metric.needs != "moments" for metric in metrics)
+        self._keep = keep or any(metric.needs != "moments" for metric in metrics)
         self._rows: Tensor | None = None
         self._seen = 0
         self._moments: Moments | None = None
