@@ -21,9 +21,10 @@ def quantity(metric: str, space: str | None = None) -> Quantity | None:
     described = describe(metric)
     if described is None or family not in ("eval", "rung"):
         return None
+    name, _, also = name.partition(".")
     compares = issubclass(described, Metric)
     notes = [_space_note(name.partition("-")[2] or space) if compares else ""]
-    notes += ["cheap protocol"] if family == "rung" else []
+    notes += [also, "cheap protocol" if family == "rung" else ""]
     said = ", ".join(filter(None, notes))
     title = f"{described.title} ({said})" if said else described.title
     return Quantity(title, described.lower_is_better, described.unit, described.ratio)

@@ -47,7 +47,10 @@ def _words(spec: Mapping[str, Any], metric: str, spaces: Mapping[str, str]) -> s
         evaluation = Evaluation.saved(spec.get("evaluation") or {})
     except ValidationError:
         return "The spec of these trials is not at hand."
+    name, _, also = name.partition(".")
     generation = evaluation.rung if family == "rung" else evaluation.full
+    more = next((one for one in evaluation.also if one.name == also), None)
+    generation = generation if more is None else more.of(evaluation.full)
     if generation is None:
         return "The spec of these trials is not at hand."
     asked = next((one for one in evaluation.questions if one.name == name), None)
@@ -63,6 +66,8 @@ def _words(spec: Mapping[str, Any], metric: str, spaces: Mapping[str, str]) -> s
     role = (
         "The cheap protocol of the convergence curve"
         if family == "rung"
+        else f"Also measured on the finished weights, as `{also}`"
+        if also
         else "The reported protocol"
         if evaluation.rung is not None
         else "The only protocol, of curve and final number"

@@ -52,7 +52,8 @@ class Speed:
         full_s = self.full_s * trial.evaluation.draws
         once = trial.evaluation.rung is not None
         cost = self.rung_s * len(left) + full_s if once else full_s * len(left)
-        cost += full_s * (len(trial.averages()) - 1)
+        work = [g.images * g.steps for path, g in trial.evaluation.generations() if path != "rung"]
+        cost += full_s * (sum(work[1:]) / work[0] + len(trial.averages()) - 1)
         return images * self.train_s_per_image / workers, cost / workers
 
 

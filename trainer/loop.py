@@ -115,7 +115,8 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
     parts = _due(training.trial, training.images)
     measured = [evaluator.measure(training.average.network, part, world) for part in parts]
     shown = measured[-1].samples
-    if training.images == training.trial.total_images():
+    if training.images == training.trial.total_images() and all(one.finite for one in measured):
+        measured += evaluator.measure_also(training.average.network, world)
         measured += [
             _named(one, evaluator.measure(one.network, "full", world)) for one in training.further
         ]
@@ -229,7 +230,7 @@ def _resume(training: Training, record: Record) -> list[str]:
         training.restore(state)
         return notes
     remarks = [line for one in training.inputs for line in one.remarks(training.source)]
-    return [*notes, *begin(training), *remarks, *evaluator.remarks()]
+    return [*notes, *begin(training), *remarks]
 
 
 def _points(trial: TrialSpec, images: int, until_images: int | None) -> list[int]:

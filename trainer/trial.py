@@ -92,21 +92,21 @@ class TrialSpec(Spec):
             )
         if self.train.label_dropout and self.model.classes is None:
             raise ValueError("train.label_dropout: the network has no labels; set model.classes")
-        for name, generation in (("full", self.evaluation.full), ("rung", self.evaluation.rung)):
-            if generation and generation.guidance and not self._hides():
+        for name, generation in self.evaluation.generations():
+            if generation.guidance and not self._hides():
                 raise ValueError(
                     f"evaluation.{name}.guidance: compares with the network without label, which is never "
                     "trained at train.label_dropout: 0 (or dropout: 0 of tags); set it to 0.1"
                 )
             learned = getattr(self.diffusion.objective, "variance", None)
-            wanted = generation and getattr(generation.solver, "variance", None)
+            wanted = getattr(generation.solver, "variance", None)
             if wanted == "learned" and learned not in ("learned", "learned_range"):
                 raise ValueError(
                     f"evaluation.{name}.solver.variance: learned needs an objective that learns one (hybrid, vlb), "
                     f"not {self.diffusion.objective.kind}; use a number from 0 (small) to 1 (large)"
                 )
             own = self.diffusion.schedule.steps
-            if generation and generation.grid is None and own and generation.steps > own:
+            if generation.grid is None and own and generation.steps > own:
                 raise ValueError(
                     f"evaluation.{name}.steps: {generation.steps} exceeds the schedule's {own} levels: "
                     f"use {own} or fewer, or leave `grid` out"
@@ -188,8 +188,8 @@ class TrialSpec(Spec):
         if self.start_from is not None:  # by its weights, wherever they lie
             spec["start_from"] = self.start_from.weights
         spec["evaluation"].pop("error_groups", None)
-        generations = (self.evaluation.full, self.evaluation.rung)
-        if not any(generation.solver.adaptive for generation in generations if generation):
+        generations = self.evaluation.generations()
+        if not any(generation.solver.adaptive for _, generation in generations):
             del spec["evaluation"]["batch_size"]
         text = f"{json.dumps(spec, sort_keys=True)}|{fingerprint}|{CORE_VERSION}|{METRIC_VERSION}"
         return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -268,4 +268,10 @@ def metrics(trial: TrialSpec) -> list[str]:
     names = [metric.name for metric in trial.evaluation.metrics]
     further = [f"-ema-{average.called()}" for average in trial.averages()[1:]]
     rung = [f"rung/{name}" for name in names] if trial.evaluation.rung is not None else []
-    return [f"eval/{name}{end}" for end in ("", *further) for name in names] + rung
+    also = [
+        f"eval/{metric.name}.{one.name}"
+        for one in trial.evaluation.also
+        for metric in trial.evaluation.comparisons
+    ]
+    full = [f"eval/{name}{end}" for end in ("", *further) for name in names]
+    return full + rung + also

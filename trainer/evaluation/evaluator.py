@@ -16,9 +16,9 @@ from trainer.distributed import World
 from trainer.evaluation.errors import standard_errors
 from trainer.evaluation.features import Extractor
 from trainer.evaluation.generation import generate
-from trainer.evaluation.metric import Metric, ModelMetric
+from trainer.evaluation.metric import AnyMeasure, Metric, ModelMetric
 from trainer.evaluation.metric.base import Real, Shown
-from trainer.evaluation.protocol import Evaluation, Generation
+from trainer.evaluation.protocol import Also, Evaluation, Generation
 from trainer.evaluation.reference import Gathered, reference
 from trainer.inputs import NetworkInput, bound, together
 
@@ -113,16 +113,19 @@ class Evaluator:
         """Protocol id of every metric: `eval/...`, and `rung/...` if there is a cheap curve."""
         parts: list[Part] = ["full"] if self.spec.rung is None else ["full", "rung"]
         return {
-            name: identifier for part in parts for name, identifier in self._protocol(part).items()
+            name: identifier
+            for part in (*parts, *self.spec.also)
+            for name, identifier in self._protocol(part).items()
         }
 
-    def _protocol(self, part: Part) -> dict[str, str]:
+    def _protocol(self, part: Part | Also) -> dict[str, str]:
         spaces = {metric.name: space.identity for space in self._spaces for metric in space.metrics}
+        metrics = self.spec.comparisons if isinstance(part, Also) else self.spec.metrics
         return {
-            f"{PREFIX[part]}/{metric.name}": self.spec.protocol_id(
+            _named(metric, part): self.spec.protocol_id(
                 metric, part, spaces.get(metric.name, self.source.fingerprint)
             )
-            for metric in self.spec.metrics
+            for metric in metrics
         }
 
     def measure(self, network: Callable[..., Tensor], part: Part, world: World) -> Measurement:
@@ -132,15 +135,15 @@ class Evaluator:
         """
         start = time.perf_counter()
         noises = self.spec.noises(part) if self._spaces else self.spec.noises(part)[:1]
-        drawn = [self._draw(network, part, noise, world) for noise in noises]
-        draws = {
-            f"{PREFIX[part]}/{metric.name}": [one.values[metric.name] for one in drawn]
-            for metric in self.spec.comparisons
-        }
+        generation, groups = self._generation(part), self.spec.error_groups if part == "full" else 0
+        drawn = [
+            self._draw(network, generation, noise, world, SHOWN[part], groups) for noise in noises
+        ]
+        draws = self._values(drawn, part)
         finite, errors = all(one.finite for one in drawn), _of_mean(drawn)
         for metric in self.spec.questions:
             answer, error = self._ask(metric, network, part, world) if finite else (math.nan, 0.0)
-            draws[f"{PREFIX[part]}/{metric.name}"] = [answer]
+            draws[_named(metric, part)] = [answer]
             if part == "full" and self.spec.error_groups and finite:
                 errors[f"se/{metric.name}"] = error
         return Measurement(
@@ -152,6 +155,35 @@ class Evaluator:
             self._protocol(part),
             errors,
         )
+
+    def measure_also(self, network: Callable[..., Tensor], world: World) -> list[Measurement]:
+        """The same under every further protocol of finished weights; metrics are named `eval/NAME.PROTOCOL`."""
+        found = []
+        for one in self.spec.also if self._spaces else ():
+            start, generation = time.perf_counter(), one.of(self.spec.full)
+            drawn = [
+                self._draw(network, generation, noise, world, SHOWN["full"], 0)
+                for noise in self.spec.noises("full")
+            ]
+            draws = self._values(drawn, one)
+            found.append(
+                Measurement(
+                    {name: sum(values) / len(values) for name, values in draws.items()},
+                    draws,
+                    drawn[0].samples,
+                    time.perf_counter() - start,
+                    all(each.finite for each in drawn),
+                    self._protocol(one),
+                )
+            )
+        return found
+
+    def _values(self, drawn: Sequence[_Draw], part: Part | Also) -> dict[str, list[float]]:
+        """Of every comparison, its value in each draw."""
+        return {
+            _named(metric, part): [one.values[metric.name] for one in drawn]
+            for metric in self.spec.comparisons
+        }
 
     def _ask(
         self, metric: ModelMetric, network: Callable[..., Tensor], part: Part, world: World
@@ -180,14 +212,19 @@ class Evaluator:
         return generation
 
     def _draw(
-        self, network: Callable[..., Tensor], part: Part, noise_seed: int, world: World
+        self,
+        network: Callable[..., Tensor],
+        generation: Generation,
+        noise_seed: int,
+        world: World,
+        kept: int,
+        groups: int,
     ) -> _Draw:
-        generation = self._generation(part)
+        """One generated set; its first `kept` samples, and standard errors by so many groups if any."""
         if not self._spaces:  # nothing compares them: some for the picture
-            few = min(generation.images, SHOWN[part])
+            few = min(generation.images, kept)
             generation = generation.model_copy(update={"images": few})
         share = len(world.share(generation.images))
-        groups = self.spec.error_groups if part == "full" else 0
         gathered = [
             Gathered(space.extractor, space.metrics, share, keep=groups > 0)
             for space in self._spaces
@@ -196,10 +233,10 @@ class Evaluator:
         for x in self._generate(network, generation, noise_seed, world):
             for features in gathered:
                 features.add(x)
-            if sum(map(len, shown)) < SHOWN[part]:
+            if sum(map(len, shown)) < kept:
                 shown.append(x)
         values, errors = self._distances(gathered, world, groups)
-        first = torch.cat(shown)[: SHOWN[part]]
+        first = torch.cat(shown)[:kept]
         return _Draw(
             self._no_values() if values is None else values, values is not None, first, errors
         )
@@ -244,6 +281,13 @@ class Evaluator:
                 self.inputs,
                 self.source.device,
             )
+
+
+def _named(metric: AnyMeasure, part: Part | Also) -> str:
+    """`eval/fid`, `rung/fid`, `eval/fid.NAME`."""
+    if isinstance(part, Also):
+        return f"{PREFIX['full']}/{metric.name}.{part.name}"
+    return f"{PREFIX[part]}/{metric.name}"
 
 
 def _of_mean(drawn: Sequence[_Draw]) -> dict[str, float]:

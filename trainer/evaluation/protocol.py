@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     Field,
     PositiveInt,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -55,6 +56,46 @@ class Generation(Spec):
         return self
 
 
+class Also(Spec):
+    """A further protocol of the finished weights: what it names replaces what `full` says, the rest is as there."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+    """How its numbers are called: `eval/fid.NAME`."""
+    images: Annotated[int, Field(ge=2)] | None = None
+    """Number of generated images; null: as `full`, as in all the others."""
+    steps: Count | None = None
+    """Solver steps."""
+    solver: AnySolver | None = None
+    """How do we come back from noise?"""
+    grid: AnySchedule | None = None
+    """Noise levels of the steps."""
+    guidance: Guidance | None = None
+    """Classifier-free guidance of a network with labels."""
+    clip: bool | None = None
+    """Clip x0_hat to [-1, 1] at every step."""
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str) -> str:
+        if name in ("low", "high"):
+            raise ValueError(f"name: {name} is an interval's end in MLflow: choose another")
+        return name
+
+    def of(self, full: Generation) -> Generation:
+        """The whole protocol. Raises ValueError where the parts do not fit."""
+        changed = {
+            name: value
+            for name in type(self).model_fields
+            if name != "name" and (value := getattr(self, name)) is not None
+        }
+        kept = {name: getattr(full, name) for name in type(full).model_fields}
+        try:
+            return Generation.model_validate({**kept, **changed})
+        except ValidationError as error:
+            said = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ValueError(f"also: `{self.name}`: {said}") from None
+
+
 class Evaluation(Spec):
     """When, how and with what a trial is measured. Evaluation never advances the training's random streams."""
 
@@ -72,6 +113,9 @@ class Evaluation(Spec):
     """The reported protocol (`eval/...`): at the end, or at every evaluation if there is no `rung`."""
     rung: Generation | None = None
     """The cheap protocol of the convergence curve (`rung/...`), at every evaluation including the last."""
+    also: Annotated[tuple[Also, ...], Neutral(())] = ()
+    """Further protocols, measured once on the finished weights instead of by a training for each: guidance scales,
+    solvers, numbers of steps. Each compares as often and from the same noises as `full`."""
     draws: Annotated[Count, Neutral(1)] = 3
     """How many sets of images `full` generates, each from starting noise of its own: the reported number is the
     mean of theirs, and every cell meets the same noises. The curve's `rung` has one set, that of the first noise.
@@ -100,6 +144,19 @@ class Evaluation(Spec):
         )
 
     @model_validator(mode="after")
+    def _told_apart(self) -> "Evaluation":
+        names = [one.name for one in self.also]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"also: two are called `{twice}`: give each a name of its own")
+        seen = {self.full.digest(): "full"}
+        for one in self.also:
+            before = seen.setdefault(one.of(self.full).digest(), one.name)
+            if before != one.name:
+                raise ValueError(f"also: `{one.name}` is the same as `{before}`: leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _measurable(self) -> "Evaluation":
         names = [metric.name for metric in self.metrics]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -119,15 +176,21 @@ class Evaluation(Spec):
                     f"metrics: {metric.kind} needs class probabilities, features {space.kind} has none: "
                     "use features classifier or inception"
                 )
-        for name, generation in (("full", self.full), ("rung", self.rung)):
+        for name, generation in self.generations():
             for metric in self.comparisons:
                 least = metric.fewest
-                if generation is not None and generation.images < least:
+                if generation.images < least:
                     raise ValueError(
                         f"{name}.images: {generation.images} is too few, "
                         f"{metric.kind} needs more than {least - 1}: raise it, or leave the metric out"
                     )
         return self
+
+    def generations(self) -> list[tuple[str, Generation]]:
+        """Every way in which images are generated, by its path in the spec."""
+        rung = [] if self.rung is None else [("rung", self.rung)]
+        more = [(f"also.{i}", one.of(self.full)) for i, one in enumerate(self.also)]
+        return [("full", self.full), *rung, *more]
 
     @property
     def comparisons(self) -> list[Metric]:
@@ -166,15 +229,16 @@ class Evaluation(Spec):
         more = range(1, self.draws if part == "full" else 1)
         return (self.noise_seed, *(derive(self.noise_seed, f"evaluate/draw/{k}") for k in more))
 
-    def protocol_id(self, metric: AnyMeasure, part: Literal["full", "rung"], reference: str) -> str:
+    def protocol_id(
+        self, metric: AnyMeasure, part: Literal["full", "rung"] | Also, reference: str
+    ) -> str:
         """12 hex digits over everything that makes numbers of one metric comparable.
 
         `reference` identifies the reference statistics: data set, extractor and its weights. The trial's own
         schedule enters only as the answer to `grid: null` ("the trained schedule"), so trials on different
         schedules stay comparable under one rule.
         """
-        generation = self.full if part == "full" else self.rung
-        assert generation is not None
+        generation = part.of(self.full) if isinstance(part, Also) else getattr(self, part)
         if isinstance(metric, ModelMetric):
             return self._id_of_question(metric, metric.images or generation.images, reference)
         assert isinstance(metric, Metric)
@@ -185,7 +249,7 @@ class Evaluation(Spec):
             "noise_seed": self.noise_seed,
             "version": METRIC_VERSION,
         }
-        if part == "full" and self.draws > 1:
+        if part != "rung" and self.draws > 1:
             parts["draws"] = self.draws
         return _id(parts)
 

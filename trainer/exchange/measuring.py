@@ -17,7 +17,7 @@ from trainer.distributed import World
 from trainer.errors import DataError, UserError
 from trainer.evaluation.evaluator import Evaluator, Measurement, Part
 from trainer.evaluation.metric import Metric
-from trainer.evaluation.protocol import Evaluation, Generation
+from trainer.evaluation.protocol import Also, Evaluation, Generation
 from trainer.exchange.folder import set_of
 from trainer.exchange.pictures import from_bytes, read_image
 from trainer.trained import Trained
@@ -59,7 +59,7 @@ class _Saved(Evaluator):
         for x in torch.split(self.images, self.spec.batch_size):
             yield x.to(self.source.device)
 
-    def _protocol(self, part: Part) -> dict[str, str]:
+    def _protocol(self, part: Part | Also) -> dict[str, str]:
         """Of their own: nobody knows how saved images came about, only how many they are and what they meet."""
         return {
             name: hashlib.sha256(f"saved images, {identifier}".encode()).hexdigest()[:12]
@@ -103,7 +103,7 @@ def measure_images(trained: Trained, images: Tensor, cache: Path, data_root: Pat
     full = {"images": len(images), "steps": 1}
     kept = [metric.model_dump(mode="json") for metric in metrics]
     spec = Evaluation.model_validate(
-        plain | {"full": full, "rung": None, "draws": 1, "metrics": kept}
+        plain | {"full": full, "rung": None, "draws": 1, "metrics": kept, "also": []}
     )
     evaluator = _evaluator(_Saved, trained, spec, cache, data_root)
     evaluator.images = images

@@ -49,8 +49,9 @@ AnyMetric = Annotated[_Member, BeforeValidator(_written_out, json_schema_input_t
 
 
 def describe(name: str) -> type[AnyMeasure] | None:
-    """The member behind a number's name, `eval/fid`, `rung/kid-inception` or `fid`; None: it is no metric."""
-    protocol, _, short = name.rpartition("/")
+    """The member behind a number's name, `eval/fid`, `eval/fid.NAME`, `rung/kid-inception` or `fid`; else None."""
+    protocol, _, named = name.rpartition("/")
+    short, _, _ = named.partition(".")
     return KINDS.get(short.partition("-")[0]) if protocol in ("", "eval", "rung") else None
 
 

@@ -1,0 +1,90 @@
+"""Proves that further protocols are measured once, on the finished weights, as trainings of their own would be."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dashboards.metrics import quantity
+from service.experiment.comparison import metrics
+from trainer.evaluation.protocol import Evaluation
+from trainer.loop import train
+from trainer.record import Record
+from trainer.report import Result
+from trainer.trial import TrialSpec
+
+ALSO = [
+    {"name": "short", "steps": 3},
+    {"name": "ddim_few", "solver": {"kind": "ddim"}, "images": 64},
+]
+
+
+def run(toy: dict[str, Any], directory: Path) -> Result:
+    spec = TrialSpec.model_validate(toy)
+    list(train(spec, directory, cache=directory.parent / "cache", device="cpu"))
+    result = Record(directory).result()
+    assert result is not None
+    return result
+
+
+def test_they_equal_a_training_with_that_protocol(toy: dict[str, Any], tmp_path: Path) -> None:
+    """Number by number and id by id; the reported one stays as it was."""
+    plain = run(toy, tmp_path / "plain")
+    toy["evaluation"]["also"] = ALSO
+    more = run(toy, tmp_path / "more")
+    assert more.metrics["eval/fid"] == plain.metrics["eval/fid"]
+    del toy["evaluation"]["also"]
+    full = dict(toy["evaluation"]["full"])
+    for name, changed in (
+        ("short", {"steps": 3}),
+        ("ddim_few", {"solver": {"kind": "ddim"}, "images": 64}),
+    ):
+        toy["evaluation"]["full"] = {**full, **changed}
+        own = run(toy, tmp_path / name)
+        assert more.metrics[f"eval/fid.{name}"] == own.metrics["eval/fid"]
+        assert more.protocol[f"eval/fid.{name}"] == own.protocol["eval/fid"]
+        assert more.draws[f"eval/fid.{name}"] == own.draws["eval/fid"]
+    reports = Record(tmp_path / "more").reports()
+    assert [any("." in name for name in r.metrics) for r in reports] == [False] * 3 + [True]
+
+
+def test_without_any_a_trial_keeps_its_key(toy: dict[str, Any]) -> None:
+    plain = TrialSpec.model_validate(toy)
+    assert "also" not in plain.identity()["evaluation"]
+    more = TrialSpec.model_validate({**toy, "evaluation": {**toy["evaluation"], "also": ALSO}})
+    assert more.key("data") != plain.key("data")
+    assert TrialSpec.saved(more.model_dump_json()) == more
+
+
+def test_they_can_decide_and_have_names_for_people(toy: dict[str, Any]) -> None:
+    toy["evaluation"]["also"] = ALSO
+    spec = TrialSpec.model_validate(toy)
+    assert metrics(spec) == ["eval/fid", "rung/fid", "eval/fid.short", "eval/fid.ddim_few"]
+    known = quantity("eval/fid.short", "classifier")
+    assert known is not None
+    assert known.title == "FID (classifier, short)"
+    assert known.lower_is_better
+
+
+@pytest.mark.parametrize(
+    ("also", "said"),
+    [
+        ([{"name": "a", "steps": 3}, {"name": "a", "steps": 4}], "two are called `a`"),
+        ([{"name": "a", "steps": 8}], "`a` is the same as `full`"),
+        ([{"name": "a", "steps": 3}, {"name": "b", "steps": 3}], "`b` is the same as `a`"),
+        ([{"name": "low", "steps": 3}], "choose another"),
+        ([{"name": "a", "grid": {"kind": "cosine", "steps": 10}, "steps": 30}], "also: `a`: "),
+        ([{"name": "a", "guidance": {"scale": 2.0}}], "never trained at train.label_dropout: 0"),
+    ],
+)
+def test_what_makes_no_protocol_is_refused(toy: dict[str, Any], also: Any, said: str) -> None:
+    toy["evaluation"]["also"] = also
+    with pytest.raises(ValueError, match=said):
+        TrialSpec.model_validate(toy)
+
+
+def test_they_are_counted_among_what_generation_costs() -> None:
+    spec = Evaluation.model_validate({"full": {"images": 100, "steps": 8}, "also": ALSO})
+    assert [(path, g.images, g.steps) for path, g in spec.generations()] == [
+        ("full", 100, 8), ("also.0", 100, 3), ("also.1", 64, 8),
+    ]  # fmt: skip
