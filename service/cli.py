@@ -15,7 +15,17 @@ from typing import Annotated
 
 import typer
 
-from service.commands import cluster, compare, evaluate, export, planning, sample, show, sweeps
+from service.commands import (
+    cluster,
+    compare,
+    evaluate,
+    export,
+    planning,
+    sample,
+    show,
+    sweeps,
+    take_in,
+)
 from service.errors import BAD_ENVIRONMENT, BAD_INPUT, ServiceError
 from trainer.errors import EnvironmentProblem, InputError, UserError
 
@@ -62,7 +72,7 @@ def _options(
 _VERBS: dict[str, list[Callable[..., None]]] = {
     "Experiments": [sweeps.run, sweeps.validate, planning.plan],
     "Results and specs": [compare.compare, compare.report, show.show, show.schema],
-    "Trained models": [sample.sample, evaluate.evaluate, export.export],
+    "Trained models": [sample.sample, evaluate.evaluate, export.export, take_in.import_],
     "Cluster": [
         *(cluster.submit, cluster.status, cluster.logs, cluster.stop),
         *(cluster.sync, cluster.doctor),
@@ -70,7 +80,7 @@ _VERBS: dict[str, list[Callable[..., None]]] = {
 }
 for _panel, _verbs in _VERBS.items():
     for _verb in _verbs:
-        app.command(rich_help_panel=_panel)(_verb)
+        app.command(_verb.__name__.rstrip("_"), rich_help_panel=_panel)(_verb)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from trainer.record import TRIAL, Record
 if TYPE_CHECKING:
     from service.experiment import Experiment
     from service.settings import Settings
+    from trainer.trial import TrialSpec
 
 _KEY = re.compile(r"[0-9a-f]{1,20}")
 _SHORT = 8
@@ -125,11 +127,12 @@ def _of_experiment(target: str, settings: Settings, cell: str | None, seed: int 
     if record.images() == 0:
         message = f"`{chosen}` seed {number} has no checkpoint in {settings.home}: run the experiment first"
         raise InputError([Problem(target, None, "", message)])
-    known = (None, None) if preset else (experiment.name, chosen)
-    return Found(record, f"{chosen}-seed{number}", *known)
+    if preset:
+        return Found(record, Path(target).stem)
+    return Found(record, f"{chosen}-seed{number}", experiment.name, chosen)
 
 
-def _preset(file: str) -> Experiment | None:
+def _preset(file: str, overrides: Sequence[str] = ()) -> Experiment | None:
     """A file that is one complete trial, as an experiment of one cell; None if it is an experiment."""
     from service.experiment import Experiment
     from trainer.yaml.source import read
@@ -137,10 +140,20 @@ def _preset(file: str) -> Experiment | None:
     data = read(file).data if os.path.isfile(file) else None
     if not isinstance(data, dict) or "base" in data or "model" not in data:
         return None
-    seed = data.get("seed", 0)
-    base = {key: value for key, value in data.items() if key != "seed"}
-    whole = {"name": "preset", "base": base, "arms": {Path(file).stem: {}}, "seeds": [seed]}
-    return Experiment.from_mapping(whole, Path(file).resolve().parent)
+    whole = {"name": "preset", "base": str(Path(file).resolve()), "seeds": [data.get("seed", 0)]}
+    return Experiment.from_mapping(whole, ".", overrides)
+
+
+def trial_of(file: str, overrides: Sequence[str] = ()) -> TrialSpec:
+    """The trial that a preset is; InputError for anything else."""
+    from trainer.yaml.source import read
+
+    preset = _preset(file, overrides)
+    if preset is None:
+        read(file)
+        message = "is no complete trial (data, model, train, evaluation): name a preset"
+        raise InputError([Problem(file, None, "", message)])
+    return preset.cells[0].with_seed(preset.seeds[0])
 
 
 def _keys(experiment: Experiment, settings: Settings) -> dict[tuple[str, int], str]:

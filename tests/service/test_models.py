@@ -195,3 +195,20 @@ def test_mistakes_of_an_evaluate_command(
 ) -> None:
     assert invoke(["evaluate", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_import_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    from tests.trainer.exchange.test_openai import published, trial_of
+
+    name = "unet_forward/32_2_1_2"
+    torch.save(published(name), "w.pt")
+    Path("preset.yaml").write_text(trial_of(name).model_dump_json(exclude={"seed"}))
+    assert invoke(["import", "w.pt", "model", "--as", "preset.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("model: try ")
+    assert invoke(["sample", "model", "-n", "1", "--steps", "2", "--out", "s"]) == 0
+    assert invoke(["import", "w.pt", "other", "--as", "preset.yaml", "-o", "model.blocks=2"]) == 2
+    assert "they lack `input_blocks" in capsys.readouterr().err
+    assert invoke(["import", "w.pt", "other", "--as", "x.yaml"]) == 2
+    assert "is no complete trial" in capsys.readouterr().err

@@ -31,4 +31,5 @@ def remeasured(trial: TrialSpec, overrides: Sequence[str]) -> TrialSpec:
         problems += tree.merge(keys, value.data, Origin(value, keys)).problems
     if problems:
         raise InputError(problems)
-    return cast(TrialSpec, tree.model_or_raise())
+    changed = cast(TrialSpec, tree.model_or_raise())
+    return trial.model_copy(update={"evaluation": changed.evaluation})

@@ -31,6 +31,8 @@ def obstacle(trained: Trained) -> str | None:
         return f"model.kind: {spec.kind}"
     if spec.layout != "ddpm":
         return f"model.layout: {spec.layout} (its up path reads other outputs than UNet2DModel's)"
+    if spec.resample not in ("conv", "residual"):
+        return f"model.resample: {spec.resample}"
     if more := sorted(set(spec.identity()) - KNOWN):
         return f"model.{more[0]}"
     if len(set(spec.depths())) > 1:

@@ -1,0 +1,55 @@
+"""`import`: published weights as a model of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from service.commands.common import Home, Overrides, say, settings_of
+
+File = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Weights of improved- or guided-diffusion (.pt).")
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="New folder for the model.")]
+As = Annotated[
+    Path,
+    typer.Option(
+        "--as",
+        metavar="YAML",
+        help="The trial that the weights are of: a preset, such as presets/improved_diffusion_cifar10.yaml.",
+    ),
+]
+Order = Annotated[
+    Literal["heads_first", "qkv_first"],
+    typer.Option(
+        "--attention-order",
+        help="Rows of attention in the file: qkv_first if it was trained with use_new_attention_order.",
+    ),
+]
+
+
+def import_(
+    file: File,
+    folder: Folder,
+    trial: As,
+    order: Order = "heads_first",
+    override: Overrides = None,
+    home: Home = None,
+) -> None:
+    """Make a model of published weights: `sample`, `evaluate` and `export` then take its folder.
+
+    The file is read as plain tensors, so it cannot run code. The YAML says what the flags of its training said, and -o
+    changes it: weights of another network are refused with the names that differ.
+    """
+    from service.command_line import diffsweep
+    from service.models import trial_of
+    from trainer.exchange.incoming import take_in
+
+    settings = settings_of(home)
+    spec = trial_of(str(trial), override or [])
+    root, cache = settings.data or Path(), settings.cache
+    for note in take_in(file, spec, folder, order=order, data_root=root, cache=cache):
+        say(f"note: {note}")
+    say(f"{folder}: try {diffsweep('sample', str(folder))}")

@@ -1,0 +1,84 @@
+"""How do weights from elsewhere become a trained model of ours? A trial that says what they are, and its record."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from trainer.data import Codec
+from trainer.errors import DataError, UserError
+from trainer.exchange.openai import Order, read_weights, translated
+from trainer.files import HeldError
+from trainer.learner import Learner
+from trainer.record import Record
+from trainer.trial import TrialSpec
+
+LEVELS = 255
+"""Of the pixels of images whose data is not at hand."""
+
+
+def take_in(
+    file: Path,
+    trial: TrialSpec,
+    directory: Path,
+    *,
+    order: Order = "heads_first",
+    data_root: Path = Path(),
+    cache: Path | None = None,
+) -> list[str]:
+    """Write published weights as the checkpoint of `trial` in an empty directory; returns what a person should know.
+
+    Raises UserError where they are not the weights of the trial's network.
+    """
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"{directory} is not empty: choose a new folder")
+    weights = read_weights(file)
+    codec, fingerprint, notes = _data(trial, data_root, cache)
+    learner = Learner(trial, codec.shape)
+    state = translated(trial, learner.network, weights, order)
+    learner.network.load_state_dict(state)
+    record = Record(directory)
+    try:
+        with record.writer():
+            record.begin(trial, 0)
+            record.save_checkpoint(0, _state(learner, state, codec, fingerprint, file), keep=1)
+    except HeldError as held:
+        raise UserError(f"{directory} is being written by {held.holder}: let it end") from None
+    return notes
+
+
+def _state(
+    learner: Learner, network: dict[str, Tensor], codec: Codec, fingerprint: str, file: Path
+) -> dict[str, Any]:
+    """What a model is made of; nothing to continue a training from, for nobody published that."""
+    return {
+        "progress": {"images": 0},
+        "learner": learner.state_dict(),
+        "average": network,
+        "codec": codec.to_state(),
+        "fingerprint": fingerprint,
+        "imported": hashlib.sha256(file.read_bytes()).hexdigest(),
+    }
+
+
+def _data(trial: TrialSpec, data_root: Path, cache: Path | None) -> tuple[Codec, str, list[str]]:
+    """The codec of the data, or what can be said of it where it is not here."""
+    try:
+        source = trial.data.load(data_root, cache)
+    except DataError as error:
+        classes = trial.model.classes
+        names = None if classes is None else tuple(str(label) for label in range(classes))
+        counts = None if classes is None else (1,) * classes
+        notes = [
+            f"the data is not here ({error}): labels have numbers for names and are drawn equally often, and "
+            "`evaluate` needs the data"
+        ]
+        return Codec(trial.data.shape, LEVELS, names, counts), "absent", notes
+    notes = []
+    for one in trial.network_inputs():
+        one.check(source)
+        notes += one.remarks(source)
+    return source.codec, source.fingerprint, notes
