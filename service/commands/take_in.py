@@ -10,11 +10,15 @@ import typer
 from service.commands.common import Home, Overrides, say, settings_of
 
 File = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Weights of improved- or guided-diffusion (.pt).")
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help="Weights of improved- or guided-diffusion (.pt), or a diffusers folder.",
+    ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="New folder for the model.")]
 As = Annotated[
-    Path,
+    Path | None,
     typer.Option(
         "--as",
         metavar="YAML",
@@ -33,7 +37,7 @@ Order = Annotated[
 def import_(
     file: File,
     folder: Folder,
-    trial: As,
+    trial: As = None,
     order: Order = "heads_first",
     override: Overrides = None,
     home: Home = None,
@@ -41,14 +45,20 @@ def import_(
     """Make a model of published weights: `sample`, `evaluate` and `export` then take its folder.
 
     The file is read as plain tensors, so it cannot run code. The YAML says what the flags of its training said, and -o
-    changes it: weights of another network are refused with the names that differ.
+    changes it: weights of another network are refused with the names that differ. A folder that `export` wrote needs
+    no YAML.
     """
     from service.command_line import diffsweep
     from service.models import trial_of
+    from trainer.errors import InputError, Problem
     from trainer.exchange.incoming import take_in
+    from trainer.exchange.returning import origin_of
 
     settings = settings_of(home)
-    spec = trial_of(str(trial), override or [])
+    spec = origin_of(file) if trial is None else trial_of(str(trial), override or [])
+    if spec is None:
+        message = "nobody wrote down of which trial these weights are: name its YAML with --as"
+        raise InputError([Problem(str(file), None, "", message)])
     root, cache = settings.data or Path(), settings.cache
     for note in take_in(file, spec, folder, order=order, data_root=root, cache=cache):
         say(f"note: {note}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from trainer.data import Codec
 from trainer.errors import DataError, UserError
 from trainer.exchange.openai import Order, read_weights, translated
+from trainer.exchange.returning import is_folder_of_diffusers, state_of
 from trainer.files import HeldError
 from trainer.learner import Learner
 from trainer.record import Record
@@ -31,14 +31,18 @@ def take_in(
 ) -> list[str]:
     """Write published weights as the checkpoint of `trial` in an empty directory; returns what a person should know.
 
+    `file` is a .pt file of improved- or guided-diffusion, or a diffusers folder.
     Raises UserError where they are not the weights of the trial's network.
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise UserError(f"{directory} is not empty: choose a new folder")
-    weights = read_weights(file)
     codec, fingerprint, notes = _data(trial, data_root, cache)
     learner = Learner(trial, codec.shape)
-    state = translated(trial, learner.network, weights, order)
+    if is_folder_of_diffusers(file):
+        state, more = state_of(file, trial, learner.network)
+        notes += more
+    else:
+        state = translated(trial, learner.network, read_weights(file), order)
     learner.network.load_state_dict(state)
     record = Record(directory)
     try:
@@ -60,7 +64,7 @@ def _state(
         "average": network,
         "codec": codec.to_state(),
         "fingerprint": fingerprint,
-        "imported": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "imported": file.name,
     }
 
 

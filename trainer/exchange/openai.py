@@ -34,8 +34,15 @@ _SHOWN = 4
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """A file of plain tensors by name; UserError for anything else. Loading it cannot run code."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
         loaded = torch.load(file, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise UserError(f"{file} is no safetensors file, or damaged ({error})") from None
     except FileNotFoundError:
         raise UserError(f"{file} is not there: name a .pt file of weights") from None
     except OSError as error:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trainer.exchange.levels import PREDICTIONS, Table, is_shifted_time, turned
 from trainer.models import UNet
-from trainer.models.embedding import sinusoidal
+from trainer.models.embedding import SCALE, sinusoidal
 from trainer.models.peer import diffusers
 from trainer.trained import Trained
 
@@ -27,6 +27,8 @@ KNOWN = frozenset(
 def obstacle(trained: Trained) -> str | None:
     """Why the network is no UNet2DModel; None if it is one."""
     spec, prediction = trained.trial.model, trained.diffusion.prediction.kind
+    if _theirs(trained) is not None:
+        return None if prediction in PREDICTIONS else f"diffusion.prediction: {prediction}"
     if not isinstance(spec, UNet):
         return f"model.kind: {spec.kind}"
     if spec.layout != "ddpm":
@@ -66,6 +68,8 @@ def to_unet2d(trained: Trained, table: Table) -> Any:
     sinusoids become the model's learned table of timesteps: the same numbers, looked up.
     """
     spec = trained.trial.model
+    if (theirs := _theirs(trained)) is not None:
+        return _tabled(trained, table, theirs)
     assert isinstance(spec, UNet)
     positional = is_shifted_time(trained.diffusion, table) and spec.embedding == spec.channels[0]
     model = diffusers().UNet2DModel(**_config(spec, trained.codec.shape, positional, len(table)))
@@ -79,6 +83,37 @@ def to_unet2d(trained: Trained, table: Table) -> Any:
         rows = sinusoidal(told, spec.embedding, last=False)
         weights["time_proj.weight"] = nn.functional.pad(rows, (0, room))
         weights["time_embedding.linear_1.weight"] = nn.functional.pad(first, (0, room))
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def _theirs(trained: Trained) -> Any:
+    """The UNet2DModel inside a network of `kind: diffusers_unet`; None inside others."""
+    return getattr(trained.network, "unet", None)
+
+
+def _tabled(trained: Trained, table: Table, theirs: Any) -> Any:
+    """A UNet2DModel that was told real numbers, told the table's index; as it is where both are the same."""
+    told = trained.diffusion.condition(table.log_snr.to(trained.device)).cpu() * SCALE
+    config, channels = dict(theirs.config), trained.codec.shape[0]
+    weights = {name: value.detach().cpu() for name, value in theirs.state_dict().items()}
+    weights = {
+        name: value for name, value in weights.items() if not name.endswith("embedding.vector")
+    }
+    for name in ("conv_out.weight", "conv_out.bias"):
+        weights[name] = weights[name][:channels].clone()
+    sides = trained.codec.shape[1:]
+    config |= {
+        "out_channels": channels,
+        "sample_size": sides[0] if len(set(sides)) == 1 else list(sides),
+    }
+    if float((told - torch.arange(len(table)).double()).abs().max()) > 1e-6:
+        rows = theirs.time_proj.cpu()
+        at = told.float() if config["time_embedding_type"] == "positional" else told.round().long()
+        config |= {"time_embedding_type": "learned", "num_train_timesteps": len(table)}
+        with torch.no_grad():
+            weights["time_proj.weight"] = rows(at)
+    model = diffusers().UNet2DModel.from_config(config)
     model.load_state_dict(weights)
     return model.eval()
 
