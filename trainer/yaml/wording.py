@@ -189,12 +189,11 @@ def leading_path(root: Model, data: Any, message: str, keys: Keys = ()) -> tuple
     if begun is None:
         return (), message
     below = tuple(begun[1].split("."))
-    holder = model_at(root, data, (*keys, *below[:-1]))
-    return (
-        (below, message[begun.end() :])
-        if field_of(holder, below[-1]) is not None
-        else ((), message)
-    )
+    above = (*keys, *below[:-1])
+    holder, given = model_at(root, data, above), child_at(data, above)
+    is_free = holder is None and isinstance(given, dict) and below[-1] in given
+    is_place = is_free or field_of(holder, below[-1]) is not None
+    return (below, message[begun.end() :]) if is_place else ((), message)
 
 
 def unknown_key(root: Model, data: Any, keys: Keys, whole: bool = False) -> str:
