@@ -22,6 +22,7 @@ from service.readiness import preparing
 from service.resources import Resources
 from service.search.study import to_tune, tuned
 from service.settings import Settings
+from trainer.ema import EMA
 from trainer.record import Record
 from trainer.report import Result, Status
 
@@ -29,7 +30,7 @@ _FIRST_START_S = {"train": 12.0, "inproc": 5.0}
 _START_S = {"train": 2.0, "inproc": 0.3}
 """Starting Ray, then each further trial, on two busy cores."""
 _BYTES_PER_PARAMETER = 16
-"""Weights, their average and two moments of the optimizer, in float32."""
+"""Weights, their average and two moments of the optimizer, in float32; every further average is four more."""
 _PICTURE_BYTES = 20_000
 _EFFECTS = (0.0, 1.0, 2.0)
 """True differences of every cell from the baseline, in standard deviations of a pair's difference."""
@@ -205,6 +206,7 @@ class _Costs:
             if result is not None and result.status == "finished":
                 self._finished.setdefault(shape(trial.spec), []).append(result)
         self._parameters: dict[str, int] = {}
+        self._averages: dict[str, tuple[EMA, ...]] = {}
         self._paces: dict[str, Speed] = {}
         """By shape: one calibration for all cells of equal cost."""
         self._calibrated: set[str] = set()
@@ -234,6 +236,7 @@ class _Costs:
     def _seconds(self, trial: PlannedTrial, start: int, until: int) -> tuple[float, float]:
         """Of training and of evaluation, from one number of images to the other."""
         known, total = self._finished.get(shape(trial.spec)), trial.spec.total_images()
+        self._averages[trial.key] = trial.spec.averages()
         if known:
             self._measured = max(self._measured, len(known))
             self._parameters[trial.key] = known[0].parameters
@@ -263,9 +266,13 @@ class _Costs:
         return sum(every) / len(every)
 
     def checkpoint_bytes(self, todo: Sequence[TrialPlan], slots: int) -> int:
-        """The last checkpoints of all trials to come, and one more of each that runs beside others."""
-        parameters = sorted((self._parameters[trial.key] for trial in todo), reverse=True)
-        return _BYTES_PER_PARAMETER * (sum(parameters) + sum(parameters[:slots]))
+        """The last checkpoints of all trials to come, one more of each that runs beside others, and snapshots."""
+        sizes, snapshots = [], 0
+        for trial in todo:
+            parameters, averages = self._parameters[trial.key], self._averages[trial.key]
+            sizes.append(parameters * (_BYTES_PER_PARAMETER + 4 * (len(averages) - 1)))
+            snapshots += 4 * parameters * sum(getattr(one, "snapshots", 0) for one in averages)
+        return sum(sizes) + sum(sorted(sizes, reverse=True)[:slots]) + snapshots
 
     def basis(self) -> str:
         """One phrase on where the seconds come from."""
