@@ -113,7 +113,8 @@ def _tabled(trained: Trained, table: Table, theirs: Any) -> Any:
         config |= {"time_embedding_type": "learned", "num_train_timesteps": len(table)}
         with torch.no_grad():
             weights["time_proj.weight"] = rows(at)
-    model = diffusers().UNet2DModel.from_config(config)
+    options = {key: value for key, value in config.items() if not key.startswith("_")}
+    model = diffusers().UNet2DModel(**options)
     model.load_state_dict(weights)
     return model.eval()
 

@@ -17,8 +17,8 @@ from trainer.exchange.card import Exported, Story
 from trainer.exchange.levels import Table, turned
 from trainer.exchange.own_code import source_of
 from trainer.exchange.pipeline import export
-from trainer.exchange.unet2d import obstacle
-from trainer.models import MLP, DiT, UNet
+from trainer.exchange.unet2d import largest_gap, obstacle
+from trainer.models import MLP, AnyModel, DiT, UNet
 from trainer.models.embedding import sinusoidal
 from trainer.trained import Trained
 from trainer.trial import TrialSpec
@@ -328,3 +328,26 @@ def test_why_a_network_is_no_standard_one(tmp_path: Path) -> None:
     ):
         other = replace(model, trial=spec(model=DDPM | change))
         assert (obstacle(other) or "").startswith(reason)
+
+
+THEIRS: dict[str, Any] = {
+    "block_out_channels": [8, 16], "down_block_types": ["DownBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "UpBlock2D"], "layers_per_block": 1, "norm_num_groups": 4,
+    "attention_head_dim": 8,
+}  # fmt: skip
+
+
+@pytest.mark.skipif("diffusers_unet" not in str(AnyModel), reason="there is no such kind here")
+@pytest.mark.parametrize("conditioning", ["step", "angle"])
+def test_a_network_of_diffusers_leaves_as_it_is(conditioning: str, tmp_path: Path) -> None:
+    """Told k it keeps its sinusoids; told anything else they become its table of timesteps."""
+    trial = labelled(diffusion={"conditioning": conditioning}).model_dump(mode="json")
+    network = {"kind": "diffusers_unet", "config": THEIRS, "classes": 10}
+    model, result = exported(TrialSpec.model_validate(trial | {"model": network}), tmp_path)
+    assert (result.network, result.own_code) == ("UNet2DModel", None)
+    table = Table.of(model.diffusion)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(result.folder)
+    kind = "positional" if conditioning == "step" else "learned"
+    assert pipeline.unet.config.time_embedding_type == kind
+    # one class of module on both sides
+    assert largest_gap(model, table, pipeline.unet) < 1e-6
