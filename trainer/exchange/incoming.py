@@ -64,7 +64,7 @@ def _state(
         "average": network,
         "codec": codec.to_state(),
         "fingerprint": fingerprint,
-        "imported": file.name,
+        "trial": f"imported from {file.name}",
     }
 
 
