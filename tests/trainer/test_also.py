@@ -72,7 +72,7 @@ def test_they_can_decide_and_have_names_for_people(toy: dict[str, Any]) -> None:
         ([{"name": "a", "steps": 3}, {"name": "a", "steps": 4}], "two are called `a`"),
         ([{"name": "a", "steps": 8}], "`a` is the same as `full`"),
         ([{"name": "a", "steps": 3}, {"name": "b", "steps": 3}], "`b` is the same as `a`"),
-        ([{"name": "low", "steps": 3}], "choose another"),
+        ([{"name": "ci_low", "steps": 3}], "choose another"),
         ([{"name": "a", "grid": {"kind": "cosine", "steps": 10}, "steps": 30}], "also: `a`: "),
         ([{"name": "a", "guidance": {"scale": 2.0}}], "never trained at train.label_dropout: 0"),
     ],

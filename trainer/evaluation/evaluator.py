@@ -19,6 +19,7 @@ from trainer.evaluation.generation import generate
 from trainer.evaluation.metric import AnyMeasure, Metric, ModelMetric
 from trainer.evaluation.metric.base import Real, Shown
 from trainer.evaluation.protocol import Also, Evaluation, Generation
+from trainer.evaluation.published import published
 from trainer.evaluation.reference import Gathered, reference
 from trainer.inputs import NetworkInput, bound, together
 
@@ -105,7 +106,13 @@ class Evaluator:
             metrics = [one for one in self.spec.comparisons if self.spec.space_of(one) == space]
             extractor = space.build(self.source, cache)
             identity = f"{self.source.fingerprint}-{space.digest()}-{extractor.weights}"
-            real = reference(self.source, identity, extractor, metrics, cache)
+            if self.spec.reference == "train":
+                real = reference(self.source, identity, extractor, metrics, cache)
+            else:
+                width = space.dimensions(self.source.codec.shape)
+                kept, content = published(self.spec.reference, width, self.source.device)
+                identity = f"{content}-{space.digest()}-{extractor.weights}"
+                real = {metric.name: kept for metric in metrics}
             spaces.append(_Space(extractor, identity, metrics, real))
         return spaces
 

@@ -77,7 +77,7 @@ class Also(Spec):
     @field_validator("name")
     @classmethod
     def _free(cls, name: str) -> str:
-        if name in ("low", "high"):
+        if name in ("ci_low", "ci_high"):
             raise ValueError(f"name: {name} is an interval's end in MLflow: choose another")
         return name
 
@@ -109,6 +109,9 @@ class Evaluation(Spec):
     """Feature space of the metrics."""
     metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)] = (FID(),)
     """What is measured: kinds such as `fid`, or mappings such as {kind: kid, features: {kind: inception}}."""
+    reference: Annotated[str, Field(pattern=r"^train$|\.npz$"), Neutral("train")] = "train"
+    """What generated images are compared with: `train`, the training data, or a .npz file with `mu` and `sigma` of
+    features, as ADM and EDM publish them for Inception. A file holds no images: `fid` alone can be measured."""
     full: Generation
     """The reported protocol (`eval/...`): at the end, or at every evaluation if there is no `rung`."""
     rung: Generation | None = None
@@ -164,6 +167,8 @@ class Evaluation(Spec):
             raise ValueError(
                 f"metrics: two are called `{twice}`: list each once, in one feature space of a kind"
             )
+        if self.reference != "train":
+            self._only_moments()
         if self.error_groups == 1 or self.error_groups > self.full.images // 2:
             raise ValueError(
                 f"error_groups: {self.error_groups} for {self.full.images} images: write 0 (no standard errors), "
@@ -209,6 +214,15 @@ class Evaluation(Spec):
     def spaces(self) -> list[FeatureSpace]:
         """Every feature space that some metric asks for, in their order."""
         return list({(one := self.space_of(m)).digest(): one for m in self.comparisons}.values())
+
+    def _only_moments(self) -> None:
+        others = [metric.kind for metric in self.comparisons if metric.kind != "fid"]
+        own = [metric.name for metric in self.comparisons if metric.features is not None]
+        if others or own:
+            raise ValueError(
+                f"reference: {self.reference} holds mean and covariance in one feature space: it serves fid in "
+                f"`features`, not {(others + own)[0]}: leave that out, or use reference: train"
+            )
 
     def points(self, total: int, batch_size: int) -> list[int]:
         """Images seen at each evaluation, rising, the last being `total`; multiples of the training batch."""

@@ -100,9 +100,13 @@ class Reference(NamedTuple):
     @classmethod
     def of_moments(cls, moments: Moments) -> "Reference":
         """The normal of these moments."""
-        covariance = moments.covariance()
+        return cls.of_normal(moments.mean(), moments.covariance())
+
+    @classmethod
+    def of_normal(cls, mean: Tensor, covariance: Tensor) -> "Reference":
+        """That of mean [D] and covariance [D, D], float64."""
         values, vectors = torch.linalg.eigh(covariance)
-        return cls(moments.mean(), vectors * values.clamp_min(0.0).sqrt(), covariance.trace())
+        return cls(mean, vectors * values.clamp_min(0.0).sqrt(), covariance.trace())
 
 
 def frechet_distance(moments: Moments, real: Reference) -> float:

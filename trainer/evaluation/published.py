@@ -1,0 +1,55 @@
+"""What do others publish of the real images? Mean and covariance of their features, in a .npz file."""
+
+import zipfile
+
+import numpy as np
+import torch
+
+from trainer.data.source import digest
+from trainer.errors import UserError
+from trainer.evaluation.metric.base import Real
+from trainer.evaluation.metric.frechet import Reference
+
+
+def published(path: str, width: int | None, device: torch.device) -> tuple[Real, str]:
+    """What FID needs of `mu` [D] and `sigma` [D, D] in the file, and a digest of both.
+
+    Nothing in the file is run. Raises UserError where it is not such a file, or its features have another `width`.
+    """
+    mean, covariance = _read(path)
+    count = len(mean)
+    if mean.ndim != 1 or covariance.shape != (count, count):
+        shapes = f"mu {tuple(mean.shape)} and sigma {tuple(covariance.shape)}"
+        raise UserError(
+            f"evaluation.reference: {path} has {shapes}: write a file of [D] and [D, D]"
+        )
+    if width is not None and count != width:
+        raise UserError(
+            f"evaluation.reference: {path} is of {count} dimensions, `features` has {width}: published statistics are "
+            "of features: {kind: inception}"
+        )
+    finite = bool(torch.isfinite(mean).all() and torch.isfinite(covariance).all())
+    if not finite or not torch.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6):
+        raise UserError(f"evaluation.reference: {path}: sigma is no covariance, or is damaged")
+    kept = Reference.of_normal(mean.to(device), covariance.to(device))
+    return Real(kept._asdict()), digest(mean, covariance)
+
+
+def _read(path: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """`mu` and `sigma`, float64."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            mean, covariance = (
+                torch.from_numpy(np.asarray(file[name], np.float64)) for name in ("mu", "sigma")
+            )
+    except OSError as error:
+        raise UserError(f"evaluation.reference: {path}: {error.strerror or error}") from None
+    except (ValueError, TypeError, zipfile.BadZipFile, EOFError):
+        raise UserError(
+            f"evaluation.reference: {path} is not a .npz file of numbers: fetch it again"
+        ) from None
+    except KeyError:
+        raise UserError(
+            f"evaluation.reference: {path} lacks mu or sigma: write a file of published statistics"
+        ) from None
+    return mean, covariance
