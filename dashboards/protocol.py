@@ -72,11 +72,13 @@ def _words(spec: Mapping[str, Any], metric: str, spaces: Mapping[str, str]) -> s
         if evaluation.rung is not None
         else "The only protocol, of curve and final number"
     )
+    published = evaluation.reference != "train"
+    against = f"the statistics in {evaluation.reference}" if published else "the training data"
     known = f"; {spaces[features.kind]}" if features.kind in spaces else ""
     return (
         f"{role}: {_sets(evaluation, family)}{generation.images:,} images from the averaged (EMA) weights, solver"
         f" {generation.solver.kind} in {generation.steps} steps on the grid of {grid}, compared with"
-        f" the training data in the feature space of {features.words}{known}. Every trial starts from the"
+        f" {against} in the feature space of {features.words}{known}. Every trial starts from the"
         f" same noise."
     )
 

@@ -8,8 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from trainer.errors import InputError, Problem, UserError
 from trainer.evaluation.enough import check_real
+from trainer.evaluation.published import published
 from trainer.record import Record
 
 if TYPE_CHECKING:
@@ -96,12 +99,19 @@ def _complaints(cell: Cell, sources: _Sources) -> Iterator[str]:
     for space in evaluation.spaces():
         checks += [partial(space.check, source.codec), space.ready]
     checks += [partial(one.check, source.codec) for one in evaluation.questions]
+    if evaluation.reference != "train":
+        width = evaluation.features.dimensions(source.codec.shape)
+        checks.append(partial(_readable, evaluation.reference, width))
     checks.append(partial(check_real, source, evaluation.comparisons))
     for verify in checks:
         try:
             verify()
         except UserError as error:
             yield str(error)
+
+
+def _readable(reference: str, width: int | None) -> None:
+    published(reference, width, torch.device("cpu"))
 
 
 def _told(cell: Cell) -> list[str]:

@@ -44,6 +44,15 @@ def test_what_is_known_of_the_space_stands_in_its_explanation() -> None:
     assert not any(known in one.words for one in explanations(other))
 
 
+def test_published_statistics_are_named() -> None:
+    spec = specification()
+    spec["evaluation"]["reference"] = "cifar10.npz"
+    found = dataclasses.replace(sweep(), specs=dict.fromkeys(sweep().cells, spec))
+    assert all(
+        "compared with the statistics in cifar10.npz" in o.words for o in explanations(found)
+    )
+
+
 def test_without_a_spec_an_id_is_still_listed() -> None:
     found = dataclasses.replace(sweep(), specs={})
     (only,) = explanations(found)

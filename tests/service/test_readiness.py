@@ -89,6 +89,16 @@ def test_weights_that_do_not_fit_are_refused_with_their_line(
     assert "x.yaml:9: base.evaluation.features.weights: " in capsys.readouterr().err
 
 
+def test_published_statistics_that_are_not_there_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(tmp_path, "{kind: digits}")
+    option = f"base.evaluation.reference={tmp_path / 'none.npz'}"
+    assert invoke(["validate", str(file), "-o", option.removeprefix("base.")]) == 2
+    assert "evaluation.reference: " in (said := capsys.readouterr().err)
+    assert "No such file" in said
+
+
 def test_plan_says_what_the_classifier_costs_until_it_is_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
