@@ -144,7 +144,8 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "no kind in a list": (
         arm("evaluation.metrics: [{features: {kind: pixels}}]"),
-        "x.yaml:5: arms.b.evaluation.metrics[0]: needs a `kind`: `fid`, `kid`, `precision`, `recall`",
+        "x.yaml:5: arms.b.evaluation.metrics[0]: needs a `kind`: `fid`, `fid_infinity`, `kid`, `precision`, `recall`, "
+        "`density`, `coverage`, `mind`, `is`, `bpd`, `nll`",
     ),
     "misspelt key in a list": (
         arm("evaluation.metrics: [{kind: kid, featurs: 1}]"),
@@ -158,7 +159,8 @@ CASES: dict[str, tuple[str, str]] = {
     "a number for a metric": (
         arm("evaluation.metrics: [3]"),
         "x.yaml:5: arms.b.evaluation.metrics[0]: must be a kind such as `fid`, or a mapping such as "
-        "{kind: fid}, not `3`; kinds: `fid`, `kid`, `precision`, `recall`",
+        "{kind: fid}, not `3`; kinds: `fid`, `fid_infinity`, `kid`, `precision`, `recall`, "
+        "`density`, `coverage`, `mind`, `is`, `bpd`, `nll`",
     ),
     "a number for an input": (
         arm("inputs: [3]"),

@@ -55,13 +55,14 @@ def test_a_mapping_changes_the_keys_it_has() -> None:
 
 
 def test_a_path_leads_into_an_entry_of_a_default() -> None:
-    changed = trial(merged("evaluation.metrics.0.features", {"kind": "inception"}, tree()))
+    images = tree({**copy.deepcopy(TRIAL), "data": {"kind": "digits"}})
+    changed = trial(merged("evaluation.metrics.0.features", {"kind": "inception"}, images))
 
     assert [metric.name for metric in changed.evaluation.metrics] == ["fid-inception"]
 
 
 def test_a_path_leads_into_an_entry_that_is_written() -> None:
-    data = copy.deepcopy(TRIAL)
+    data = {**copy.deepcopy(TRIAL), "data": {"kind": "digits"}}
     data["evaluation"]["metrics"] = ["fid", {"kind": "kid", "features": {"kind": "classifier"}}]
     built = merged("evaluation.metrics.1.features", {"width": 32}, tree(data))
     features = trial(built).evaluation.metrics[1].features
