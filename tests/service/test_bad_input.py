@@ -135,7 +135,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "misspelt kind of an input": (
         arm("inputs: [{kind: mirored}]"),
-        "x.yaml:5: arms.b.inputs[0].kind: must be `mirrored`, not `mirored`, did you mean `mirrored`?",
+        "x.yaml:5: arms.b.inputs[0].kind: unknown kind `mirored`, did you mean `mirrored`?",
     ),
     "an input that the data cannot give": (
         arm("inputs: [{kind: mirrored}]"),
@@ -165,7 +165,7 @@ CASES: dict[str, tuple[str, str]] = {
     "a number for an input": (
         arm("inputs: [3]"),
         "x.yaml:5: arms.b.inputs[0]: must be a mapping such as {kind: mirrored}, not `3`; kinds: "
-        "`mirrored`",
+        "`mirrored`, `augmented`, `super_resolution`, `tags`",
     ),
     "a metric for a list of them": (
         arm("evaluation.metrics: fid"),

@@ -69,7 +69,7 @@ def test_lists_are_looked_into_by_position_and_hold_no_dotted_path() -> None:
     assert not has_short_form(entry(TrialSpec.model_fields["inputs"].annotation))
     assert entry(list[int] | None) is int
     assert entry(int | None) is None
-    data = {"evaluation": {"metrics": ["fid", {"kind": "kid"}]}, "inputs": [{}]}
+    data = {"evaluation": {"metrics": ["fid", {"kind": "kid"}]}, "inputs": [{"kind": "mirrored"}]}
     assert model_at(TrialSpec, data, ("evaluation", "metrics", 1)) is KID
     assert model_at(TrialSpec, data, ("evaluation", "metrics", 0)) is None
     assert model_at(TrialSpec, data, ("evaluation", "metrics")) is None
