@@ -13,8 +13,11 @@ from trainer.data.gaussians import Gaussians, ToyData
 from trainer.data.image_folder import FileData, ImageFolder
 from trainer.data.picture import PICTURE_VERSION
 from trainer.data.source import Absent, Resident, Source
+from trainer.data.torchvision_sets import TorchvisionData, TorchvisionSet
 
-AnyData = Annotated[ShippedData | ToyData | FileData | AnyArrays, Field(discriminator="kind")]
+AnyData = Annotated[
+    ShippedData | ToyData | FileData | AnyArrays | TorchvisionData, Field(discriminator="kind")
+]
 """The members of the family, listed at the bottom of the files that hold them."""
 
 __all__ = [
@@ -31,4 +34,5 @@ __all__ = [
     "Outline",
     "Resident",
     "Source",
+    "TorchvisionSet",
 ]

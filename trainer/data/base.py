@@ -46,6 +46,13 @@ class DataSpec(Spec):
     def load(self, root: Path, cache: Path | None = None) -> Source:
         """The examples. `cache` is a folder for what is expensive to prepare. Raises DataError."""
 
+    def held_out(self, root: Path, cache: Path | None = None) -> "DataSpec | None":
+        """Examples of the same kind that training does not see, fitted alike; None: the set has none.
+
+        `cache` as in `load`. Raises DataError.
+        """
+        return None
+
     def outline(self, root: Path, cache: Path | None = None) -> Outline:
         """What `validate` looks at and says; sets that are a user's own override it. Raises DataError."""
         return Outline(self.fingerprint(root, cache))

@@ -142,7 +142,7 @@ def _remarks(folder: Folder, frame: Frame) -> Iterable[str]:
     if folder.damaged:
         yield f"skipped {many(len(folder.damaged), 'damaged file')}: {_reasons(folder.damaged)}"
     noted = Counter(note for f in facts for note in f.notes)
-    for note, text in _NOTES.items():
+    for note, text in NOTES.items():
         if noted[note]:
             yield f"{many(noted[note], 'image')} {text.format(background=frame.background)}"
     yield from _shape_remarks(facts, frame)
@@ -151,12 +151,13 @@ def _remarks(folder: Folder, frame: Frame) -> Iterable[str]:
 
 
 _ONE_COPY = "1 image is an exact copy of another"
-_NOTES = {
+NOTES = {
     ROTATED: "turned upright, as EXIF says",
     ALPHA: "with transparency, put on {background} (data.background)",
     DEEP: "of 16-bit grey, scaled from 0..65535 to 8 bits",
     FRAMES: "animated or with several pages: the first is used",
 }
+"""What opening a picture took, in words."""
 
 
 def _shape_remarks(facts: Sequence[Facts], frame: Frame) -> Iterable[str]:

@@ -1,0 +1,226 @@
+"""Proves that torchvision's sets are read pixel for pixel as it does, are content, and are not trusted unread."""
+
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torchvision import datasets
+
+from tests.trainer.data.published import FORGED, cifar10, mnist
+from trainer.data import Source, TorchvisionSet
+from trainer.data.rows import Rows
+from trainer.errors import DataError, EnvironmentProblem
+
+SPLITS = {
+    "CelebA": ("train", "valid", "test"),
+    "Flowers102": ("train", "val", "test"),
+    "SVHN": ("train", "test", "extra"),
+}
+CASES = [
+    (name, split)
+    for name in FORGED
+    for split in (*SPLITS.get(name, ("train", "test")), "all")
+]  # fmt: skip
+
+
+def theirs(name: str, root: Path, split: str) -> Any:
+    if name in SPLITS:
+        return getattr(datasets, name)(str(root), split=split)
+    return getattr(datasets, name)(str(root), train=split == "train")
+
+
+def spec(name: str, root: Path, **options: Any) -> TorchvisionSet:
+    return TorchvisionSet.model_validate({"name": name, "root": str(root), **options})
+
+
+def examples(source: Source) -> torch.Tensor:
+    return source.read(torch.arange(len(source)))
+
+
+@pytest.mark.parametrize(("name", "split"), CASES)
+def test_pictures_and_labels_are_torchvisions(
+    name: str, split: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the pictures' own size nothing is resized; labels are its numbers, with every class of the set."""
+    FORGED[name](tmp_path / "root", monkeypatch)
+    parts = SPLITS.get(name, ("train", "test")) if split == "all" else (split,)
+    peers = [theirs(name, tmp_path / "root", part) for part in parts]
+    rows = [peer[i] for peer in peers for i in range(len(peer))]
+    size = {"CelebA": {"size": [218, 178]}, "Flowers102": {"size": 24, "resize": "box"}}.get(name, {})  # fmt: skip
+    data = spec(name, tmp_path / "root", split=split, **size)
+    source = data.load(Path(), tmp_path / "cache")
+    assert len(source) == len(rows)
+    assert source.codec.shape == data.shape
+    want = np.stack([data.frame.pixels(image) for image, _ in rows])
+    assert np.array_equal(examples(source).numpy(), want)
+    if name != "Flowers102":
+        plain = [np.asarray(image) for image, _ in rows]
+        assert np.array_equal(want, [p[None] if p.ndim == 2 else p.transpose(2, 0, 1) for p in plain])  # fmt: skip
+    labels = source.labels_of(torch.arange(len(source)))
+    if name == "CelebA":
+        assert labels is None
+    else:
+        assert labels is not None
+        assert labels.tolist() == [int(label) for _, label in rows]
+        assert source.codec.classes == (102 if name == "Flowers102" else 10)
+
+
+def test_what_is_usual_for_each_set_is_filled_in() -> None:
+    def usual(name: str, **options: Any) -> tuple[Any, ...]:
+        data = spec(name, Path("data"), **options)
+        return (*data.shape, data.flip)
+
+    assert usual("MNIST") == (1, 28, 28, False)
+    assert usual("FashionMNIST") == (1, 28, 28, False)
+    assert usual("SVHN") == (3, 32, 32, False)
+    assert usual("CIFAR10") == (3, 32, 32, True)
+    assert usual("CelebA") == (3, 64, 64, True)
+    assert usual("Flowers102") == (3, 64, 64, True)
+    assert usual("MNIST", pad=2) == (1, 32, 32, False)
+    assert usual("MNIST", size=16, grayscale=False, flip=True) == (3, 16, 16, True)
+    explicit = spec("MNIST", Path("data"), size=28, grayscale=True, flip=False)
+    assert explicit.digest() == spec("MNIST", Path("data")).digest()
+    again = TorchvisionSet.model_validate_json(explicit.model_dump_json())
+    assert again == explicit
+
+
+def test_padding_and_cropping_move_no_pixel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mnist(tmp_path / "root")
+    plain, padded = (examples(spec("MNIST", tmp_path / "root", pad=p).load(Path())) for p in (0, 2))
+    assert torch.equal(padded[:, :, 2:-2, 2:-2], plain)
+    assert int(padded.sum()) == int(plain.sum())
+    FORGED["CelebA"](tmp_path / "root", monkeypatch)
+    whole = spec("CelebA", tmp_path / "root", size=[218, 178])
+    face = spec("CelebA", tmp_path / "root", size=148, crop=[40, 15, 148, 148])
+    assert torch.equal(
+        examples(face.load(Path())), examples(whole.load(Path()))[:, :, 40:188, 15:163]
+    )
+    assert len({whole.fingerprint(Path()), face.fingerprint(Path())}) == 2
+    outside = spec("CelebA", tmp_path / "root", crop=[100, 15, 148, 148])
+    with pytest.raises(DataError, match=r"000001\.jpg: it is 178 x 218 .* is not inside"):
+        outside.load(Path())
+
+
+def test_identity_is_content(tmp_path: Path) -> None:
+    mnist(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    cache = tmp_path / "cache"
+    first = spec("MNIST", tmp_path / "a").fingerprint(Path(), cache)
+    assert spec("MNIST", tmp_path / "b", download=True).fingerprint(Path(), cache) == first
+    assert spec("MNIST", tmp_path / "a").fingerprint(Path()) == first
+    assert spec("MNIST", tmp_path / "a", split="test").fingerprint(Path(), cache) != first
+    labels = tmp_path / "b" / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    content = bytearray(labels.read_bytes())
+    content[-1] = 9
+    labels.write_bytes(content)
+    assert spec("MNIST", tmp_path / "b").fingerprint(Path(), cache) != first
+
+
+def test_a_set_that_is_known_is_not_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for its fingerprint, nor for examples that were decoded."""
+    mnist(tmp_path / "root")
+    data = spec("MNIST", tmp_path / "root")
+    first = data.load(Path(), tmp_path / "cache")
+
+    def opened(*_: object) -> Rows:
+        raise AssertionError("it was opened")
+
+    monkeypatch.setattr("trainer.data.torchvision_sets.open_set", opened)
+    again = data.load(Path(), tmp_path / "cache")
+    assert torch.equal(examples(first), examples(again))
+    assert again.fingerprint == data.fingerprint(Path(), tmp_path / "cache")
+    with pytest.raises(AssertionError, match="it was opened"):
+        spec("MNIST", tmp_path / "root", size=14).load(Path(), tmp_path / "cache")
+
+
+def test_what_was_found_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def line(name: str) -> str | None:
+        FORGED[name](tmp_path / name, monkeypatch)
+        return spec(name, tmp_path / name).outline(Path(), tmp_path / "cache").line
+
+    assert line("MNIST") == "25 images of 28 x 28, 10 classes; torchvision MNIST, split train"
+    assert line("CelebA") == "3 images of 178 x 218; torchvision CelebA, split train"
+    assert line("Flowers102") == (
+        "3 images of 60 x 42 to 60 x 49, 102 classes; torchvision Flowers102, split train"
+    )
+
+
+class Tell:
+    """Unpickling it writes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
+def test_a_pickle_that_is_not_the_published_is_never_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cifar10(tmp_path / "root", monkeypatch)
+    told = tmp_path / "told"
+    (tmp_path / "root" / "cifar-10-batches-py" / "data_batch_1").write_bytes(pickle.dumps(Tell(told)))  # fmt: skip
+    with pytest.raises(DataError, match=r"are not the published ones .*data\.download: true.*data\.root"):  # fmt: skip
+        spec("CIFAR10", tmp_path / "root").load(Path(), tmp_path / "cache")
+    assert not told.exists()
+    pickle.loads(pickle.dumps(Tell(told)))
+    assert told.exists(), "it would have"
+
+
+def test_files_that_are_missing_or_damaged_are_told_with_both_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = r"MNIST is not in .*/none \(there is no MNIST/raw/train-images-idx3-ubyte\): set data\.root .*, or "
+    with pytest.raises(DataError, match=absent + r"data\.download: true"):
+        spec("MNIST", tmp_path / "none").fingerprint(Path())
+    mnist(tmp_path / "root")
+    file = tmp_path / "root" / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(DataError, match="are not the published ones"):
+        spec("MNIST", tmp_path / "root").load(Path())
+    FORGED["CelebA"](tmp_path / "root", monkeypatch)
+    (tmp_path / "root" / "celeba" / "img_align_celeba" / "000004.jpg").write_bytes(b"")
+    damaged = r"1 of 3 pictures cannot be used: .*000004\.jpg \(it is empty \(0 bytes\)\): unpack CelebA again"
+    with pytest.raises(DataError, match=damaged):
+        spec("CelebA", tmp_path / "root").outline(Path(), tmp_path / "cache")
+
+
+def test_a_download_that_fails_says_why_and_what_else_can_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address leads to a port of this machine at which nobody listens."""
+    monkeypatch.setattr(datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])
+    data = spec("MNIST", tmp_path / "root", download=True)
+    failed = "could not download MNIST .*refused.*copy the files there"
+    with pytest.raises(EnvironmentProblem, match=failed):
+        data.load(Path(), tmp_path / "cache")
+    mnist(tmp_path / "whole")
+    whole = spec("MNIST", tmp_path / "whole", download=True)
+    assert len(whole.load(Path(), tmp_path / "cache")) == 25, "nothing is missing, nothing fetched"
+
+
+def test_splits_and_names_are_checked_before_anything_is_read() -> None:
+    with pytest.raises(ValueError, match="split: MNIST has train, test and all, not extra"):
+        spec("MNIST", Path("data"), split="extra")
+    with pytest.raises(ValueError, match=r"'MNIST', 'FashionMNIST'"):
+        spec("Mnist", Path("data"))
+
+
+def test_the_held_out_examples_are_the_test_split(tmp_path: Path) -> None:
+    mnist(tmp_path / "root")
+    data = spec("MNIST", tmp_path / "root", size=14)
+    held = data.held_out(Path())
+    assert held is not None
+    assert len(held.load(Path())) == 12
+    assert held.shape == data.shape
+    assert held.held_out(Path()) is None
+    assert spec("MNIST", tmp_path / "root", split="all").held_out(Path()) is None

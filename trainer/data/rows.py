@@ -1,0 +1,292 @@
+"""What is in a set whose pictures have numbers, not files? All of it is read once, and remembered while it stays so.
+
+A kind of data set gives `Rows`: the stored content of each picture, how it is opened, the labels. `read_rows` reads
+them all, in parallel, and keeps what it found in the cache under what tells one state of the set from another (names,
+sizes and times of its files, or a pinned revision), so that the set is opened again only to be decoded, once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import stat
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from trainer.data.folder import NOTES
+from trainer.data.labelling import many
+from trainer.data.listing import printable
+from trainer.data.parallel import PATIENCE_S, in_parallel
+from trainer.data.picture import PICTURE_VERSION, Frame, Opened, Unreadable
+from trainer.data.pictures import Pictures
+from trainer.data.scan import Facts
+from trainer.errors import DataError
+from trainer.files import cache_lock, keep, kept
+
+_NAMED = 3
+"""Rows that a message names."""
+
+
+class Rows(ABC):
+    """An opened set; rows may be read from any thread."""
+
+    labels: np.ndarray | None = None
+    """int64 [N], negative where a row has none; None: the set has no labels."""
+    label_names: tuple[str, ...] | None = None
+    """Of label 0, 1, ..."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many."""
+
+    @abstractmethod
+    def content(self, row: int) -> bytes:
+        """What is stored of the picture. Raises Unreadable."""
+
+    @abstractmethod
+    def opened(self, content: bytes) -> Opened:
+        """The picture in it. Raises Unreadable."""
+
+    @abstractmethod
+    def name(self, row: int) -> str:
+        """What messages call it."""
+
+
+class Once:
+    """Opens a set when somebody asks for it, and only then; from any thread."""
+
+    def __init__(self, opens: Callable[[], Rows]) -> None:
+        self._opens, self._lock = opens, threading.Lock()
+        self._rows: Rows | None = None
+
+    def __call__(self) -> Rows:
+        """The opened set."""
+        with self._lock:
+            if self._rows is None:
+                self._rows = self._opens()
+            return self._rows
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is said of a set that was read."""
+
+    total: int
+    """Rows, usable or not."""
+    smallest: tuple[int, int]
+    """Width and height of the picture with the fewest pixels."""
+    largest: tuple[int, int]
+    notes: dict[str, int]
+    """What opening took (`trainer.data.picture`) to the number of pictures."""
+    lost: int
+    """Rows that cannot be used."""
+    named: tuple[tuple[str, str], ...]
+    """The first of them, each with the reason."""
+    label_names: tuple[str, ...] | None
+
+    def lost_rows(self) -> str:
+        """For a message: the first, with their reasons."""
+        more = f" and {self.lost - len(self.named):,} more" if self.lost > len(self.named) else ""
+        return ", ".join(f"{name} ({reason})" for name, reason in self.named) + more
+
+
+@dataclass(frozen=True)
+class Found:
+    """The usable rows of a set: which, and their content."""
+
+    rows: np.ndarray
+    """int64 [N]."""
+    digests: np.ndarray
+    """uint8 [N, 32]: sha256 of each content."""
+    labels: np.ndarray | None
+    """int64 [N]."""
+    summary: Summary
+
+    def to_bytes(self) -> bytes:
+        """A .npz file."""
+        file, text = io.BytesIO(), json.dumps(asdict(self.summary)).encode()
+        labels = np.empty(0, np.int64) if self.labels is None else self.labels
+        np.savez(
+            file, rows=self.rows, digests=self.digests, labels=labels,
+            summary=np.frombuffer(text, np.uint8),
+        )  # fmt: skip
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> Found:
+        """Inverse of `to_bytes`."""
+        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
+            said = json.loads(saved["summary"].tobytes())
+            names = said["label_names"]
+            summary = Summary(
+                said["total"], tuple(said["smallest"]), tuple(said["largest"]), said["notes"], said["lost"],
+                tuple((name, reason) for name, reason in said["named"]), None if names is None else tuple(names),
+            )  # fmt: skip
+            labels = None if names is None else saved["labels"]
+            return cls(saved["rows"], saved["digests"], labels, summary)
+
+
+def read_rows(opens: Callable[[], Rows], state: Sequence[str], cache: Path | None) -> Found:
+    """Every row is read and decoded once; `state` names the set as it is now, and all that decides on its rows."""
+    if cache is None:
+        return _read(opens())
+    name = hashlib.sha256(json.dumps([PICTURE_VERSION, *state]).encode("utf-8", "surrogatepass"))
+    file = cache / f"rows-{name.hexdigest()[:16]}.npz"
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(cache_lock(file, PATIENCE_S))
+        except OSError:  # the cache cannot be written: nothing is kept
+            return _read(opens())
+        content = kept(file)
+        if content is not None:
+            return Found.from_bytes(content)
+        found = _read(opens())
+        with suppress(OSError):  # a full disk: the set is read again next time
+            keep(file, found.to_bytes())
+    return found
+
+
+def _read(rows: Rows) -> Found:
+    labels = rows.labels
+
+    def facts(row: int) -> Facts:
+        if labels is not None and labels[row] < 0:
+            return Facts("", damage="it has no label")
+        try:
+            content = rows.content(row)
+            picture = rows.opened(content)
+        except Unreadable as reason:
+            return Facts("", damage=str(reason))
+        size = picture.image.size
+        return Facts(hashlib.sha256(content).hexdigest(), *size, picture.mode, picture.notes)
+
+    every = list(in_parallel(facts, len(rows), "reading pictures"))
+    usable = np.array([i for i, fact in enumerate(every) if fact.damage is None], np.int64)
+    digests = b"".join(bytes.fromhex(every[i].sha256) for i in usable)
+    return Found(
+        usable,
+        np.frombuffer(digests, np.uint8).reshape(-1, 32),
+        None if labels is None else labels[usable],
+        _summary(rows, every),
+    )
+
+
+def _summary(rows: Rows, every: Sequence[Facts]) -> Summary:
+    whole = [fact for fact in every if fact.damage is None]
+    sizes = sorted({(f.width, f.height) for f in whole}, key=lambda size: size[0] * size[1])
+    lost = [i for i, fact in enumerate(every) if fact.damage is not None]
+    return Summary(
+        total=len(every),
+        smallest=sizes[0] if sizes else (0, 0),
+        largest=sizes[-1] if sizes else (0, 0),
+        notes=dict(Counter(note for f in whole for note in f.notes)),
+        lost=len(lost),
+        named=tuple((rows.name(i), str(every[i].damage)) for i in lost[:_NAMED]),
+        label_names=rows.label_names,
+    )
+
+
+class RowPictures(Pictures):
+    """The usable rows; the set is opened when the first of them is asked for."""
+
+    def __init__(
+        self, found: Found, rows: Callable[[], Rows], before: Callable[[Image.Image], Image.Image] | None = None,
+        prepared: str = "",
+    ) -> None:  # fmt: skip
+        """`before` is done to each picture, and `prepared` names it."""
+        self._found, self._rows, self._before = found, rows, before
+        sha = hashlib.sha256(
+            f"{found.summary.smallest}/{found.summary.largest}/{prepared}/".encode()
+        )
+        sha.update(found.digests.tobytes())
+        self.content = sha.hexdigest()
+        present = None if found.labels is None else np.unique(found.labels)
+        self.alone: str | None = None
+        """The one class of all pictures, which is no label."""
+        names = found.summary.label_names
+        if present is None or names is None:
+            return
+        if len(present) < 2:
+            self.alone = names[int(present[0])] if len(present) else None
+            return
+        self.labels, self.label_names = torch.from_numpy(found.labels), names
+
+    def __len__(self) -> int:
+        return len(self._found.rows)
+
+    def picture(self, number: int) -> Image.Image:
+        """Read again, and checked to be what was read before."""
+        rows, row = self._rows(), int(self._found.rows[number])
+        content = rows.content(row)
+        if hashlib.sha256(content).digest() != self._found.digests[number].tobytes():
+            raise Unreadable(
+                "it was changed while the data was read: start again when it is complete"
+            )
+        image = rows.opened(content).image
+        return image if self._before is None else self._before(image)
+
+    def name(self, number: int) -> str:
+        """As the set calls it."""
+        return self._rows().name(int(self._found.rows[number]))
+
+    def line(self) -> str:
+        """`60,000 images of 28 x 28, 10 classes`."""
+        summary = self._found.summary
+        small, large = (f"{w} x {h}" for w, h in (summary.smallest, summary.largest))
+        line = f"{many(len(self), 'image')} of {small}" + ("" if small == large else f" to {large}")
+        return line if self.label_names is None else f"{line}, {len(self.label_names):,} classes"
+
+    def remarks(self, frame: Frame) -> tuple[str, ...]:
+        """What a person should know of the pictures, a line each."""
+        summary, lines = self._found.summary, []
+        if self.alone is not None:
+            lines.append(
+                f"all images are of one class ({printable(self.alone)}), so there are no labels"
+            )
+        if summary.lost:
+            lines.append(f"skipped {many(summary.lost, 'damaged row')}: {summary.lost_rows()}")
+        for note, text in NOTES.items():
+            if count := summary.notes.get(note):
+                lines.append(f"{many(count, 'image')} {text.format(background=frame.background)}")
+        return tuple(lines)
+
+
+def state_of(files: Iterable[Path]) -> list[str]:
+    """Names, sizes and times of files, and of all files in folders: equal lists, equal files; nothing is read."""
+    lines = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            lines.append(f"{file} is not there")
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            with os.scandir(file) as scanned:
+                lines += state_of(sorted(Path(item.path) for item in scanned))
+        else:
+            lines.append(f"{file}/{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}")
+    return lines
+
+
+def usable(found: Found, place: str, remedy: str, *, skip: bool = False) -> Found:
+    """The same, or DataError where rows are lost (unless they are to be skipped), or all of them."""
+    summary = found.summary
+    if summary.lost and not skip:
+        raise DataError(
+            f"{place}: {summary.lost:,} of {summary.total:,} pictures cannot be used: {summary.lost_rows()}: {remedy}"
+        )
+    if not len(found.rows):
+        why = f" ({summary.lost_rows()})" if summary.lost else ""
+        raise DataError(f"{place}: there is no picture that can be used{why}: {remedy}")
+    return found
