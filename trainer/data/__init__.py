@@ -10,13 +10,15 @@ from trainer.data.batches import Batches
 from trainer.data.codec import Codec
 from trainer.data.digits import Digits, ShippedData
 from trainer.data.gaussians import Gaussians, ToyData
+from trainer.data.huggingface import HuggingFaceSet, TableData
 from trainer.data.image_folder import FileData, ImageFolder
 from trainer.data.picture import PICTURE_VERSION
 from trainer.data.source import Absent, Resident, Source
 from trainer.data.torchvision_sets import TorchvisionData, TorchvisionSet
 
 AnyData = Annotated[
-    ShippedData | ToyData | FileData | AnyArrays | TorchvisionData, Field(discriminator="kind")
+    ShippedData | ToyData | FileData | AnyArrays | TorchvisionData | TableData,
+    Field(discriminator="kind"),
 ]
 """The members of the family, listed at the bottom of the files that hold them."""
 
@@ -30,6 +32,7 @@ __all__ = [
     "DataSpec",
     "Digits",
     "Gaussians",
+    "HuggingFaceSet",
     "ImageFolder",
     "Outline",
     "Resident",

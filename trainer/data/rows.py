@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import stat
 import threading
 from abc import ABC, abstractmethod
@@ -264,19 +263,26 @@ class RowPictures(Pictures):
 
 def state_of(files: Iterable[Path]) -> list[str]:
     """Names, sizes and times of files, and of all files in folders: equal lists, equal files; nothing is read."""
-    lines = []
+    lines: list[str] = []
     for file in files:
-        try:
-            status = file.stat()
-        except OSError:
-            lines.append(f"{file} is not there")
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            with os.scandir(file) as scanned:
-                lines += state_of(sorted(Path(item.path) for item in scanned))
-        else:
-            lines.append(f"{file}/{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}")
+        _add_state(file, lines, frozenset())
     return lines
+
+
+def _add_state(file: Path, lines: list[str], above: frozenset[tuple[int, int]]) -> None:
+    """`above` are the folders that hold it, by which a loop of links shows."""
+    try:
+        status = file.stat()
+        place = (status.st_dev, status.st_ino)
+        within = sorted(file.iterdir()) if stat.S_ISDIR(status.st_mode) else None
+    except OSError:
+        lines.append(f"{file} is not there")
+        return
+    if within is None:
+        lines.append(f"{file}/{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}")
+    elif place not in above:
+        for each in within:
+            _add_state(each, lines, above | {place})
 
 
 def usable(found: Found, place: str, remedy: str, *, skip: bool = False) -> Found:
