@@ -224,7 +224,8 @@ class Training:
         """Begin with these of the network's weights, and every average with what the network then is."""
         network = self.learner.network
         network.load_state_dict(weights, strict=False)
-        self.average.network.load_state_dict(network.state_dict())
+        for one in (self.average, *self.further):
+            one.network.load_state_dict(network.state_dict())
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()`; raises CheckpointError if it is another trial's."""

@@ -23,7 +23,8 @@ def image_column(features: Any, asked: str | None) -> str:
         _known(features, asked, "image")
         if not _holds_files(features[asked]) and not _is_image(features[asked]):
             raise DataError(
-                f"data.image_column: the column {asked} holds {described(features[asked])}, not images: {_listed(features)}"
+                f"data.image_column: the column {asked} holds {described(features[asked])}, not images: "
+                f"{_listed(features)}"
             )
         return asked
     images = [name for name, feature in features.items() if _is_image(feature)]
@@ -75,8 +76,8 @@ def _class_of(column: str, feature: Any, value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     raise DataError(
-        f"data.label_column: the column {column} holds {described(feature)} such as {printable(repr(value)[:40])}, which "
-        "are no classes: name a column of texts or whole numbers, or set data.label_column: false"
+        f"data.label_column: the column {column} holds {described(feature)} such as {printable(repr(value)[:40])}, "
+        "which are no classes: name a column of texts or whole numbers, or set data.label_column: false"
     )
 
 

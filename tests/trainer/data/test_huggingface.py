@@ -146,10 +146,10 @@ def test_labels_of_several_types(
     ("columns", "options", "message"),
     [
         ({"label": [0.5, 1.0, 2.0, 0.1, 0.2, 0.3]}, {}, r"label holds float64 such as 0\.5, which are no classes"),
-        ({"label": ["a", None, "b", "a", "b", None]}, {}, r"2 of 6 .*: row 1 \(it has no label\), row 5 .*damaged: skip"),
+        ({"label": ["a", None, "b", "a", "b", None]}, {}, r"2 of 6 .*: row 1 \(it has no label\), row 5 .*damaged: skip"),  # noqa: E501
         ({"label": [[1], [2], [1], [2], [1], [1]]}, {}, r"the column label holds List such as \[1\]"),
         ({"kind": ["a"] * 6}, {"label_column": "sort"}, r"no column sort: .* are image \(images\), kind \(string\)"),
-        ({"kind": ["a"] * 6}, {"image_column": "kind"}, r"data\.image_column: the column kind holds string, not images"),
+        ({"kind": ["a"] * 6}, {"image_column": "kind"}, r"data\.image_column: the column kind holds string, not images"),  # noqa: E501
         ({"kind": ["a"] * 6}, {"split": "test2"}, r"there is no test2, the splits are `train`"),
     ],
 )  # fmt: skip
@@ -241,7 +241,7 @@ def test_an_unreachable_hub_is_told_with_the_way_around(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
-    with pytest.raises(EnvironmentProblem, match="cannot be reached for nobody/none .*save_to_disk"):  # fmt: skip
+    with pytest.raises(EnvironmentProblem, match=r"cannot be reached for nobody/none .*save_to_disk"):  # fmt: skip
         HuggingFaceSet(path="nobody/none", revision="0" * 40).load(Path())
 
 
