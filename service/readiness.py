@@ -43,9 +43,9 @@ def make_ready(experiment: Experiment, settings: Settings) -> None:
         return
     sources = _Sources(experiment, settings.cache)
     _check(experiment, sources)
-    for cell, spaces in _distinct(experiment):
-        for space in spaces:
-            space.prepare(sources.of(cell), settings.cache)
+    for cell, space in _distinct(experiment):
+        source = sources.of(cell) if space.learns else sources.outline(cell)
+        space.prepare(source, settings.cache)
 
 
 def preparing(experiment: Experiment, settings: Settings) -> float:
@@ -53,8 +53,8 @@ def preparing(experiment: Experiment, settings: Settings) -> float:
     sources = _Sources(experiment, settings.cache)
     return sum(
         space.seconds(sources.of(cell), settings.cache)
-        for cell, spaces in _distinct(experiment)
-        for space in spaces
+        for cell, space in _distinct(experiment)
+        if space.learns
     )
 
 
@@ -71,14 +71,21 @@ def _check(experiment: Experiment, sources: _Sources) -> None:
 
 
 class _Sources:
-    """The cells' data sets, each loaded once and only if somebody looks."""
+    """The cells' data sets, each looked at once: decoded only where somebody trains on it here."""
 
     def __init__(self, experiment: Experiment, cache: Path) -> None:
-        self._root, self._cache = experiment.data_root, cache if cache.is_dir() else None
+        """Raises InputError where a cell cannot train on its data."""
+        self._root, self._cache = experiment.data_root, cache
+        self._outlines = experiment.outlines
         self._loaded: dict[str, Source] = {}
 
+    def outline(self, cell: Cell) -> Source:
+        """What is known of a cell's data before anything is decoded. Raises DataError."""
+        known = self._outlines.get(cell.trial.data.digest())
+        return known.source if known is not None and known.source is not None else self.of(cell)
+
     def of(self, cell: Cell) -> Source:
-        """That of a cell. Raises DataError."""
+        """The data of a cell. Raises DataError."""
         data = cell.trial.data
         if data.digest() not in self._loaded:
             self._loaded[data.digest()] = data.load(self._root, self._cache)
@@ -88,7 +95,7 @@ class _Sources:
 def _complaints(cell: Cell, sources: _Sources) -> Iterator[str]:
     """What every trial of the cell would end with, being the user's to mend."""
     try:
-        source = sources.of(cell)
+        source = sources.outline(cell)
     except UserError as error:
         yield str(error)
         return
@@ -118,12 +125,12 @@ def _told(cell: Cell) -> list[str]:
     return [one.canonical() for one in cell.trial.network_inputs()]
 
 
-def _distinct(experiment: Experiment) -> Iterator[tuple[Cell, list[FeatureSpace]]]:
-    """A cell for every pair of data set and feature spaces."""
-    seen: set[str] = set()
+def _distinct(experiment: Experiment) -> Iterator[tuple[Cell, FeatureSpace]]:
+    """A cell for every pair of data set and feature space."""
+    seen: set[tuple[str, str]] = set()
     for cell in experiment.cells:
-        spaces = cell.trial.evaluation.spaces()
-        once = json.dumps([cell.trial.data.digest(), *(space.digest() for space in spaces)])
-        if once not in seen:
-            seen.add(once)
-            yield cell, spaces
+        for space in cell.trial.evaluation.spaces():
+            once = cell.trial.data.digest(), space.digest()
+            if once not in seen:
+                seen.add(once)
+                yield cell, space

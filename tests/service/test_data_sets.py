@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from service.cli import invoke
+from trainer.data import ImageFolder
 
 YAML = """\
 name: x
@@ -50,6 +51,15 @@ def test_what_was_found_stands_below_the_experiment(capsys: pytest.CaptureFixtur
 
     assert invoke(["plan", "x.yaml"]) == 0
     assert f"data: {FOUND}" in capsys.readouterr().out.splitlines()
+
+
+def test_nothing_is_decoded_before_somebody_trains(folder: Path) -> None:
+    """Metrics, spaces and inputs are checked on what is known without the pixels, which may be many."""
+    (folder / "x.yaml").write_text(YAML.replace("groups: 4", "groups: 4, classes: 2"))
+    assert invoke(["validate", "x.yaml"]) == 0
+    assert list((folder / "home").rglob("pictures-*")) == []
+    ImageFolder(path="images", size=8).load(Path(), folder / "home" / "cache")
+    assert len(list((folder / "home").rglob("pictures-*.npy"))) == 1
 
 
 def test_data_sets_of_several_cells_are_told_apart(

@@ -85,8 +85,8 @@ def source_of(
 
 def outline_of(pictures: Pictures, frame: Frame, *, flip: bool = False) -> Source:
     """All that is known of the examples before any is decoded."""
-    where = torch.device("cpu")
-    return Absent(_codec(pictures, frame), pictures.fingerprint(frame), where, flip)
+    where, name = torch.device("cpu"), pictures.fingerprint(frame)
+    return Absent(_codec(pictures, frame), name, where, flip, len(pictures))
 
 
 def _codec(pictures: Pictures, frame: Frame) -> Codec:

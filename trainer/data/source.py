@@ -128,12 +128,15 @@ class Resident(Source):
 
 @dataclass(frozen=True)
 class Absent(Source):
-    """A data set of which only the codec and the name are known: a trained model's, on another machine."""
+    """A data set of which only the codec and the name are known: a trained model's on another machine, or one that is
+    not decoded yet."""
 
     codec: Codec
     fingerprint: str
     on: torch.device
     flip: bool = False
+    examples: int | None = None
+    """How many there are, where that is known."""
 
     @property
     def resident(self) -> bool:
@@ -146,7 +149,9 @@ class Absent(Source):
         return self.on
 
     def __len__(self) -> int:
-        raise self._missing()
+        if self.examples is None:
+            raise self._missing()
+        return self.examples
 
     def read(self, rows: Tensor) -> Tensor:
         """Never: raises DataError."""

@@ -42,6 +42,9 @@ class FeatureSpace(Spec):
     is_papers: ClassVar[bool] = False
     """Whether a distance in it may go by its plain name; in all others the name says the space: `FID (pixels)`."""
 
+    learns: ClassVar[bool] = False
+    """Whether its extractor is trained on the data, which takes their examples."""
+
     kind: str
 
     @abstractmethod

@@ -42,6 +42,7 @@ class Classifier(FeatureSpace):
         "data set; it is not the Inception FID of papers)"
     )
     classifies: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
     kind: Literal["classifier"] = "classifier"
     width: PositiveInt = 64
     """Dimensions of the feature space."""
