@@ -8,11 +8,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from trainer.data.base import DataSpec, Outline
+from trainer.data.found import usable
 from trainer.data.framed import Framed
 from trainer.data.huggingface_rows import TableRows, hub_tables, saved_tables, table_of
 from trainer.data.picture import Background, Frame
 from trainer.data.pictures import outline_of, source_of
-from trainer.data.rows import Once, RowPictures, read_rows, state_of, usable
+from trainer.data.rows import Once, RowPictures, read_rows, state_of
 from trainer.data.source import Source
 from trainer.errors import DataError
 

@@ -22,6 +22,7 @@ from trainer.data.parallel import PATIENCE_S, in_parallel
 from trainer.data.picture import Frame, Unreadable
 from trainer.data.source import Absent, Resident, Source
 from trainer.data.stored import Stored, stored_array
+from trainer.data.tagged import Tagged
 from trainer.errors import DataError, EnvironmentProblem
 from trainer.files import cache_lock
 
@@ -35,6 +36,9 @@ class Pictures(ABC):
     """int64 [N], or None."""
     label_names: tuple[str, ...] | None = None
     """Of label 0, 1, ..."""
+    tags: Tensor | None = None
+    """bool [N, K]: which of K attributes each has; None: there are none."""
+    tag_names: tuple[str, ...] | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -56,7 +60,12 @@ class Pictures(ABC):
 
     def fingerprint(self, frame: Frame) -> str:
         """16 hex digits that name the examples with their labels."""
-        return _digest(self.content, frame.identity(), self._labelling())
+        return _digest(self.content, frame.identity(), self._labelling(), *self._tagging())
+
+    def _tagging(self) -> tuple[str, ...]:
+        if self.tags is None:
+            return ()
+        return (hashlib.sha256(self.tags.numpy().tobytes()).hexdigest(), str(self.tag_names))
 
     def _labelling(self) -> str:
         if self.labels is None:
@@ -73,14 +82,19 @@ def source_of(
     if cache is None:
         array = np.empty((len(pictures), *frame.shape), np.uint8)
         _decode(pictures, frame, array)
-        return Resident(codec, torch.from_numpy(array), pictures.labels, fingerprint, flip)
+        examples = torch.from_numpy(array)
+        return _tagged(Resident(codec, examples, pictures.labels, fingerprint, flip), pictures)
     file = cache / f"pictures-{_digest(pictures.content, frame.identity())}.npy"
     shape = (len(pictures), *frame.shape)
     with cache_lock(file, PATIENCE_S):
         if stored_array(file, shape) is None:
             _write(pictures, frame, file, shape)
     stored = Stored(codec, file, len(pictures), pictures.labels, fingerprint, flip)
-    return stored.to(torch.device("cpu"))
+    return _tagged(stored.to(torch.device("cpu")), pictures)
+
+
+def _tagged(source: Source, pictures: Pictures) -> Source:
+    return source if pictures.tags is None else Tagged(source, pictures.tags)
 
 
 def outline_of(pictures: Pictures, frame: Frame, *, flip: bool = False) -> Source:
@@ -91,11 +105,11 @@ def outline_of(pictures: Pictures, frame: Frame, *, flip: bool = False) -> Sourc
 
 def _codec(pictures: Pictures, frame: Frame) -> Codec:
     if pictures.labels is None:
-        return Codec(frame.shape, 255)
+        return Codec(frame.shape, 255, tags=pictures.tag_names)
     names = pictures.label_names
     assert names is not None, "labels have names"
     counts = torch.bincount(pictures.labels, minlength=len(names)).tolist()
-    return Codec(frame.shape, 255, names, tuple(counts))
+    return Codec(frame.shape, 255, names, tuple(counts), pictures.tag_names)
 
 
 def _write(pictures: Pictures, frame: Frame, file: Path, shape: tuple[int, ...]) -> None:

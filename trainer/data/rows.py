@@ -8,7 +8,6 @@ sizes and times of its files, or a pinned revision), so that the set is opened a
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import stat
 import threading
@@ -16,7 +15,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +22,13 @@ import torch
 from PIL import Image
 
 from trainer.data.folder import NOTES
+from trainer.data.found import Found, Summary
 from trainer.data.labelling import many
 from trainer.data.listing import printable
 from trainer.data.parallel import PATIENCE_S, in_parallel
 from trainer.data.picture import PICTURE_VERSION, Frame, Opened, Unreadable
 from trainer.data.pictures import Pictures
 from trainer.data.scan import Facts
-from trainer.errors import DataError
 from trainer.files import cache_lock, keep, kept
 
 _NAMED = 3
@@ -44,6 +42,9 @@ class Rows(ABC):
     """int64 [N], negative where a row has none; None: the set has no labels."""
     label_names: tuple[str, ...] | None = None
     """Of label 0, 1, ..."""
+    tags: np.ndarray | None = None
+    """bool [N, K]: which of K attributes each has."""
+    tag_names: tuple[str, ...] | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -75,65 +76,6 @@ class Once:
             if self._rows is None:
                 self._rows = self._opens()
             return self._rows
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What is said of a set that was read."""
-
-    total: int
-    """Rows, usable or not."""
-    smallest: tuple[int, int]
-    """Width and height of the picture with the fewest pixels."""
-    largest: tuple[int, int]
-    notes: dict[str, int]
-    """What opening took (`trainer.data.picture`) to the number of pictures."""
-    lost: int
-    """Rows that cannot be used."""
-    named: tuple[tuple[str, str], ...]
-    """The first of them, each with the reason."""
-    label_names: tuple[str, ...] | None
-
-    def lost_rows(self) -> str:
-        """For a message: the first, with their reasons."""
-        more = f" and {self.lost - len(self.named):,} more" if self.lost > len(self.named) else ""
-        return ", ".join(f"{name} ({reason})" for name, reason in self.named) + more
-
-
-@dataclass(frozen=True)
-class Found:
-    """The usable rows of a set: which, and their content."""
-
-    rows: np.ndarray
-    """int64 [N]."""
-    digests: np.ndarray
-    """uint8 [N, 32]: sha256 of each content."""
-    labels: np.ndarray | None
-    """int64 [N]."""
-    summary: Summary
-
-    def to_bytes(self) -> bytes:
-        """A .npz file."""
-        file, text = io.BytesIO(), json.dumps(asdict(self.summary)).encode()
-        labels = np.empty(0, np.int64) if self.labels is None else self.labels
-        np.savez(
-            file, rows=self.rows, digests=self.digests, labels=labels,
-            summary=np.frombuffer(text, np.uint8),
-        )  # fmt: skip
-        return file.getvalue()
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> Found:
-        """Inverse of `to_bytes`."""
-        with np.load(io.BytesIO(content), allow_pickle=False) as saved:
-            said = json.loads(saved["summary"].tobytes())
-            names = said["label_names"]
-            summary = Summary(
-                said["total"], tuple(said["smallest"]), tuple(said["largest"]), said["notes"], said["lost"],
-                tuple((name, reason) for name, reason in said["named"]), None if names is None else tuple(names),
-            )  # fmt: skip
-            labels = None if names is None else saved["labels"]
-            return cls(saved["rows"], saved["digests"], labels, summary)
 
 
 def read_rows(opens: Callable[[], Rows], state: Sequence[str], cache: Path | None) -> Found:
@@ -177,6 +119,7 @@ def _read(rows: Rows) -> Found:
         usable,
         np.frombuffer(digests, np.uint8).reshape(-1, 32),
         None if labels is None else labels[usable],
+        None if rows.tags is None else rows.tags[usable],
         _summary(rows, every),
     )
 
@@ -193,6 +136,7 @@ def _summary(rows: Rows, every: Sequence[Facts]) -> Summary:
         lost=len(lost),
         named=tuple((rows.name(i), str(every[i].damage)) for i in lost[:_NAMED]),
         label_names=rows.label_names,
+        tag_names=rows.tag_names,
     )
 
 
@@ -210,6 +154,8 @@ class RowPictures(Pictures):
         )
         sha.update(found.digests.tobytes())
         self.content = sha.hexdigest()
+        if found.tags is not None:
+            self.tags, self.tag_names = torch.from_numpy(found.tags), found.summary.tag_names
         present = None if found.labels is None else np.unique(found.labels)
         self.alone: str | None = None
         """The one class of all pictures, which is no label."""
@@ -223,6 +169,10 @@ class RowPictures(Pictures):
 
     def __len__(self) -> int:
         return len(self._found.rows)
+
+    def begin(self) -> None:
+        """Open the set."""
+        self._rows()
 
     def picture(self, number: int) -> Image.Image:
         """Read again, and checked to be what was read before."""
@@ -244,7 +194,9 @@ class RowPictures(Pictures):
         summary = self._found.summary
         small, large = (f"{w} x {h}" for w, h in (summary.smallest, summary.largest))
         line = f"{many(len(self), 'image')} of {small}" + ("" if small == large else f" to {large}")
-        return line if self.label_names is None else f"{line}, {len(self.label_names):,} classes"
+        if self.label_names is not None:
+            line += f", {many(len(self.label_names), 'class')}"
+        return line if self.tag_names is None else f"{line}, {many(len(self.tag_names), 'tag')}"
 
     def remarks(self, frame: Frame) -> tuple[str, ...]:
         """What a person should know of the pictures, a line each."""
@@ -283,16 +235,3 @@ def _add_state(file: Path, lines: list[str], above: frozenset[tuple[int, int]]) 
     elif place not in above:
         for each in within:
             _add_state(each, lines, above | {place})
-
-
-def usable(found: Found, place: str, remedy: str, *, skip: bool = False) -> Found:
-    """The same, or DataError where rows are lost (unless they are to be skipped), or all of them."""
-    summary = found.summary
-    if summary.lost and not skip:
-        raise DataError(
-            f"{place}: {summary.lost:,} of {summary.total:,} pictures cannot be used: {summary.lost_rows()}: {remedy}"
-        )
-    if not len(found.rows):
-        why = f" ({summary.lost_rows()})" if summary.lost else ""
-        raise DataError(f"{place}: there is no picture that can be used{why}: {remedy}")
-    return found

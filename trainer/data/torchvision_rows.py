@@ -80,7 +80,7 @@ SETS: dict[str, Published] = {
 }  # fmt: skip
 
 
-class Arrays(Rows):
+class ArrayRows(Rows):
     """Pictures that lie in one array."""
 
     def __init__(
@@ -106,7 +106,7 @@ class Arrays(Rows):
         return f"picture {row} of {self._place}"
 
 
-class Files(Rows):
+class FileRows(Rows):
     """Pictures that are files of their own."""
 
     def __init__(
@@ -166,14 +166,18 @@ def open_set(name: str, root: Path, splits: tuple[str, ...]) -> Rows:
     names = published.classes or (None if name == "CelebA" else tuple(sets[0].classes))
     if name == "CelebA":
         folder = root / "celeba" / "img_align_celeba"
-        return Files([folder / file for one in sets for file in one.filename], None, None)
+        rows = FileRows([folder / file for one in sets for file in one.filename], None, None)
+        rows.tags = np.concatenate([np.asarray(one.attr, bool) for one in sets])
+        # the published header ends with a space, which torchvision takes for one more name
+        rows.tag_names = tuple(sets[0].attr_names)[: rows.tags.shape[1]]
+        return rows
     if name == "Flowers102":
         numbers = np.array([label for one in sets for label in one._labels], np.int64)
-        return Files([Path(file) for one in sets for file in one._image_files], numbers, names)
+        return FileRows([Path(file) for one in sets for file in one._image_files], numbers, names)
     assert names is not None
     pixels = np.concatenate([_pixels(name, one) for one in sets])
     labels = np.concatenate([_labels(name, one) for one in sets])
-    return Arrays(f"{name}'s split {'+'.join(splits)}", pixels, labels, names)
+    return ArrayRows(f"{name}'s split {'+'.join(splits)}", pixels, labels, names)
 
 
 def _dataset(name: str, root: Path, split: str, *, download: bool = False) -> Any:

@@ -8,11 +8,12 @@ from PIL import Image, ImageOps
 from pydantic import Field, model_validator
 
 from trainer.data.base import DataSpec, Outline
+from trainer.data.found import usable
 from trainer.data.framed import Framed
 from trainer.data.listing import printable
 from trainer.data.picture import Unreadable
 from trainer.data.pictures import outline_of, source_of
-from trainer.data.rows import Once, RowPictures, read_rows, state_of, usable
+from trainer.data.rows import Once, RowPictures, read_rows, state_of
 from trainer.data.source import Source
 from trainer.data.torchvision_rows import SETS, Name, fetch, open_set
 from trainer.errors import DataError
@@ -32,7 +33,7 @@ class TorchvisionSet(Framed):
 
     kind: Literal["torchvision"] = "torchvision"
     name: Name
-    """Which: torchvision's class. Of CelebA the pictures, without its attributes."""
+    """Which: torchvision's class. CelebA has no labels but 40 tags, for an input of kind tags."""
     root: str = "data"
     """The folder that torchvision was given as its root; relative paths start at the data root."""
     download: bool = False
@@ -66,7 +67,7 @@ class TorchvisionSet(Framed):
         return self
 
     def load(self, root: Path, cache: Path | None = None) -> Source:
-        """Images uint8 [N, C, H, W], decoded once into `cache`; labels as torchvision numbers them."""
+        """Images uint8 [N, C, H, W], decoded once into `cache`; labels as torchvision numbers them, CelebA's tags."""
         return source_of(self._read(root, cache), self.frame, cache=cache, flip=self.flip)
 
     def fingerprint(self, root: Path, cache: Path | None = None) -> str:

@@ -94,8 +94,9 @@ def celeba(root: Path, patch: Patch) -> None:
     }
     for kind, columns in (("attr_celeba", 40), ("bbox_celeba", 4), ("landmarks_align_celeba", 10)):
         head = " ".join(f"column_{i}" for i in range(columns))
-        rows = "".join(f"{name} {'1 ' * (columns - 1)}-1\n" for name in names)
-        texts[f"list_{kind}.txt"] = f"{len(names)}\n{head}\n{rows}"
+        values = np.random.default_rng(columns).integers(0, 2, (len(names), columns)) * 2 - 1
+        rows = "".join(f"{n} {'  '.join(map(str, v))}\n" for n, v in zip(names, values, strict=True))  # fmt: skip
+        texts[f"list_{kind}.txt"] = f"{len(names)}\n{head} \n{rows}"
     for name, text in texts.items():
         (folder / name).write_text(text)
     listed = [

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 
+from tests.trainer.data.published import mnist, pixels
 from trainer.data.stored import VARIABLE
 from trainer.loop import train
 from trainer.record import Record
@@ -52,6 +53,23 @@ def npz(place: Path) -> dict[str, Any]:
     return {"kind": "npz", "path": str(place / "a.npz"), "size": 8}
 
 
+def torchvision(place: Path) -> dict[str, Any]:
+    """MNIST's files, with 25 pictures."""
+    mnist(place)
+    return {"kind": "torchvision", "name": "MNIST", "root": str(place), "pad": 2, "size": 8}
+
+
+def huggingface(place: Path) -> dict[str, Any]:
+    """A parquet file of twelve pictures, classes as text, one row without an image."""
+    datasets = pytest.importorskip("datasets")
+    images = [Image.fromarray(pixels(i, 9, 9, 3)) for i in range(12)]
+    columns = {"image": [*images, None], "label": [f"class {i % 3}" for i in range(13)]}
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    place.mkdir(exist_ok=True)
+    datasets.Dataset.from_dict(columns, features=features).to_parquet(place / "x.parquet")
+    return {"kind": "huggingface", "path": str(place / "x.parquet"), "size": 8, "damaged": "skip"}
+
+
 def digits(_: Path) -> dict[str, Any]:
     """Shipped."""
     return {"kind": "digits"}
@@ -66,6 +84,8 @@ KINDS: dict[str, Callable[[Path], dict[str, Any]]] = {
     "image_folder": image_folder,
     "rectangles": rectangles,
     "npz": npz,
+    "torchvision": torchvision,
+    "huggingface": huggingface,
     "digits": digits,
     "gaussians": gaussians,
 }
@@ -73,7 +93,9 @@ EACH = [
     pytest.param(kind, id=kind, marks=[] if kind == "gaussians" else pytest.mark.slow)
     for kind in KINDS
 ]
-CLASSES = {"image_folder": 2, "rectangles": 2, "npz": 3, "digits": 10, "gaussians": 8}
+CLASSES = {
+    "image_folder": 2, "rectangles": 2, "npz": 3, "torchvision": 10, "huggingface": 3, "digits": 10, "gaussians": 8,
+}  # fmt: skip
 
 
 def trial(kind: str, place: Path) -> TrialSpec:

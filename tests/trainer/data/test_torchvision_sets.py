@@ -11,9 +11,14 @@ import torch
 from torchvision import datasets
 
 from tests.trainer.data.published import FORGED, cifar10, mnist
-from trainer.data import Source, TorchvisionSet
+from trainer.data import Batches, Source, TorchvisionSet
 from trainer.data.rows import Rows
+from trainer.data.stored import VARIABLE
 from trainer.errors import DataError, EnvironmentProblem
+from trainer.inputs import Batch
+from trainer.inputs.tags import Tags
+from trainer.loop import train
+from trainer.trial import TrialSpec
 
 SPLITS = {
     "CelebA": ("train", "valid", "test"),
@@ -107,6 +112,54 @@ def test_padding_and_cropping_move_no_pixel(
         outside.load(Path())
 
 
+def test_attributes_of_celeba_are_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the file, named without the empty name at its end; remembered, on any device, part of the identity."""
+    FORGED["CelebA"](tmp_path / "root", monkeypatch)
+    data = spec("CelebA", tmp_path / "root", size=8, split="test")
+    want = [theirs("CelebA", tmp_path / "root", "test")[i][1].bool().tolist() for i in range(2)]
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        source = data.load(Path(), cache)
+        assert source.codec.tags == tuple(f"column_{i}" for i in range(40))
+        tags = source.to(torch.device("cpu")).tags_of(torch.arange(2))
+        assert tags is not None
+        assert tags.tolist() == want
+    outline = data.outline(Path(), tmp_path / "cache")
+    assert outline.source is not None
+    Tags(count=40).check(outline.source)
+    told = Batch(Batches(source, 0), 0, torch.zeros(2, 3, 8, 8), seed=0)
+    rows = told.batches.rows(0, 2)
+    assert torch.equal(Tags(count=40).trained(told)["vector"], torch.tensor(want)[rows] * 2.0 - 1.0)
+    pictures = data._read(Path(), None)
+    before = pictures.fingerprint(data.frame)
+    assert pictures.tags is not None
+    pictures.tags[0, 0] = ~pictures.tags[0, 0]
+    assert pictures.fingerprint(data.frame) != before
+
+
+def test_a_network_that_is_told_tags_trains_on_celeba(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamed and resident give the same numbers."""
+    FORGED["CelebA"](tmp_path / "root", monkeypatch)
+    trial = TrialSpec.model_validate(
+        {
+            "data": spec("CelebA", tmp_path / "root", size=8, split="all"),
+            "model": {"kind": "unet", "channels": [8], "groups": 4},
+            "inputs": [{"kind": "tags", "count": 40, "dropout": 0.1}],
+            "train": {"kimg": 0.02, "batch_size": 4},
+            "evaluation": {
+                "evaluations": 1, "features": {"kind": "pixels"}, "full": {"images": 4, "steps": 2}, "draws": 1,
+            },
+        }
+    )  # fmt: skip
+    metrics = []
+    for residence in ("always", "never"):
+        monkeypatch.setenv(VARIABLE, residence)
+        *_, last = train(trial, tmp_path / residence, cache=tmp_path / "cache", device="cpu")
+        metrics.append([last.metrics["train/loss"], last.metrics["eval/fid"]])
+    assert metrics[0] == metrics[1]
+
+
 def test_identity_is_content(tmp_path: Path) -> None:
     mnist(tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -147,7 +200,7 @@ def test_what_was_found_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return spec(name, tmp_path / name).outline(Path(), tmp_path / "cache").line
 
     assert line("MNIST") == "25 images of 28 x 28, 10 classes; torchvision MNIST, split train"
-    assert line("CelebA") == "3 images of 178 x 218; torchvision CelebA, split train"
+    assert line("CelebA") == "3 images of 178 x 218, 40 tags; torchvision CelebA, split train"
     assert line("Flowers102") == (
         "3 images of 60 x 42 to 60 x 49, 102 classes; torchvision Flowers102, split train"
     )
