@@ -4,6 +4,7 @@ A new preset is tested by being in the folder.
 """
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,15 @@ from PIL import Image
 from service.experiment import Experiment
 from trainer.data import ImageFolder
 from trainer.diffusion.passport import findings, passport
+from trainer.distributed import World
+from trainer.learner import build_network
 from trainer.loop import train
 from trainer.models import UNet
+from trainer.record import Record
+from trainer.training import Training
 from trainer.trial import TrialSpec
+from trainer.yaml.keys import split
+from trainer.yaml.overrides import Layered, Origin, read_option
 from trainer.yaml.source import read
 
 FOLDER = Path(__file__).parents[2] / "experiments" / "presets"
@@ -33,7 +40,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("images")
     generator = torch.Generator().manual_seed(0)
     for i in range(8):
-        file = folder / f"class{i % 2}" / f"{i}.png"
+        file = folder / f"class{i % 2}" / f"kind{i % 2}_{i}.png"
         file.parent.mkdir(exist_ok=True)
         pixels = torch.randint(0, 256, (8, 8, 3), generator=generator, dtype=torch.uint8)
         Image.fromarray(pixels.numpy()).save(file)
@@ -67,6 +74,10 @@ def small(model: dict[str, Any]) -> dict[str, Any]:
             "groups": 4,
             "embedding": 8,
         }
+    if model["kind"] == "diffusers_unet":
+        down, up = (model["config"][f"{side}_block_types"] for side in ("down", "up"))
+        kinds = {"down_block_types": down[-2:], "up_block_types": up[:2]}
+        return {"config": kinds | {"block_out_channels": [8, 16], "norm_num_groups": 4}}
     return {"width": 16, "depth": 1, "heads": 2} if model["kind"] == "dit" else {}
 
 
@@ -91,14 +102,20 @@ def test_is_the_base_of_an_experiment(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", PRESETS)
-def test_builds_at_full_size(file: Path) -> None:
+def test_builds_at_full_size_with_as_many_parameters_as_it_says(file: Path) -> None:
     trial = load(file)
     shape = trial.data.shape
-    out = trial.diffusion.output_channels(shape[0])
     with torch.device("meta"):
-        network = trial.model.build(shape, out)
-        y = network(torch.empty(1, *shape), torch.empty(1), torch.zeros(1, dtype=torch.int64))
-    assert y.shape == (1, out, *shape[1:])
+        network = build_network(trial, shape)
+        planes = sum(one.planes(shape) for one in trial.network_inputs())
+        x = torch.empty(1, shape[0] + planes, *shape[1:])
+        y = network(x, torch.empty(1), torch.zeros(1, dtype=torch.int64))
+    assert y.shape == (1, trial.diffusion.output_channels(shape[0]), *shape[1:])
+    said = re.search(r"^# Parameters: ([\d,]+\d)", file.read_text(), re.MULTILINE)
+    if said is None:
+        assert file.stem == "digits"
+    else:
+        assert sum(p.numel() for p in network.parameters()) == int(said[1].replace(",", ""))
 
 
 @pytest.mark.parametrize("file", PRESETS)
@@ -165,13 +182,74 @@ def test_the_forks_curves_differ_in_where_the_p2_weight_stands() -> None:
         ("improved_diffusion_imagenet64_cond", 273_049_350 + 768),  # and a row for "no label"
         ("improved_diffusion_lsun_bedroom_lr1e-4", 113_676_678),
         ("improved_diffusion_lsun_bedroom_lr2e-5", 113_676_678),
+        ("v_diffusion_cifar10", 60_813_318),
         ("v_diffusion_cifar10_cond", 60_806_403),
+        ("v_diffusion_celeba", 31_518_150 - 41 * 768),  # without the layer that reads 40 tags
         ("diffsched_oxford_flowers", 113_673_219),
     ],
 )
 def test_networks_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
-    trial = load(FOLDER / f"{name}.yaml")
-    assert isinstance(trial.model, UNet)
+    """What the original code builds of these settings."""
+    header = (FOLDER / f"{name}.yaml").read_text()
+    assert f"# Parameters: {parameters:,}" in header
+
+
+def test_the_network_of_p2_at_256_pixels_has_its_93_million_parameters() -> None:
+    """The fork's at 128 is of the same layout, with other widths."""
+    fork = load(FOLDER / "p2_fork_ffhq128_uni05.yaml")
+    widths = {"channels": (128, 128, 256, 256, 512, 512), "blocks": 1, "attention": (4,)}
     with torch.device("meta"):
-        network = trial.model.build(trial.data.shape, trial.diffusion.output_channels(3))
-    assert sum(p.numel() for p in network.parameters()) == parameters
+        network = UNet.model_validate({**fork.model.model_dump(), **widths}).build((3, 256, 256), 6)
+    assert sum(p.numel() for p in network.parameters()) == 93_563_910
+
+
+def advised(file: Path) -> list[str]:
+    """Every option that a preset's header tells to write."""
+    lines = [line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#")]
+    return [
+        a or b for a, b in re.findall(r"-o (?:'([^']+)'|([^\s,;)]+[^\s,;.:)]))", " ".join(lines))
+    ]
+
+
+ADVICE = [
+    pytest.param(file.values[0], option, id=f"{file.id}: {option}")
+    for file in PRESETS
+    for option in advised(file.values[0])  # type: ignore[arg-type]
+]
+
+
+def test_advice_is_found() -> None:
+    assert len(ADVICE) >= 9
+
+
+@pytest.mark.parametrize(("file", "option"), ADVICE)
+def test_what_a_header_advises_is_a_trial(
+    file: Path, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `-o`, as `python -m trainer` reads it. What must go together is written together."""
+    monkeypatch.chdir(tmp_path)
+    where, value = read_option(option)
+    if where == "start_from":
+        begun(Path(value.data["trial"]))
+    source = read(file)
+    tree = Layered(source.data, Origin(source, ()), TrialSpec)
+    for each in together(option, advised(file)):
+        where, value = read_option(each)
+        assert not tree.merge(split(where), value.data, Origin(value, split(where))).problems
+    assert tree.model_or_raise() != load(file)
+
+
+def together(option: str, options: list[str]) -> list[str]:
+    """The options of one family that only fit together: those of a learned schedule."""
+    learned = ["diffusion.schedule.kind=learned", "diffusion.objective.kind=vlb"]
+    learned.append("diffusion.conditioning=time")
+    return learned if option in learned and set(learned) <= set(options) else [option]
+
+
+def begun(directory: Path) -> None:
+    """A trained model where an advice expects one."""
+    trial = load(FOLDER / "digits.yaml")
+    training = Training(trial, trial.data.load(Path()), World(0, 1))
+    record = Record(directory)
+    record.begin(trial, 0)
+    record.save_checkpoint(0, training.state())
