@@ -1,12 +1,14 @@
 """Proves that `validate` reads the data: it says what it found, and refuses what every trial would refuse."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from service.cli import invoke
+from tests.trainer.data.published import mnist
 from trainer.data import ImageFolder
 
 YAML = """\
@@ -113,3 +115,25 @@ def test_damaged_files_are_told_at_their_line(
         f"x.yaml:3: base.data.path: 1 of 14 files in {folder}/images cannot be used: dog/z.png (it is empty (0 "
         "bytes)): repair or remove it, or set data.damaged: skip\n"
     )
+
+
+def test_published_sets_and_tables_are_told_of(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set that is not there is the user's to mend (exit 2), a package that is not installed the machine's (3)."""
+    published = YAML.replace("kind: image_folder, path: images", "kind: torchvision, name: MNIST")
+    (folder / "x.yaml").write_text(published)
+    assert invoke(["validate", "x.yaml"]) == 2
+    assert capsys.readouterr().err == (
+        f"x.yaml:3: base.data.root: MNIST is not in {folder}/data (there is no MNIST/raw/train-images-idx3-ubyte): "
+        "set data.root to the folder that torchvision was given, or data.download: true\n"
+    )
+    mnist(folder / "data")
+    assert invoke(["validate", "x.yaml"]) == 0
+    line = "data: 25 images of 28 x 28, 10 classes; torchvision MNIST, split train"
+    assert line in capsys.readouterr().out.splitlines()
+
+    (folder / "x.yaml").write_text(YAML.replace("image_folder", "huggingface"))
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert invoke(["validate", "x.yaml"]) == 3
+    assert "pip install 'diffsweep[huggingface]'" in capsys.readouterr().err
