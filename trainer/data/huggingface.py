@@ -11,6 +11,7 @@ from trainer.data.base import DataSpec, Outline
 from trainer.data.found import usable
 from trainer.data.framed import Framed
 from trainer.data.huggingface_rows import TableRows, hub_tables, saved_tables, table_of
+from trainer.data.listing import printable
 from trainer.data.picture import Background, Frame
 from trainer.data.pictures import outline_of, source_of
 from trainer.data.rows import Once, RowPictures, read_rows, state_of
@@ -62,7 +63,7 @@ class HuggingFaceSet(Framed):
         """Images, their sizes, classes, rows that are left out."""
         pictures = self._read(root, cache)
         source = outline_of(pictures, self.frame, flip=self.flip)
-        line = f"{pictures.line()}; huggingface {self.path}, split {self.split}"
+        line = f"{pictures.line()}; huggingface {printable(self.path)}, split {self.split}"
         return Outline(source.fingerprint, source, line, pictures.remarks(self.frame))
 
     def held_out(self, root: Path, cache: Path | None = None) -> DataSpec | None:
@@ -85,7 +86,7 @@ class HuggingFaceSet(Framed):
         ]
         remedy = "repair it, or set data.damaged: skip (and data.label_column: false if the labels are missing)"
         found = read_rows(rows, ["huggingface", *asked, *state], cache)
-        where = f"data.path: {self.path}, split {self.split}"
+        where = f"data.path: {printable(self.path)}, split {self.split}"
         return RowPictures(usable(found, where, remedy, skip=self.damaged == "skip"), rows)
 
     def _tables(self, place: Path, cache: Path | None) -> Mapping[str, Any]:
