@@ -172,9 +172,11 @@ def _shape_remarks(facts: Sequence[Facts], frame: Frame) -> Iterable[str]:
 def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
     shown = [f"{printable(n)} {c:,}" for n, c in zip(names, counts, strict=True)][:_SHOWN_CLASSES]
     rest = counts[_SHOWN_CLASSES:]
-    return ", ".join(shown) + (
-        f" and {len(rest):,} more of {min(rest):,} to {max(rest):,}" if rest else ""
-    )
+    if not rest:
+        return ", ".join(shown)
+    fewest, most = min(rest), max(rest)
+    span = f"{fewest:,} each" if fewest == most else f"{fewest:,} to {most:,}"
+    return f"{', '.join(shown)} and {len(rest):,} more of {span}"
 
 
 def _reasons(damaged: Sequence[tuple[str, str]]) -> str:
