@@ -333,7 +333,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "wrong choice": (
         arm("train.precision: bf61"),
-        "x.yaml:5: arms.b.train.precision: must be `fp32` or `bf16`, not `bf61`, did you mean `bf16`?",
+        "x.yaml:5: arms.b.train.precision: must be `fp32` or `bf16` or `fp16`, not `bf61`, did you mean `bf16`?",
     ),
     "seconds thoughts of a validator": (
         arm("train.kimg: 0.01"),

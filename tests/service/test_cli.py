@@ -31,6 +31,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 ROOT = Path(__file__).parents[2]
 VERBS = (
     *("run", "validate", "plan", "compare", "report", "show", "schema"),
+    *("sample", "evaluate", "export", "import_"),
     *("submit", "status", "logs", "stop", "sync", "doctor"),
 )
 
