@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from trainer.data import Absent, Codec, Source
 from trainer.distributed import World
 from trainer.errors import DataError, UserError
 from trainer.evaluation.evaluator import Evaluator, Measurement, Part
-from trainer.evaluation.metric import Metric
+from trainer.evaluation.metric import Metric, ModelMetric
 from trainer.evaluation.protocol import Also, Evaluation, Generation
 from trainer.exchange.folder import set_of
 from trainer.exchange.pictures import from_bytes, read_image
@@ -114,11 +115,11 @@ def _evaluator(
     kind: type[_E], trained: Trained, spec: Evaluation, cache: Path, data_root: Path
 ) -> _E:
     inputs = trained.trial.network_inputs()
-    absent: Source = Absent(trained.codec, trained.fingerprint, trained.device)
-    try:
-        return kind(spec, trained.diffusion, absent, cache, inputs)
-    except DataError:
-        source = trained.trial.data.load(data_root, cache).to(trained.device)
+    if not any(isinstance(metric, ModelMetric) for metric in spec.metrics):  # they look at examples
+        absent: Source = Absent(trained.codec, trained.fingerprint, trained.device)
+        with contextlib.suppress(DataError):
+            return kind(spec, trained.diffusion, absent, cache, inputs)
+    source = trained.trial.data.load(data_root, cache).to(trained.device)
     if source.fingerprint != trained.fingerprint:
         raise DataError(
             f"data: what lies here ({source.fingerprint}) is not what the model was trained on "

@@ -45,6 +45,15 @@ def model(home: Path) -> Trained:
     return Trained.load(home / "trial", "cpu")
 
 
+def test_a_likelihood_reads_the_examples_it_looks_at(home: Path, model: Trained) -> None:
+    """What the cache holds of the data is enough for distances only."""
+    nll = "evaluation.metrics=[{kind: nll, steps: 2}]"
+    asked = replace(model, trial=remeasured(model.trial, [nll]))
+    measured = measure_model(asked, home / "cache", Path())
+    assert list(measured.metrics) == ["eval/nll"]
+    assert measured.finite
+
+
 @pytest.mark.parametrize(("part", "prefix"), [("full", "eval/"), ("rung", "rung/")])
 def test_an_unchanged_protocol_gives_the_numbers_of_training(
     home: Path, model: Trained, part: Any, prefix: str
