@@ -1,5 +1,8 @@
 """How far would a metric move with other images of the same network? The jackknife over groups of images."""
 
+import math
+from collections.abc import Sequence
+
 import torch
 
 from trainer.evaluation.metric.base import BLOCK, Metric, Moments, Real, Statistics
@@ -25,6 +28,15 @@ def standard_errors(
         for metric in metrics:
             left_out[metric.name].append(metric.measure(rest, real[metric.name]))
     return {name: _scaled(values) for name, values in left_out.items()}
+
+
+def of_mean(drawn: Sequence[dict[str, float]]) -> dict[str, float]:
+    """`se/<name>` of the mean of independent draws, each with the standard errors of its metrics."""
+    return {
+        f"se/{name}": math.sqrt(sum(one[name] ** 2 for one in drawn)) / len(drawn)
+        for name in drawn[0]
+        if all(name in one for one in drawn)
+    }
 
 
 def _less(moments: Moments, rows: torch.Tensor) -> Moments:

@@ -13,7 +13,7 @@ from torch import Tensor
 from trainer.data import Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
-from trainer.evaluation.errors import standard_errors
+from trainer.evaluation.errors import of_mean, standard_errors
 from trainer.evaluation.features import Extractor
 from trainer.evaluation.generation import generate
 from trainer.evaluation.metric import AnyMeasure, Metric, ModelMetric
@@ -147,7 +147,7 @@ class Evaluator:
             self._draw(network, generation, noise, world, SHOWN[part], groups) for noise in noises
         ]
         draws = self._values(drawn, part)
-        finite, errors = all(one.finite for one in drawn), _of_mean(drawn)
+        finite, errors = all(one.finite for one in drawn), of_mean([one.errors for one in drawn])
         for metric in self.spec.questions:
             answer, error = self._ask(metric, network, part, world) if finite else (math.nan, 0.0)
             draws[_named(metric, part)] = [answer]
@@ -295,12 +295,3 @@ def _named(metric: AnyMeasure, part: Part | Also) -> str:
     if isinstance(part, Also):
         return f"{PREFIX['full']}/{metric.name}.{part.name}"
     return f"{PREFIX[part]}/{metric.name}"
-
-
-def _of_mean(drawn: Sequence[_Draw]) -> dict[str, float]:
-    """`se/<name>` of the mean of independent draws."""
-    return {
-        f"se/{name}": math.sqrt(sum(one.errors[name] ** 2 for one in drawn)) / len(drawn)
-        for name in drawn[0].errors
-        if all(name in one.errors for one in drawn)
-    }
