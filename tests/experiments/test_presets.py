@@ -245,7 +245,7 @@ def test_what_a_header_advises_is_a_trial(
 
 def together(option: str, options: list[str]) -> list[str]:
     """The options of one family that only fit together: those of a learned schedule."""
-    learned = ["diffusion.schedule.kind=learned", "diffusion.objective.kind=vlb"]
+    learned = ["diffusion.schedule={kind: learned}", "diffusion.objective={kind: vlb}"]
     learned.append("diffusion.conditioning=time")
     return learned if option in learned and set(learned) <= set(options) else [option]
 
