@@ -71,6 +71,10 @@ class Augmented(NetworkInput):
         """As photographed."""
         return {"vector": torch.zeros(len(numbers), ENTRIES, device=numbers.device)}
 
+    def known(self, source: Source, rows: Tensor) -> Conditions:
+        """The same: the likelihood is that of the images as they are."""
+        return {"vector": torch.zeros(len(rows), ENTRIES, device=rows.device)}
+
     def _done(self, batch: Batch) -> "Warp":
         return Warp.drawn(batch.seed, batch.index, self.probability)
 

@@ -71,6 +71,10 @@ class Tags(NetworkInput):
             )
         return {"vector": _signs(self._source, numbers % len(self._source))}
 
+    def known(self, source: Source, rows: Tensor) -> Conditions:
+        """Their tags."""
+        return {"vector": _signs(source, rows)}
+
     def hidden(self, conditions: Conditions) -> Conditions:
         """Not told."""
         return {"vector": torch.zeros_like(conditions["vector"])}
