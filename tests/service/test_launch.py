@@ -75,6 +75,7 @@ def test_a_sweep_is_trained_tracked_skipped_and_extended(
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # three sweeps one after another: two minutes on a quiet machine
 def test_kill_9_of_the_driver_then_the_same_command_gives_the_same_bits(
     toy: dict[str, Any], tmp_path: Path, drivers: list[Driver]
 ) -> None:
