@@ -14,10 +14,9 @@ from typing import IO, Annotated, ClassVar, Literal
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import field_validator
 
 from trainer.data.base import DataSpec, Outline
-from trainer.data.image_folder import Side
+from trainer.data.framed import Size, frame_of
 from trainer.data.listing import printable
 from trainer.data.picture import Background, Frame, Resize, seen
 from trainer.data.pictures import Pictures, outline_of, source_of
@@ -41,7 +40,7 @@ class Arrays(DataSpec):
     """Name of the array of images in a .npz."""
     labels: str | None = "arr_1"
     """Name of the array of labels; without such an array, or with null, there are none."""
-    size: Side | tuple[Side, Side] = 32
+    size: Size = 32
     """Side in pixels, or [height, width]: other sizes are resized to just cover it, then the centre cropped."""
     resize: Annotated[Resize, Neutral("bicubic")] = "bicubic"
     """How, where the stored size is another one."""
@@ -52,17 +51,10 @@ class Arrays(DataSpec):
     flip: bool = True
     """Mirror left to right at random during training: set it to false where left and right differ, as in text."""
 
-    @field_validator("size", mode="after")
-    @classmethod
-    def _square(cls, size: int | tuple[int, int]) -> int | tuple[int, int]:
-        """[32, 32] is 32."""
-        return size[0] if isinstance(size, tuple) and size[0] == size[1] else size
-
     @property
     def frame(self) -> Frame:
         """What every picture is fitted to."""
-        height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
-        return Frame(height, width, self.grayscale, self.resize, self.background)
+        return frame_of(self.size, self.grayscale, self.resize, self.background)
 
     @property
     def shape(self) -> tuple[int, ...]:

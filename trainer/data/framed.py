@@ -2,19 +2,36 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from trainer.data.base import DataSpec
-from trainer.data.picture import Frame, Resize
+from trainer.data.picture import Background, Frame, Resize
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 """Pixels."""
 
 
+def _squared(size: int | tuple[int, int]) -> int | tuple[int, int]:
+    """[32, 32] is 32."""
+    return size[0] if isinstance(size, tuple) and size[0] == size[1] else size
+
+
+Size = Annotated[Side | tuple[Side, Side], AfterValidator(_squared)]
+"""A side, or [height, width]."""
+
+
+def frame_of(
+    size: int | tuple[int, int], grayscale: bool, resize: Resize, background: Background = "white"
+) -> Frame:
+    """What pictures of these settings are fitted to."""
+    height, width = size if isinstance(size, tuple) else (size, size)
+    return Frame(height, width, grayscale, resize, background)
+
+
 class Framed(DataSpec):
     """A set of pictures that are fitted to one size."""
 
-    size: Side | tuple[Side, Side] = 32
+    size: Size = 32
     """Side in pixels, or [height, width]: resized to just cover it, then the centre cropped."""
     resize: Resize = "bicubic"
     """How: antialiased bicubic, bilinear, lanczos or box; box_halving: 2 x 2 means first, as improved-diffusion."""
@@ -23,17 +40,10 @@ class Framed(DataSpec):
     flip: bool = True
     """Mirror left to right at random during training: set it to false where left and right differ, as in text."""
 
-    @field_validator("size", mode="after")
-    @classmethod
-    def _square(cls, size: int | tuple[int, int]) -> int | tuple[int, int]:
-        """[32, 32] is 32."""
-        return size[0] if isinstance(size, tuple) and size[0] == size[1] else size
-
     @property
     def frame(self) -> Frame:
         """What every picture is fitted to."""
-        height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
-        return Frame(height, width, self.grayscale, self.resize)
+        return frame_of(self.size, self.grayscale, self.resize)
 
     @property
     def shape(self) -> tuple[int, ...]:

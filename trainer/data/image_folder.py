@@ -3,18 +3,14 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator
-
 from trainer.data.base import DataSpec, Outline
 from trainer.data.folder import Folder, read_folder
+from trainer.data.framed import Size, frame_of
 from trainer.data.labelling import Labelling
 from trainer.data.picture import Background, Frame, Resize
 from trainer.data.pictures import outline_of, source_of
 from trainer.data.source import Source
 from trainer.spec import Neutral
-
-Side = Annotated[int, Field(ge=1, le=8192)]
-"""Pixels."""
 
 
 class ImageFolder(DataSpec):
@@ -25,7 +21,7 @@ class ImageFolder(DataSpec):
     kind: Literal["image_folder"] = "image_folder"
     path: str
     """Folder, or a .zip of one; relative paths start at the data root (the working directory)."""
-    size: Side | tuple[Side, Side] = 32
+    size: Size = 32
     """Side in pixels, or [height, width]: resized to just cover it, then the centre cropped."""
     resize: Annotated[Resize, Neutral("bicubic")] = "bicubic"
     """How: antialiased bicubic, bilinear, lanczos or box; box_halving: 2 x 2 means first, as improved-diffusion."""
@@ -41,17 +37,10 @@ class ImageFolder(DataSpec):
     damaged: Annotated[Literal["refuse", "skip"], Neutral("refuse")] = "refuse"
     """What becomes of a file that cannot be read: the folder is refused, or the file left out."""
 
-    @field_validator("size", mode="after")
-    @classmethod
-    def _square(cls, size: int | tuple[int, int]) -> int | tuple[int, int]:
-        """[32, 32] is 32."""
-        return size[0] if isinstance(size, tuple) and size[0] == size[1] else size
-
     @property
     def frame(self) -> Frame:
         """What every picture is fitted to."""
-        height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
-        return Frame(height, width, self.grayscale, self.resize, self.background)
+        return frame_of(self.size, self.grayscale, self.resize, self.background)
 
     @property
     def shape(self) -> tuple[int, ...]:
