@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -60,9 +59,9 @@ def preparing(experiment: Experiment, settings: Settings) -> float:
 
 def _check(experiment: Experiment, sources: _Sources) -> None:
     problems: list[Problem] = []
-    asked: set[str] = set()
+    asked: set[tuple[str, str]] = set()
     for cell in experiment.untuned:
-        once = json.dumps([cell.trial.data.digest(), cell.trial.evaluation.digest(), *_told(cell)])
+        once = cell.trial.data.digest(), cell.trial.evaluation.digest()
         if once not in asked:
             asked.add(once)
             problems += [experiment.problem(cell.name, text) for text in _complaints(cell, sources)]
@@ -100,9 +99,7 @@ def _complaints(cell: Cell, sources: _Sources) -> Iterator[str]:
         yield str(error)
         return
     evaluation = cell.trial.evaluation
-    checks: list[Callable[[], None]] = [
-        partial(one.check, source) for one in cell.trial.network_inputs()
-    ]
+    checks: list[Callable[[], None]] = []
     for space in evaluation.spaces():
         checks += [partial(space.check, source.codec), space.ready]
     checks += [partial(one.check, source.codec) for one in evaluation.questions]
@@ -119,10 +116,6 @@ def _complaints(cell: Cell, sources: _Sources) -> Iterator[str]:
 
 def _readable(reference: str, width: int | None) -> None:
     published(reference, width, torch.device("cpu"))
-
-
-def _told(cell: Cell) -> list[str]:
-    return [one.canonical() for one in cell.trial.network_inputs()]
 
 
 def _distinct(experiment: Experiment) -> Iterator[tuple[Cell, FeatureSpace]]:
