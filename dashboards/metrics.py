@@ -8,11 +8,14 @@ gives its kind.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from dashboards.verdict.evidence import Quantity
+from trainer.data import Split
 from trainer.evaluation.features import SPACES
 from trainer.evaluation.metric import KINDS, Metric, describe
+
+OF = ", "
 
 
 def quantity(metric: str, space: str | None = None) -> Quantity | None:
@@ -22,17 +25,25 @@ def quantity(metric: str, space: str | None = None) -> Quantity | None:
     if described is None or family not in ("eval", "rung"):
         return None
     name, _, also = name.partition(".")
-    compares = issubclass(described, Metric)
-    notes = [_space_note(name.partition("-")[2] or space) if compares else ""]
-    notes += [also, "cheap protocol" if family == "rung" else ""]
+    name, _, average = name.partition("-ema-")
+    name, split = _without_split(name)
+    common, _, usual = (space or "").partition(OF)
+    own = name.partition("-")[2]
+    notes = [_space_note(own or common) if issubclass(described, Metric) else ""]
+    notes += [f"{split} split" if split else usual, f"ema-{average}" if average else "", also]
+    notes += ["cheap protocol" if family == "rung" else ""]
     said = ", ".join(filter(None, notes))
     title = f"{described.title} ({said})" if said else described.title
     return Quantity(title, described.lower_is_better, described.unit, described.ratio)
 
 
-def _space_note(space: str | None) -> str:
-    if space is None:
-        return ""
+def _without_split(name: str) -> tuple[str, str]:
+    """`fid-inception-test` is (`fid-inception`, `test`)."""
+    rest, _, last = name.rpartition("-")
+    return (rest, last) if last in get_args(Split) else (name, "")
+
+
+def _space_note(space: str) -> str:
     known = SPACES.get(space)
     return "" if known is not None and known.is_papers else space
 
@@ -45,9 +56,18 @@ def quantities(metrics: Iterable[str], space: str | None = None) -> dict[str, Qu
 
 
 def shared_space(specs: Iterable[Mapping[str, Any]]) -> str | None:
-    """Kind of the feature space that trials, as JSON, measure in; None where it is unknown, or not one."""
-    kinds = {(spec.get("evaluation") or {}).get("features", {}).get("kind") for spec in specs}
+    """The feature space that trials, as JSON, measure in (`space_of`); None where it is unknown, or not one."""
+    kinds = set()
+    for spec in specs:
+        evaluation = spec.get("evaluation") or {}
+        kind = evaluation.get("features", {}).get("kind")
+        kinds.add(space_of(kind, evaluation.get("reference", "train")) if kind else None)
     return kinds.pop() if len(kinds) == 1 else None
+
+
+def space_of(kind: str, reference: str) -> str:
+    """What numbers without a space of their own are of: `classifier`, or `classifier, test split`."""
+    return f"{kind}{OF}test split" if reference == "test" else kind
 
 
 def title(metric: str, space: str | None = None) -> str:

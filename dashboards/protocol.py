@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from dashboards.sweep import Sweep
 from trainer.evaluation.protocol import Evaluation
 
+_REAL = {"train": "the training data", "test": "the test split, which training does not see"}
+
 
 @dataclass(frozen=True)
 class Explanation:
@@ -56,12 +58,12 @@ def _words(spec: Mapping[str, Any], metric: str, spaces: Mapping[str, str]) -> s
     asked = next((one for one in evaluation.questions if one.name == name), None)
     if asked is not None:
         return (
-            f"{asked.title} of {asked.images or generation.images:,} real images, evenly spaced over the"
-            f" training data, under the averaged (EMA) weights: {asked.label()}. Every trial is asked about"
-            " the same ones with the same noise."
+            f"{asked.title} of {asked.images or generation.images:,} real images, evenly spaced over"
+            f" {_REAL[evaluation.split_of(asked)]}, under the averaged (EMA) weights: {asked.label()}. Every trial"
+            " is asked about the same ones with the same noise."
         )
-    own = next((one.features for one in evaluation.comparisons if one.name == name), None)
-    features = own or evaluation.features
+    compared = next((one for one in evaluation.comparisons if one.name == name), None)
+    features = evaluation.features if compared is None else evaluation.space_of(compared)
     grid = "each trial's own schedule" if generation.grid is None else generation.grid.kind
     role = (
         "The cheap protocol of the convergence curve"
@@ -72,8 +74,10 @@ def _words(spec: Mapping[str, Any], metric: str, spaces: Mapping[str, str]) -> s
         if evaluation.rung is not None
         else "The only protocol, of curve and final number"
     )
-    published = evaluation.reference != "train"
-    against = f"the statistics in {evaluation.reference}" if published else "the training data"
+    split = None if compared is None else compared.split
+    published = evaluation.is_published and split is None
+    real = split or ("test" if evaluation.reference == "test" else "train")
+    against = f"the statistics in {evaluation.reference}" if published else _REAL[real]
     known = f"; {spaces[features.kind]}" if features.kind in spaces else ""
     return (
         f"{role}: {_sets(evaluation, family)}{generation.images:,} images from the averaged (EMA) weights, solver"

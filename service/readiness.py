@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.data import held_out_source
 from trainer.errors import InputError, Problem, UserError
 from trainer.evaluation.enough import check_real
 from trainer.evaluation.published import published
@@ -83,6 +84,15 @@ class _Sources:
         known = self._outlines.get(cell.trial.data.digest())
         return known.source if known is not None and known.source is not None else self.of(cell)
 
+    def test_outline(self, cell: Cell) -> Source:
+        """The same of its test split."""
+        known = self._outlines[cell.trial.data.digest()].test
+        assert known is not None, "outlined with the data"
+        if known.source is not None:
+            return known.source
+        codec, device = self.outline(cell).codec, torch.device("cpu")
+        return held_out_source(cell.trial.data, codec, self._root, self._cache, device)
+
     def of(self, cell: Cell) -> Source:
         """The data of a cell. Raises DataError."""
         data = cell.trial.data
@@ -103,10 +113,13 @@ def _complaints(cell: Cell, sources: _Sources) -> Iterator[str]:
     for space in evaluation.spaces():
         checks += [partial(space.check, source.codec), space.ready]
     checks += [partial(one.check, source.codec) for one in evaluation.questions]
-    if evaluation.reference != "train":
+    if evaluation.is_published:
         width = evaluation.features.dimensions(source.codec.shape)
         checks.append(partial(_readable, evaluation.reference, width))
-    checks.append(partial(check_real, source, evaluation.comparisons))
+    checks.append(partial(check_real, source, evaluation.comparisons_with("train")))
+    if evaluation.looks_at_test:
+        test = sources.test_outline(cell)
+        checks.append(partial(check_real, test, evaluation.comparisons_with("test")))
     for verify in checks:
         try:
             verify()

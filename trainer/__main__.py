@@ -9,6 +9,7 @@ from typing import cast
 
 import torch.distributed as dist
 
+from trainer.data import held_out_outline
 from trainer.distributed import World
 from trainer.errors import EnvironmentProblem, InputError, Problem, UserError
 from trainer.evaluation.enough import few_images
@@ -121,9 +122,7 @@ def _no_trial(source: Source) -> Problem:
 
 
 def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
-    out = options.out or Path("runs/trials") / trial.key(
-        trial.data.fingerprint(Path(), options.cache)
-    )
+    out = options.out or Path("runs/trials") / _key(trial, options.cache)
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if options.device.startswith("cuda") else "gloo")
     first = World.current().first
@@ -144,6 +143,13 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
             print(f"features {kind}: {known}")
         print(f"{result.status}: {result.reason or out}")
     return 0 if result.status == "finished" else 1
+
+
+def _key(trial: TrialSpec, cache: Path) -> str:
+    fingerprint, test = trial.data.fingerprint(Path(), cache), ""
+    if trial.evaluation.looks_at_test:
+        test = held_out_outline(trial.data, Path(), cache).fingerprint
+    return trial.key(fingerprint, test)
 
 
 def _show(report: Report) -> None:

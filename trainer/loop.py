@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainer.data import held_out_source
 from trainer.distributed import World, best_device
 from trainer.ema import Average
 from trainer.errors import CheckpointError
@@ -47,15 +48,21 @@ def train(
     torch.backends.cudnn.deterministic = True  # a kernel chosen by the clock would not resume
     source = trial.data.load(data_root, cache).to(on)
     training = Training(trial, source, world)
-    evaluator = Evaluator(trial.evaluation, training.diffusion, source, cache, training.inputs)
+    held_out = None
+    if trial.evaluation.looks_at_test:
+        held_out = held_out_source(trial.data, source.codec, data_root, cache, on)
+    evaluator = Evaluator(
+        trial.evaluation, training.diffusion, source, cache, training.inputs, held_out
+    )
     record = Record(directory)
     record.refuse_another(trial)
-    notes = _resume(training, record)
+    test = None if held_out is None else held_out.fingerprint
+    notes = _resume(training, record, test)
     _agree(world, training.images, on)
     if world.first:
         record.begin(trial, training.images)
     world.barrier()
-    keeper = _Keeper(record, training, checkpoint_every_s)
+    keeper = _Keeper(record, training, checkpoint_every_s, test)
     if training.images == trial.total_images():  # it was killed just before the result
         report = _last_report(record)
         if world.first:
@@ -170,8 +177,11 @@ def _report(
 class _Keeper:
     """Writes reports, checkpoints and the result: the only place that does."""
 
-    def __init__(self, record: Record, training: Training, every_s: float) -> None:
+    def __init__(
+        self, record: Record, training: Training, every_s: float, held_out: str | None
+    ) -> None:
         self._record, self._training, self._every_s = record, training, every_s
+        self._held_out = held_out
         self._due = time.perf_counter() + every_s
 
     def keep(self, report: Report, evaluator: Evaluator) -> None:
@@ -201,7 +211,8 @@ class _Keeper:
 
     def save(self, keep: int) -> None:
         """Now."""
-        self._record.save_checkpoint(self._training.images, self._training.state(), keep)
+        state = self._training.state() | {"held_out": self._held_out}
+        self._record.save_checkpoint(self._training.images, state, keep)
 
     def finish(self, report: Report, evaluator: Evaluator) -> None:
         """Write the result."""
@@ -223,10 +234,14 @@ class _Keeper:
         )
 
 
-def _resume(training: Training, record: Record) -> list[str]:
+def _resume(training: Training, record: Record, held_out: str | None) -> list[str]:
     """Continue from the newest whole checkpoint, if there is one; returns what a person should know."""
     state, notes = record.newest_state(training.source.device)
     if state is not None:
+        if state.get("held_out") != held_out:
+            raise CheckpointError(
+                "the checkpoint was measured on another test split: bring that back, or choose another directory"
+            )
         training.restore(state)
         return notes
     remarks = [line for one in training.inputs for line in one.remarks(training.source)]

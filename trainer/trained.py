@@ -14,10 +14,10 @@ from trainer.data import Absent, Codec
 from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World, best_device
-from trainer.errors import CheckpointError, UserError, suggestion
+from trainer.errors import CheckpointError, DataError, UserError, suggestion
 from trainer.evaluation.evaluator import Evaluator, Measurement, Part
 from trainer.evaluation.generation import Way, generate, prepare
-from trainer.evaluation.protocol import Generation
+from trainer.evaluation.protocol import Evaluation, Generation
 from trainer.inputs import ChosenLabels, Labels, NetworkInput, SuperResolution, kept
 from trainer.learner import Learner
 from trainer.record import Record
@@ -55,6 +55,8 @@ class Trained:
     codec: Codec
     fingerprint: str
     """Of the data set."""
+    held_out: str | None
+    """The same of its test split, if something was measured on it."""
     images: int
     """Training images it has seen."""
     device: torch.device
@@ -78,7 +80,10 @@ class Trained:
         network.load_state_dict(state["average"])
         trial = trial.live(kept(state.get("kept"), codec, state["fingerprint"], on))
         images = int(state["progress"]["images"])
-        return cls(trial, network, learner.diffusion, codec, state["fingerprint"], images, on)
+        held_out = state.get("held_out")
+        return cls(
+            trial, network, learner.diffusion, codec, state["fingerprint"], held_out, images, on
+        )
 
     # What is asked
 
@@ -236,11 +241,18 @@ class Trained:
 
         `cache` must hold what was measured of the data when it was trained (DataError otherwise).
         """
-        source = Absent(self.codec, self.fingerprint, self.device)
-        evaluator = Evaluator(
-            self.trial.evaluation, self.diffusion, source, cache, self.trial.network_inputs()
-        )
+        evaluator = self.evaluator(self.trial.evaluation, cache)
         return evaluator.measure(self.network, part, World(0, 1))
+
+    def evaluator(self, spec: Evaluation, cache: Path) -> Evaluator:
+        """What measures under `spec` where the data is absent; DataError where the cache lacks something of it."""
+        train = Absent(self.codec, self.fingerprint, self.device)
+        test = None if self.held_out is None else replace(train, fingerprint=self.held_out)
+        if spec.looks_at_test and test is None:
+            raise DataError(
+                "data: this model was not measured on the test split: load the data, and evaluate with it"
+            )
+        return Evaluator(spec, self.diffusion, train, cache, self.trial.network_inputs(), test)
 
     def enlarging(self, file: Path) -> Trained:
         """The same, whose samples are made for the small images of `file` in turn (`SuperResolution.of_file`).

@@ -175,8 +175,10 @@ class TrialSpec(Spec):
         hides = [hides for one in self.network_inputs() if (hides := one.hides()) is not None]
         return bool(hides) and all(hides)
 
-    def key(self, fingerprint: str) -> str:
+    def key(self, fingerprint: str, held_out: str = "") -> str:
         """20 hex digits naming this trial: resolved spec, data fingerprint, versions of core and metrics.
+
+        `held_out` is the fingerprint of the test split, where something is measured on it.
 
         Fields that change no number are left out: where the data and the first weights lie, the spacing of the loss
         curve, standard errors and, unless a solver adapts its steps to the batch, how many samples are generated
@@ -192,4 +194,6 @@ class TrialSpec(Spec):
         if not any(generation.solver.adaptive for _, generation in generations):
             del spec["evaluation"]["batch_size"]
         text = f"{json.dumps(spec, sort_keys=True)}|{fingerprint}|{CORE_VERSION}|{METRIC_VERSION}"
+        if self.evaluation.looks_at_test:
+            text += f"|{held_out}"
         return hashlib.sha256(text.encode()).hexdigest()[:20]

@@ -121,17 +121,8 @@ def _of_model(
 ) -> Measurement:
     from trainer.exchange.measuring import measure_model
 
-    evaluation, done = trained.trial.evaluation, 0
-    generation = evaluation.full if protocol == "full" else evaluation.rung
-    total = (generation.images if generation else 0) * len(evaluation.noises(protocol))
-    with bar("images") as progress:
-
-        def more(count: int) -> None:
-            nonlocal done
-            done += count
-            progress(done, total)
-
-        return measure_model(trained, settings.cache, settings.data or Path(), protocol, more)
+    with bar("images") as watch:
+        return measure_model(trained, settings.cache, settings.data or Path(), protocol, watch)
 
 
 def _of_samples(trained: Trained, saved: Path, settings: Settings) -> Measurement:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from service.experiment.comparison import Cell
-from trainer.data import AnyData, Outline
+from trainer.data import AnyData, Outline, Source, held_out_outline
+from trainer.data.held_out import in_terms_of
 from trainer.errors import InputError, Problem, UserError
 
 Complain = Callable[[str, str], Problem]
@@ -26,6 +28,10 @@ def outlines(
                 known[data.digest()] = Outline("")  # told once where it cannot be read
                 known[data.digest()] = data.outline(root, cache)
             _check_inputs(cell, known[data.digest()], root, cache)
+            if cell.trial.evaluation.looks_at_test and known[data.digest()].test is None:
+                test = held_out_outline(data, root, cache)
+                known[data.digest()] = replace(known[data.digest()], test=test)
+                _check_alike(known[data.digest()].source, test.source)
         except UserError as error:
             problems.append(complain(cell.name, str(error)))
     if problems:
@@ -44,7 +50,15 @@ def data_lines(cells: Sequence[Cell], known: dict[str, Outline]) -> list[str]:
         if outline.line is not None:
             where = f" of {', '.join(names)}" if len(of) > 1 else ""
             lines += [f"data{where}: {outline.line}", *(f"  {each}" for each in outline.remarks)]
+        if outline.test is not None and outline.test.line is not None:
+            lines += [f"test split: {outline.test.line}"]
+            lines += [f"  {each}" for each in outline.test.remarks]
     return lines
+
+
+def _check_alike(train: Source | None, test: Source | None) -> None:
+    if train is not None and test is not None:
+        in_terms_of(train.codec, test)
 
 
 def _check_inputs(cell: Cell, outline: Outline, root: Path, cache: Path) -> None:

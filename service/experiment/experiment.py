@@ -145,8 +145,11 @@ class Experiment:
 
     @property
     def space(self) -> str | None:
-        """Kind of the feature space that the cells share; None where they do not."""
-        kinds = {cell.trial.evaluation.features.kind for cell in self.cells}
+        """The feature space that the cells share, as `dashboards.metrics.space_of` says it; None where they do not."""
+        from dashboards.metrics import space_of
+
+        measured = [cell.trial.evaluation for cell in self.cells]
+        kinds = {space_of(one.features.kind, one.reference) for one in measured}
         return kinds.pop() if len(kinds) == 1 else None
 
     @property
@@ -176,7 +179,8 @@ class Experiment:
 
     def key_of(self, spec: TrialSpec) -> str:
         """The key of a trial on the data of one of the cells."""
-        return spec.key(self.outlines[spec.data.digest()].fingerprint)
+        found = self.outlines[spec.data.digest()]
+        return spec.key(found.fingerprint, "" if found.test is None else found.test.fingerprint)
 
     @cached_property
     def outlines(self) -> dict[str, Outline]:

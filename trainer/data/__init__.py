@@ -5,11 +5,12 @@ from typing import Annotated
 from pydantic import Field
 
 from trainer.data.arrays import AnyArrays, Arrays
-from trainer.data.base import DataSpec, Outline
+from trainer.data.base import DataSpec, Outline, Split
 from trainer.data.batches import Batches
 from trainer.data.codec import Codec
 from trainer.data.digits import Digits, ShippedData
 from trainer.data.gaussians import Gaussians, ToyData
+from trainer.data.held_out import held_out_outline, held_out_source
 from trainer.data.huggingface import HuggingFaceSet, TableData
 from trainer.data.image_folder import FileData, ImageFolder
 from trainer.data.picture import PICTURE_VERSION
@@ -37,5 +38,8 @@ __all__ = [
     "Outline",
     "Resident",
     "Source",
+    "Split",
     "TorchvisionSet",
+    "held_out_outline",
+    "held_out_source",
 ]

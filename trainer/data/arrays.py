@@ -31,11 +31,15 @@ _CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 class Arrays(DataSpec):
     """uint8 images [N, H, W, C] or [N, H, W] of a .npz (or .npy) file, with integer labels [N] beside them."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"path"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"path", "test"})
+    without_test: ClassVar[str] = "data.test: name a file of images that training does not see"
 
     kind: Literal["npz"] = "npz"
     path: str
     """File; relative paths start at the data root (the working directory)."""
+    test: Annotated[str | None, Neutral(None)] = None
+    """File of images that training does not see, for `evaluation.reference: test` and metrics of `split: test`;
+    null: there are none."""
     images: str = "arr_0"
     """Name of the array of images in a .npz."""
     labels: str | None = "arr_1"
@@ -65,6 +69,12 @@ class Arrays(DataSpec):
     def flips(self) -> bool:
         """As asked for."""
         return self.flip
+
+    def held_out(self, root: Path, cache: Path | None = None) -> DataSpec | None:
+        """What `test` names, fitted alike."""
+        return (
+            None if self.test is None else self.model_copy(update={"path": self.test, "test": None})
+        )
 
     def load(self, root: Path, cache: Path | None = None) -> Source:
         """Images uint8 [N, C, H, W], and labels if there are any."""

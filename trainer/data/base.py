@@ -3,10 +3,13 @@
 from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from trainer.data.source import Source
 from trainer.spec import Spec
+
+Split = Literal["train", "test"]
+"""Which real images something looks at: those of training, or those that it does not see."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,8 @@ class Outline:
     """Examples, classes and what was left out, in one line; None: a published set, which is known."""
     remarks: tuple[str, ...] = ()
     """What a person should know of it, a line each."""
+    test: "Outline | None" = None
+    """Of the test split, where somebody asked for it."""
 
 
 class DataSpec(Spec):
@@ -27,6 +32,9 @@ class DataSpec(Spec):
 
     incidental: ClassVar[frozenset[str]] = frozenset()
     """Fields that say where the data lies or how it is read: not in a trial's key, the fingerprint says the rest."""
+
+    without_test: ClassVar[str] = "data: this kind of data holds nothing out"
+    """What is said where somebody asks for the test split and `held_out` has none: with the way to get one."""
 
     @property
     @abstractmethod

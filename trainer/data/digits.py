@@ -1,8 +1,9 @@
 """Real data that needs no download: scikit-learn's handwritten digits."""
 
+import hashlib
 import io
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from trainer.data.base import DataSpec
 from trainer.data.source import Resident, Source, digest
 from trainer.errors import DataError
 from trainer.files import made_once
+from trainer.spec import Neutral
 
 CONTENT = "01f2d3c1c00149cc"
 """Fingerprint of the published digits: known, so that naming a trial needs no reading."""
@@ -19,7 +21,11 @@ CONTENT = "01f2d3c1c00149cc"
 class Digits(DataSpec):
     """1,797 handwritten digits of the UCI repository, 8 x 8 pixels of 17 grey levels, shipped in scikit-learn."""
 
+    without_test: ClassVar[str] = "data.split: all leaves no test split: write train"
+
     kind: Literal["digits"] = "digits"
+    split: Annotated[Literal["all", "train", "test"], Neutral("all")] = "all"
+    """Every fifth digit is of the split `test`, the others of `train`; all: there is no test split."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -27,7 +33,7 @@ class Digits(DataSpec):
         return (1, 8, 8)
 
     def load(self, root: Path, cache: Path | None = None) -> Source:
-        """Images [1797, 1, 8, 8] and labels 0..9."""
+        """Images [1797, 1, 8, 8] and labels 0..9; 1438 of `train`, 359 of `test`."""
         content = _table() if cache is None else made_once(cache / "digits.npy", _table)
         table = torch.from_numpy(np.load(io.BytesIO(content)))
         images, labels = table[:, :64].reshape(-1, 1, 8, 8), table[:, 64].long()
@@ -36,11 +42,21 @@ class Digits(DataSpec):
                 "data: scikit-learn has other digits than the published ones: reinstall scikit-learn"
                 + (f" and remove {cache / 'digits.npy'}" if cache is not None else "")
             )
-        return Resident.of(images.contiguous(), labels, levels=16, fingerprint=CONTENT)
+        if self.split != "all":
+            mine = (torch.arange(len(labels)) % 5 == 4) == (self.split == "test")
+            images, labels = images[mine], labels[mine]
+        name = self.fingerprint(root)
+        return Resident.of(images.contiguous(), labels, levels=16, fingerprint=name)
 
     def fingerprint(self, root: Path, cache: Path | None = None) -> str:
-        """The known one; `load` checks it."""
-        return CONTENT
+        """The known one, and that of the split; `load` checks the content."""
+        if self.split == "all":
+            return CONTENT
+        return hashlib.sha256(f"{CONTENT}/{self.split}".encode()).hexdigest()[:16]
+
+    def held_out(self, root: Path, cache: Path | None = None) -> DataSpec | None:
+        """Every fifth digit, beside the split `train`."""
+        return self.model_copy(update={"split": "test"}) if self.split == "train" else None
 
 
 ShippedData = Digits

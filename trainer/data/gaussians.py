@@ -2,14 +2,15 @@
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
 
-from trainer.data.base import DataSpec
+from trainer.data.base import DataSpec, Split
 from trainer.data.source import Resident, Source
 from trainer.randomness import Stream
+from trainer.spec import Neutral
 
 
 class Gaussians(DataSpec):
@@ -24,6 +25,8 @@ class Gaussians(DataSpec):
     """Standard deviation of each Gaussian."""
     examples: PositiveInt = 4096
     """Points drawn, once, from a fixed stream."""
+    split: Annotated[Split, Neutral("train")] = "train"
+    """`test`: as many points of the same distribution from a stream of their own."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,9 +38,15 @@ class Gaussians(DataSpec):
         index = torch.arange(self.examples)
         mode = index % self.modes
         angle = 2.0 * math.pi * mode / self.modes
-        noise = Stream(0, "data/gaussians").normal(index, (2,))
+        noise = Stream(0, "data/gaussians" + ("/test" if self.split == "test" else "")).normal(
+            index, (2,)
+        )
         points = self.radius * torch.stack([angle.cos(), angle.sin()], 1) + self.std * noise
         return Resident.of(points, mode, levels=None, fingerprint=self.fingerprint(root))
+
+    def held_out(self, root: Path, cache: Path | None = None) -> DataSpec | None:
+        """Other points of the same distribution."""
+        return self.model_copy(update={"split": "test"}) if self.split == "train" else None
 
     def fingerprint(self, root: Path, cache: Path | None = None) -> str:
         """The spec says everything about the points."""

@@ -27,6 +27,9 @@ class HuggingFaceSet(Framed):
     incidental: ClassVar[frozenset[str]] = frozenset(
         {"path", "revision", "config", "split", "image_column", "label_column", "damaged"}
     )
+    without_test: ClassVar[str] = (
+        "data.split: the set has no split test beside what is trained on: name one that has"
+    )
 
     kind: Literal["huggingface"] = "huggingface"
     path: str

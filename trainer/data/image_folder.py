@@ -16,11 +16,17 @@ from trainer.spec import Neutral
 class ImageFolder(DataSpec):
     """Image files under a folder or in a .zip, sorted: PNG, JPEG, WebP, TIFF, BMP, GIF, PPM, AVIF, JPEG 2000, TGA."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"path", "damaged"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"path", "damaged", "test"})
+    without_test: ClassVar[str] = (
+        "data.test: name a folder, or a .zip, of images that training does not see"
+    )
 
     kind: Literal["image_folder"] = "image_folder"
     path: str
     """Folder, or a .zip of one; relative paths start at the data root (the working directory)."""
+    test: Annotated[str | None, Neutral(None)] = None
+    """Folder, or a .zip of one, of images that training does not see, for `evaluation.reference: test` and metrics of
+    `split: test`; null: there are none. Its classes are known by their names."""
     size: Size = 32
     """Side in pixels, or [height, width]: resized to just cover it, then the centre cropped."""
     resize: Annotated[Resize, Neutral("bicubic")] = "bicubic"
@@ -51,6 +57,12 @@ class ImageFolder(DataSpec):
     def flips(self) -> bool:
         """As asked for."""
         return self.flip
+
+    def held_out(self, root: Path, cache: Path | None = None) -> DataSpec | None:
+        """What `test` names, fitted alike."""
+        return (
+            None if self.test is None else self.model_copy(update={"path": self.test, "test": None})
+        )
 
     def load(self, root: Path, cache: Path | None = None) -> Source:
         """Images uint8 [N, C, H, W], decoded once into `cache`; labels as asked for, None if all would be equal."""

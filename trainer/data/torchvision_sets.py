@@ -30,6 +30,7 @@ class TorchvisionSet(Framed):
     """A published set by torchvision's name, in a folder as torchvision keeps it."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"root", "download"})
+    without_test: ClassVar[str] = "data.split: the test split is trained on: write train"
 
     kind: Literal["torchvision"] = "torchvision"
     name: Name

@@ -1,8 +1,9 @@
 """How good are the samples now? Generates on all workers, streams features, returns metrics."""
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,11 +11,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from trainer.data import Source
+from trainer.data import Source, Split
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.evaluation.errors import of_mean, standard_errors
-from trainer.evaluation.features import Extractor
+from trainer.evaluation.features import Extractor, FeatureSpace
 from trainer.evaluation.generation import generate
 from trainer.evaluation.metric import AnyMeasure, Metric, ModelMetric
 from trainer.evaluation.metric.base import Real, Shown
@@ -27,6 +28,7 @@ Part = Literal["full", "rung"]
 """Which of an evaluation's two protocols."""
 PREFIX: dict[Part, str] = {"full": "eval", "rung": "rung"}
 """How the names of their metrics begin."""
+SPLITS: tuple[Split, ...] = ("train", "test")
 SHOWN: dict[Part, int] = {"full": 64, "rung": 16}
 """Samples kept for the picture of each protocol."""
 
@@ -55,9 +57,9 @@ class _Space:
     """One feature space and what is measured in it."""
 
     extractor: Extractor
-    identity: str
-    """Of data, extractor and weights."""
     metrics: list[Metric]
+    identities: dict[str, str]
+    """Of the real images that a metric looks at, extractor and weights, by the metric's name."""
     real: dict[str, Real]
 
 
@@ -74,8 +76,12 @@ class _Draw:
     """Metric to its standard error, where asked for."""
 
 
+def _unheard(_done: int, _total: int) -> None:
+    """Nobody listens."""
+
+
 class Evaluator:
-    """The extractors and the reference of one trial, ready to measure."""
+    """The extractors and the references of one trial, ready to measure."""
 
     def __init__(
         self,
@@ -84,36 +90,57 @@ class Evaluator:
         source: Source,
         cache: Path,
         inputs: Sequence[NetworkInput] = (),
+        held_out: Source | None = None,
     ) -> None:
+        """`source` is what is trained on, `held_out` the test split, needed where something looks at it."""
         self.spec = spec
         self.diffusion = diffusion
         self.source = source
         self.inputs = inputs
+        self.held_out = held_out
         for one in spec.questions:
             one.check(source.codec)
         self._spaces = self._prepare(cache)
         self.spaces = {
-            spec.kind: space.extractor.remark
-            for spec, space in zip(spec.spaces(), self._spaces, strict=True)
-            if space.extractor.remark
+            space.kind: remark
+            for space, built in zip(spec.spaces(), self._spaces, strict=True)
+            if (remark := self._remark(space, built.extractor, cache))
         }
         """Kind of a feature space to what is known of it."""
+
+    def _remark(self, space: FeatureSpace, extractor: Extractor, cache: Path) -> str:
+        unseen = "" if self.held_out is None else space.unseen(extractor, self.held_out, cache)
+        return ", ".join(filter(None, [extractor.remark, unseen]))
+
+    def _of(self, split: Split) -> Source:
+        """The real images of a split."""
+        if split == "train":
+            return self.source
+        assert self.held_out is not None, "whoever asks for the test split brings it"
+        return self.held_out
 
     def _prepare(self, cache: Path) -> list[_Space]:
         """One space for every extractor that some metric asks for."""
         spaces = []
         for space in self.spec.spaces():
-            metrics = [one for one in self.spec.comparisons if self.spec.space_of(one) == space]
             extractor = space.build(self.source, cache)
-            identity = f"{self.source.fingerprint}-{space.digest()}-{extractor.weights}"
-            if self.spec.reference == "train":
-                real = reference(self.source, identity, extractor, metrics, cache)
-            else:
-                width = space.dimensions(self.source.codec.shape)
-                kept, content = published(self.spec.reference, width, self.source.device)
-                identity = f"{content}-{space.digest()}-{extractor.weights}"
-                real = {metric.name: kept for metric in metrics}
-            spaces.append(_Space(extractor, identity, metrics, real))
+            ending = f"{space.digest()}-{extractor.weights}"
+            identities: dict[str, str] = {}
+            real: dict[str, Real] = {}
+            mine = [one for one in self.spec.comparisons if self.spec.space_of(one) == space]
+            for split in SPLITS:
+                metrics = [one for one in self.spec.comparisons_with(split) if one in mine]
+                if metrics:
+                    identity = f"{self._of(split).fingerprint}-{ending}"
+                    real |= reference(self._of(split), identity, extractor, metrics, cache)
+                    identities |= {metric.name: identity for metric in metrics}
+            for metric in mine:
+                if metric.name not in real:  # what others published
+                    width = space.dimensions(self.source.codec.shape)
+                    kept, content = published(self.spec.reference, width, self.source.device)
+                    real[metric.name] = kept
+                    identities[metric.name] = f"{content}-{ending}"
+            spaces.append(_Space(extractor, mine, identities, real))
         return spaces
 
     def protocols(self) -> dict[str, str]:
@@ -126,64 +153,96 @@ class Evaluator:
         }
 
     def _protocol(self, part: Part | Also) -> dict[str, str]:
-        spaces = {metric.name: space.identity for space in self._spaces for metric in space.metrics}
+        identities = {name: one for space in self._spaces for name, one in space.identities.items()}
         metrics = self.spec.comparisons if isinstance(part, Also) else self.spec.metrics
         return {
             _named(metric, part): self.spec.protocol_id(
-                metric, part, spaces.get(metric.name, self.source.fingerprint)
+                metric,
+                part,
+                identities.get(metric.name) or self._of(self.spec.split_of(metric)).fingerprint,
             )
             for metric in metrics
         }
 
-    def measure(self, network: Callable[..., Tensor], part: Part, world: World) -> Measurement:
+    def measure(
+        self,
+        network: Callable[..., Tensor],
+        part: Part,
+        world: World,
+        watch: Callable[[int, int], None] = _unheard,
+    ) -> Measurement:
         """Generate with `network` under one protocol, once from every noise, and compare with the reference.
 
-        Metrics are named `eval/...` for the full protocol and `rung/...` for the cheap one.
+        Metrics are named `eval/...` for the full protocol and `rung/...` for the cheap one. `watch` hears how many
+        images of how many are done on this worker, generated ones and real ones that are asked about.
         """
-        start = time.perf_counter()
-        noises = self.spec.noises(part) if self._spaces else self.spec.noises(part)[:1]
-        generation, groups = self._generation(part), self.spec.error_groups if part == "full" else 0
+        start, noises = time.perf_counter(), self.spec.noises(part)
+        groups = self.spec.error_groups if part == "full" else 0
+        generation = self._generation(part)
+        if not self._spaces:  # nothing compares them: some for the picture
+            few = min(generation.images, SHOWN[part])
+            noises, generation = noises[:1], generation.model_copy(update={"images": few})
+        heard = _Heard(watch, len(noises) * len(world.share(generation.images)))
+        heard.total += sum(len(world.share(self._count(one, part))) for one in self.spec.questions)
         drawn = [
-            self._draw(network, generation, noise, world, SHOWN[part], groups) for noise in noises
+            self._draw(
+                heard.each(self._generate(network, generation, noise, world)),
+                len(world.share(generation.images)),
+                world,
+                SHOWN[part],
+                groups,
+            )
+            for noise in noises
         ]
         draws = self._values(drawn, part)
         finite, errors = all(one.finite for one in drawn), of_mean([one.errors for one in drawn])
         for metric in self.spec.questions:
-            answer, error = self._ask(metric, network, part, world) if finite else (math.nan, 0.0)
+            answer, error = math.nan, 0.0
+            if finite:
+                answer, error = self._ask(metric, network, part, world, heard.more)
             draws[_named(metric, part)] = [answer]
             if part == "full" and self.spec.error_groups and finite:
                 errors[f"se/{metric.name}"] = error
-        return Measurement(
-            {name: sum(values) / len(values) for name, values in draws.items()},
-            draws,
-            drawn[0].samples,
-            time.perf_counter() - start,
-            finite,
-            self._protocol(part),
-            errors,
-        )
+        return _measurement(drawn, draws, start, self._protocol(part), errors)
 
     def measure_also(self, network: Callable[..., Tensor], world: World) -> list[Measurement]:
         """The same under every further protocol of finished weights; metrics are named `eval/NAME.PROTOCOL`."""
         found = []
         for one in self.spec.also if self._spaces else ():
             start, generation = time.perf_counter(), one.of(self.spec.full)
+            share = len(world.share(generation.images))
             drawn = [
-                self._draw(network, generation, noise, world, SHOWN["full"], 0)
+                self._draw(
+                    self._generate(network, generation, noise, world),
+                    share,
+                    world,
+                    SHOWN["full"],
+                    0,
+                )
                 for noise in self.spec.noises("full")
             ]
-            draws = self._values(drawn, one)
             found.append(
-                Measurement(
-                    {name: sum(values) / len(values) for name, values in draws.items()},
-                    draws,
-                    drawn[0].samples,
-                    time.perf_counter() - start,
-                    all(each.finite for each in drawn),
-                    self._protocol(one),
-                )
+                _measurement(drawn, self._values(drawn, one), start, self._protocol(one), {})
             )
         return found
+
+    def measure_images(
+        self, images: Tensor, watch: Callable[[int, int], None] = _unheard
+    ) -> Measurement:
+        """The comparisons of images [N, ...] in [-1, 1] that are there already, on one worker.
+
+        Protocol ids are of their own: nobody knows how the images came about, only how many and what they meet.
+        """
+        start, heard = time.perf_counter(), _Heard(watch, len(images))
+        parts = (x.to(self.source.device) for x in torch.split(images, self.spec.batch_size))
+        groups = self.spec.error_groups
+        drawn = [self._draw(heard.each(parts), len(images), World(0, 1), SHOWN["full"], groups)]
+        protocol = {
+            name: hashlib.sha256(f"saved images, {identifier}".encode()).hexdigest()[:12]
+            for name, identifier in self._protocol("full").items()
+        }
+        errors = of_mean([drawn[0].errors])
+        return _measurement(drawn, self._values(drawn, "full"), start, protocol, errors)
 
     def _values(self, drawn: Sequence[_Draw], part: Part | Also) -> dict[str, list[float]]:
         """Of every comparison, its value in each draw."""
@@ -192,12 +251,22 @@ class Evaluator:
             for metric in self.spec.comparisons
         }
 
+    def _count(self, metric: ModelMetric, part: Part) -> int:
+        """Real images that the metric asks about."""
+        source = self._of(self.spec.split_of(metric))
+        return min(metric.images or self._generation(part).images, len(source))
+
     def _ask(
-        self, metric: ModelMetric, network: Callable[..., Tensor], part: Part, world: World
+        self,
+        metric: ModelMetric,
+        network: Callable[..., Tensor],
+        part: Part,
+        world: World,
+        more: Callable[[int], None] = lambda _count: None,
     ) -> tuple[float, float]:
         """The mean over evenly spaced real images, shared by the workers, and its standard error."""
-        source, batch = self.source, self.spec.batch_size
-        count = min(metric.images or self._generation(part).images, len(source))
+        source, batch = self._of(self.spec.split_of(metric)), self.spec.batch_size
+        count = self._count(metric, part)
         mine = world.share(count)
         total = torch.zeros(2, dtype=torch.float64, device=source.device)
         for first in range(mine.start, mine.stop, batch):
@@ -209,6 +278,7 @@ class Evaluator:
             shown = Shown(bound(network, told), self.diffusion, *about, seed)
             values = metric.values(shown).double()
             total += torch.stack([values.sum(), values.square().sum()])
+            more(len(rows))
         world.sum_(total)
         mean, square = (total / count).tolist()
         return mean, math.sqrt(max(0.0, square - mean**2) / max(1, count - 1))
@@ -219,25 +289,15 @@ class Evaluator:
         return generation
 
     def _draw(
-        self,
-        network: Callable[..., Tensor],
-        generation: Generation,
-        noise_seed: int,
-        world: World,
-        kept: int,
-        groups: int,
+        self, images: Iterable[Tensor], share: int, world: World, kept: int, groups: int
     ) -> _Draw:
-        """One generated set; its first `kept` samples, and standard errors by so many groups if any."""
-        if not self._spaces:  # nothing compares them: some for the picture
-            few = min(generation.images, kept)
-            generation = generation.model_copy(update={"images": few})
-        share = len(world.share(generation.images))
+        """One set, of which this worker has `share` images; its first `kept`, and standard errors by so many groups."""
         gathered = [
             Gathered(space.extractor, space.metrics, share, keep=groups > 0)
             for space in self._spaces
         ]
         shown: list[Tensor] = []
-        for x in self._generate(network, generation, noise_seed, world):
+        for x in images:
             for features in gathered:
                 features.add(x)
             if sum(map(len, shown)) < kept:
@@ -288,6 +348,44 @@ class Evaluator:
                 self.inputs,
                 self.source.device,
             )
+
+
+class _Heard:
+    """How many images are done, told to whoever listens."""
+
+    def __init__(self, watch: Callable[[int, int], None], total: int) -> None:
+        self.total = total
+        self._watch, self._done = watch, 0
+
+    def more(self, count: int) -> None:
+        """So many more are done."""
+        self._done += count
+        self._watch(self._done, self.total)
+
+    def each(self, images: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The same batches, told as they come."""
+        for x in images:
+            yield x
+            self.more(len(x))
+
+
+def _measurement(
+    drawn: Sequence[_Draw],
+    draws: dict[str, list[float]],
+    start: float,
+    protocol: dict[str, str],
+    errors: dict[str, float],
+) -> Measurement:
+    """What was measured since `start`: the means over the draws, and the pictures of the first."""
+    return Measurement(
+        {name: sum(values) / len(values) for name, values in draws.items()},
+        draws,
+        drawn[0].samples,
+        time.perf_counter() - start,
+        all(one.finite for one in drawn),
+        protocol,
+        errors,
+    )
 
 
 def _named(metric: AnyMeasure, part: Part | Also) -> str:

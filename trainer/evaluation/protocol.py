@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from trainer.data import Split
 from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.schedule import AnySchedule, LogLinear
 from trainer.diffusion.solver import AnySolver, DPMpp2M
@@ -107,11 +108,12 @@ class Evaluation(Spec):
     """Interval in thousands of training images; if given, it replaces `evaluations` and `spacing`."""
     features: AnyFeatures = Classifier()
     """Feature space of the metrics."""
+    reference: Annotated[str, Field(pattern=r"^(train|test)$|\.npz$"), Neutral("train")] = "train"
+    """Which real images count: `train`, the training data; `test`, those of the set that training does not see; or a
+    .npz file with `mu` and `sigma` of features, as ADM and EDM publish them for Inception (it holds no images: `fid`
+    alone can be measured). A metric may name a `split` of its own: {kind: bpd, split: test}."""
     metrics: Annotated[tuple[AnyMetric, ...], Field(min_length=1)] = (FID(),)
     """What is measured: kinds such as `fid`, or mappings such as {kind: kid, features: {kind: inception}}."""
-    reference: Annotated[str, Field(pattern=r"^train$|\.npz$"), Neutral("train")] = "train"
-    """What generated images are compared with: `train`, the training data, or a .npz file with `mu` and `sigma` of
-    features, as ADM and EDM publish them for Inception. A file holds no images: `fid` alone can be measured."""
     full: Generation
     """The reported protocol (`eval/...`): at the end, or at every evaluation if there is no `rung`."""
     rung: Generation | None = None
@@ -137,14 +139,18 @@ class Evaluation(Spec):
     def _in_short(
         cls, metrics: tuple[AnyMeasure, ...], info: ValidationInfo
     ) -> tuple[AnyMeasure, ...]:
-        """A metric that names the feature space of all is the metric without one."""
-        common = info.data.get("features")
-        return tuple(
-            metric.model_copy(update={"features": None})
-            if isinstance(metric, Metric) and metric.features == common
-            else metric
-            for metric in metrics
-        )
+        """A metric that names the feature space or the split of all is the metric without one."""
+        space, reference = info.data.get("features"), info.data.get("reference", "train")
+        short = []
+        for metric in metrics:
+            if isinstance(metric, Metric) and metric.features == space:
+                metric = metric.model_copy(update={"features": None})
+            published = reference not in ("train", "test")
+            usual = "train" if published and isinstance(metric, ModelMetric) else reference
+            if metric.split == usual:
+                metric = metric.model_copy(update={"split": None})
+            short.append(metric)
+        return tuple(short)
 
     @model_validator(mode="after")
     def _told_apart(self) -> "Evaluation":
@@ -167,7 +173,7 @@ class Evaluation(Spec):
             raise ValueError(
                 f"metrics: two are called `{twice}`: list each once, in one feature space of a kind"
             )
-        if self.reference != "train":
+        if self.is_published:
             self._only_moments()
         if self.error_groups == 1 or self.error_groups > self.full.images // 2:
             raise ValueError(
@@ -207,6 +213,28 @@ class Evaluation(Spec):
         """The metrics that ask the network about real images."""
         return [metric for metric in self.metrics if isinstance(metric, ModelMetric)]
 
+    @property
+    def is_published(self) -> bool:
+        """Whether the reference is a file of statistics, and no images."""
+        return self.reference not in ("train", "test")
+
+    def split_of(self, metric: AnyMeasure) -> Split:
+        """Which real images it looks at, unless it is compared with published statistics."""
+        return metric.split or ("test" if self.reference == "test" else "train")
+
+    def comparisons_with(self, split: Split) -> list[Metric]:
+        """Those that compare generated images with images of this split."""
+        return [
+            one
+            for one in self.comparisons
+            if self.split_of(one) == split and (one.split is not None or not self.is_published)
+        ]
+
+    @property
+    def looks_at_test(self) -> bool:
+        """Whether something is measured on images that training does not see."""
+        return any(self.split_of(metric) == "test" for metric in self.metrics)
+
     def space_of(self, metric: Metric) -> FeatureSpace:
         """Its own, or that of all."""
         return metric.features or self.features
@@ -216,12 +244,13 @@ class Evaluation(Spec):
         return list({(one := self.space_of(m)).digest(): one for m in self.comparisons}.values())
 
     def _only_moments(self) -> None:
-        others = [metric.kind for metric in self.comparisons if metric.kind != "fid"]
-        own = [metric.name for metric in self.comparisons if metric.features is not None]
+        met = [metric for metric in self.comparisons if metric.split is None]
+        others = [metric.kind for metric in met if metric.kind != "fid"]
+        own = [metric.name for metric in met if metric.features is not None]
         if others or own:
             raise ValueError(
                 f"reference: {self.reference} holds mean and covariance in one feature space: it serves fid in "
-                f"`features`, not {(others + own)[0]}: leave that out, or use reference: train"
+                f"`features`, not {(others + own)[0]}: leave that out, give it split: train, or use reference: train"
             )
 
     def points(self, total: int, batch_size: int) -> list[int]:
@@ -257,7 +286,7 @@ class Evaluation(Spec):
             return self._id_of_question(metric, metric.images or generation.images, reference)
         assert isinstance(metric, Metric)
         parts = {
-            "metric": metric.model_copy(update={"features": None}).identity(),
+            "metric": metric.plain().identity(),
             "generation": generation.identity(),
             "reference": reference,
             "noise_seed": self.noise_seed,
@@ -271,7 +300,7 @@ class Evaluation(Spec):
         """Of metrics that generate nothing; `reference` is the data set."""
         return _id(
             {
-                "metric": metric.model_copy(update={"images": None}).identity(),
+                "metric": metric.plain().identity(),
                 "images": images,
                 "reference": reference,
                 "noise_seed": self.noise_seed,

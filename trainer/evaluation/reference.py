@@ -91,8 +91,7 @@ def _statistics(source: Source, extractor: Extractor, metrics: Sequence[Metric])
 
 def _identity(metric: Metric) -> str:
     """Of what a metric keeps: its feature space is named apart."""
-    plain = metric.model_copy(update={"features": None})
-    return f"{metric.keeps or f'{metric.kind}-{plain.digest()[:8]}'}-{METRIC_VERSION}"
+    return f"{metric.keeps or f'{metric.kind}-{metric.plain().digest()[:8]}'}-{METRIC_VERSION}"
 
 
 def _write(stem: Path, name: str, tensors: Prepared, device: torch.device) -> Prepared:

@@ -3,77 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainer.data import Absent, Codec, Source
+from trainer.data import Codec, Source, held_out_source
 from trainer.distributed import World
 from trainer.errors import DataError, UserError
 from trainer.evaluation.evaluator import Evaluator, Measurement, Part
-from trainer.evaluation.metric import Metric, ModelMetric
-from trainer.evaluation.protocol import Also, Evaluation, Generation
+from trainer.evaluation.metric import Metric
+from trainer.evaluation.protocol import Evaluation
 from trainer.exchange.folder import set_of
 from trainer.exchange.pictures import from_bytes, read_image
 from trainer.trained import Trained
 
-_E = TypeVar("_E", bound=Evaluator)
-Progress = Callable[[int], None]
-"""Hears how many more images are done."""
+Watch = Callable[[int, int], None]
+"""Hears how many images of how many are done."""
 
 
-class _Watched(Evaluator):
-    """An evaluation that says how far it is."""
-
-    on_more: Progress = staticmethod(lambda _count: None)
-
-    def _generate(
-        self,
-        network: Callable[..., Tensor],
-        generation: Generation,
-        noise_seed: int,
-        world: World,
-    ) -> Iterator[Tensor]:
-        for x in super()._generate(network, generation, noise_seed, world):
-            self.on_more(len(x))
-            yield x
-
-
-class _Saved(Evaluator):
-    """An evaluation whose images are there already."""
-
-    images: Tensor
-
-    def _generate(
-        self,
-        network: Callable[..., Tensor],
-        generation: Generation,
-        noise_seed: int,
-        world: World,
-    ) -> Iterator[Tensor]:
-        for x in torch.split(self.images, self.spec.batch_size):
-            yield x.to(self.source.device)
-
-    def _protocol(self, part: Part | Also) -> dict[str, str]:
-        """Of their own: nobody knows how saved images came about, only how many they are and what they meet."""
-        return {
-            name: hashlib.sha256(f"saved images, {identifier}".encode()).hexdigest()[:12]
-            for name, identifier in super()._protocol(part).items()
-        }
+def _unheard(_done: int, _total: int) -> None:
+    """Nobody listens."""
 
 
 def measure_model(
-    trained: Trained,
-    cache: Path,
-    data_root: Path,
-    part: Part = "full",
-    on_more: Progress = lambda _count: None,
+    trained: Trained, cache: Path, data_root: Path, part: Part = "full", watch: Watch = _unheard
 ) -> Measurement:
     """The metrics of a model under one of its protocols; with an unchanged protocol the numbers of its training.
 
@@ -81,10 +38,9 @@ def measure_model(
     """
     evaluation = trained.trial.evaluation
     if part == "rung" and evaluation.rung is None:
-        raise UserError("evaluation.rung: this model has no cheap protocol; use the full one")
-    evaluator = _evaluator(_Watched, trained, evaluation, cache, data_root)
-    evaluator.on_more = on_more
-    return evaluator.measure(trained.network, part, World(0, 1))
+        raise UserError("evaluation.rung: this model has no cheap protocol; leave it out")
+    evaluator = _evaluator(trained, evaluation, cache, data_root)
+    return evaluator.measure(trained.network, part, World(0, 1), watch)
 
 
 def measure_images(trained: Trained, images: Tensor, cache: Path, data_root: Path) -> Measurement:
@@ -106,26 +62,31 @@ def measure_images(trained: Trained, images: Tensor, cache: Path, data_root: Pat
     spec = Evaluation.model_validate(
         plain | {"full": full, "rung": None, "draws": 1, "metrics": kept, "also": []}
     )
-    evaluator = _evaluator(_Saved, trained, spec, cache, data_root)
-    evaluator.images = images
-    return evaluator.measure(trained.network, "full", World(0, 1))
+    return _evaluator(trained, spec, cache, data_root).measure_images(images)
 
 
-def _evaluator(
-    kind: type[_E], trained: Trained, spec: Evaluation, cache: Path, data_root: Path
-) -> _E:
-    inputs = trained.trial.network_inputs()
-    if not any(isinstance(metric, ModelMetric) for metric in spec.metrics):  # they look at examples
-        absent: Source = Absent(trained.codec, trained.fingerprint, trained.device)
+def _evaluator(trained: Trained, spec: Evaluation, cache: Path, data_root: Path) -> Evaluator:
+    """With what the cache knows of the data, or the data itself where somebody looks at it or the cache lacks it."""
+    if not spec.questions and (not spec.looks_at_test or trained.held_out is not None):
         with contextlib.suppress(DataError):
-            return kind(spec, trained.diffusion, absent, cache, inputs)
-    source = trained.trial.data.load(data_root, cache).to(trained.device)
-    if source.fingerprint != trained.fingerprint:
+            return trained.evaluator(spec, cache)
+    data, on = trained.trial.data, trained.device
+    source = data.load(data_root, cache).to(on)
+    _must_be(source, trained.fingerprint)
+    held_out = None
+    if spec.looks_at_test:
+        held_out = held_out_source(data, source.codec, data_root, cache, on)
+        _must_be(held_out, trained.held_out or held_out.fingerprint)
+    inputs = trained.trial.network_inputs()
+    return Evaluator(spec, trained.diffusion, source, cache, inputs, held_out)
+
+
+def _must_be(source: Source, fingerprint: str) -> None:
+    if source.fingerprint != fingerprint:
         raise DataError(
-            f"data: what lies here ({source.fingerprint}) is not what the model was trained on "
-            f"({trained.fingerprint}): bring that data back, or the cache of the machine that trained"
+            f"data: what lies here ({source.fingerprint}) is not what the model was trained and measured on "
+            f"({fingerprint}): bring that data back, or the cache of the machine that trained"
         )
-    return kind(spec, trained.diffusion, source, cache, inputs)
 
 
 # Saved samples

@@ -62,7 +62,11 @@ class Labels(NetworkInput):
     def known(self, source: Source, rows: Tensor) -> Conditions:
         """Their labels."""
         labels = source.labels_of(rows)
-        assert labels is not None, "checked"
+        if labels is None:
+            raise UserError(
+                "data: the likelihood of images is asked of a network with labels, and they have none: label them, or "
+                "leave bpd and nll out"
+            )
         return {"labels": labels}
 
     def hidden(self, conditions: Conditions) -> Conditions:

@@ -77,6 +77,10 @@ class FeatureSpace(Spec):
     def build(self, source: Source, cache: Path) -> Extractor:
         """The extractor on the source's device. Raises UserError for data it cannot look at."""
 
+    def unseen(self, extractor: Extractor, held_out: Source, cache: Path) -> str:
+        """What a person should know of how it fares on the test split, to follow its remark; empty: nothing."""
+        return ""
+
 
 class Pixels(FeatureSpace):
     """The values themselves: exact on toy data, a poor judge of images."""

@@ -99,6 +99,16 @@ class Classifier(FeatureSpace):
         remark = _remark(network, source, file.with_suffix(".json"))
         return Extractor(network.features, weights, network.classify, remark)
 
+    def unseen(self, extractor: Extractor, held_out: Source, cache: Path) -> str:
+        """How many of the unseen images it names rightly."""
+        if extractor.classify is None or held_out.codec.classes is None:
+            return ""
+        file = cache / f"classifier-{extractor.weights}-on-{held_out.fingerprint}.json"
+        known = _kept_accuracy(extractor.features, extractor.classify, held_out, file)
+        return (
+            "" if known is None else f"{known['accuracy']:.1%} of {known['images']:,} unseen ones"
+        )
+
     def _file(self, source: Source, cache: Path) -> Path:
         return cache / f"classifier-{source.fingerprint}-{self.digest()}.pt"
 
@@ -197,23 +207,39 @@ class _Progress:
 def _remark(network: _Classifier, source: Source, file: Path) -> str:
     """How many of its own training images it names rightly, kept beside the weights; empty where nobody knows.
 
-    Nothing is held out: a classifier that trains on less would be another space, and every number and name that
-    was ever measured in this one would be lost for a figure that no comparison uses.
+    Nothing is held out of what it trains on: a classifier of less would be another space, and every number and name
+    that was ever measured in this one would be lost. Where there is a test split, `unseen` asks about that.
     """
-    if not file.exists() and isinstance(source, Absent):
+    known = _kept_accuracy(network.features, network.classify, source, file)
+    if known is None:
         return ""
-    known = json.loads(made_once(file, lambda: json.dumps(_accuracy(network, source)).encode()))
     return f"it names {known['accuracy']:.1%} of {known['images']:,} images that it was trained on"
 
 
-def _accuracy(network: _Classifier, source: Source) -> dict[str, float]:
+def _kept_accuracy(
+    features: Callable[[Tensor], Tensor],
+    classify: Callable[[Tensor], Tensor],
+    source: Source,
+    file: Path,
+) -> dict[str, float] | None:
+    """`accuracy` over some `images`, from the file or made; None where the examples are not at hand."""
+    if not file.exists() and isinstance(source, Absent):
+        return None
+    made = made_once(file, lambda: json.dumps(_accuracy(features, classify, source)).encode())
+    known: dict[str, float] = json.loads(made)
+    return known
+
+
+def _accuracy(
+    features: Callable[[Tensor], Tensor], classify: Callable[[Tensor], Tensor], source: Source
+) -> dict[str, float]:
     right, count = 0, min(len(source), _ASKED)
     every = torch.arange(count, device=source.device) * len(source) // count
     for rows in torch.split(every, 500):
-        features = network.features(source.codec.scale(source.read(rows)))
+        seen = features(source.codec.scale(source.read(rows)))
         labels = source.labels_of(rows)
         assert labels is not None, "checked"
-        right += int((network.classify(features).argmax(1) == labels).sum())
+        right += int((classify(seen).argmax(1) == labels).sum())
     return {"accuracy": right / count, "images": count}
 
 

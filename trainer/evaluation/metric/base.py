@@ -3,16 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from trainer.data import Codec
+from trainer.data import Codec, Split
 from trainer.diffusion.process import Diffusion, Network
 from trainer.evaluation.features import AnyFeatures
-from trainer.spec import Spec
+from trainer.spec import Neutral, Spec
 
 Need = Literal["moments", "features", "probabilities"]
 """What a metric looks at: sums over all images, or a row of every image."""
@@ -102,11 +102,18 @@ class AnyMeasure(Spec):
     """Whether two numbers are compared by their ratio; False where they may be near zero or negative."""
 
     kind: str
+    split: Annotated[Split | None, Neutral(None)] = None
+    """Which real images it looks at: `train`, or `test`, those that training does not see; null: as
+    `evaluation.reference` says, `train` beside published statistics."""
 
     @property
     def name(self) -> str:
-        """As in `eval/<name>` and `rung/<name>`."""
-        return self.kind
+        """As in `eval/<name>` and `rung/<name>`; `bpd-test` where it names a split of its own."""
+        return self.kind if self.split is None else f"{self.kind}-{self.split}"
+
+    def plain(self) -> Self:
+        """What it computes, whatever it is computed of: for identities."""
+        return self.model_copy(update={"split": None})
 
 
 class Metric(AnyMeasure):
@@ -127,7 +134,12 @@ class Metric(AnyMeasure):
     @property
     def name(self) -> str:
         """`fid`, or `fid-inception` in a feature space of its own: `eval/<name>` and `rung/<name>`."""
-        return self.kind if self.features is None else f"{self.kind}-{self.features.kind}"
+        space = "" if self.features is None else f"-{self.features.kind}"
+        return f"{self.kind}{space}" + ("" if self.split is None else f"-{self.split}")
+
+    def plain(self) -> Self:
+        """Of no feature space in particular."""
+        return super().plain().model_copy(update={"features": None})
 
     @property
     def fewest(self) -> int:
@@ -165,6 +177,10 @@ class ModelMetric(AnyMeasure):
 
     images: Annotated[int, Field(ge=1)] | None = None
     """Real images that are asked about, evenly spaced over the data; null: as many as the protocol generates."""
+
+    def plain(self) -> Self:
+        """Of no number of images in particular."""
+        return super().plain().model_copy(update={"images": None})
 
     def check(self, codec: Codec) -> None:
         """Raise UserError if this data has no such number."""
