@@ -81,7 +81,7 @@ def test_points_have_others_of_the_same_distribution() -> None:
     ("data", "said"),
     [
         (Digits(), "data.split: all leaves no test split: write train"),
-        (ImageFolder(path="x"), "data.test: name a folder, or a .zip, of images that training does not see"),
+        (ImageFolder(path="x"), "data.test: say where images lie that training does not see"),
     ],
 )  # fmt: skip
 def test_where_there_is_none_the_message_says_how_to_get_one(data: Any, said: str) -> None:

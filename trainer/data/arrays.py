@@ -9,90 +9,35 @@ import tempfile
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Annotated, ClassVar, Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 
-from trainer.data.base import DataSpec, Outline
-from trainer.data.framed import Size, frame_of
+from trainer.data.framed import OwnFiles
 from trainer.data.listing import printable
-from trainer.data.picture import Background, Frame, Resize, seen
-from trainer.data.pictures import Pictures, outline_of, source_of
-from trainer.data.source import Source
+from trainer.data.picture import Frame, seen
+from trainer.data.pictures import Pictures
 from trainer.errors import DataError
 from trainer.files import write_whole
-from trainer.spec import MANY, Neutral
+from trainer.spec import MANY
 
 _CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
-class Arrays(DataSpec):
+class Arrays(OwnFiles):
     """uint8 images [N, H, W, C] or [N, H, W] of a .npz (or .npy) file, with integer labels [N] beside them."""
-
-    incidental: ClassVar[frozenset[str]] = frozenset({"path", "test"})
-    without_test: ClassVar[str] = "data.test: name a file of images that training does not see"
 
     kind: Literal["npz"] = "npz"
     path: str
     """File; relative paths start at the data root (the working directory)."""
-    test: Annotated[str | None, Neutral(None)] = None
-    """File of images that training does not see, for `evaluation.reference: test` and metrics of `split: test`;
-    null: there are none."""
     images: str = "arr_0"
     """Name of the array of images in a .npz."""
     labels: str | None = "arr_1"
     """Name of the array of labels; without such an array, or with null, there are none."""
-    size: Size = 32
-    """Side in pixels, or [height, width]: other sizes are resized to just cover it, then the centre cropped."""
-    resize: Annotated[Resize, Neutral("bicubic")] = "bicubic"
-    """How, where the stored size is another one."""
-    grayscale: bool = False
-    """One channel instead of three."""
-    background: Annotated[Background, Neutral("white")] = "white"
-    """What lies behind transparent pixels of four channels."""
-    flip: bool = True
-    """Mirror left to right at random during training: set it to false where left and right differ, as in text."""
 
-    @property
-    def frame(self) -> Frame:
-        """What every picture is fitted to."""
-        return frame_of(self.size, self.grayscale, self.resize, self.background)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Shape of one example, known before the data is read."""
-        return self.frame.shape
-
-    @property
-    def flips(self) -> bool:
-        """As asked for."""
-        return self.flip
-
-    def held_out(self, root: Path, cache: Path | None = None) -> DataSpec | None:
-        """What `test` names, fitted alike."""
-        return (
-            None if self.test is None else self.model_copy(update={"path": self.test, "test": None})
-        )
-
-    def load(self, root: Path, cache: Path | None = None) -> Source:
-        """Images uint8 [N, C, H, W], and labels if there are any."""
-        return source_of(self._read(root, cache), self.frame, cache=cache, flip=self.flip)
-
-    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
-        """Digest of the file's content, the labels and the frame."""
-        return self._read(root, cache).fingerprint(self.frame)
-
-    def outline(self, root: Path, cache: Path | None = None) -> Outline:
-        """Images and classes."""
-        pictures = self._read(root, cache)
-        source = outline_of(pictures, self.frame, flip=self.flip)
-        classes = "" if pictures.label_names is None else f", {len(pictures.label_names):,} classes"
-        remark = f"stored as {' x '.join(map(str, pictures.shape))} uint8"
-        return Outline(source.fingerprint, source, f"{len(pictures):,} images{classes}", (remark,))
-
-    def _read(self, root: Path, cache: Path | None) -> ArrayPictures:
+    def _pictures(self, root: Path, cache: Path | None) -> ArrayPictures:
         try:
             file = (root / Path(self.path).expanduser()).resolve()
             if not file.is_file():
@@ -138,6 +83,15 @@ class ArrayPictures(Pictures):
     def name(self, number: int) -> str:
         """With the file."""
         return f"image {number} of {printable(self._file)}"
+
+    def line(self) -> str:
+        """Images and classes."""
+        named = self.label_names
+        return f"{len(self):,} images" + ("" if named is None else f", {len(named):,} classes")
+
+    def remarks(self, frame: Frame) -> tuple[str, ...]:
+        """How they are stored."""
+        return (f"stored as {' x '.join(map(str, self.shape))} uint8",)
 
     def begin(self) -> None:
         """Map the array; that of a .npz is written out first, for a compressed one cannot be mapped."""

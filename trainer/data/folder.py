@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,10 +25,12 @@ class FolderPictures(Pictures):
     """The pictures of a folder; equal content in equal order is equal, wherever it lies."""
 
     def __init__(
-        self, listed: Listing, names: Sequence[str], facts: Sequence[Facts], classes: Sequence[str] | None,
-        background: Background,
+        self, listed: Listing, names: Sequence[str], facts: Sequence[Facts], damaged: Sequence[tuple[str, str]],
+        labels: Labelling, background: Background,
     ) -> None:  # fmt: skip
-        self.listed, self.names, self.facts = listed, names, facts
+        """`facts` of the files `names` of a listing; `damaged` are the names that were skipped, with the reasons."""
+        self.listed, self.names, self.facts, self.damaged = listed, names, facts, damaged
+        classes, self.alone = labelled(listed, names, labels)
         self.content = hashlib.sha256("".join(f.sha256 for f in facts).encode()).hexdigest()
         self._background = background
         if classes is not None:
@@ -53,33 +54,20 @@ class FolderPictures(Pictures):
         """With the folder."""
         return printable(self.listed.folder / self.names[number])
 
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder that was read: what can be used of it, and what cannot."""
-
-    pictures: FolderPictures
-    listed: Listing
-    damaged: list[tuple[str, str]]
-    """Names that were skipped, each with the reason."""
-    alone: str | None
-    """The one class of all pictures, which is no label."""
-
     def line(self) -> str:
         """Images, classes and what was left out."""
-        pictures = self.pictures
-        line = many(len(pictures), "image")
-        if pictures.labels is not None:
-            assert pictures.label_names is not None
-            counts = torch.bincount(pictures.labels).tolist()
-            line += f", {many(len(counts), 'class')} ({_classes(pictures.label_names, counts)})"
+        line = many(len(self), "image")
+        if self.labels is not None:
+            assert self.label_names is not None
+            counts = torch.bincount(self.labels).tolist()
+            line += f", {many(len(counts), 'class')} ({_classes(self.label_names, counts)})"
         left = [
             f"{count:,} {printable(what)}" for what, count in sorted(self.listed.left_out.items())
         ]
         return f"{line}; left out: {', '.join(left)}" if left else line
 
     def remarks(self, frame: Frame) -> tuple[str, ...]:
-        """What a person should know of the pictures, a line each."""
+        """Sizes and modes, what opening took, what stands out."""
         return tuple(_remarks(self, frame))
 
 
@@ -91,14 +79,14 @@ def read_folder(
     labels: Labelling,
     skip_damaged: bool,
     background: Background,
-) -> Folder:
+) -> FolderPictures:
     """Every file is read, unless `cache` knows it. Raises DataError where the folder cannot be trained on as it is."""
     place = located(root, path)
     listed = folder_listing(place) if place.is_dir() else archive_listing(place)
-    facts = scan(listed, cache)
+    every = scan(listed, cache)
     damaged = listed.lost + [
         (entry.name, fact.damage)
-        for entry, fact in zip(listed.entries, facts, strict=True)
+        for entry, fact in zip(listed.entries, every, strict=True)
         if fact.damage is not None
     ]
     if damaged and not skip_damaged:
@@ -109,15 +97,14 @@ def read_folder(
         )
     usable = [
         (entry.name, fact)
-        for entry, fact in zip(listed.entries, facts, strict=True)
+        for entry, fact in zip(listed.entries, every, strict=True)
         if fact.damage is None
     ]
     if not usable:
         raise DataError(f"data.path: {_nothing(listed, damaged)}")
     names = [name for name, _ in usable]
-    classes, alone = labelled(listed, names, labels)
-    pictures = FolderPictures(listed, names, [fact for _, fact in usable], classes, background)
-    return Folder(pictures, listed, damaged, alone)
+    facts = [fact for _, fact in usable]
+    return FolderPictures(listed, names, facts, damaged, labels, background)
 
 
 def _nothing(listed: Listing, damaged: Sequence[tuple[str, str]]) -> str:
@@ -131,16 +118,16 @@ def _nothing(listed: Listing, damaged: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def _remarks(folder: Folder, frame: Frame) -> Iterable[str]:
-    facts = folder.pictures.facts
+def _remarks(pictures: FolderPictures, frame: Frame) -> Iterable[str]:
+    facts = pictures.facts
     sizes = sorted({(f.width, f.height) for f in facts}, key=lambda size: size[0] * size[1])
     small, large = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
     modes = ", ".join(f"{n:,} {mode}" for mode, n in Counter(f.mode for f in facts).most_common())
     yield f"sizes {small if small == large else f'{small} to {large}'} (width x height); stored as {modes}"
-    if folder.alone is not None:
-        yield f"all images are of one class ({printable(folder.alone)}), so there are no labels"
-    if folder.damaged:
-        yield f"skipped {many(len(folder.damaged), 'damaged file')}: {_reasons(folder.damaged)}"
+    if pictures.alone is not None:
+        yield f"all images are of one class ({printable(pictures.alone)}), so there are no labels"
+    if pictures.damaged:
+        yield f"skipped {many(len(pictures.damaged), 'damaged file')}: {_reasons(pictures.damaged)}"
     noted = Counter(note for f in facts for note in f.notes)
     for note, text in NOTES.items():
         if noted[note]:

@@ -1,11 +1,17 @@
-"""Which fields does every set of pictures share? What each picture is fitted to, and whether training mirrors it."""
+"""What does every set of pictures share? What each picture is fitted to, whether it is mirrored, how it is served."""
 
-from typing import Annotated
+from abc import abstractmethod
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from trainer.data.base import DataSpec
+from trainer.data.base import DataSpec, Outline
 from trainer.data.picture import Background, Frame, Resize
+from trainer.data.pictures import Pictures, outline_of, source_of
+from trainer.data.source import Source
+from trainer.spec import Neutral
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 """Pixels."""
@@ -20,16 +26,8 @@ Size = Annotated[Side | tuple[Side, Side], AfterValidator(_squared)]
 """A side, or [height, width]."""
 
 
-def frame_of(
-    size: int | tuple[int, int], grayscale: bool, resize: Resize, background: Background = "white"
-) -> Frame:
-    """What pictures of these settings are fitted to."""
-    height, width = size if isinstance(size, tuple) else (size, size)
-    return Frame(height, width, grayscale, resize, background)
-
-
 class Framed(DataSpec):
-    """A set of pictures that are fitted to one size."""
+    """A set of pictures that are fitted to one size: a member says where they are (`_pictures`)."""
 
     size: Size = 32
     """Side in pixels, or [height, width]: resized to just cover it, then the centre cropped."""
@@ -43,7 +41,8 @@ class Framed(DataSpec):
     @property
     def frame(self) -> Frame:
         """What every picture is fitted to."""
-        return frame_of(self.size, self.grayscale, self.resize)
+        height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
+        return Frame(height, width, self.grayscale, self.resize)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,3 +53,55 @@ class Framed(DataSpec):
     def flips(self) -> bool:
         """As asked for."""
         return self.flip
+
+    def load(self, root: Path, cache: Path | None = None) -> Source:
+        """Images uint8 [N, C, H, W], decoded once into `cache`; labels and tags if there are any."""
+        return source_of(self._pictures(root, cache), self.frame, cache=cache, flip=self.flip)
+
+    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
+        """Digest of the pictures as they are stored in their order, the labels and the frame, wherever they lie."""
+        return self._pictures(root, cache).fingerprint(self.frame)
+
+    def outline(self, root: Path, cache: Path | None = None) -> Outline:
+        """Images, their sizes, classes, what was left out."""
+        pictures = self._pictures(root, cache)
+        source = outline_of(pictures, self.frame, flip=self.flip)
+        return Outline(source.fingerprint, source, pictures.line(), pictures.remarks(self.frame))
+
+    @abstractmethod
+    def _pictures(self, root: Path, cache: Path | None) -> Pictures:
+        """What can be used of the set, none of it decoded yet. Raises DataError."""
+
+
+class Composed(Framed):
+    """Pictures that may be transparent."""
+
+    background: Background = "white"
+    """What lies behind transparent pixels: white, as paper and most viewers; black ink would vanish on black."""
+
+    @property
+    def frame(self) -> Frame:
+        """What every picture is fitted to."""
+        return replace(super().frame, background=self.background)
+
+
+class OwnFiles(Composed):
+    """Pictures in a folder or file of one's own. The kinds are older than two of the fields, and keep their keys."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"path", "test"})
+    without_test: ClassVar[str] = "data.test: say where images lie that training does not see"
+
+    path: str
+    test: Annotated[str | None, Neutral(None)] = None
+    """Another such path, of images that training does not see: for `evaluation.reference: test` and metrics of
+    `split: test`; null: there are none. Classes are known by their names."""
+    resize: Annotated[Resize, Neutral("bicubic")] = "bicubic"
+    """How: antialiased bicubic, bilinear, lanczos or box; box_halving: 2 x 2 means first, as improved-diffusion."""
+    background: Annotated[Background, Neutral("white")] = "white"
+    """What lies behind transparent pixels: white, as paper and most viewers; black ink would vanish on black."""
+
+    def held_out(self, root: Path, cache: Path | None = None) -> DataSpec | None:
+        """What `test` names, fitted alike."""
+        if self.test is None:
+            return None
+        return self.model_copy(update={"path": self.test, "test": None})

@@ -1,27 +1,23 @@
 """Data sets of the Hugging Face hub, or what its library `datasets` saved or reads on this machine."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from trainer.data.base import DataSpec, Outline
+from trainer.data.base import DataSpec
 from trainer.data.found import usable
-from trainer.data.framed import Framed
+from trainer.data.framed import Composed
 from trainer.data.huggingface_rows import TableRows, hub_tables, saved_tables, table_of
 from trainer.data.listing import printable
-from trainer.data.picture import Background, Frame
-from trainer.data.pictures import outline_of, source_of
 from trainer.data.rows import Once, RowPictures, read_rows, state_of
-from trainer.data.source import Source
 from trainer.errors import DataError
 
 Column = Annotated[str, Field(min_length=1, max_length=200)]
 
 
-class HuggingFaceSet(Framed):
+class HuggingFaceSet(Composed):
     """A table with a column of images: from the hub at a commit, from `save_to_disk`, parquet or image files."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
@@ -46,28 +42,6 @@ class HuggingFaceSet(Framed):
     """Column of classes: texts or whole numbers; true: that of type ClassLabel or called label, if any; false: none."""
     damaged: Literal["refuse", "skip"] = "refuse"
     """What becomes of rows without an image or label, or with one that cannot be read: refused, or left out."""
-    background: Background = "white"
-    """What lies behind transparent pixels."""
-
-    @property
-    def frame(self) -> Frame:
-        """What every picture is fitted to."""
-        return replace(super().frame, background=self.background)
-
-    def load(self, root: Path, cache: Path | None = None) -> Source:
-        """Images uint8 [N, C, H, W], decoded once into `cache`; labels None if all would be equal."""
-        return source_of(self._read(root, cache), self.frame, cache=cache, flip=self.flip)
-
-    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
-        """Digest of the image files in the table in their order, the labels and the frame."""
-        return self._read(root, cache).fingerprint(self.frame)
-
-    def outline(self, root: Path, cache: Path | None = None) -> Outline:
-        """Images, their sizes, classes, rows that are left out."""
-        pictures = self._read(root, cache)
-        source = outline_of(pictures, self.frame, flip=self.flip)
-        line = f"{pictures.line()}; huggingface {printable(self.path)}, split {self.split}"
-        return Outline(source.fingerprint, source, line, pictures.remarks(self.frame))
 
     def held_out(self, root: Path, cache: Path | None = None) -> DataSpec | None:
         """The split `test`, if there is one beside this."""
@@ -75,7 +49,7 @@ class HuggingFaceSet(Framed):
             return None
         return self.model_copy(update={"split": "test"})
 
-    def _read(self, root: Path, cache: Path | None) -> RowPictures:
+    def _pictures(self, root: Path, cache: Path | None) -> RowPictures:
         place = self._place(root)
         state = [str(self.config), self.revision] if self.revision else state_of([place])
 
@@ -90,7 +64,9 @@ class HuggingFaceSet(Framed):
         remedy = "repair it, or set data.damaged: skip (and data.label_column: false if the labels are missing)"
         found = read_rows(rows, ["huggingface", *asked, *state], cache)
         where = f"data.path: {printable(self.path)}, split {self.split}"
-        return RowPictures(usable(found, where, remedy, skip=self.damaged == "skip"), rows)
+        usable_rows = usable(found, where, remedy, skip=self.damaged == "skip")
+        called = f"huggingface {printable(self.path)}, split {self.split}"
+        return RowPictures(usable_rows, rows, called)
 
     def _tables(self, place: Path, cache: Path | None) -> Mapping[str, Any]:
         if self.revision is not None:

@@ -58,6 +58,14 @@ class Pictures(ABC):
     def name(self, number: int) -> str:
         """What messages call it."""
 
+    @abstractmethod
+    def line(self) -> str:
+        """Images, classes and what was left out, in one line."""
+
+    def remarks(self, frame: Frame) -> tuple[str, ...]:
+        """What a person should know of the pictures, a line each."""
+        return ()
+
     def fingerprint(self, frame: Frame) -> str:
         """16 hex digits that name the examples with their labels."""
         return _digest(self.content, frame.identity(), self._labelling(), *self._tagging())

@@ -144,11 +144,11 @@ class RowPictures(Pictures):
     """The usable rows; the set is opened when the first of them is asked for."""
 
     def __init__(
-        self, found: Found, rows: Callable[[], Rows], before: Callable[[Image.Image], Image.Image] | None = None,
-        prepared: str = "",
+        self, found: Found, rows: Callable[[], Rows], called: str,
+        before: Callable[[Image.Image], Image.Image] | None = None, prepared: str = "",
     ) -> None:  # fmt: skip
-        """`before` is done to each picture, and `prepared` names it."""
-        self._found, self._rows, self._before = found, rows, before
+        """`called` names the set in its line; `before` is done to each picture, and `prepared` names it."""
+        self._found, self._rows, self._called, self._before = found, rows, called, before
         sha = hashlib.sha256(
             f"{found.summary.smallest}/{found.summary.largest}/{prepared}/".encode()
         )
@@ -190,13 +190,15 @@ class RowPictures(Pictures):
         return self._rows().name(int(self._found.rows[number]))
 
     def line(self) -> str:
-        """`60,000 images of 28 x 28, 10 classes`."""
+        """`60,000 images of 28 x 28, 10 classes; torchvision MNIST, split train`."""
         summary = self._found.summary
         small, large = (f"{w} x {h}" for w, h in (summary.smallest, summary.largest))
         line = f"{many(len(self), 'image')} of {small}" + ("" if small == large else f" to {large}")
         if self.label_names is not None:
             line += f", {many(len(self.label_names), 'class')}"
-        return line if self.tag_names is None else f"{line}, {many(len(self.tag_names), 'tag')}"
+        if self.tag_names is not None:
+            line += f", {many(len(self.tag_names), 'tag')}"
+        return f"{line}; {self._called}"
 
     def remarks(self, frame: Frame) -> tuple[str, ...]:
         """What a person should know of the pictures, a line each."""

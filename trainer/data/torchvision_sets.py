@@ -7,14 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from PIL import Image, ImageOps
 from pydantic import Field, model_validator
 
-from trainer.data.base import DataSpec, Outline
+from trainer.data.base import DataSpec
 from trainer.data.found import usable
 from trainer.data.framed import Framed
 from trainer.data.listing import printable
 from trainer.data.picture import Unreadable
-from trainer.data.pictures import outline_of, source_of
 from trainer.data.rows import Once, RowPictures, read_rows, state_of
-from trainer.data.source import Source
 from trainer.data.torchvision_rows import SETS, Name, fetch, open_set
 from trainer.errors import DataError
 
@@ -67,26 +65,11 @@ class TorchvisionSet(Framed):
             raise ValueError(f"split: {self.name} has {', '.join(known)} and all, not {self.split}")
         return self
 
-    def load(self, root: Path, cache: Path | None = None) -> Source:
-        """Images uint8 [N, C, H, W], decoded once into `cache`; labels as torchvision numbers them, CelebA's tags."""
-        return source_of(self._read(root, cache), self.frame, cache=cache, flip=self.flip)
-
-    def fingerprint(self, root: Path, cache: Path | None = None) -> str:
-        """Digest of the pictures as they are stored, what is cut from them, the labels and the frame."""
-        return self._read(root, cache).fingerprint(self.frame)
-
-    def outline(self, root: Path, cache: Path | None = None) -> Outline:
-        """Images, their sizes, classes."""
-        pictures = self._read(root, cache)
-        source = outline_of(pictures, self.frame, flip=self.flip)
-        line = f"{pictures.line()}; torchvision {self.name}, split {self.split}"
-        return Outline(source.fingerprint, source, line, pictures.remarks(self.frame))
-
     def held_out(self, root: Path, cache: Path | None = None) -> DataSpec | None:
         """The test split; None for `test` and `all`, beside which nothing is left."""
         return None if self.split in ("test", "all") else self.model_copy(update={"split": "test"})
 
-    def _read(self, root: Path, cache: Path | None) -> RowPictures:
+    def _pictures(self, root: Path, cache: Path | None) -> RowPictures:
         folder = _folder(root, self.root)
         published = SETS[self.name]
         splits = published.splits if self.split == "all" else (self.split,)
@@ -98,7 +81,8 @@ class TorchvisionSet(Framed):
         remedy = f"unpack {self.name} again, or remove it there and set data.download: true"
         found = usable(read_rows(rows, state, cache), f"data.root: {printable(folder)}", remedy)
         trimming = Trimming(self.crop, self.pad)
-        return RowPictures(found, rows, trimming.trimmed, repr(trimming))
+        called = f"torchvision {self.name}, split {self.split}"
+        return RowPictures(found, rows, called, trimming.trimmed, repr(trimming))
 
 
 TorchvisionData = TorchvisionSet

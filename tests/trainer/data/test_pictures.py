@@ -5,7 +5,7 @@ import shutil
 import threading
 from collections import namedtuple
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from PIL import Image
 
 from trainer.data import Batches, ImageFolder, Resident, Source
 from trainer.data.batches import foreseen
+from trainer.data.framed import Framed
 from trainer.data.picture import Frame, Unreadable
 from trainer.data.pictures import Pictures, source_of
 from trainer.data.stored import VARIABLE, Mapped, Streamed
@@ -43,6 +44,18 @@ class Noise(Pictures):
 
     def name(self, number: int) -> str:
         return f"picture {number}"
+
+    def line(self) -> str:
+        return f"{self.count} pictures of noise"
+
+
+class NoiseSet(Framed):
+    """A kind of data set that has pictures: all that it must say is where they are."""
+
+    kind: Literal["noise"] = "noise"
+
+    def _pictures(self, root: Path, cache: Path | None) -> Pictures:
+        return Noise()
 
 
 def pixels(source: Source) -> torch.Tensor:
@@ -75,6 +88,17 @@ def test_pictures_are_decoded_once_in_order(tmp_path: Path) -> None:
     assert kept.codec.label_counts == (24, 23, 23)
     source_of(again, Frame(6, 8, resize="lanczos"), cache=tmp_path)
     assert again.made == 70, "another method, other pixels"
+
+
+def test_a_set_of_pictures_says_where_they_are_and_nothing_else(tmp_path: Path) -> None:
+    data = NoiseSet(size=[6, 8], grayscale=True, flip=False)
+    source, outline = data.load(Path(), tmp_path), data.outline(Path(), tmp_path)
+    assert outline.source is not None
+    assert data.shape == source.codec.shape == outline.source.codec.shape == (1, 6, 8)
+    assert data.fingerprint(Path()) == source.fingerprint == outline.fingerprint
+    assert data.fingerprint(Path()) != NoiseSet(size=[6, 8], flip=False).fingerprint(Path())
+    assert (data.flips, source.flip, outline.source.flip) == (False, False, False)
+    assert outline.line == "70 pictures of noise"
 
 
 def test_a_broken_picture_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -126,7 +150,7 @@ def test_two_processes_make_it_once(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_after_it_was_read_is_noticed(tmp_path: Path) -> None:
     Noise().picture(0).save(tmp_path / "a.png")
-    pictures = ImageFolder(path=str(tmp_path), size=6)._read(Path(), None).pictures
+    pictures = ImageFolder(path=str(tmp_path), size=6)._pictures(Path(), None)
     Noise().picture(1).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png: it was changed while the data was read"):
         source_of(pictures, Frame(6, 6), cache=None)

@@ -129,7 +129,7 @@ def test_attributes_of_celeba_are_tags(tmp_path: Path, monkeypatch: pytest.Monke
     told = Batch(Batches(source, 0), 0, torch.zeros(2, 3, 8, 8), seed=0)
     rows = told.batches.rows(0, 2)
     assert torch.equal(Tags(count=40).trained(told)["vector"], torch.tensor(want)[rows] * 2.0 - 1.0)
-    pictures = data._read(Path(), None)
+    pictures = data._pictures(Path(), None)
     before = pictures.fingerprint(data.frame)
     assert pictures.tags is not None
     pictures.tags[0, 0] = ~pictures.tags[0, 0]
