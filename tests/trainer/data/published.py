@@ -81,11 +81,11 @@ def flowers102(root: Path, patch: Patch) -> None:
     patch.setattr(datasets.Flowers102, "_file_dict", known | sums)
 
 
-def celeba(root: Path, patch: Patch) -> None:
+def celeba(root: Path, patch: Patch, count: int = 7) -> None:
     """JPEG files of 178 x 218 and five text files; splits 0, 1, 2 in turn."""
     folder = root / "celeba"
     (folder / "img_align_celeba").mkdir(parents=True)
-    names = [f"{i:06d}.jpg" for i in range(1, 8)]
+    names = [f"{i:06d}.jpg" for i in range(1, count + 1)]
     for i, name in enumerate(names):
         Image.fromarray(pixels(i, 218, 178, 3)).save(folder / "img_align_celeba" / name)
     texts = {
