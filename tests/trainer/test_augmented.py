@@ -66,7 +66,9 @@ def test_samples_are_told_that_nothing_was_done() -> None:
     told = Augmented().generated(codec, torch.arange(2), 0)["vector"]
     assert told.tolist() == GOLDEN["wrapper/public"]["outputs"]["none"]
     assert torch.equal(warp().told(), told[:1])
-    assert torch.equal(Augmented().known(DATA, torch.arange(2))["vector"], told), "for likelihoods"
+    assert torch.equal(Augmented().known(DATA, torch.arange(2), 0)["vector"], told), (
+        "for likelihoods"
+    )
 
 
 IMAGE = torch.randn(1, 2, 6, 16, generator=torch.Generator().manual_seed(0))

@@ -13,7 +13,9 @@ from tests.trainer.diffusion.solver_cases import entries
 from trainer.data import Digits, Gaussians, Resident
 from trainer.diffusion import schedule
 from trainer.diffusion.objective import VLB
+from trainer.diffusion.prediction import Data
 from trainer.diffusion.process import Diffusion
+from trainer.diffusion.reverse import bits, chain, chain_step, decoder_nll, prior_bits
 from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import Evaluator
@@ -22,8 +24,9 @@ from trainer.evaluation.metric import KINDS
 from trainer.evaluation.metric.base import Shown
 from trainer.evaluation.metric.likelihood import NLL, BitsPerDimension
 from trainer.evaluation.protocol import Evaluation
-from trainer.inputs import Labels
+from trainer.inputs import Labels, SuperResolution
 from trainer.models import MLP
+from trainer.randomness import Stream
 
 ALONE = World(0, 1)
 
@@ -242,6 +245,53 @@ def test_a_class_conditional_network_is_told_the_images_own_labels(tmp_path: Pat
     assert len(told) == 4
     assert all(torch.equal(one, source.labels_of(rows)) for one in told)
     assert value > 0.0
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3])
+def test_a_network_that_enlarges_is_told_the_small_images_of_the_images(
+    tmp_path: Path, level: float
+) -> None:
+    """Of one grey each, the enlarged image is the image: who answers with it pays for the prior and the last bins.
+
+    Noise of the small image is a constant plane too, where it has one pixel: the network then errs by
+    (cos a - 1) grey + sin a eps at every step, and each step costs the closed form of that.
+    """
+    grey = torch.tensor([0, 51, 119, 204, 255]).byte()
+    source = Resident.of(grey[:, None, None, None].expand(5, 1, 2, 2).contiguous(), levels=255)
+    enlarging = SuperResolution(factor=2, noise=level, sampling_noise=level)
+    diffusion = Diffusion(schedule=schedule.Cosine(steps=10), prediction=Data())
+    asked = BitsPerDimension(images=5, clip=False)
+    spec = Evaluation.model_validate(
+        {"full": {"images": 8, "steps": 2}, "features": {"kind": "pixels"}, "metrics": [asked]}
+    )
+
+    def network(x: Tensor, _: Tensor, vector: Tensor | None = None) -> Tensor:
+        assert (vector is None) == (level == 0.0)
+        return x[:, 1:]
+
+    whole, small = (
+        Evaluator(
+            spec.model_copy(update={"batch_size": size}), diffusion, source, tmp_path, [enlarging]
+        )
+        for size in (500, 2)
+    )
+    found, _ = whole._ask(asked, network, "full", ALONE)
+    assert small._ask(asked, network, "full", ALONE)[0] == pytest.approx(found, rel=1e-6)
+    x0 = source.codec.scale(source.examples).double()
+    angle = 0.5 * math.pi * level
+    eps = Stream(spec.noise_seed, "likelihood/super_resolution/eps").normal(torch.arange(5), (1, 1, 1))  # fmt: skip
+    x0_hat = math.cos(angle) * x0 + math.sin(angle) * eps.double()
+    bound = prior_bits(x0, chain(diffusion.schedule, 10)[-1])
+    for k in range(10):
+        step = chain_step(diffusion.schedule, 10, torch.full((5,), k))
+        variance = step.small.reshape(5, 1, 1, 1).double()
+        if k == 0:
+            cost = decoder_nll(x0, x0_hat, variance.expand_as(x0), half_bin=1.0 / 255)
+        else:
+            gap = step.gain.reshape(5, 1, 1, 1) * (x0_hat - x0)
+            cost = 0.5 * (gap.square() / variance.exp())
+        bound = bound + bits(cost)
+    assert found == pytest.approx(float(bound.mean()), rel=1e-5)  # float32 images
 
 
 def test_bits_per_dimension_need_whole_values(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_samples_have_the_tags_of_rows_with_and_without_the_data() -> None:
 
 def test_the_likelihood_of_an_example_is_told_its_own_tags() -> None:
     rows = torch.tensor([3, 0, 8])
-    told = Tags(count=3, dropout=1.0).known(DATA, rows)["vector"]
+    told = Tags(count=3, dropout=1.0).known(DATA, rows, 0)["vector"]
     assert told.equal(2.0 * DATA.tags_of(rows).float() - 1.0)
 
 

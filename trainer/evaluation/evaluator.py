@@ -272,9 +272,10 @@ class Evaluator:
         for first in range(mine.start, mine.stop, batch):
             numbers = torch.arange(first, min(first + batch, mine.stop), device=source.device)
             rows = numbers * len(source) // count
-            told = together([one.known(source, rows) for one in self.inputs])
+            seed = self.spec.noise_seed
+            told = together([one.known(source, rows, seed) for one in self.inputs])
             x0 = source.codec.scale(source.read(rows))
-            seed, about = self.spec.noise_seed, (source.codec, x0, rows)
+            about = (source.codec, x0, rows)
             shown = Shown(bound(network, told), self.diffusion, *about, seed)
             values = metric.values(shown).double()
             total += torch.stack([values.sum(), values.square().sum()])

@@ -71,7 +71,7 @@ class Augmented(NetworkInput):
         """As photographed."""
         return {"vector": torch.zeros(len(numbers), ENTRIES, device=numbers.device)}
 
-    def known(self, source: Source, rows: Tensor) -> Conditions:
+    def known(self, source: Source, rows: Tensor, noise_seed: int) -> Conditions:
         """The same: the likelihood is that of the images as they are."""
         return {"vector": torch.zeros(len(rows), ENTRIES, device=rows.device)}
 

@@ -67,7 +67,7 @@ class NetworkInput(Spec):
         """What it is told of the samples of these numbers [B]: equal for all trials of an experiment."""
         raise NotImplementedError
 
-    def known(self, source: Source, rows: Tensor) -> Conditions:
+    def known(self, source: Source, rows: Tensor, noise_seed: int) -> Conditions:
         """What it is told of these rows [B] of the data themselves, when their likelihood is asked for."""
         raise UserError(
             "evaluation.metrics: the likelihood of real images is not defined for a network with such an input "

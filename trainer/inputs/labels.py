@@ -59,7 +59,7 @@ class Labels(NetworkInput):
         """Drawn as often as the data has them."""
         return {"labels": codec.label(Stream(noise_seed, "generate/label").uniform(numbers))}
 
-    def known(self, source: Source, rows: Tensor) -> Conditions:
+    def known(self, source: Source, rows: Tensor, noise_seed: int) -> Conditions:
         """Their labels."""
         labels = source.labels_of(rows)
         if labels is None:

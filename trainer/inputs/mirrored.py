@@ -45,7 +45,7 @@ class Mirrored(NetworkInput):
         """As photographed."""
         return {"vector": torch.zeros(len(numbers), 1, device=numbers.device)}
 
-    def known(self, source: Source, rows: Tensor) -> Conditions:
+    def known(self, source: Source, rows: Tensor, noise_seed: int) -> Conditions:
         """As photographed."""
         return {"vector": torch.zeros(len(rows), 1, device=rows.device)}
 

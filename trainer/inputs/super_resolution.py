@@ -119,6 +119,12 @@ class SuperResolution(NetworkInput):
         eps = Stream(noise_seed, "generate/super_resolution/eps")
         return self._told(self._small(codec, numbers), level, eps, numbers)
 
+    def known(self, source: Source, rows: Tensor, noise_seed: int) -> Conditions:
+        """The rows themselves made small, with noise of generation's level: a function of the row."""
+        level = torch.full((len(rows),), self.sampling_noise, device=rows.device).double()
+        small = smaller(source.codec.scale(source.read(rows)), self.factor)
+        return self._told(small, level, Stream(noise_seed, "likelihood/super_resolution/eps"), rows)
+
     def _small(self, codec: Codec, numbers: Tensor) -> Tensor:
         if self._given is not None:
             return self._given.to(numbers.device)[numbers % len(self._given)]

@@ -71,7 +71,7 @@ class Tags(NetworkInput):
             )
         return {"vector": _signs(self._source, numbers % len(self._source))}
 
-    def known(self, source: Source, rows: Tensor) -> Conditions:
+    def known(self, source: Source, rows: Tensor, noise_seed: int) -> Conditions:
         """Their tags."""
         return {"vector": _signs(source, rows)}
 
