@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
+import torch
 import torch.distributed as dist
 
 from trainer.data import held_out_outline
@@ -25,7 +26,7 @@ from trainer.yaml.wording import leading_path, shown
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one trial; returns 0, 1 (diverged), 2 (bad input) or 3 (environment)."""
+    """Train one trial; returns 0, 1 (diverged), 2 (bad input), 3 (environment) or 130 (Ctrl-C)."""
     options = _parser().parse_args(arguments)
     try:
         tree = _tree(options.trial, options.override)
@@ -53,6 +54,9 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 3
+    except KeyboardInterrupt:
+        print("stopped; the same command continues", file=sys.stderr)
+        return 130
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -122,27 +126,45 @@ def _no_trial(source: Source) -> Problem:
 
 
 def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
-    out = options.out or Path("runs/trials") / _key(trial, options.cache)
+    key, device = _key(trial, options.cache), _own_device(options.device)
+    out = options.out or Path("runs/trials") / key
     if "RANK" in os.environ and not dist.is_initialized():
-        dist.init_process_group("nccl" if options.device.startswith("cuda") else "gloo")
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     first = World.current().first
     record = Record(out)
     with record.writer() if first else contextlib.nullcontext():
         World.current().barrier()
+        record.refuse_another(trial)
         if (result := record.result()) is None:
             for line in few_images(trial.evaluation, trial.data.shape) if first else ():
                 print(f"note: {line}", file=sys.stderr)
-            for report in train(trial, out, cache=options.cache, device=options.device):
+            for report in train(trial, out, cache=options.cache, device=device):
                 if first:
                     _show(report)
             World.current().barrier()
             result = record.result()
+        elif result.trial not in ("", key):
+            raise UserError(f"{out} holds this trial with other data: choose another --out")
     assert result is not None
     if first:
         for kind, known in result.spaces.items():
             print(f"features {kind}: {known}")
         print(f"{result.status}: {result.reason or out}")
     return 0 if result.status == "finished" else 1
+
+
+def _own_device(asked: str) -> str:
+    """Under torchrun each worker has the GPU of its number; otherwise what is asked for."""
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or asked not in ("auto", "cuda") or not torch.cuda.is_available():
+        return asked
+    if int(local) >= (count := torch.cuda.device_count()):
+        raise EnvironmentProblem(
+            f"worker {local} has no GPU of its own, there are {count}: start --nproc-per-node {count}, or let the "
+            "workers share the processor by --device cpu"
+        )
+    torch.cuda.set_device(int(local))
+    return f"cuda:{local}"
 
 
 def _key(trial: TrialSpec, cache: Path) -> str:

@@ -230,6 +230,9 @@ class _Keeper:
                 parameters=sum(p.numel() for p in self._training.learner.parameters()),
                 draws=report.draws,
                 spaces=evaluator.spaces,
+                trial=self._training.trial.key(
+                    self._training.source.fingerprint, self._held_out or ""
+                ),
             )
         )
 

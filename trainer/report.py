@@ -108,6 +108,8 @@ class Result:
     """The last report's draws: `eval/fid` to its value under each noise; empty when there was one."""
     spaces: dict[str, str] = field(default_factory=dict)
     """Kind of a feature space to what is known of it, such as how well a classifier knows its images."""
+    trial: str = ""
+    """Key of what was trained; empty in results of earlier versions."""
 
 
 @dataclass(frozen=True)

@@ -124,6 +124,15 @@ class TrialSpec(Spec):
             raise ValueError(f"two averages are called `{twice}`: give them a `name` each")
         return ema[0] if len(ema) == 1 else ema
 
+    @field_validator("inputs")
+    @classmethod
+    def _each_once(cls, inputs: tuple[AnyInput, ...]) -> tuple[AnyInput, ...]:
+        kinds = [one.kind for one in inputs]
+        twice = next((kind for kind in kinds if kinds.count(kind) > 1), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is there twice: the network is told a thing once")
+        return inputs
+
     @model_validator(mode="after")
     def _data_is_fit(self) -> "TrialSpec":
         for one in self.network_inputs():

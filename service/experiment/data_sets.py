@@ -56,6 +56,16 @@ def data_lines(cells: Sequence[Cell], known: dict[str, Outline]) -> list[str]:
     return lines
 
 
+def input_notes(cells: Sequence[Cell], known: dict[str, Outline]) -> list[str]:
+    """What a person should know about the networks' inputs and the data, as far as that is outlined."""
+    lines = []
+    for cell in cells:
+        source = known[cell.trial.data.digest()].source
+        if source is not None:
+            lines += [line for one in cell.trial.network_inputs() for line in one.remarks(source)]
+    return list(dict.fromkeys(lines))
+
+
 def _check_alike(train: Source | None, test: Source | None) -> None:
     if train is not None and test is not None:
         in_terms_of(train.codec, test)

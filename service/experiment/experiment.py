@@ -11,7 +11,7 @@ from typing import Any
 
 from service.experiment.changed import changed
 from service.experiment.comparison import Cell, metrics
-from service.experiment.data_sets import outlines
+from service.experiment.data_sets import input_notes, outlines
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
 from service.settings import load as load_settings
@@ -239,6 +239,7 @@ class Experiment:
             *findings(cards),
             *coverage_findings(measured),
             *dict.fromkeys(few),
+            *input_notes(self.cells, self.outlines),
             *self.notes,
         ]
 

@@ -48,6 +48,8 @@ class Resolution:
         """The experiment and its cells; InputError with all problems."""
         if not isinstance(self.source.data, dict):
             raise InputError([_no_experiment(self.source)])
+        if {"data", "model", "train"} <= self.source.data.keys():
+            raise InputError([_a_trial(self.source)])
         self.document = Layered(self.source.data, Origin(self.source, ()), ExperimentSpec)
         arms = self.document.data.get("arms")
         if isinstance(
@@ -252,6 +254,14 @@ def _no_experiment(source: Source) -> Problem:
         return Problem(source.file, None, "", "is empty: an experiment needs `name:` and `base:`")
     message = f"an experiment is a mapping that begins with `name:`, this is {shown(source.data)}"
     return source.problem((), message)
+
+
+def _a_trial(source: Source) -> Problem:
+    message = (
+        f"is a trial, this command takes an experiment: `python -m trainer {source.file}` trains it alone; an "
+        "experiment has `name:`, `base:` with the name of this file, and `arms:` or `axes:`"
+    )
+    return Problem(source.file, None, "", message)
 
 
 def _refusal(base: str, folder: Path) -> str | None:

@@ -57,6 +57,11 @@ CASES: dict[str, tuple[str, str]] = {
         "name x\n",
         "x.yaml:1: an experiment is a mapping that begins with `name:`, this is `name x`",
     ),
+    "a trial": (
+        "data: {kind: digits}\nmodel: {kind: unet}\ntrain: {kimg: 1}\nevaluation: {}\n",
+        "x.yaml: is a trial, this command takes an experiment: `python -m trainer x.yaml` trains it alone; an "
+        "experiment has `name:`, `base:` with the name of this file, and `arms:` or `axes:`",
+    ),
     "no name": (
         "base: preset.yaml\n",
         "x.yaml:1: name: is missing (Name of the experiment: its MLflow experiment and its directory "

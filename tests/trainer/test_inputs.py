@@ -233,7 +233,20 @@ def test_labels_that_the_data_never_shows_are_remarked() -> None:
     source = trial({"kind": "mlp"}).data.load(Path())
     assert Labels(classes=10).remarks(source) == []
     (line,) = Labels(classes=12).remarks(source)
-    assert line.startswith("model.classes: 12, but the data has 10: the last 2 are never trained")
+    assert line.startswith(
+        "model.classes: 12, but the data never shows the labels 10, 11: what the network knows of them stays as it "
+        "began; set it to 10"
+    )
+    gap = Resident.of(torch.zeros(2, 1), torch.tensor([0, 2]), levels=None)
+    (line,) = Labels(classes=3).remarks(gap)
+    assert "never shows the label 1: what the network knows of it" in line
+    assert line.endswith("number the labels without gaps")
+
+
+def test_an_input_is_there_once(toy: dict[str, Any]) -> None:
+    warps = [{"kind": "augmented"}, {"kind": "augmented"}]
+    with pytest.raises(ValidationError, match="augmented is there twice"):
+        TrialSpec.model_validate({**toy, "inputs": warps})
 
 
 def test_a_training_says_so_in_its_first_report(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from trainer.__main__ import main
+from trainer.__main__ import _own_device, main
+from trainer.errors import EnvironmentProblem
 from trainer.record import Record
 from trainer.yaml.writer import yaml_document
 
@@ -203,3 +205,66 @@ def test_a_device_that_is_not_there_and_a_folder_that_cannot_be(
     if not torch.cuda.is_available():
         assert main([file, "--out", str(tmp_path / "o"), "--device", "cuda"]) == 3
         assert "no CUDA device; use cpu or auto" in capsys.readouterr().err
+
+
+def test_a_directory_keeps_its_trial_when_that_is_done(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "t.yaml", toy)
+    where = ["--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]
+    assert main([file, *where]) == 0
+    assert main([file, *where]) == 0, "the same again is done"
+    assert main([file, *where, "-o", "optimizer.lr=0.123"]) == 2
+    assert "holds another trial" in capsys.readouterr().err
+
+
+def test_so_it_does_with_other_pictures(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(6):
+        target = tmp_path / "photos" / f"{i}.png"
+        target.parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 4), 40 * i).save(target)
+    data = {"kind": "image_folder", "path": str(tmp_path / "photos"), "size": 4, "grayscale": True}
+    trial = {**toy, "data": data, "train": {"kimg": 0.008, "batch_size": 4}}
+    trial["evaluation"] = {
+        "evaluations": 1,
+        "features": {"kind": "pixels"},
+        "full": {"images": 4, "steps": 2},
+    }
+    file = write(tmp_path / "t.yaml", trial)
+    where = ["--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]
+    assert main([file, *where]) == 0
+    Image.new("L", (4, 4), 250).save(tmp_path / "photos" / "7.png")
+    assert main([file, *where]) == 2
+    assert "holds this trial with other data: choose another --out" in capsys.readouterr().err
+
+
+def test_each_worker_of_torchrun_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert _own_device("auto") == "auto", "without torchrun"
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert _own_device("auto") == _own_device("cuda") == "cuda:1"
+    assert chosen == [1, 1]
+    assert (_own_device("cpu"), _own_device("cuda:0")) == ("cpu", "cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(EnvironmentProblem, match="worker 2 has no GPU of its own, there are 2"):
+        _own_device("auto")
+
+
+def test_an_interrupted_training_says_how_to_go_on(
+    toy: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trainer.__main__.train", interrupted)
+    out = ["--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]
+    assert main([write(tmp_path / "t.yaml", toy), *out]) == 130
+    assert capsys.readouterr().err == "stopped; the same command continues\n"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainer.data.framed import OwnFiles
+from trainer.data.framed import OwnFiles, Place
 from trainer.data.listing import printable
 from trainer.data.picture import Frame, seen
 from trainer.data.pictures import Pictures
@@ -30,7 +30,7 @@ class Arrays(OwnFiles):
     """uint8 images [N, H, W, C] or [N, H, W] of a .npz (or .npy) file, with integer labels [N] beside them."""
 
     kind: Literal["npz"] = "npz"
-    path: str
+    path: Place
     """File; relative paths start at the data root (the working directory)."""
     images: str = "arr_0"
     """Name of the array of images in a .npz."""

@@ -15,6 +15,8 @@ from trainer.spec import Neutral
 
 Side = Annotated[int, Field(ge=1, le=8192)]
 """Pixels."""
+Place = Annotated[str, Field(min_length=1)]
+"""Where pictures lie."""
 
 
 def _squared(size: int | tuple[int, int]) -> int | tuple[int, int]:
@@ -91,8 +93,8 @@ class OwnFiles(Composed):
     incidental: ClassVar[frozenset[str]] = frozenset({"path", "test"})
     without_test: ClassVar[str] = "data.test: say where images lie that training does not see"
 
-    path: str
-    test: Annotated[str | None, Neutral(None)] = None
+    path: Place
+    test: Annotated[Place | None, Neutral(None)] = None
     """Another such path, of images that training does not see: for `evaluation.reference: test` and metrics of
     `split: test`; null: there are none. Classes are known by their names."""
     resize: Annotated[Resize, Neutral("bicubic")] = "bicubic"

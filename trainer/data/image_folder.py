@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from trainer.data.folder import FolderPictures, read_folder
-from trainer.data.framed import OwnFiles
+from trainer.data.framed import OwnFiles, Place
 from trainer.data.labelling import Labelling
 from trainer.spec import Neutral
 
@@ -15,7 +15,7 @@ class ImageFolder(OwnFiles):
     incidental: ClassVar[frozenset[str]] = OwnFiles.incidental | {"damaged"}
 
     kind: Literal["image_folder"] = "image_folder"
-    path: str
+    path: Place
     """Folder, or a .zip of one; relative paths start at the data root (the working directory)."""
     labels: Annotated[Labelling, Neutral("folders")] = "folders"
     """folders: the first folder level is the class; prefix: dog_1.png is a dog (improved-diffusion); json: the labels

@@ -40,12 +40,19 @@ class Labels(NetworkInput):
 
     def remarks(self, source: Source) -> list[str]:
         """Labels that the data never shows are rows of the table that nothing trains."""
-        classes = source.codec.classes or 0
-        if classes == self.classes:
+        counts = source.codec.label_counts or ()
+        never = [number for number in range(self.classes) if not sum(counts[number : number + 1])]
+        if not never:
             return []
+        some = ", ".join(map(str, never[:8])) + (", ..." if len(never) > 8 else "")
+        way = (
+            f"set it to {len(counts)}"
+            if never[0] == len(counts)
+            else "number the labels without gaps"
+        )
         return [
-            f"model.classes: {self.classes}, but the data has {classes}: the last {self.classes - classes} are never "
-            f"trained; set it to {classes}"
+            f"model.classes: {self.classes}, but the data never shows the label{'s' * (len(never) > 1)} {some}: what "
+            f"the network knows of {'them' if len(never) > 1 else 'it'} stays as it began; {way}"
         ]
 
     def trained(self, batch: Batch) -> Conditions:

@@ -18,9 +18,13 @@ from trainer.spec import Spec
 NAME = "UNet2DModel"
 _REFUSALS = (
     ValueError, TypeError, KeyError, AttributeError, AssertionError, IndexError, ZeroDivisionError,
-    NotImplementedError,
+    NotImplementedError, RuntimeError, OverflowError,
 )  # fmt: skip
 """What diffusers raises at a config that it cannot build."""
+_COUNTS = {
+    "block_out_channels", "layers_per_block", "attention_head_dim", "norm_num_groups", "num_train_timesteps",
+}  # fmt: skip
+"""Arguments that count something."""
 
 
 class DiffusersUNet(Spec):
@@ -116,6 +120,9 @@ class DiffusersUNet(Spec):
                 )
             if (wrong := _mistyped(known[key].annotation, value)) is not None:
                 raise ValueError(f"model.config.{key}: {json.dumps(value)}: {wrong}")
+            counts = value if isinstance(value, list) else [value]
+            if key in _COUNTS and any(isinstance(one, int) and one < 1 for one in counts):
+                raise ValueError(f"model.config.{key}: {json.dumps(value)}: must be 1 or more")
         for key, needed in (("in_channels", inward), ("out_channels", out)):
             if self.config.get(key, needed) != needed:
                 raise ValueError(
@@ -235,7 +242,7 @@ def _try(network: _Network, shape: tuple[int, ...]) -> None:
     network.eval()
     try:
         torch.func.functional_call(network, weights, (x, condition))
-    except (*_REFUSALS, RuntimeError) as error:
+    except _REFUSALS as error:
         levels = len(network.unet.config.block_out_channels)
         said = " ".join(str(error).split())[:200]
         raise ValueError(
