@@ -153,7 +153,11 @@ def test_files_that_are_no_config_are_refused(tmp_path: Path) -> None:
         ),
         ({"in_channels": 1}, (3, 8, 8), r"config\.in_channels: 1, but .* need 3: leave it out"),
         ({"norm_num_groups": 3}, (3, 8, 8), r"config\.norm_num_groups: UNet2DModel cannot"),
-        ({"block_out_channels": [-8, 16]}, (3, 8, 8), r"config\.block_out_channels: \[-8, 16\]: must be 1 or more"),
+        (
+            {"block_out_channels": [-8, 16]},
+            (3, 8, 8),
+            r"config\.block_out_channels: \[-8, 16\]: must be 1 or more",
+        ),
         ({"attention_head_dim": 0}, (3, 8, 8), r"config\.attention_head_dim: 0: must be 1 or more"),
         ({"act_fn": "no"}, (3, 8, 8), r"config\.act_fn: UNet2DModel cannot be built so"),
         ({"down_block_types": ["DownBlock2D"]}, (3, 8, 8), r"config\.down_block_types: "),

@@ -277,3 +277,9 @@ def test_pictures() -> None:
     assert opened(torch.rand(9, 1, 8, 8) * 2 - 1).size == (3 * 32 + 2, 3 * 32 + 2)
     assert opened(torch.rand(4, 3, 32, 32) * 2 - 1).mode == "RGB"
     assert opened(torch.rand(100, 2) * 2 - 1).size == (256, 256)
+    for channels, mode in ((2, "LA"), (4, "RGBA"), (5, "L")):
+        shown = opened(-torch.ones(4, channels, 32, 32))
+        assert shown.mode == mode
+        if channels < 5:
+            alpha = shown.getchannel("A")
+            assert (alpha.getpixel((0, 0)), alpha.getpixel((32, 0))) == (0, 255), "gaps are opaque"

@@ -139,6 +139,14 @@ def test_fewer_images_than_dimensions_are_said_in_numbers() -> None:
             "full": {**full, "images": 5000},
             "features": {"kind": "inception"},
             "metrics": ["fid_infinity"],
+@pytest.mark.parametrize("space", [Inception(), DINOv2()])
+def test_colours_and_what_is_none_are_told_apart_by_name(space: Any, tmp_path: Path) -> None:
+    for shape in ((2, 8, 8), (4, 8, 8), (5, 8, 8)):
+        source = Resident.of(torch.zeros(4, *shape, dtype=torch.uint8), levels=255)
+        with pytest.raises(UserError, match=f"{space.kind} looks at grey or RGB .* {shape[0]} ch"):
+            space.build(source, tmp_path)
+
+
         }
     )
     (line,) = few_images(nested, (3, 32, 32))

@@ -8,12 +8,14 @@ import os
 import tempfile
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Annotated, Literal
 
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import model_validator
 
 from trainer.data.framed import OwnFiles, Place
 from trainer.data.listing import printable
@@ -21,9 +23,10 @@ from trainer.data.picture import Frame, seen
 from trainer.data.pictures import Pictures
 from trainer.errors import DataError
 from trainer.files import write_whole
-from trainer.spec import MANY
+from trainer.spec import MANY, Count, Neutral
 
-_CHANNELS = {1: "L", 3: "RGB", 4: "RGBA"}
+_COLOURS = (1, 2, 3, 4)
+"""Channels that are colours: grey, grey and alpha, RGB, RGBA."""
 
 
 class Arrays(OwnFiles):
@@ -36,6 +39,24 @@ class Arrays(OwnFiles):
     """Name of the array of images in a .npz."""
     labels: str | None = "arr_1"
     """Name of the array of labels; without such an array, or with null, there are none."""
+
+    channels: Annotated[Count | None, Neutral(None)] = None
+    """Number of channels that are no colours, such as 5 of a spectrum, each kept as it is; null: 1 or 2 are grey (with
+    alpha), 3 or 4 RGB."""
+
+    @model_validator(mode="after")
+    def _colours_or_not(self) -> Arrays:
+        for name in ("grayscale", "alpha"):
+            if self.channels is not None and getattr(self, name):
+                raise ValueError(
+                    f"{name}: is said of colours, and channels of what is none: leave one of them out"
+                )
+        return self
+
+    @property
+    def frame(self) -> Frame:
+        """What every picture is fitted to."""
+        return replace(super().frame, bands=self.channels)
 
     def _pictures(self, root: Path, cache: Path | None) -> ArrayPictures:
         try:
@@ -73,12 +94,14 @@ class ArrayPictures(Pictures):
     def __len__(self) -> int:
         return self.shape[0]
 
-    def picture(self, number: int) -> Image.Image:
-        """One row of the array, transparency composed."""
+    def picture(self, number: int) -> Image.Image | np.ndarray:
+        """One row of the array, transparency composed or kept."""
         assert self._array is not None, "opened before the threads begin"
         row = np.ascontiguousarray(self._array[number])
+        if self._spec.channels is not None:
+            return row[..., None] if row.ndim == 2 else row
         row = row[..., 0] if row.ndim == 3 and row.shape[2] == 1 else row
-        return seen(Image.fromarray(row), self._spec.background).image
+        return seen(Image.fromarray(row), self._spec.background, alpha=self._spec.alpha).image
 
     def name(self, number: int) -> str:
         """With the file."""
@@ -112,13 +135,11 @@ class ArrayPictures(Pictures):
                 f"{what} is of {dtype}, images are uint8 from 0 to 255: convert it, such as "
                 "((x + 1) * 127.5).round().clip(0, 255).astype('uint8') for values from -1 to 1"
             )
-        is_images = len(shape) == 3 or (len(shape) == 4 and shape[3] in _CHANNELS)
-        if not is_images or min(shape) == 0:
-            turned = len(shape) == 4 and shape[1] in _CHANNELS
-            raise DataError(
-                f"{what} has the shape {shape}, images are [N, height, width, channels] with 1, 3 or 4 channels, or "
-                f"[N, height, width]: {'use x.transpose(0, 2, 3, 1)' if turned else 'reshape it'}"
-            )
+        asked = self._spec.channels
+        fitting = _COLOURS if asked is None else (asked,)
+        stored = shape[3] if len(shape) == 4 else 1
+        if len(shape) not in (3, 4) or stored not in fitting or min(shape) == 0:
+            raise DataError(f"{what} has the shape {shape}, {_wanted(shape, asked)}")
         return shape
 
     def _header(self) -> tuple[tuple[int, ...], np.dtype]:
@@ -160,6 +181,17 @@ class ArrayPictures(Pictures):
 
 AnyArrays = Arrays
 """The members of this file: a new kind of array file is one class above and one name here."""
+
+
+def _wanted(shape: tuple[int, ...], asked: int | None) -> str:
+    """What shapes images have, and the way to have them."""
+    called = "1 to 4 channels" if asked is None else f"data.channels: {asked}"
+    says = f"images are [N, height, width, channels] with {called}, or [N, height, width]"
+    if len(shape) == 4 and min(shape):
+        if shape[1] in (_COLOURS if asked is None else (asked,)):
+            return f"{says}: use x.transpose(0, 2, 3, 1)"
+        return f"{says}: set data.channels: {shape[3]} if these are channels"
+    return f"{says}: reshape it"
 
 
 def _header_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,12 +11,13 @@ from PIL import Image
 from trainer.data.archive import archive_listing
 from trainer.data.labelling import Labelling, labelled, many, some
 from trainer.data.listing import Listing, folder_listing, located, printable
-from trainer.data.picture import ALPHA, DEEP, FRAMES, ROTATED, Background, Frame, Unreadable, opened
+from trainer.data.picture import ALPHA, DEEP, FRAMES, PROFILE, ROTATED, Frame, Unreadable
 from trainer.data.pictures import Pictures
 from trainer.data.scan import Facts, scan
 from trainer.errors import DataError
 
 _SHOWN_CLASSES = 8
+CHANGED = "it was changed while the data was read: start again when it is complete"
 _LONG = 4.0
 """Pictures that are longer than so many times their frame are worth a remark."""
 
@@ -26,13 +27,13 @@ class FolderPictures(Pictures):
 
     def __init__(
         self, listed: Listing, names: Sequence[str], facts: Sequence[Facts], damaged: Sequence[tuple[str, str]],
-        labels: Labelling, background: Background,
+        labels: Labelling, frame: Frame,
     ) -> None:  # fmt: skip
         """`facts` of the files `names` of a listing; `damaged` are the names that were skipped, with the reasons."""
         self.listed, self.names, self.facts, self.damaged = listed, names, facts, damaged
         classes, self.alone = labelled(listed, names, labels)
         self.content = hashlib.sha256("".join(f.sha256 for f in facts).encode()).hexdigest()
-        self._background = background
+        self._frame = frame
         if classes is not None:
             numbers = {name: i for i, name in enumerate(sorted(set(classes)))}
             self.labels = torch.tensor([numbers[name] for name in classes])
@@ -44,11 +45,10 @@ class FolderPictures(Pictures):
     def picture(self, number: int) -> Image.Image:
         """Read again, and checked to be what was read before."""
         content = self.listed.content(self.names[number])
-        if hashlib.sha256(content).hexdigest() != self.facts[number].sha256:
-            raise Unreadable(
-                "it was changed while the data was read: start again when it is complete"
-            )
-        return opened(content, self._background).image
+        picture = self._frame.opened(content)
+        if picture.name(content) != self.facts[number].sha256:
+            raise Unreadable(CHANGED)
+        return picture.image
 
     def name(self, number: int) -> str:
         """With the folder."""
@@ -78,7 +78,7 @@ def read_folder(
     *,
     labels: Labelling,
     skip_damaged: bool,
-    background: Background,
+    frame: Frame,
 ) -> FolderPictures:
     """Every file is read, unless `cache` knows it. Raises DataError where the folder cannot be trained on as it is."""
     place = located(root, path)
@@ -104,7 +104,7 @@ def read_folder(
         raise DataError(f"data.path: {_nothing(listed, damaged)}")
     names = [name for name, _ in usable]
     facts = [fact for _, fact in usable]
-    return FolderPictures(listed, names, facts, damaged, labels, background)
+    return FolderPictures(listed, names, facts, damaged, labels, frame)
 
 
 def _nothing(listed: Listing, damaged: Sequence[tuple[str, str]]) -> str:
@@ -128,23 +128,28 @@ def _remarks(pictures: FolderPictures, frame: Frame) -> Iterable[str]:
         yield f"all images are of one class ({printable(pictures.alone)}), so there are no labels"
     if pictures.damaged:
         yield f"skipped {many(len(pictures.damaged), 'damaged file')}: {_reasons(pictures.damaged)}"
-    noted = Counter(note for f in facts for note in f.notes)
-    for note, text in NOTES.items():
-        if noted[note]:
-            yield f"{many(noted[note], 'image')} {text.format(background=frame.background)}"
+    yield from noted(Counter(note for f in facts for note in f.notes), frame)
     yield from _shape_remarks(facts, frame)
     if copies := len(facts) - len({f.sha256 for f in facts}):
         yield f"{copies:,} images are exact copies of others" if copies > 1 else _ONE_COPY
 
 
 _ONE_COPY = "1 image is an exact copy of another"
-NOTES = {
-    ROTATED: "turned upright, as EXIF says",
-    ALPHA: "with transparency, put on {background} (data.background)",
-    DEEP: "of 16-bit grey, scaled from 0..65535 to 8 bits",
-    FRAMES: "animated or with several pages: the first is used",
-}
-"""What opening a picture took, in words."""
+
+
+def noted(counts: Mapping[str, int], frame: Frame) -> Iterable[str]:
+    """What opening the pictures took, in words, a line each; `counts` of pictures by the notes of `opened`."""
+    behind = "kept" if frame.alpha else f"put on {frame.background} (data.background)"
+    words = {
+        ROTATED: "turned upright, as EXIF says",
+        ALPHA: f"with transparency, {behind}",
+        DEEP: "of 16-bit grey, scaled from 0..65535 to 8 bits",
+        PROFILE: "with a colour profile, in whose colours they are shown (as sRGB)",
+        FRAMES: "animated or with several pages: the first is used",
+    }
+    for note, text in words.items():
+        if count := counts.get(note):
+            yield f"{many(count, 'image')} {text}"
 
 
 def _shape_remarks(facts: Sequence[Facts], frame: Frame) -> Iterable[str]:

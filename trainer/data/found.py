@@ -43,7 +43,7 @@ class Found:
     rows: np.ndarray
     """int64 [N]."""
     digests: np.ndarray
-    """uint8 [N, 32]: sha256 of each content."""
+    """uint8 [N, 32]: the name of each content (`trainer.data.picture.Opened.name`)."""
     labels: np.ndarray | None
     """int64 [N]."""
     tags: np.ndarray | None

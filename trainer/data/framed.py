@@ -80,11 +80,13 @@ class Composed(Framed):
 
     background: Background = "white"
     """What lies behind transparent pixels: white, as paper and most viewers; black ink would vanish on black."""
+    alpha: Annotated[bool, Neutral(False)] = False
+    """Keep transparency as a channel more, RGBA or grey with alpha; what nobody sees has the background's colour."""
 
     @property
     def frame(self) -> Frame:
         """What every picture is fitted to."""
-        return replace(super().frame, background=self.background)
+        return replace(super().frame, background=self.background, alpha=self.alpha)
 
 
 class OwnFiles(Composed):

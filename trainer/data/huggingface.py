@@ -55,7 +55,7 @@ class HuggingFaceSet(Composed):
 
         def table() -> TableRows:
             of_split = table_of(self._tables(place, cache), self.split)
-            return TableRows(of_split, self.image_column, self.label_column, self.background)
+            return TableRows(of_split, self.image_column, self.label_column, self.frame)
 
         rows = Once(table)
         asked = [

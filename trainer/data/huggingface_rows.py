@@ -9,7 +9,7 @@ from typing import Any
 
 from trainer.data.columns import image_column, label_column, numbered
 from trainer.data.listing import printable
-from trainer.data.picture import Background, Opened, Unreadable, opened
+from trainer.data.picture import Frame, Opened, Unreadable
 from trainer.data.rows import Rows
 from trainer.errors import DataError, EnvironmentProblem, listing
 
@@ -17,14 +17,12 @@ from trainer.errors import DataError, EnvironmentProblem, listing
 class TableRows(Rows):
     """A table with a column of images, on disk."""
 
-    def __init__(
-        self, table: Any, image: str | None, label: str | bool, background: Background
-    ) -> None:
+    def __init__(self, table: Any, image: str | None, label: str | bool, frame: Frame) -> None:
         """`table` is a `datasets.Dataset`. Raises DataError where a column is not there or not of its kind."""
         from datasets import Image
 
         features = table.features
-        self._column, self._background = image_column(features, image), background
+        self._column, self._frame = image_column(features, image), frame
         named = label_column(features, label)
         if named is not None:
             values = table.select_columns([named]).with_format(None)[:][named]
@@ -55,7 +53,7 @@ class TableRows(Rows):
 
     def opened(self, content: bytes) -> Opened:
         """The picture in it."""
-        return opened(content, self._background)
+        return self._frame.opened(content)
 
     def name(self, row: int) -> str:
         """By number."""

@@ -30,7 +30,7 @@ class ImageFolder(OwnFiles):
             cache,
             labels=self.labels,
             skip_damaged=self.damaged == "skip",
-            background=self.background,
+            frame=self.frame,
         )
 
 

@@ -1,10 +1,11 @@
 """How does any image file become the pixels of one example? Opened right, fitted to a size by a named method.
 
-Upright by EXIF; transparency composed on a background; 16 bits scaled to 8; the first of several frames. Colours are
-those that are stored: colour profiles are not applied, as no published pipeline applies them.
+Upright by EXIF; transparency composed on a background, or kept; 16 bits scaled to 8; the first of several frames.
+A file with a colour profile has the colours that this means, as sRGB.
 """
 
 import contextlib
+import hashlib
 import io
 import warnings
 from dataclasses import dataclass
@@ -13,8 +14,12 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from trainer.data.profile import in_srgb
+
 PICTURE_VERSION = "1"
 """Raised when some file gives other pixels than before: part of every fingerprint of pictures."""
+NOTES_VERSION = "2"
+"""Raised when opening says something new of some files: what caches know of files is then read again."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")  # fmt: skip
 """What is decoded, whatever the file is called; nothing that runs a program (EPS) is among them."""
 EXTENSIONS = frozenset(
@@ -27,7 +32,7 @@ EXTENSIONS = frozenset(
 Resize = Literal["bicubic", "bilinear", "lanczos", "box", "box_halving"]
 Background = Literal["white", "black"]
 
-ROTATED, ALPHA, DEEP, FRAMES = "rotated", "alpha", "16-bit", "frames"
+ROTATED, ALPHA, DEEP, FRAMES, PROFILE = "rotated", "alpha", "16-bit", "frames", "profile"
 """What `opened` had to do."""
 _LONGEST = 8
 """Images longer than so many times their frame are cropped before they are resized, too."""
@@ -47,21 +52,31 @@ class Opened:
     """A picture as a person would see it."""
 
     image: Image.Image
-    """L or RGB, 8 bits, upright, opaque."""
+    """8 bits and upright: L or RGB, opaque; RGBA where transparency is kept."""
     mode: str
     """Pillow's name for how it is stored."""
     notes: tuple[str, ...] = ()
-    """Of ROTATED, ALPHA, DEEP, FRAMES."""
+    """Of ROTATED, ALPHA, DEEP, FRAMES, PROFILE."""
+
+    def name(self, content: bytes) -> str:
+        """64 hex digits of the content it was opened from, and of a profile's being applied: that came later."""
+        applied = b"/sRGB" if PROFILE in self.notes else b""
+        return hashlib.sha256(content + applied).hexdigest()
 
 
-def opened(content: bytes, background: Background = "white") -> Opened:
-    """The picture in the content of an image file. Raises Unreadable."""
+def opened(
+    content: bytes, background: Background = "white", *, alpha: bool = False, profiles: bool = True
+) -> Opened:
+    """The picture in the content of an image file; without `profiles` in the colours that are stored.
+
+    Raises Unreadable.
+    """
     if not content:
         raise Unreadable("it is empty (0 bytes)")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             image.load()
-            return seen(image, background)
+            return seen(image, background, alpha=alpha, profiles=profiles)
     except Unreadable:
         raise
     except UnidentifiedImageError:
@@ -73,9 +88,18 @@ def opened(content: bytes, background: Background = "white") -> Opened:
         raise Unreadable(f"it is damaged: {reason}") from None
 
 
-def seen(image: Image.Image, background: Background = "white") -> Opened:
-    """An image in Pillow's memory as a person would see it. Raises Unreadable for values without a known range."""
-    mode, notes = image.mode, []
+def seen(
+    image: Image.Image,
+    background: Background = "white",
+    *,
+    alpha: bool = False,
+    profiles: bool = True,
+) -> Opened:
+    """An image in Pillow's memory as a person would see it, or with its transparency (`alpha`), which all then have.
+
+    Raises Unreadable for values without a known range.
+    """
+    mode, profile, notes = image.mode, image.info.get("icc_profile"), []
     if (
         image.format != "MPO" and getattr(image, "n_frames", 1) > 1
     ):  # MPO: a phone's photo, previews behind it
@@ -89,12 +113,17 @@ def seen(image: Image.Image, background: Background = "white") -> Opened:
     if mode.startswith("I") or mode == "F":
         image = _eight_bits(image)
         notes.append(DEEP)
+    if profiles and profile and (turned := in_srgb(image, profile)) is not None:
+        image = turned
+        notes.append(PROFILE)
     if image.has_transparency_data:
         layered = image.convert("RGBA")
         if int(np.asarray(layered.getchannel("A")).min()) < 255:
             notes.append(ALPHA)
         below = Image.new("RGBA", image.size, background)
-        image = Image.alpha_composite(below, layered).convert("RGB")
+        image = layered if alpha else Image.alpha_composite(below, layered).convert("RGB")
+    elif alpha:
+        image = image.convert("RGBA")
     elif image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     return Opened(image, mode, tuple(notes))
@@ -124,21 +153,43 @@ class Frame:
     `box_halving` averages 2 x 2 pixels while the picture is twice as large, then bicubic: improved-diffusion's.
     """
     background: Background = "white"
+    alpha: bool = False
+    """Whether transparency is the last channel; what is wholly transparent then has the background's colour."""
+    bands: int | None = None
+    """Number of channels that are no colours."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """[C, H, W] of what `pixels` gives."""
-        return (1 if self.grayscale else 3, self.height, self.width)
+        colours = 1 if self.grayscale else 3
+        return (self.bands or colours + self.alpha, self.height, self.width)
 
     def identity(self) -> str:
         """All that decides which pixels a file gives."""
-        return f"{PICTURE_VERSION}/{self.shape}/{self.resize}/{self.background}"
+        kept = f"{'/alpha' * self.alpha}{'/bands' * (self.bands is not None)}"
+        return f"{PICTURE_VERSION}/{self.shape}/{self.resize}/{self.background}{kept}"
 
-    def pixels(self, image: Image.Image) -> np.ndarray:
-        """uint8 [C, H, W] of an opened L or RGB image."""
-        image = image.convert("L" if self.grayscale else "RGB")
+    def opened(self, content: bytes) -> Opened:
+        """The picture in the content of an image file, as it is to be fitted. Raises Unreadable."""
+        return opened(content, self.background, alpha=self.alpha)
+
+    def pixels(self, image: Image.Image | np.ndarray) -> np.ndarray:
+        """uint8 [C, H, W] of an opened image, or, each channel on its own, of bands uint8 [h, w, C]."""
+        if isinstance(image, np.ndarray):
+            bands = (
+                Image.fromarray(np.ascontiguousarray(band)) for band in np.moveaxis(image, 2, 0)
+            )
+            return np.stack([np.asarray(self._fit(self._shortened(band))) for band in bands])
+        image = image.convert(("L" if self.grayscale else "RGB") + "A" * self.alpha)
         fitted = np.asarray(self._fit(self._shortened(image)))
-        return fitted[None] if self.grayscale else np.ascontiguousarray(fitted.transpose(2, 0, 1))
+        if (
+            self.alpha
+        ):  # Pillow weighs colours by their opacity, and leaves none where nothing is seen
+            hidden = np.array(
+                [*[255 * (self.background == "white")] * (fitted.shape[2] - 1), 0], np.uint8
+            )
+            fitted = np.where(fitted[..., -1:] == 0, hidden, fitted)
+        return fitted[None] if fitted.ndim == 2 else np.ascontiguousarray(fitted.transpose(2, 0, 1))
 
     def _fit(self, image: Image.Image) -> Image.Image:
         method = self.resize

@@ -48,8 +48,8 @@ class Pictures(ABC):
         """Called once before any picture is asked for: open here what takes time or memory."""
 
     @abstractmethod
-    def picture(self, number: int) -> Image.Image:
-        """The picture, L or RGB, upright and opaque (`trainer.data.picture.opened`); from any thread.
+    def picture(self, number: int) -> Image.Image | np.ndarray:
+        """The picture as `trainer.data.picture.Frame` fits it: upright, opaque unless alpha is kept; from any thread.
 
         Raises Unreadable.
         """

@@ -21,12 +21,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainer.data.folder import NOTES
+from trainer.data.folder import CHANGED, noted
 from trainer.data.found import Found, Summary
 from trainer.data.labelling import many
 from trainer.data.listing import printable
 from trainer.data.parallel import PATIENCE_S, in_parallel
-from trainer.data.picture import PICTURE_VERSION, Frame, Opened, Unreadable
+from trainer.data.picture import NOTES_VERSION, PICTURE_VERSION, Frame, Opened, Unreadable
 from trainer.data.pictures import Pictures
 from trainer.data.scan import Facts
 from trainer.files import cache_lock, keep, kept
@@ -82,7 +82,9 @@ def read_rows(opens: Callable[[], Rows], state: Sequence[str], cache: Path | Non
     """Every row is read and decoded once; `state` names the set as it is now, and all that decides on its rows."""
     if cache is None:
         return _read(opens())
-    name = hashlib.sha256(json.dumps([PICTURE_VERSION, *state]).encode("utf-8", "surrogatepass"))
+    name = hashlib.sha256(
+        json.dumps([PICTURE_VERSION, NOTES_VERSION, *state]).encode("utf-8", "surrogatepass")
+    )
     file = cache / f"rows-{name.hexdigest()[:16]}.npz"
     with ExitStack() as stack:
         try:
@@ -110,7 +112,7 @@ def _read(rows: Rows) -> Found:
         except Unreadable as reason:
             return Facts("", damage=str(reason))
         size = picture.image.size
-        return Facts(hashlib.sha256(content).hexdigest(), *size, picture.mode, picture.notes)
+        return Facts(picture.name(content), *size, picture.mode, picture.notes)
 
     every = list(in_parallel(facts, len(rows), "reading pictures"))
     usable = np.array([i for i, fact in enumerate(every) if fact.damage is None], np.int64)
@@ -178,11 +180,10 @@ class RowPictures(Pictures):
         """Read again, and checked to be what was read before."""
         rows, row = self._rows(), int(self._found.rows[number])
         content = rows.content(row)
-        if hashlib.sha256(content).digest() != self._found.digests[number].tobytes():
-            raise Unreadable(
-                "it was changed while the data was read: start again when it is complete"
-            )
-        image = rows.opened(content).image
+        picture = rows.opened(content)
+        if bytes.fromhex(picture.name(content)) != self._found.digests[number].tobytes():
+            raise Unreadable(CHANGED)
+        image = picture.image
         return image if self._before is None else self._before(image)
 
     def name(self, number: int) -> str:
@@ -209,10 +210,7 @@ class RowPictures(Pictures):
             )
         if summary.lost:
             lines.append(f"skipped {many(summary.lost, 'damaged row')}: {summary.lost_rows()}")
-        for note, text in NOTES.items():
-            if count := summary.notes.get(note):
-                lines.append(f"{many(count, 'image')} {text.format(background=frame.background)}")
-        return tuple(lines)
+        return (*lines, *noted(summary.notes, frame))
 
 
 def state_of(files: Iterable[Path]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from trainer.data.listing import Entry, Listing
 from trainer.data.parallel import PATIENCE_S, in_parallel
-from trainer.data.picture import PICTURE_VERSION, Unreadable, opened
+from trainer.data.picture import NOTES_VERSION, PICTURE_VERSION, Unreadable, opened
 from trainer.files import cache_lock, write_whole
 
 
@@ -20,6 +20,7 @@ class Facts(NamedTuple):
     """One file: its content, and what there is to say of it."""
 
     sha256: str
+    """Its name: `trainer.data.picture.Opened.name`."""
     width: int = 0
     """Pixels, upright."""
     height: int = 0
@@ -35,7 +36,7 @@ def scan(found: Listing, cache: Path | None) -> list[Facts]:
     if cache is None:
         return _read(found, found.entries)
     name = hashlib.sha256(str(found.folder).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    file = cache / f"scan-{name}-{PICTURE_VERSION}.jsonl"
+    file = cache / f"scan-{name}-{PICTURE_VERSION}.{NOTES_VERSION}.jsonl"
     with ExitStack() as stack:
         try:
             stack.enter_context(cache_lock(file, PATIENCE_S))
@@ -64,12 +65,17 @@ def _facts(found: Listing, name: str) -> Facts:
         content = found.content(name)
     except Unreadable as reason:
         return Facts("", damage=str(reason))
-    digest = hashlib.sha256(content).hexdigest()
     try:
         picture = opened(content)
     except Unreadable as reason:
-        return Facts(digest, damage=str(reason))
-    return Facts(digest, picture.image.width, picture.image.height, picture.mode, picture.notes)
+        return Facts(hashlib.sha256(content).hexdigest(), damage=str(reason))
+    return Facts(
+        picture.name(content),
+        picture.image.width,
+        picture.image.height,
+        picture.mode,
+        picture.notes,
+    )
 
 
 def _known(file: Path, entries: Sequence[Entry]) -> tuple[list[Facts | None], bool]:

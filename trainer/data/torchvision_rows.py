@@ -125,8 +125,8 @@ class FileRows(Rows):
             raise Unreadable(f"it cannot be read ({error.strerror})") from None
 
     def opened(self, content: bytes) -> Opened:
-        """The picture in it."""
-        return opened(content)
+        """The picture in it, in the colours that are stored, as all who publish on these sets see it."""
+        return opened(content, profiles=False)
 
     def name(self, row: int) -> str:
         """Its file."""

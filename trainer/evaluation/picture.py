@@ -11,6 +11,10 @@ SMALLEST_SIDE = 32
 """Images below this many pixels are enlarged by whole factors, so that a grid can be looked at."""
 
 
+MODES = ("L", "LA", "RGB", "RGBA")
+"""Pillow's names of images with 1, 2, 3, 4 channels; of those with more the first channel is shown."""
+
+
 def png(x: Tensor) -> bytes:
     """x [B, C, H, W] or points [B, 2] in [-1, 1] as a PNG."""
     picture = _grid(x) if x.ndim == 4 else _scatter(x)
@@ -21,7 +25,7 @@ def png(x: Tensor) -> bytes:
 
 def _grid(x: Tensor, gap: int = 1) -> Image.Image:
     values = ((x.float().clamp(-1.0, 1.0) + 1.0) * 127.5).round().byte().cpu().numpy()
-    if values.shape[1] not in (1, 3):
+    if values.shape[1] > len(MODES):
         values = values[:, :1]
     factor = max(1, math.ceil(SMALLEST_SIDE / values.shape[2]))
     values = values.repeat(factor, 2).repeat(factor, 3)
@@ -31,6 +35,8 @@ def _grid(x: Tensor, gap: int = 1) -> Image.Image:
     sheet = np.full(
         (channels, rows * (height + gap) - gap, columns * (width + gap) - gap), 96, np.uint8
     )
+    if channels in (2, 4):  # the gaps are not transparent
+        sheet[-1] = 255
     for i, image in enumerate(values):
         top, left = i // columns * (height + gap), i % columns * (width + gap)
         sheet[:, top : top + height, left : left + width] = image

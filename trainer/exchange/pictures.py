@@ -14,9 +14,8 @@ from torch import Tensor
 
 from trainer.data import Codec
 from trainer.errors import UserError
+from trainer.evaluation.picture import MODES
 
-MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Channels to Pillow's name of such an image."""
 GAP, GREY = 2, 96
 """Pixels between the images of a sheet, and their shade."""
 SMALLEST_SIDE = 64
@@ -38,8 +37,8 @@ def from_bytes(pixels: Bytes, codec: Codec) -> Tensor:
 
 
 def picture(pixels: Bytes) -> Image.Image:
-    """One image uint8 [H, W, C] for Pillow; of other than 1, 3 or 4 channels the first is shown."""
-    if pixels.shape[-1] not in MODES:
+    """One image uint8 [H, W, C] for Pillow; of more than 4 channels the first is shown."""
+    if pixels.shape[-1] > len(MODES):
         pixels = pixels[..., :1]
     return Image.fromarray(
         np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
@@ -63,6 +62,8 @@ def sheet(pixels: Bytes, columns: int | None = None) -> Image.Image:
     height, width = height * factor, width * factor
     shape = (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, channels)
     whole = np.full(shape, GREY, np.uint8)
+    if channels in (2, 4):  # the gaps are not transparent
+        whole[..., -1] = 255
     for i, image in enumerate(pixels):
         top, left = i // columns * (height + GAP), i % columns * (width + GAP)
         whole[top : top + height, left : left + width] = image
@@ -71,7 +72,7 @@ def sheet(pixels: Bytes, columns: int | None = None) -> Image.Image:
 
 def read_image(file: Path, codec: Codec) -> Tensor:
     """An image file as x0 [1, C, H, W] in [-1, 1]; UserError where it is none, or not of the model's size."""
-    if len(codec.shape) != 3 or codec.shape[0] not in MODES:
+    if len(codec.shape) != 3 or codec.shape[0] > len(MODES):
         raise UserError(
             f"{file}: this model makes no images that a file could hold (shape {codec.shape})"
         )
@@ -89,7 +90,7 @@ def read_image(file: Path, codec: Codec) -> Tensor:
             f"{file} is {image.width} x {image.height} pixels, this model makes {width} x {height}: "
             "crop and resize it to that first"
         )
-    pixels = np.asarray(image.convert(MODES[channels])).reshape(1, height, width, channels)
+    pixels = np.asarray(image.convert(MODES[channels - 1])).reshape(1, height, width, channels)
     return from_bytes(pixels, codec)
 
 

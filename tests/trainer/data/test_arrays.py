@@ -47,6 +47,33 @@ def test_other_layouts_of_images(tmp_path: Path) -> None:
     assert wide.read(torch.tensor([0])).shape == (1, 3, 4, 6)
 
 
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [(4, {"alpha": True}), (2, {"alpha": True, "grayscale": True}), (5, {"channels": 5}), (1, {"channels": 1})],
+    ids=["RGBA", "LA", "five bands", "one band"],
+)  # fmt: skip
+def test_other_channels_are_kept(channels: int, options: dict[str, Any], tmp_path: Path) -> None:
+    images = np.random.default_rng(1).integers(1, 256, (6, 8, 8, channels), dtype=np.uint8)
+    np.savez(tmp_path / "a.npz", arr_0=images)
+    data = spec(tmp_path / "a.npz", **options)
+    source = data.load(Path(), tmp_path / "cache")
+    assert data.shape == source.codec.shape == (channels, 8, 8)
+    assert np.array_equal(source.read(torch.arange(6)).permute(0, 2, 3, 1).numpy(), images)
+    plain = spec(tmp_path / "a.npz", grayscale=channels < 3)
+    if channels <= 4:
+        assert plain.fingerprint(Path()) != data.fingerprint(Path())
+
+
+def test_channels_are_colours_or_not(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", arr_0=np.zeros((6, 8, 8, 5), np.uint8))
+    with pytest.raises(DataError, match=r"1 to 4 channels, .*: set data\.channels: 5 if these are"):
+        spec(tmp_path / "a.npz").load(Path())
+    with pytest.raises(DataError, match=r"with data\.channels: 4, or .*: set data\.channels: 5"):
+        spec(tmp_path / "a.npz", channels=4).load(Path())
+    with pytest.raises(ValueError, match="alpha: is said of colours"):
+        spec(tmp_path / "a.npz", channels=5, alpha=True)
+
+
 def test_content_is_the_identity(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", arr_0=IMAGES, arr_1=LABELS)
     before = spec(tmp_path / "a.npz").fingerprint(Path(), tmp_path / "cache")

@@ -46,6 +46,20 @@ def rectangles(place: Path, patch: Patch) -> dict[str, Any]:
     return {**image_folder(place, patch), "size": [4, 8], "grayscale": True, "flip": False}
 
 
+def transparent(place: Path, _: Patch) -> dict[str, Any]:
+    """Eleven pictures with transparency, which is kept: four channels."""
+    place.mkdir(exist_ok=True)
+    for i in range(11):
+        Image.fromarray(pixels(i, 9, 9, 4)).save(place / f"{i % 2}_{i}.png")
+    return {
+        "kind": "image_folder",
+        "path": str(place),
+        "size": 8,
+        "labels": "prefix",
+        "alpha": True,
+    }
+
+
 def npz(place: Path, _: Patch) -> dict[str, Any]:
     """As guided-diffusion writes them, not all of the size that is asked for."""
     place.mkdir(exist_ok=True)
@@ -94,6 +108,7 @@ def gaussians(_: Path, __: Patch) -> dict[str, Any]:
 KINDS: dict[str, Callable[[Path, Patch], dict[str, Any]]] = {
     "image_folder": image_folder,
     "rectangles": rectangles,
+    "transparent": transparent,
     "npz": npz,
     "torchvision": torchvision,
     "celeba": celeba,
@@ -107,7 +122,7 @@ EACH = [
 ]
 CLASSES: dict[str, int | None] = {
     "image_folder": 2, "rectangles": 2, "npz": 3, "torchvision": 10, "huggingface": 3, "digits": 10, "gaussians": 8,
-    "celeba": None,
+    "celeba": None, "transparent": 2,
 }  # fmt: skip
 
 

@@ -210,6 +210,10 @@ def test_transparency_lies_on_the_background(tmp_path: Path) -> None:
         data = spec(tmp_path / "x", background=background)
         assert set(examples(data.load(Path(), tmp_path / "cache")).flatten().tolist()) == {value}
     assert "with transparency, put on black" in data.outline(Path()).remarks[0]
+    data = spec(tmp_path / "x", background="black", alpha=True)
+    assert set(examples(data.load(Path(), tmp_path / "cache")).flatten().tolist()) == {0}
+    assert data.shape == (4, 8, 8)
+    assert data.outline(Path()).remarks == ("6 images with transparency, kept",)
 
 
 def test_paths_that_lead_nowhere_are_told_with_the_way_to_the_hub(tmp_path: Path) -> None:

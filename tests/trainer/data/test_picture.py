@@ -1,13 +1,27 @@
 """Proves that every usual kind of image file becomes the pixels that a person would see, or an error that says why."""
 
+import hashlib
 import io
+import struct
+from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
-from trainer.data.picture import ALPHA, DEEP, FRAMES, ROTATED, Frame, Opened, Unreadable, opened
+from trainer.data.picture import (
+    ALPHA,
+    DEEP,
+    FRAMES,
+    PROFILE,
+    ROTATED,
+    Frame,
+    Opened,
+    Unreadable,
+    opened,
+)
 
 RAMP = np.linspace(0, 255, 16 * 16).reshape(16, 16)
 
@@ -98,6 +112,120 @@ def test_transparency_lies_on_the_stated_background(
     assert ALPHA in picture.notes
     assert (pixels[:4] == behind).all()
     assert (pixels[6:10, 6:10] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+@pytest.mark.parametrize(("background", "behind"), [("white", 255), ("black", 0)])
+def test_transparency_is_kept_as_a_channel(mode: str, background: Any, behind: int) -> None:
+    """Of the size that is asked for, and of another: what nobody sees has the background's colour."""
+    image = transparent(mode)
+    options = {"transparency": image.info["transparency"]} if mode in "PL" else {}
+    for grayscale, side in product((False, True), (image.width, image.width // 2)):
+        frame = Frame(side, side, grayscale, background=background, alpha=True)
+        kept = frame.opened(saved(image, **options))
+        pixels = frame.pixels(kept.image)
+        assert pixels.shape == frame.shape == (2 if grayscale else 4, side, side)
+        clear = pixels[-1] == 0
+        assert clear[0].all()
+        assert (pixels[:-1, clear] == behind).all()
+        assert (pixels[:-1, side // 2, side // 2] == 0).all()
+        assert pixels[-1, side // 2, side // 2] == 255
+        assert ALPHA in kept.notes
+
+
+def test_what_is_opaque_has_an_alpha_of_255() -> None:
+    frame = Frame(*colours().size[::-1], alpha=True)
+    pixels = frame.pixels(frame.opened(saved(colours())).image)
+    assert np.array_equal(pixels[:3].transpose(1, 2, 0), np.asarray(colours()))
+    assert (pixels[3] == 255).all()
+
+
+def test_resized_colours_count_by_their_opacity() -> None:
+    """Red that is seen beside blue that is not: half as opaque, and red, not purple."""
+    pixels = np.zeros((2, 4, 4), np.uint8)
+    pixels[:, ::2], pixels[:, 1::2] = (255, 0, 0, 255), (0, 0, 255, 0)
+    found = Frame(1, 2, resize="box", alpha=True).pixels(Image.fromarray(pixels))
+    assert found[:, 0, 0].tolist() == [255, 0, 0, 128]
+
+
+P3 = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
+"""Display P3's red, green and blue as XYZ under D50, as its ICC profile has them; here with a gamma of 2.2."""
+SRGB = ((0.43607, 0.22250, 0.01393), (0.38506, 0.71688, 0.09710), (0.14308, 0.06062, 0.71417))
+"""sRGB's (IEC 61966-2-1, adapted by Bradford)."""
+
+
+def profile(primaries: Sequence[Sequence[float]] | None) -> bytes:
+    """An ICC profile (ICC.1:2001) of these primaries, or of grey, with a gamma of 2.2."""
+
+    def fixed(*values: float) -> bytes:
+        return struct.pack(f">{len(values)}i", *(round(65536 * value) for value in values))
+
+    curve = b"curv" + bytes(4) + struct.pack(">IH", 1, round(2.2 * 256)) + bytes(2)
+    tags = {b"wtpt": b"XYZ " + bytes(4) + fixed(0.9642, 1.0, 0.8249)}
+    for colour, place in zip("rgb", primaries or (), strict=primaries is not None):
+        tags[f"{colour}XYZ".encode()] = b"XYZ " + bytes(4) + fixed(*place)
+        tags[f"{colour}TRC".encode()] = curve
+    if primaries is None:
+        tags[b"kTRC"] = curve
+    start, table, body = 128 + 4 + 12 * len(tags), b"", b""
+    for name, content in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(content))
+        body += content
+    space = b"RGB " if primaries else b"GRAY"
+    head = struct.pack(">I4xI4s4s4s12x4s28x3i", start + len(body), 0x02400000, b"mntr", space, b"XYZ ", b"acsp",
+                       *(round(65536 * v) for v in (0.9642, 1.0, 0.8249)))  # fmt: skip
+    return head.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def test_a_profiles_colours_are_what_it_means() -> None:
+    """Muted colours of Display P3, by its matrix, back by sRGB's, and through sRGB's curve; to two levels."""
+    generator = np.random.default_rng(0)
+    stored = generator.integers(90, 170, (8, 8, 3), dtype=np.uint8)
+    linear = (stored / 255.0) ** 2.2 @ np.array(P3) @ np.linalg.inv(np.array(SRGB))
+    curve = np.where(
+        linear > 0.0031308, 1.055 * linear.clip(0) ** (1 / 2.4) - 0.055, 12.92 * linear
+    )
+    picture = opened(saved(Image.fromarray(stored), icc_profile=profile(P3)))
+    assert picture.notes == (PROFILE,)
+    assert np.abs(array(picture) - 255.0 * curve).max() <= 2.0
+    assert np.abs(array(picture).astype(int) - stored).max() > 5
+    flat = opened(saved(Image.fromarray(stored), icc_profile=profile(P3)), profiles=False)
+    assert np.array_equal(array(flat), stored)
+
+
+def test_a_profile_leaves_transparency_and_its_file_another_name() -> None:
+    layered = Image.new("RGBA", (4, 4), (200, 40, 40, 99))
+    content = saved(layered, icc_profile=profile(P3))
+    kept = opened(content, alpha=True)
+    assert set(kept.notes) == {PROFILE, ALPHA}
+    assert kept.image.getpixel((0, 0))[3] == 99
+    assert kept.image.getpixel((0, 0))[0] > 205
+    assert kept.name(content) != opened(content, profiles=False).name(content)
+    grey = opened(saved(Image.new("LA", (4, 4), (10, 99)), icc_profile=profile(None)), alpha=True)
+    assert grey.notes[0] == PROFILE
+    assert len(set(grey.image.getpixel((0, 0))[:3])) == 1
+
+
+@pytest.mark.parametrize(
+    "given",
+    [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), profile(None), b"none"],
+    ids=["sRGB", "of other channels", "damaged"],
+)
+def test_profiles_that_say_nothing_new_change_nothing(given: bytes) -> None:
+    content = saved(colours(), icc_profile=given)
+    picture = opened(content)
+    assert np.array_equal(array(picture), np.asarray(colours()))
+    assert picture.notes == ()
+    assert picture.name(content) == hashlib.sha256(content).hexdigest(), "as it was always called"
+
+
+def test_bands_are_fitted_one_by_one() -> None:
+    bands = np.random.default_rng(0).integers(0, 256, (9, 12, 5), dtype=np.uint8)
+    found = Frame(4, 6, bands=5).pixels(bands)
+    grey = Frame(4, 6, grayscale=True)
+    each = [grey.pixels(Image.fromarray(np.ascontiguousarray(bands[..., i]))) for i in range(5)]
+    assert np.array_equal(found, np.concatenate(each))
+    assert Frame(4, 6, bands=5).shape == (5, 4, 6)
 
 
 def test_half_transparency_is_a_mean() -> None:

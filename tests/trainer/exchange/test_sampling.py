@@ -11,10 +11,11 @@ from PIL import Image
 
 from tests.conftest import toy_trial
 from tests.trainer.exchange.models import labelled, spec, trained
+from trainer.data import Codec
 from trainer.errors import CheckpointError, InputError, UserError
 from trainer.evaluation.protocol import Generation
 from trainer.exchange.changes import remeasured
-from trainer.exchange.pictures import read_image, sheet, to_bytes
+from trainer.exchange.pictures import picture, read_image, sheet, to_bytes
 from trainer.exchange.sampling import Wanted, draw, level_of
 from trainer.exchange.walks import denoised, interpolated, inverted, slerp, strip
 from trainer.record import Record
@@ -181,6 +182,20 @@ def test_a_sheet_has_its_images_in_rows() -> None:
     assert whole.shape == (2 * 66 - 2, 3 * 66 - 2)
     assert whole[0, [0, 66, 132]].tolist() == [0, 1, 2]
     assert whole[66, [0, 66, 132]].tolist() == [3, 4, 96]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_images_of_any_channels_are_written_and_read(channels: int, tmp_path: Path) -> None:
+    """As many as a PNG can hold come back; of more the first is shown, and no file can be read."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 8, 8, channels), dtype=np.uint8)
+    codec = Codec((channels, 8, 8), 255)
+    picture(pixels[0]).save(tmp_path / "a.png")
+    assert sheet(pixels).mode == ["L", "LA", "RGB", "RGBA", "L"][channels - 1]
+    if channels == 5:
+        with pytest.raises(UserError, match="no images that a file could hold"):
+            read_image(tmp_path / "a.png", codec)
+    else:
+        assert np.array_equal(to_bytes(read_image(tmp_path / "a.png", codec)), pixels[:1])
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

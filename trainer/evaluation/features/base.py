@@ -103,5 +103,15 @@ def needs_images(kind: str, shape: tuple[int, ...]) -> None:
         raise UserError(f"evaluation.features: {kind} needs images: use kind: pixels for points")
 
 
+def needs_colours(kind: str, shape: tuple[int, ...]) -> None:
+    """Raise UserError for points, and for images that are neither grey nor RGB."""
+    needs_images(kind, shape)
+    if shape[0] not in (1, 3):
+        raise UserError(
+            f"evaluation.features: {kind} looks at grey or RGB images, and the data has {shape[0]} channels: use "
+            "kind: classifier or pixels, or data without alpha"
+        )
+
+
 ValueSpaces = Pixels
 """The members of this file: a new space without a network is one class above and one name here."""

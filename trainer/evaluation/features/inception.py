@@ -13,7 +13,7 @@ from torch.nn import functional
 from trainer.data import Source
 from trainer.data.base import DataSpec
 from trainer.errors import EnvironmentProblem, UserError
-from trainer.evaluation.features.base import Extractor, FeatureSpace, needs_images
+from trainer.evaluation.features.base import Extractor, FeatureSpace, needs_colours
 from trainer.files import cache_lock
 
 _REACHABLE_S = 10.0
@@ -39,8 +39,8 @@ class Inception(FeatureSpace):
         return 2048
 
     def foresee(self, data: DataSpec) -> None:
-        """Images."""
-        needs_images(self.kind, data.shape)
+        """Images, grey or in colours."""
+        needs_colours(self.kind, data.shape)
 
     def ready(self) -> None:
         """The weights are whole and this network's; absent ones can be downloaded."""
@@ -60,7 +60,7 @@ class Inception(FeatureSpace):
         Raises UserError for data that are not images or weights that do not fit, EnvironmentProblem when
         the download fails or what was downloaded is damaged.
         """
-        needs_images(self.kind, source.codec.shape)
+        needs_colours(self.kind, source.codec.shape)
         if self.weights is None:
             _download_once()
         network = self._network(self.weights)

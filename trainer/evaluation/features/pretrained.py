@@ -15,7 +15,7 @@ from torch.nn import functional
 from trainer.data import Source
 from trainer.data.base import DataSpec
 from trainer.errors import EnvironmentProblem, UserError
-from trainer.evaluation.features.base import Extractor, FeatureSpace, needs_images
+from trainer.evaluation.features.base import Extractor, FeatureSpace, needs_colours
 
 
 class _Encoder(FeatureSpace):
@@ -38,8 +38,8 @@ class _Encoder(FeatureSpace):
         return None
 
     def foresee(self, data: DataSpec) -> None:
-        """Images."""
-        needs_images(self.kind, data.shape)
+        """Images, grey or in colours."""
+        needs_colours(self.kind, data.shape)
 
     def ready(self) -> None:
         """The package is installed."""
@@ -54,7 +54,7 @@ class _Encoder(FeatureSpace):
 
         Raises UserError where the model does not load as this kind, EnvironmentProblem without transformers.
         """
-        needs_images(self.kind, source.codec.shape)
+        needs_colours(self.kind, source.codec.shape)
         self.ready()
         network = self._network().to(source.device).eval().requires_grad_(False)
         digest = hashlib.sha256()
