@@ -50,6 +50,13 @@ class Neutral:
     value: Any
 
 
+@dataclass(frozen=True)
+class Incidental:
+    """Marks a field that says where something lies: a digest sees `value` there, and another field says what it is."""
+
+    value: Any = None
+
+
 class Spec(BaseModel):
     """A frozen value. Unknown keys, NaN and infinity are refused; field docstrings reach the JSON schema."""
 
@@ -75,6 +82,8 @@ class Spec(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """What this value is, as JSON data: every field, defaults included, but those at their neutral value.
+
+        Of incidental fields the stated value stands for any.
 
         For digests. What is to be read back is `model_dump`.
         """
@@ -149,12 +158,14 @@ def _marked_inside(annotation: Any) -> bool:
 def _identity(value: Any, dumped: Any) -> Any:
     """The identity of a value; `dumped` is its plain JSON form."""
     if isinstance(value, Spec):
-        neutral = _neutral(type(value))
-        return {
+        neutral, fields = _neutral(type(value)), type(value).model_fields
+        own = {
             name: _identity(held, dumped[name])
-            for name in type(value).model_fields
+            for name in fields
             if (held := getattr(value, name)) != neutral.get(name, _NEVER)
         }
+        marks = {n: m for n in own for m in fields[n].metadata if isinstance(m, Incidental)}
+        return own | {name: mark.value for name, mark in marks.items()}
     if isinstance(value, list | tuple):
         return [_identity(item, plain) for item, plain in zip(value, dumped, strict=True)]
     return dumped

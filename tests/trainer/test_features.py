@@ -1,5 +1,6 @@
 """Proves that feature spaces check their weights before use, say what they need and cost, and name what is wrong."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,7 @@ from trainer.__main__ import main
 from trainer.data import Digits, Gaussians, Resident
 from trainer.errors import EnvironmentProblem, UserError
 from trainer.evaluation.enough import few_images
-from trainer.evaluation.features import SPACES, Classifier, DINOv2, Inception
+from trainer.evaluation.features import SPACES, Classifier, DINOv2, Inception, inception
 from trainer.evaluation.features import classifier as module
 from trainer.evaluation.protocol import Evaluation
 from trainer.record import Record
@@ -84,6 +85,46 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, state: Any, said
         Inception(weights=str(tmp_path / "w.pth")).ready()
 
 
+def test_a_trial_is_known_by_its_weights_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names of the null path are what they were; the published file is the null path; a file's name is its content."""
+    for name, content in (("a", b"1"), ("b", b"1"), ("c", b"2")):
+        (tmp_path / name).write_bytes(content)
+    a, b, c = (Inception(weights=str(tmp_path / name)) for name in "abc")
+    assert Inception().identity() == {"kind": "inception", "weights": None}
+    assert a.identity() == b.identity() == {**Inception().identity(), "content": sha256(b"1")[:16]}
+    assert c.digest() != a.digest()
+    again = Inception.saved(a.model_dump_json())
+    (tmp_path / "a").write_bytes(b"2")
+    assert Inception.saved(again.model_dump_json()) == a, "as it was when the trial was named"
+    assert Inception(weights=str(tmp_path / "a")).digest() == c.digest(), "a file that changed"
+    none = Inception(weights=str(tmp_path / "none"))
+    assert none.digest() not in {Inception().digest(), a.digest(), c.digest()}
+    monkeypatch.setattr(inception, "_PUBLISHED", sha256(b"2")[:8])
+    assert Inception(weights=str(tmp_path / "c")).identity() == Inception().identity()
+    keys = {
+        trial_with(Inception(weights=str(tmp_path / name)), tmp_path).key("data") for name in "ac"
+    }
+    assert keys == {trial_with(Inception(), tmp_path).key("data")}
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def trial_with(space: Inception, path: Path) -> TrialSpec:
+    full = {"images": 8, "steps": 2}
+    return TrialSpec.model_validate(
+        {
+            "data": {"kind": "image_folder", "path": str(path)},
+            "model": {"kind": "unet", "channels": [8], "groups": 4},
+            "train": {"kimg": 1},
+            "evaluation": {"full": full, "features": space.model_dump(), "metrics": ["fid"]},
+        }
+    )
+
+
 def test_absent_weights_without_a_network_are_an_environment_problem(
     hub: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +137,14 @@ def test_absent_weights_without_a_network_are_an_environment_problem(
 
 
 # What is known before anything is read
+
+
+@pytest.mark.parametrize("space", [Inception(), DINOv2()])
+def test_colours_and_what_is_none_are_told_apart_by_name(space: Any, tmp_path: Path) -> None:
+    for shape in ((2, 8, 8), (4, 8, 8), (5, 8, 8)):
+        source = Resident.of(torch.zeros(4, *shape, dtype=torch.uint8), levels=255)
+        with pytest.raises(UserError, match=f"{space.kind} looks at grey or RGB .* {shape[0]} ch"):
+            space.build(source, tmp_path)
 
 
 def trial(toy: dict[str, Any], **evaluation: Any) -> TrialSpec:
@@ -139,14 +188,6 @@ def test_fewer_images_than_dimensions_are_said_in_numbers() -> None:
             "full": {**full, "images": 5000},
             "features": {"kind": "inception"},
             "metrics": ["fid_infinity"],
-@pytest.mark.parametrize("space", [Inception(), DINOv2()])
-def test_colours_and_what_is_none_are_told_apart_by_name(space: Any, tmp_path: Path) -> None:
-    for shape in ((2, 8, 8), (4, 8, 8), (5, 8, 8)):
-        source = Resident.of(torch.zeros(4, *shape, dtype=torch.uint8), levels=255)
-        with pytest.raises(UserError, match=f"{space.kind} looks at grey or RGB .* {shape[0]} ch"):
-            space.build(source, tmp_path)
-
-
         }
     )
     (line,) = few_images(nested, (3, 32, 32))

@@ -2,11 +2,14 @@
 
 import hashlib
 import io
+import os
 import urllib.request
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,9 +18,12 @@ from trainer.data.base import DataSpec
 from trainer.errors import EnvironmentProblem, UserError
 from trainer.evaluation.features.base import Extractor, FeatureSpace, needs_colours
 from trainer.files import cache_lock
+from trainer.spec import Incidental, Neutral
 
 _REACHABLE_S = 10.0
 """How long to wait for the server of the weights when it is only asked whether it is there."""
+_PUBLISHED = "6726825d"
+"""How the digest of the published file begins: torch's hub has put it into the name."""
 _FIELD = "evaluation.features.weights"
 
 
@@ -31,8 +37,19 @@ class Inception(FeatureSpace):
     classifies: ClassVar[bool] = True
     is_papers: ClassVar[bool] = True
     kind: Literal["inception"] = "inception"
-    weights: str | None = None
+    weights: Annotated[str | None, Incidental(None)] = None
     """File of torch-fidelity's weights (weights-inception-2015-12-05-6726825d.pth); null: its usual download."""
+    content: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$"), Neutral(None)] = None
+    """Digest of that file, filled in when the spec is read, so that a trial is known by it wherever the file lies;
+    null: the published one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or data.get("content") is not None:
+            return data
+        weights = data.get("weights")
+        return {**data, "content": _content(weights)} if isinstance(weights, str) else data
 
     def dimensions(self, shape: tuple[int, ...]) -> int:
         """2048."""
@@ -100,6 +117,23 @@ class Inception(FeatureSpace):
             f"evaluation.features: {file} in torch's cache: {problem}: delete it, then the same command downloads it "
             f"again; or name a whole one in {_FIELD}"
         ) from None
+
+
+def _content(weights: str) -> str | None:
+    """16 hex digits of sha256 over a file, or over its name while it cannot be read; None: the published file."""
+    try:
+        status = os.stat(weights)
+        digest = _hashed(weights, (status.st_size, status.st_mtime_ns))
+    except (OSError, ValueError):
+        digest = hashlib.sha256(f"absent: {weights}".encode("utf-8", "surrogatepass")).hexdigest()
+    return None if digest.startswith(_PUBLISHED) else digest[:16]
+
+
+@lru_cache(maxsize=16)
+def _hashed(weights: str, _state: tuple[int, int]) -> str:
+    """sha256 of a file, read again when its size or time is another."""
+    with open(weights, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain_tensors(file: Path) -> dict[str, Any]:
