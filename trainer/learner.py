@@ -32,6 +32,8 @@ class Learner(nn.Module):
         self.schedule = trial.diffusion.schedule.build()
         self.diffusion = trial.diffusion.live(schedule=self.schedule, timesteps=self.timesteps)
         self.tally = Tally()
+        levels = trial.data.levels
+        self._half_bin = None if levels is None else 1.0 / levels
         self._unseen: list[Tensor] = []
         self._eps = Stream(trial.seed, "train/eps")
         self._time = Stream(trial.seed, "train/time")
@@ -39,11 +41,8 @@ class Learner(nn.Module):
 
     def forward(self, x0: Tensor, index: Tensor, conditions: Conditions) -> Tensor:
         """Loss of each example [B] for x0 [B, ...], global index [B] and what the network is told besides."""
-        network, diffusion = bound(self.network, conditions), self.diffusion
-        eps = self._eps.normal(index, tuple(x0.shape[1:]))
-        log_snr = training_levels(diffusion, self._u(index))
-        terms = diffusion.terms(network, x0, eps, log_snr, part=self.part)
-        losses = diffusion.objective.loss(terms)
+        diffusion = self.diffusion
+        terms, losses = self.judged(x0, index, conditions)
         self._count(terms, losses)
         if self.timesteps is not None:
             entry = entry_index(terms.log_snr, diffusion.schedule)
@@ -51,9 +50,18 @@ class Learner(nn.Module):
             self._unseen.append(torch.stack([entry.double(), unweighted.double()], 1))
         if isinstance(self.schedule, LearnedCurve):
             fresh, at_clean = self._ends.normal(index, tuple(x0.shape[1:])), index % 2 == 0
+            network = bound(self.network, conditions)
             learning = schedule_loss(self.schedule, diffusion, network, terms, fresh, at_clean)
             losses = losses + learning.to(losses.dtype)
         return losses
+
+    def judged(self, x0: Tensor, index: Tensor, conditions: Conditions) -> tuple[Terms, Tensor]:
+        """What the objective looks at, and its loss [B]; nothing is remembered."""
+        network, diffusion = bound(self.network, conditions), self.diffusion
+        eps = self._eps.normal(index, tuple(x0.shape[1:]))
+        log_snr = training_levels(diffusion, self._u(index))
+        terms = diffusion.terms(network, x0, eps, log_snr, part=self.part, half_bin=self._half_bin)
+        return terms, diffusion.objective.loss(terms)
 
     @torch.no_grad()
     def _count(self, terms: Terms, losses: Tensor) -> None:

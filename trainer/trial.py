@@ -202,6 +202,9 @@ class TrialSpec(Spec):
         generations = self.evaluation.generations()
         if not any(generation.solver.adaptive for _, generation in generations):
             del spec["evaluation"]["batch_size"]
+        levels = self.data.levels
+        if levels != 255 and self.diffusion.objective.decodes(self.diffusion.schedule):
+            spec["decoder"] = levels  # once, all data had 8-bit bins there
         text = f"{json.dumps(spec, sort_keys=True)}|{fingerprint}|{CORE_VERSION}|{METRIC_VERSION}"
         if self.evaluation.looks_at_test:
             text += f"|{held_out}"

@@ -25,8 +25,10 @@ from trainer.evaluation.metric.base import Shown
 from trainer.evaluation.metric.likelihood import NLL, BitsPerDimension
 from trainer.evaluation.protocol import Evaluation
 from trainer.inputs import Labels, SuperResolution
+from trainer.learner import Learner
 from trainer.models import MLP
 from trainer.randomness import Stream
+from trainer.trial import TrialSpec
 
 ALONE = World(0, 1)
 
@@ -170,6 +172,55 @@ def test_a_decoder_of_fewer_levels_gives_its_bins_probabilities_that_sum_to_one(
     )  # fmt: skip
     # the tanh approximation of the normal's distribution function telescopes over the bins
     assert float((2.0 ** -found.terms[:, -1]).sum()) == pytest.approx(1.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("levels", [255, 16, None])
+def test_a_bound_is_trained_on_the_values_that_the_data_has(levels: int | None) -> None:
+    """Its last step costs what the normal has in a value's bin, or its density where there are no bins."""
+    diffusion = Diffusion(schedule=schedule.Cosine(steps=20), objective=VLB(per_step=True))
+    x0 = torch.linspace(-1.0, 1.0, 1 + (levels or 16), dtype=torch.float64)[:, None]
+    clean, half_bin = diffusion.schedule.table(20)[:1], None if levels is None else 1.0 / levels
+    terms = diffusion.terms(
+        lambda x, _: 0.1 * x, x0, torch.ones_like(x0), clean.expand(len(x0)), half_bin=half_bin
+    )
+    spread = (0.5 * chain_step(diffusion.schedule, 20, torch.zeros(1).long()).small).exp()
+    normal = torch.distributions.Normal(terms.x0_hat(), spread)
+    if half_bin is None:
+        nats = -normal.log_prob(x0)
+    else:
+        above = torch.where(x0 > 0.999, 1.0, normal.cdf(x0 + half_bin))
+        nats = -(above - torch.where(x0 < -0.999, 0.0, normal.cdf(x0 - half_bin))).log()
+    # of probabilities: the tanh approximation of the normal's distribution function
+    found = (-diffusion.objective.loss(terms) * math.log(2.0)).exp()
+    torch.testing.assert_close(found, (-nats).exp()[:, 0], rtol=2e-2, atol=4e-4)
+
+
+@pytest.mark.parametrize(("data", "levels"), [("digits", 16), ("gaussians", None)])
+def test_where_a_bound_has_other_bins_than_it_had_trials_have_other_keys(
+    data: str, levels: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, all bins were those of 8 bits: only a chain on other data is another trial now."""
+
+    def spec(**diffusion: Any) -> TrialSpec:
+        unet = {"kind": "unet", "channels": [8], "groups": 4}
+        return TrialSpec.model_validate(
+            {
+                "data": {"kind": data}, "model": unet if data == "digits" else {"kind": "mlp"},
+                "diffusion": diffusion, "train": {"kimg": 1},
+                "evaluation": {"features": {"kind": "pixels"}, "full": {"images": 8, "steps": 2}},
+            }
+        )  # fmt: skip
+
+    chain = spec(objective={"kind": "vlb"})
+    limit = spec(objective={"kind": "vlb"}, schedule={"kind": "cosine", "steps": None})
+    source = chain.data.load(Path())
+    assert chain.data.levels == source.codec.levels == levels
+    assert Learner(chain, source.codec.shape)._half_bin == (levels and 1.0 / levels)
+    now = [each.key("data") for each in (chain, limit, spec())]
+    monkeypatch.setattr(type(chain.data), "levels", 255)
+    before = [each.key("data") for each in (chain, limit, spec())]
+    assert now[0] != before[0]
+    assert now[1:] == before[1:]
 
 
 # As metrics

@@ -42,6 +42,11 @@ class DataSpec(Spec):
         """Shape of one example, known before the data is read."""
 
     @property
+    def levels(self) -> int | None:
+        """Largest integer value of a pixel, as in the codec, known before the data is read; None: points."""
+        return 255 if len(self.shape) == 3 else None
+
+    @property
     def flips(self) -> bool:
         """Whether training mirrors the examples at random, known before the data is read."""
         return False

@@ -32,6 +32,11 @@ class Digits(DataSpec):
         """Shape of one example, known before the data is read."""
         return (1, 8, 8)
 
+    @property
+    def levels(self) -> int:
+        """Of 17 values."""
+        return 16
+
     def load(self, root: Path, cache: Path | None = None) -> Source:
         """Images [1797, 1, 8, 8] and labels 0..9; 1438 of `train`, 359 of `test`."""
         content = _table() if cache is None else made_once(cache / "digits.npy", _table)
@@ -46,7 +51,7 @@ class Digits(DataSpec):
             mine = (torch.arange(len(labels)) % 5 == 4) == (self.split == "test")
             images, labels = images[mine], labels[mine]
         name = self.fingerprint(root)
-        return Resident.of(images.contiguous(), labels, levels=16, fingerprint=name)
+        return Resident.of(images.contiguous(), labels, levels=self.levels, fingerprint=name)
 
     def fingerprint(self, root: Path, cache: Path | None = None) -> str:
         """The known one, and that of the split; `load` checks the content."""

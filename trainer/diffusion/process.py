@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trainer.diffusion import log_snr as noise
 from trainer.diffusion.objective import MSE, AnyObjective, Terms
 from trainer.diffusion.prediction import AnyPrediction, Epsilon
-from trainer.diffusion.reverse import between, log_variances
+from trainer.diffusion.reverse import HALF_BIN, between, log_variances
 from trainer.diffusion.schedule import AnySchedule, Cosine, Respaced
 from trainer.diffusion.timestep import AnyTimestepSampler, Uniform
 from trainer.diffusion.weighting import AnyWeighting, Simple
@@ -121,10 +121,12 @@ class Diffusion(Spec):
         log_snr: Tensor,
         *,
         part: nn.Module | None = None,
+        half_bin: float | None = HALF_BIN,
     ) -> Terms:
         """Everything the objective may look at, from one pass of the network.
 
-        x0, eps [B, ...] at log_snr [B] (float64 for exact coefficients); `part` is what `objective.build()` gave.
+        x0, eps [B, ...] at log_snr [B] (float64 for exact coefficients); `part` is what `objective.build()` gave,
+        `half_bin` half the distance between the data's values, None for points.
         """
         log_snr = self.objective.levels(log_snr, self.schedule)
         x_t = noise.noised(x0, eps, log_snr)
@@ -143,6 +145,7 @@ class Diffusion(Spec):
             schedule=self.schedule,
             extra=extra,
             log_variance=part(log_snr) if part is not None else None,
+            half_bin=half_bin,
         )
 
     def forward(self, network: Network, x_t: Tensor, log_snr: Tensor) -> Tensor:

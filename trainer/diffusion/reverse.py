@@ -106,13 +106,17 @@ def normal_kl(gap: Tensor, log_variance: Tensor, model_log_variance: Tensor) -> 
 
 
 def decoder_nll(
-    x0: Tensor, mean: Tensor, log_variance: Tensor, half_bin: float = HALF_BIN
+    x0: Tensor, mean: Tensor, log_variance: Tensor, half_bin: float | None = HALF_BIN
 ) -> Tensor:
-    """-log probability of 8-bit x0 in [-1, 1] under a normal integrated over its bin, nats, in float64.
+    """-log probability of x0 in [-1, 1] under a normal integrated over its bin, nats, in float64.
 
-    The outermost bins reach to infinity; the normal distribution function is Ho et al.'s tanh approximation.
+    The outermost bins reach to infinity; the normal distribution function is Ho et al.'s tanh approximation. Points
+    have no bins (None), but a density.
     """
     x0, mean, log_variance = x0.double(), mean.double(), log_variance.double()
+    if half_bin is None:
+        square = (x0 - mean).square() * torch.exp(-log_variance)
+        return 0.5 * (square + log_variance + math.log(2.0 * math.pi))
     scale = torch.exp(-0.5 * log_variance)
     above = normal_cdf(scale * (x0 - mean + half_bin))
     below = normal_cdf(scale * (x0 - mean - half_bin))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.diffusion.prediction import Prediction
+from trainer.diffusion.reverse import HALF_BIN
 from trainer.diffusion.schedule import Schedule
 from trainer.spec import Spec
 
@@ -29,6 +30,8 @@ class Terms(NamedTuple):
     """The network's channels beyond the prediction's, as many as `extra_channels` asked for."""
     log_variance: Tensor | None = None
     """What the objective's built part says about this noise level [B]."""
+    half_bin: float | None = HALF_BIN
+    """Half the distance between neighbouring values of the data in [-1, 1]; None: they are points, without bins."""
 
     def x0_hat(self, *, detached: bool = False) -> Tensor:
         """The network's estimate of x0, if asked without its gradient."""
@@ -78,6 +81,10 @@ class Objective(Spec):
     def extra_channels(self, channels: int) -> int:
         """Output channels the network needs beyond the prediction's, for data of `channels` channels."""
         return 0
+
+    def decodes(self, schedule: Schedule) -> bool:
+        """Whether the loss asks how probable the data's own values are, so that it depends on their number."""
+        return False
 
     def build(self) -> nn.Module | None:
         """The trained part, log_snr [B] -> log variance [B], if there is one; it belongs to the optimizer."""

@@ -35,6 +35,10 @@ class _Chained(Objective):
         """Steps of the chain on this schedule; None in the continuous limit."""
         return self.steps or schedule.steps
 
+    def decodes(self, schedule: Schedule) -> bool:
+        """On a chain: its last step ends at the data."""
+        return self.chain_steps(schedule) is not None
+
     def levels(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
         """The chain's next noisier level."""
         steps = self.chain_steps(schedule)
@@ -63,7 +67,7 @@ class _Chained(Objective):
         gap = expand(step.gain, x0_hat) * (x0_hat - terms.x0)
         kl = bits(normal_kl(gap, expand(step.small, x0_hat), model))
         # L_0: at the cleanest level the step ends at the data themselves (Ho et al. 2020, eq. 13).
-        decoder = bits(decoder_nll(terms.x0, x0_hat, model.expand_as(x0_hat)))
+        decoder = bits(decoder_nll(terms.x0, x0_hat, model.expand_as(x0_hat), terms.half_bin))
         return torch.where(step.first, decoder.to(kl.dtype), kl)
 
     def _model_log_variance(
