@@ -55,9 +55,10 @@ class Report:
     """Protocol id of each metric that has one: `eval/fid` to 12 hex digits."""
     draws: dict[str, list[float]] = field(default_factory=dict)
     """The value under each generation noise, in order, of every metric that is the mean of several."""
-    levels: list[tuple[float, int, float, float]] = field(default_factory=list)
+    levels: list[tuple[float, int, float, float, float | None]] = field(default_factory=list)
     """Training loss by noise level since the last report, one row for each bin of log-SNR that was drawn: its middle,
-    examples, their mean epsilon-MSE, their mean loss as it is minimized."""
+    examples, their mean epsilon-MSE, their mean loss as it is minimized, and the mean squared norm of its gradient,
+    where that was looked at."""
 
     @property
     def kimg(self) -> float:
@@ -74,15 +75,17 @@ class Report:
         fields: dict[str, Any] = json.loads(text)
         fields["series"] = [(int(images), values) for images, values in fields["series"]]
         fields["levels"] = [
-            (middle, int(count), unweighted, weighted)
-            for middle, count, unweighted, weighted in fields.get("levels", [])
+            (middle, int(count), unweighted, weighted, rest[0] if rest else None)
+            for middle, count, unweighted, weighted, *rest in fields.get("levels", [])
         ]
         return cls(**fields)
 
     def levels_csv(self) -> str:
-        """`levels` as a table with a heading."""
-        rows = [",".join(map(str, row)) for row in self.levels]
-        return "\n".join(["log_snr,examples,epsilon_mse,loss", *rows]) + "\n"
+        """`levels` as a table with a heading; gradients, if any were looked at, are empty where none were."""
+        heading = ["log_snr", "examples", "epsilon_mse", "loss", "gradient_second_moment"]
+        width = 4 + any(row[4] is not None for row in self.levels)
+        rows = [["" if value is None else str(value) for value in row] for row in self.levels]
+        return "".join(",".join(row[:width]) + "\n" for row in [heading, *rows])
 
 
 @dataclass(frozen=True)

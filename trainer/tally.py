@@ -12,57 +12,87 @@ BINS, LOWEST, WIDTH = 64, -16.0, 0.5
 _TOGETHER = 64
 """Batches that are put into bins at once."""
 
-Row = tuple[float, int, float, float]
-"""Middle of a bin (log-SNR), examples in it, their mean epsilon-MSE, their mean loss as it is minimized."""
+Row = tuple[float, int, float, float, float | None]
+"""Middle of a bin (log-SNR), examples in it, their mean epsilon-MSE, their mean loss as it is minimized, and the mean
+squared norm of the loss's gradient of those that were looked at for it; None: there were none."""
 
 
 class Tally:
     """Sums of one training: a step only appends to a list, on the device; numbers are read where losses are."""
 
     def __init__(self) -> None:
-        self._rows: list[Tensor] = []
-        self._fresh: Tensor | None = None
-        """Of this worker, since `merge` [3, BINS]: examples, epsilon-MSE, loss."""
-        self._all: Tensor | None = None
-        """Of all workers, since `read`."""
+        self._losses, self._gradients = _Sums(), _Sums()
 
-    @torch.no_grad()
     def add(self, log_snr: Tensor, unweighted: Tensor, weighted: Tensor) -> None:
         """Count a batch's examples; all [B]."""
-        self._rows.append(
-            torch.stack([x.detach().double() for x in (log_snr, unweighted, weighted)])
-        )
-        if len(self._rows) >= _TOGETHER:
-            self._sort()
+        self._losses.add(log_snr, unweighted, weighted)
+
+    def add_gradients(self, log_snr: Tensor, squares: Tensor) -> None:
+        """Count the squared norms of some examples' gradients; all [B], B may be 0.
+
+        All workers call it at the same steps.
+        """
+        self._gradients.add(log_snr, squares)
 
     def merge(self, world: World) -> None:
         """Add up what the workers have seen since the last time; all of them call it after the same batches."""
-        self._sort()
-        if self._fresh is None:
-            return
-        world.sum_(self._fresh)
-        self._all = self._fresh if self._all is None else self._all + self._fresh
-        self._fresh = None
+        self._losses.merge(world)
+        self._gradients.merge(world)
 
     def read(self) -> list[Row]:
         """The bins that saw examples, clean end last; begins again."""
-        if self._all is None:
-            return []
-        counts, *totals = self._all.tolist()
-        self._all = None
+        squares = {i: mean for i, _, (mean,) in self._gradients.read()}
         return [
-            (LOWEST + WIDTH * (i + 0.5), int(n), totals[0][i] / n, totals[1][i] / n)
-            for i, n in enumerate(counts)
-            if n > 0.0
+            (LOWEST + WIDTH * (i + 0.5), count, unweighted, weighted, squares.get(i))
+            for i, count, (unweighted, weighted) in self._losses.read()
         ]
 
     def state(self) -> dict[str, Any]:
         """What continues exactly, right after `merge`."""
-        return {} if self._all is None else {"sums": self._all}
+        parts = {"sums": self._losses.whole, "gradients": self._gradients.whole}
+        return {name: sums for name, sums in parts.items() if sums is not None}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
-        self._all = state.get("sums")
+        self._losses.whole = state.get("sums")
+        self._gradients.whole = state.get("gradients")
+
+
+class _Sums:
+    """Counts, and sums of values, by bin."""
+
+    def __init__(self) -> None:
+        self._rows: list[Tensor] = []
+        self._fresh: Tensor | None = None
+        """Of this worker, since `merge` [1 + values of each, BINS]: examples, their values."""
+        self.whole: Tensor | None = None
+        """Of all workers, since `read`."""
+
+    @torch.no_grad()
+    def add(self, *columns: Tensor) -> None:
+        """log-SNR and values, all [B]."""
+        self._rows.append(torch.stack([x.detach().double() for x in columns]))
+        if len(self._rows) >= _TOGETHER:
+            self._sort()
+
+    def merge(self, world: World) -> None:
+        """Add up over workers."""
+        self._sort()
+        if self._fresh is None:
+            return
+        world.sum_(self._fresh)
+        self.whole = self._fresh if self.whole is None else self.whole + self._fresh
+        self._fresh = None
+
+    def read(self) -> list[tuple[int, int, list[float]]]:
+        """Number, examples and means of each bin that has any; begins again."""
+        if self.whole is None:
+            return []
+        counts, *totals = self.whole.tolist()
+        self.whole = None
+        return [
+            (i, int(n), [total[i] / n for total in totals]) for i, n in enumerate(counts) if n > 0.0
+        ]
 
     def _sort(self) -> None:
         """Into bins, by a product with zeros and ones (its order of summation is fixed); without what is not finite."""
@@ -70,7 +100,7 @@ class Tally:
             return
         rows = torch.cat(self._rows, 1)
         self._rows.clear()
-        log_snr, values = rows[0], torch.stack([torch.ones_like(rows[0]), rows[1], rows[2]], 1)
+        log_snr, values = rows[0], torch.stack([torch.ones_like(rows[0]), *rows[1:]], 1)
         finite = torch.isfinite(values).all(1) & ~torch.isnan(log_snr)
         place = ((log_snr - LOWEST) / WIDTH).floor().clamp(0, BINS - 1)
         within = place[:, None] == torch.arange(BINS, device=place.device)

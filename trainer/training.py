@@ -17,11 +17,12 @@ from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.ema import Average, Power
 from trainer.errors import CheckpointError, UserError
-from trainer.inputs import Batch, keep, trained
+from trainer.inputs import Batch, Conditions, keep, trained
 from trainer.learner import Learner
 from trainer.noise_scale import NoiseScale
 from trainer.precision import Scaled
 from trainer.randomness import derive
+from trainer.second_moment import SecondMoment
 from trainer.trial import TrialSpec
 
 
@@ -74,6 +75,8 @@ class Training:
         counts = [count for _, count in self._slices]
         self.noise = NoiseScale(self._clipped[0], counts, world.size) if trial.train.gns else None
         self._has_dropout = _has_dropout(self.learner)
+        every = trial.train.tally_gradients
+        self._moment = SecondMoment(self.learner, trial.train.batch_size, every) if every else None
         self._batches = Batches(source, trial.seed)
         self._every = _log_every(trial)
         self._pending: list[Tensor] = []
@@ -102,6 +105,10 @@ class Training:
     def step(self) -> None:
         """One batch: forward and backward in slices, clip, move, average. The host does not wait for the device."""
         first = self.images + self.world.rank * self._share
+        if self._moment is not None:
+            share = range(first - self.images, first - self.images + self._share)
+            seed = self.trial.seed if self._has_dropout else None
+            self._moment.look(self.images, share, self._example, seed)
         if self._has_dropout:
             torch.manual_seed(derive(self.trial.seed, f"train/dropout/{first}"))
         self._set_rate()
@@ -135,6 +142,12 @@ class Training:
         if self.noise is not None:
             self.noise.passed(count, self.scaled.factor())
         return loss.detach()
+
+    def _example(self, index: int) -> tuple[Tensor, Tensor, Conditions]:
+        """x0 [1, ...], index [1] and what the network is told of the example of one global index."""
+        batch = Batch(self._batches, index, self._batches.get(index, 1), self.trial.seed)
+        x0, conditions = trained(self.inputs, batch)
+        return x0, batch.index, conditions
 
     def _set_rate(self) -> None:
         optimizer, batch = self.trial.optimizer, self.trial.train.batch_size

@@ -47,6 +47,9 @@ class Train(Spec):
     gns: Annotated[bool, Neutral(False)] = False
     """Log the gradient noise scale as `train/gns`: the batch, in images, beyond which more images help little. It
     compares the parts of a batch: the passes of `microbatch`, or the workers' shares; one that is whole is halved."""
+    tally_gradients: Annotated[int, Field(ge=0), Neutral(0)] = 0
+    """Look at the gradients of 16 examples of the batch, one by one, every so many steps; 0: never. Their mean squared
+    norm by noise level is a column of `loss_by_noise_level`. No number of the training changes by it."""
     label_dropout: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of labels hidden from a network with `classes`, as classifier-free guidance needs (0.1 is usual)."""
     log_every_kimg: PositiveFloat | None = None
@@ -190,21 +193,22 @@ class TrialSpec(Spec):
         `held_out` is the fingerprint of the test split, where something is measured on it.
 
         Fields that change no number are left out: where the data and the first weights lie, the spacing of the loss
-        curve, standard errors and, unless a solver adapts its steps to the batch, how many samples are generated
-        together.
+        curve, gradients by noise level, standard errors and, unless a solver adapts its steps to the batch, how many
+        samples are generated together.
         """
         spec = self.identity()
         spec["data"] = {k: v for k, v in spec["data"].items() if k not in self.data.incidental}
         del spec["train"]["log_every_kimg"]
+        spec["train"].pop("tally_gradients", None)
         if self.start_from is not None:  # by its weights, wherever they lie
             spec["start_from"] = self.start_from.weights
+        levels = self.data.levels
+        if levels != 255 and self.diffusion.objective.decodes(self.diffusion.schedule):
+            spec["decoder"] = levels  # once, all data had 8-bit bins there
         spec["evaluation"].pop("error_groups", None)
         generations = self.evaluation.generations()
         if not any(generation.solver.adaptive for _, generation in generations):
             del spec["evaluation"]["batch_size"]
-        levels = self.data.levels
-        if levels != 255 and self.diffusion.objective.decodes(self.diffusion.schedule):
-            spec["decoder"] = levels  # once, all data had 8-bit bins there
         text = f"{json.dumps(spec, sort_keys=True)}|{fingerprint}|{CORE_VERSION}|{METRIC_VERSION}"
         if self.evaluation.looks_at_test:
             text += f"|{held_out}"

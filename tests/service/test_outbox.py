@@ -101,13 +101,13 @@ def test_live_and_reread_reports_are_the_same(outbox: Outbox) -> None:
 
 
 def test_a_table_of_losses_by_noise_level_is_an_artifact_of_its_report(outbox: Outbox) -> None:
-    report = Report(2000, 1.5, {}, levels=[(-0.25, 3, 0.5, 1.0), (0.25, 1, 0.25, 0.125)])
+    report = Report(2000, 1.5, {}, levels=[(-0.25, 3, 0.5, 1.0, None), (0.25, 1, 0.25, 0.125, 9.5)])
     outbox.ingest("trial:1", report)
     outbox.ingest("trial:1", Report.from_json(report.to_json()))
     (table,) = outbox.waiting("trial:1", "file", 9)
     assert table.key == "loss_by_noise_level/000000002000.csv"
     assert table.body == (
-        b"log_snr,examples,epsilon_mse,loss\n-0.25,3,0.5,1.0\n0.25,1,0.25,0.125\n"
+        b"log_snr,examples,epsilon_mse,loss,gradient_second_moment\n-0.25,3,0.5,1.0,\n0.25,1,0.25,0.125,9.5\n"
     )
 
 

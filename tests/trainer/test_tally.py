@@ -32,7 +32,7 @@ def test_bins_hold_the_means_of_their_examples() -> None:
             expected.setdefault(place, []).append((a, b))
     tally.merge(ALONE)
     rows = tally.read()
-    assert sum(count for _, count, _, _ in rows) == 1200
+    assert sum(row[1] for row in rows) == 1200
     assert [row[0] for row in rows] == [LOWEST + WIDTH * (i + 0.5) for i in sorted(expected)]
     for row, (_, held) in zip(rows, sorted(expected.items()), strict=True):
         means = [sum(column) / len(held) for column in zip(*held, strict=True)]
@@ -41,6 +41,7 @@ def test_bins_hold_the_means_of_their_examples() -> None:
             len(held),
             pytest.approx(means[0], rel=1e-13),
             pytest.approx(means[1], rel=1e-13),
+            None,
         )
     assert tally.read() == [], "it began again"
 
@@ -51,19 +52,19 @@ def test_what_is_not_finite_is_left_out() -> None:
     tally.add(torch.tensor([0.1, 0.1, 0.1, math.nan]), bad, torch.ones(4))
     tally.add(torch.tensor([math.inf, -math.inf]), torch.ones(2), torch.ones(2))
     tally.merge(ALONE)
-    assert tally.read() == [(-15.75, 1, 1.0, 1.0), (0.25, 1, 1.0, 1.0), (15.75, 1, 1.0, 1.0)]
+    assert tally.read() == [(place, 1, 1.0, 1.0, None) for place in (-15.75, 0.25, 15.75)]
 
 
 def test_the_parts_make_up_the_loss(toy: dict[str, Any], tmp_path: Path) -> None:
     """Weighted means times counts are the loss curve; each report tells of its own images; the record keeps them."""
     reports = run(trial(toy, diffusion={"weighting": {"kind": "min_snr"}}), tmp_path / "a")
     for report in reports:
-        assert sum(count for _, count, _, _ in report.levels) == 640
+        assert sum(row[1] for row in report.levels) == 640
         losses = [values["train/loss"] for _, values in report.series]
         # float32 batch losses of a few batches each
-        whole = sum(count * loss for _, count, _, loss in report.levels) / 640
+        whole = sum(row[1] * row[3] for row in report.levels) / 640
         assert whole == pytest.approx(sum(losses) / len(losses), rel=0.05)
-    every = sum(count * loss for r in reports for _, count, _, loss in r.levels) / 2560
+    every = sum(row[1] * row[3] for r in reports for row in r.levels) / 2560
     curve = [v["train/loss"] for r in reports for _, v in r.series]
     assert every == pytest.approx(sum(curve) / len(curve), rel=1e-5)
     weighted, unweighted = (column(reports[-1].levels, i) for i in (3, 2))
@@ -71,7 +72,7 @@ def test_the_parts_make_up_the_loss(toy: dict[str, Any], tmp_path: Path) -> None
     assert Record(tmp_path / "a").reports() == reports
 
 
-def column(rows: list[Row], place: int) -> list[float]:
+def column(rows: list[Row], place: int) -> list[float | None]:
     return [row[place] for row in rows]
 
 
@@ -90,7 +91,7 @@ def test_epsilon_mse_means_the_same_for_every_prediction(toy: dict[str, Any], ki
     error = eps if kind == "epsilon" else torch.exp(0.5 * log_snr)[:, None] * x0.double()
     expected = error.square().mean(1).sum().item()
     # float32 residuals
-    assert sum(count * mean for _, count, mean, _ in rows) == pytest.approx(expected, rel=1e-5)
+    assert sum(row[1] * row[2] for row in rows) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_kill_between_reports_loses_no_example(
