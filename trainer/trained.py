@@ -254,15 +254,31 @@ class Trained:
             )
         return Evaluator(spec, self.diffusion, train, cache, self.trial.network_inputs(), test)
 
-    def enlarging(self, file: Path) -> Trained:
-        """The same, whose samples are made for the small images of `file` in turn (`SuperResolution.of_file`).
+    def enlarging(self, small: Path | Tensor) -> Trained:
+        """The same, whose samples are made for small images in turn: [N, C, h, w] in [-1, 1], or those of a file
+        (`SuperResolution.of_file`).
 
         UserError for a model that does not enlarge, DataError for a file that is not of its kind.
         """
-        if not any(isinstance(one, SuperResolution) for one in self.trial.inputs):
-            raise UserError(f"{file}: this model enlarges nothing (inputs: super_resolution)")
-        inputs = tuple(
-            one.of_file(file, self.codec) if isinstance(one, SuperResolution) else one
-            for one in self.trial.inputs
-        )
+        shape, own = self.enlarges(), self.trial.inputs
+        if isinstance(small, Tensor) and tuple(small.shape[1:]) != shape:
+            raise UserError(
+                f"images of shape {list(small.shape[1:])}: this model enlarges {list(shape)}: resize them first"
+            )
+
+        def shown(one: SuperResolution) -> NetworkInput:
+            if isinstance(small, Tensor):
+                return one.of_images(small)
+            return one.of_file(small, self.codec)
+
+        inputs = tuple(shown(one) if isinstance(one, SuperResolution) else one for one in own)
         return replace(self, trial=self.trial.model_copy(update={"inputs": inputs}))
+
+    def enlarges(self) -> tuple[int, ...]:
+        """Shape [C, h, w] of the small images that it enlarges; UserError for a model that enlarges none."""
+        own = next((one for one in self.trial.inputs if isinstance(one, SuperResolution)), None)
+        if own is None:
+            raise UserError(
+                "this model enlarges nothing: it was trained without `inputs: [{kind: super_resolution}]`"
+            )
+        return own.small(self.codec.shape)

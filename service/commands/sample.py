@@ -43,7 +43,15 @@ Measured = Annotated[
         help="Change how the model is evaluated, such as -o evaluation.full.clip=false. Repeatable.",
     ),
 ]
-Count = Annotated[int, typer.Option("-n", min=1, max=1_000_000, help="How many samples.")]
+Count = Annotated[
+    int | None,
+    typer.Option(
+        "-n",
+        min=1,
+        max=1_000_000,
+        help="How many samples (16 if left out; of --enlarge one of each image).",
+    ),
+]
 NoiseSeed = Annotated[
     int | None,
     typer.Option("--noise-seed", help="Of the starting noise (the evaluation's if left out)."),
@@ -116,6 +124,15 @@ Denoise = Annotated[
         "--denoise", metavar="IMAGE", help="Instead: noise an image and denoise it -n times."
     ),
 ]
+Enlarge = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--enlarge",
+        metavar="IMAGE",
+        help="Instead: enlarge small images with a model of `inputs: super_resolution`: image files, folders of them, "
+        "or samples.npz. grid.png shows each image, it enlarged bilinearly, and the sample. Repeatable.",
+    ),
+]
 Begin = Annotated[
     str | None,
     typer.Option(
@@ -134,7 +151,7 @@ def sample(
     model: Model,
     cell: Cell = None,
     seed: Seed = None,
-    n: Count = 16,
+    n: Count = None,
     noise_seed: NoiseSeed = None,
     label: Label = None,
     per_class: PerClass = None,
@@ -149,6 +166,7 @@ def sample(
     invert: Invert = None,
     denoise: Denoise = None,
     begin: Begin = None,
+    enlarge: Enlarge = None,
     together: Together = None,
     out: Out = None,
     device: Device = "auto",
@@ -179,6 +197,7 @@ def sample(
         invert=invert,
         denoise=denoise,
         begin=begin,
+        enlarge=tuple(enlarge or ()),
         together=together,
     )
 

@@ -70,8 +70,11 @@ def sheet(pixels: Bytes, columns: int | None = None) -> Image.Image:
     return picture(whole)
 
 
-def read_image(file: Path, codec: Codec) -> Tensor:
-    """An image file as x0 [1, C, H, W] in [-1, 1]; UserError where it is none, or not of the model's size."""
+def read_image(file: Path, codec: Codec, does: str = "makes") -> Tensor:
+    """An image file as x0 [1, C, H, W] in [-1, 1]; UserError where it is none, or not of the size of the codec.
+
+    `does` says what the model has to do with images of that size.
+    """
     if len(codec.shape) != 3 or codec.shape[0] > len(MODES):
         raise UserError(
             f"{file}: this model makes no images that a file could hold (shape {codec.shape})"
@@ -87,7 +90,7 @@ def read_image(file: Path, codec: Codec) -> Tensor:
         raise UserError(f"{file} cannot be read as an image: {reason}") from None
     if image.size != (width, height):
         raise UserError(
-            f"{file} is {image.width} x {image.height} pixels, this model makes {width} x {height}: "
+            f"{file} is {image.width} x {image.height} pixels, this model {does} {width} x {height}: "
             "crop and resize it to that first"
         )
     pixels = np.asarray(image.convert(MODES[channels - 1])).reshape(1, height, width, channels)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.errors import UserError
+from trainer.exchange.enlarging import Small, beside, small_images
 from trainer.exchange.folder import SampleFolder
 from trainer.exchange.pictures import read_image
 from trainer.exchange.walks import denoised, interpolated, inverted, strip
@@ -29,7 +30,8 @@ Progress = Callable[[int, int], None]
 class Wanted:
     """What the command was asked for."""
 
-    n: int = 16
+    n: int | None = None
+    """None: 16; of `enlarge` one of each image."""
     noise_seed: int | None = None
     labels: tuple[str, ...] = ()
     per_class: int | None = None
@@ -41,6 +43,8 @@ class Wanted:
     denoise: Path | None = None
     begin: str | None = None
     """Where `denoise` begins, as written."""
+    enlarge: tuple[Path, ...] = ()
+    """Small images, folders of them, or arrays of samples."""
     together: int | None = None
 
     def check(self) -> None:
@@ -49,12 +53,17 @@ class Wanted:
             "--interpolate": self.interpolate,
             "--invert": self.invert,
             "--denoise": self.denoise,
+            "--enlarge": self.enlarge or None,
         }
         given = [name for name, value in ways.items() if value is not None]
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} are different things: choose one")
         if given and len(self.guidance) > 1:
             raise UserError(f"{given[0]} takes one --guidance, not {len(self.guidance)}")
+        if given and self.strip:
+            raise UserError(
+                f"--strip draws the way of plain samples, not of {given[0]}: choose one"
+            )
         if self.per_class and self.labels:
             raise UserError("--per-class draws every class, --label says which: choose one")
         if (self.begin is None) != (self.denoise is None):
@@ -77,7 +86,8 @@ def draw(
     trained = replace(trained, trial=change(trained.trial))
     if len(trained.codec.shape) != 3 and (wanted.strip or wanted.interpolate):
         raise UserError("--strip and --interpolate: draw rows of images, this model makes points")
-    asks, n = _asks(trained, wanted)
+    small = small_images(wanted.enlarge, trained) if wanted.enlarge else None
+    asks, n = _asks(trained, wanted, 16 if small is None else len(small.x))
     folder = SampleFolder(out)
     story = {
         "trial": record.directory.resolve().name,
@@ -92,6 +102,8 @@ def draw(
         yield _error(story, trained)
     elif wanted.denoise is not None:
         story |= _denoise(trained, asks[0], n, wanted, folder)
+    elif small is not None:
+        story |= _enlarge(trained, asks[0], n, small, folder, progress)
     else:
         story |= _plain(trained, asks, n, wanted, folder, progress)
     folder.finish(story)
@@ -107,10 +119,10 @@ def _contents(folder: SampleFolder) -> str:
     return ", ".join([*counted, *others])
 
 
-def _asks(trained: Trained, wanted: Wanted) -> tuple[list[Ask], int]:
-    """One for every guidance scale, and how many samples each makes."""
+def _asks(trained: Trained, wanted: Wanted, usual: int) -> tuple[list[Ask], int]:
+    """One for every guidance scale, and how many samples each makes: `usual` if nobody said."""
     labels: list[int | str] = list(wanted.labels)
-    n = wanted.n
+    n = wanted.n or usual
     if wanted.per_class is not None:
         classes = trained.trial.model.classes
         if classes is None:
@@ -205,6 +217,23 @@ def _denoise(
     rows = torch.stack([x0.expand_as(clean), noisy, clean], 1)
     folder.write_sheet(rows.flatten(0, 1), 3)
     return {"denoised": {"image": str(wanted.denoise), "from": wanted.begin, "log_snr": level}}
+
+
+def _enlarge(
+    trained: Trained, ask: Ask, n: int, small: Small, folder: SampleFolder, progress: Progress
+) -> dict[str, Any]:
+    """Sample i for image i, in a circle."""
+    done = 0
+
+    def more(count: int) -> None:
+        nonlocal done
+        done += count
+        progress(done, n)
+
+    x = trained.enlarging(small.x).drawn(ask, range(n), more)
+    folder.write_set(x, trained.labels(ask, n))
+    folder.write_sheet(beside(small.x, x).flatten(0, 1), 3)
+    return {"enlarged": {"images": list(small.names)}}
 
 
 def level_of(text: str, trained: Trained) -> float:

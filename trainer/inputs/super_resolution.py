@@ -90,21 +90,21 @@ class SuperResolution(NetworkInput):
         return copy
 
     def of_file(self, path: Path, codec: Codec) -> "SuperResolution":
-        """The same, whose samples are made for the small images of a file: sample i for image i, in a circle.
-
-        A .npy, or a .npz with `arr_0`, of uint8 [N, h, w, C], as improved-diffusion writes samples. Raises DataError.
+        """The same, whose samples are made for the small images of a file (`images_of_file`): sample i for image i, in
+        a circle. Raises DataError.
         """
-        channels, height, width = codec.shape
-        wanted = (height // self.factor, width // self.factor, channels)
-        images = _array(path)
-        if images.dtype != np.uint8 or images.shape[1:] != wanted or not len(images):
-            raise DataError(
-                f"{path}: holds {images.dtype} of shape {list(images.shape)}: the network enlarges uint8 images "
-                f"[N, {', '.join(map(str, wanted))}]"
-            )
+        return self.of_images(images_of_file(path, self.small(codec.shape)))
+
+    def of_images(self, small: Tensor) -> "SuperResolution":
+        """The same, whose samples are made for small images [N, C, h, w] in [-1, 1], in a circle."""
         copy = self.model_copy()
-        copy._given = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
+        copy._given = small
         return copy
+
+    def small(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """[C, h, w] of what is enlarged to `shape`."""
+        channels, height, width = shape
+        return channels, height // self.factor, width // self.factor
 
     def trained(self, batch: Batch) -> Conditions:
         """The examples as they are seen, made small; with noise of a level that each draws."""
@@ -167,6 +167,22 @@ def waves(level: Tensor) -> Tensor:
     octaves = torch.arange(OCTAVES, device=level.device, dtype=torch.float64)
     phase = math.pi * torch.exp2(octaves) * level.double()[:, None]
     return torch.cat([phase.cos() - 1.0, phase.sin()], 1).float()
+
+
+def images_of_file(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """Small images [N, C, h, w] in [-1, 1] of a file; DataError where it holds none of this shape [C, h, w].
+
+    A .npy, or a .npz with `arr_0`, of uint8 [N, h, w, C], as improved-diffusion writes samples.
+    """
+    channels, *sides = shape
+    wanted = (*sides, channels)
+    images = _array(path)
+    if images.dtype != np.uint8 or images.shape[1:] != wanted or not len(images):
+        raise DataError(
+            f"{path}: holds {images.dtype} of shape {list(images.shape)}: the network enlarges uint8 images "
+            f"[N, {', '.join(map(str, wanted))}]"
+        )
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1.0
 
 
 def _array(path: Path) -> np.ndarray:
