@@ -3,44 +3,26 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from trainer.asked import Ask, Choice, Names, asked, inputs_of
 from trainer.data import Absent, Codec
 from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World, best_device
-from trainer.errors import CheckpointError, DataError, UserError, suggestion
+from trainer.errors import CheckpointError, DataError, UserError
 from trainer.evaluation.evaluator import Evaluator, Measurement, Part
 from trainer.evaluation.generation import Way, generate, prepare
 from trainer.evaluation.protocol import Evaluation, Generation
-from trainer.inputs import ChosenLabels, Labels, NetworkInput, SuperResolution, kept
+from trainer.inputs import Labels, NetworkInput, SuperResolution, kept
 from trainer.learner import Learner
 from trainer.record import Record
 from trainer.trial import TrialSpec
-
-TOGETHER = {"cpu": 8}
-"""Samples that are made together where nobody says how many."""
-TOGETHER_ELSEWHERE = 64
-
-
-@dataclass(frozen=True)
-class Ask:
-    """Which samples are wanted, checked against the model: `Trained.ask` makes it."""
-
-    generation: Generation
-    """How, guidance included."""
-    labels: tuple[int, ...] | None
-    """Sample i has entry i, from the front again where they end; None: as often as the data has them."""
-    seed: int
-    """Of the noise."""
-    together: int
-    """Samples in one pass of the network. Samples of one number are made in equal company, so that no other sample
-    that is asked for moves them by a bit."""
 
 
 @dataclass(frozen=True)
@@ -91,64 +73,20 @@ class Trained:
         self,
         generation: Generation | None = None,
         *,
-        labels: int | str | Sequence[int | str] | None = None,
+        labels: Names = None,
+        tags: Names = None,
         guidance: float | Guidance | None = None,
         seed: int | None = None,
         together: int | None = None,
     ) -> Ask:
         """Which samples are wanted; what is left out is as in the trial's full protocol.
 
-        `labels` are numbers or names, given to samples 0, 1, ... in turn; a number as `guidance` is its scale.
-        Raises UserError for labels that are unknown, and for guidance of a model that was not trained for it.
+        `labels` are numbers or names, given to samples 0, 1, ... in turn; `tags` are what every sample has, and it has
+        no others; a number as `guidance` is its scale. Raises UserError for labels and tags that are unknown, and for
+        guidance of a model that was not trained for it.
         """
-        chosen = generation or self.trial.evaluation.full
-        if guidance is not None:
-            steered = guidance if isinstance(guidance, Guidance) else Guidance(scale=guidance)
-            chosen = chosen.model_copy(update={"guidance": steered})
-        if chosen.guidance is not None and chosen.guidance.scale > 0.0:
-            self._refuse_unless_guided()
-        if labels is not None and (isinstance(labels, int | str) or not labels):
-            labels = [labels] if isinstance(labels, int | str) else None
-        return Ask(
-            chosen,
-            None if labels is None else tuple(self.label(one) for one in labels),
-            self.trial.evaluation.noise_seed if seed is None else seed,
-            together or TOGETHER.get(self.device.type, TOGETHER_ELSEWHERE),
-        )
-
-    def label(self, label: int | str) -> int:
-        """The number of a label that is given by number or name; UserError when there is none."""
-        classes, names = self.trial.model.classes, self.codec.label_names or ()
-        if classes is None:
-            raise UserError(
-                f"label {label}: this model was trained without labels (model.classes); leave the label out"
-            )
-        if isinstance(label, str) and label in names:
-            return names.index(label)
-        digits = str(label)
-        if digits.isascii() and digits.isdigit() and int(digits) < classes:
-            return int(digits)
-        if digits.lstrip("-").isdigit() or not names:
-            raise UserError(
-                f"label {label}: the model knows the labels 0 to {classes - 1}"
-                + (
-                    f" ({', '.join(names[:12])}{', ...' if len(names) > 12 else ''})"
-                    if names
-                    else ""
-                )
-            )
-        raise UserError(f"label {label}: is none of the data's{suggestion(digits, names)}")
-
-    def _refuse_unless_guided(self) -> None:
-        if self.trial.model.classes is None:
-            raise UserError(
-                "guidance: steers by a label, and this model was trained without labels (model.classes); leave it out"
-            )
-        if self.trial.train.label_dropout == 0.0:
-            raise UserError(
-                "guidance: compares with the network without label, which this model never learned "
-                "(train.label_dropout: 0); use guidance 0, or train it with label_dropout: 0.1"
-            )
+        wanted = Choice(labels, tags, guidance, seed, together)
+        return asked(self.trial, self.codec, self.device, generation, wanted)
 
     # Samples
 
@@ -157,13 +95,16 @@ class Trained:
         n: int,
         generation: Generation | None = None,
         *,
-        labels: int | str | Sequence[int | str] | None = None,
+        labels: Names = None,
+        tags: Names = None,
         guidance: float | Guidance | None = None,
         seed: int | None = None,
         together: int | None = None,
     ) -> Tensor:
         """Samples 0 to n - 1 [n, ...] in [-1, 1], on the processor; arguments as of `ask`."""
-        ask = self.ask(generation, labels=labels, guidance=guidance, seed=seed, together=together)
+        ask = self.ask(
+            generation, labels=labels, tags=tags, guidance=guidance, seed=seed, together=together
+        )
         return self.drawn(ask, range(n))
 
     @torch.inference_mode()
@@ -189,23 +130,14 @@ class Trained:
             ask.generation,
             numbers,
             ask.seed,
-            self._inputs(ask),
+            inputs_of(self.trial, ask),
         )
 
     def labels(self, ask: Ask, n: int) -> Tensor | None:
         """The labels int64 [n] of samples 0 to n - 1; None for a model without."""
-        told = [one for one in self._inputs(ask) if isinstance(one, Labels)]
+        told = [one for one in inputs_of(self.trial, ask) if isinstance(one, Labels)]
         numbers = torch.arange(n)
         return told[0].generated(self.codec, numbers, ask.seed)["labels"] if told else None
-
-    def _inputs(self, ask: Ask) -> tuple[NetworkInput, ...]:
-        inputs = self.trial.network_inputs()
-        if ask.labels is None:
-            return inputs
-        return tuple(
-            ChosenLabels(**one.model_dump(), chosen=ask.labels) if isinstance(one, Labels) else one
-            for one in inputs
-        )
 
     def generate(
         self,

@@ -19,7 +19,7 @@ from trainer.diffusion.process import Diffusion
 from trainer.ema import EMA, Averages, Ramp
 from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.protocol import Evaluation
-from trainer.inputs import AnyInput, Labels, NetworkInput
+from trainer.inputs import AnyInput, Labels, NetworkInput, unguided
 from trainer.models import AnyModel
 from trainer.optimizer import AdamW, AnyOptimizer
 from trainer.precision import Precision
@@ -96,11 +96,8 @@ class TrialSpec(Spec):
         if self.train.label_dropout and self.model.classes is None:
             raise ValueError("train.label_dropout: the network has no labels; set model.classes")
         for name, generation in self.evaluation.generations():
-            if generation.guidance and not self._hides():
-                raise ValueError(
-                    f"evaluation.{name}.guidance: compares with the network without label, which is never "
-                    "trained at train.label_dropout: 0 (or dropout: 0 of tags); set it to 0.1"
-                )
+            if generation.guidance and (why := unguided(self.network_inputs())):
+                raise ValueError(f"evaluation.{name}.guidance: {why}")
             learned = getattr(self.diffusion.objective, "variance", None)
             wanted = getattr(generation.solver, "variance", None)
             if wanted == "learned" and learned not in ("learned", "learned_range"):
@@ -181,11 +178,6 @@ class TrialSpec(Spec):
     def live(self, source: Source) -> "TrialSpec":
         """The same, whose inputs have the data at hand that they show to samples."""
         return self.model_copy(update={"inputs": tuple(one.live(source) for one in self.inputs)})
-
-    def _hides(self) -> bool:
-        """Whether training sometimes hides every condition that guidance hides, and there is one."""
-        hides = [hides for one in self.network_inputs() if (hides := one.hides()) is not None]
-        return bool(hides) and all(hides)
 
     def key(self, fingerprint: str, held_out: str = "") -> str:
         """20 hex digits naming this trial: resolved spec, data fingerprint, versions of core and metrics.

@@ -64,6 +64,15 @@ Label = Annotated[
         help="Name or number of a class; several are taken in turn. Repeatable.",
     ),
 ]
+Tag = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        metavar="TAG",
+        help="Name or number of an attribute that every sample has, of a model told tags; it has no others. "
+        "Left out: those of the data's first examples in turn. Repeatable.",
+    ),
+]
 PerClass = Annotated[
     int | None, typer.Option("--per-class", min=1, help="So many of every class, instead of -n.")
 ]
@@ -73,7 +82,7 @@ Scales = Annotated[
         "--guidance",
         min=0.0,
         metavar="SCALE",
-        help="w of x0 = (1 + w) x0(label) - w x0(no label); diffusers' guidance_scale is 1 + w. "
+        help="w of x0 = (1 + w) x0(told) - w x0(not told), of label or tags; diffusers' guidance_scale is 1 + w. "
         "Each of several gets a row of the grid and a folder. Repeatable.",
     ),
 ]
@@ -154,6 +163,7 @@ def sample(
     n: Count = None,
     noise_seed: NoiseSeed = None,
     label: Label = None,
+    tag: Tag = None,
     per_class: PerClass = None,
     guidance: Scales = None,
     solver: Solver = None,
@@ -190,6 +200,7 @@ def sample(
         n=n,
         noise_seed=noise_seed,
         labels=tuple(label or ()),
+        tags=tuple(tag or ()),
         per_class=per_class,
         guidance=tuple(guidance or ()),
         strip=strip,

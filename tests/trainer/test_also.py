@@ -74,7 +74,7 @@ def test_they_can_decide_and_have_names_for_people(toy: dict[str, Any]) -> None:
         ([{"name": "a", "steps": 3}, {"name": "b", "steps": 3}], "`b` is the same as `a`"),
         ([{"name": "ci_low", "steps": 3}], "choose another"),
         ([{"name": "a", "grid": {"kind": "cosine", "steps": 10}, "steps": 30}], "also: `a`: "),
-        ([{"name": "a", "guidance": {"scale": 2.0}}], "never trained at train.label_dropout: 0"),
+        ([{"name": "a", "guidance": {"scale": 2.0}}], "also.0.guidance: steers by labels or tags"),
     ],
 )
 def test_what_makes_no_protocol_is_refused(toy: dict[str, Any], also: Any, said: str) -> None:

@@ -1,5 +1,6 @@
 """Proves that any number of attributes condition a network: told, hidden for guidance, and known without the data."""
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from tests.trainer.exchange.models import trained
 from trainer.data import Batches, Codec, Digits, Resident
 from trainer.distributed import World
 from trainer.errors import DataError, UserError
-from trainer.inputs import Batch, keep, kept
-from trainer.inputs.tags import Tags
+from trainer.exchange.sampling import Wanted, draw
+from trainer.inputs import Batch, Tags, bound, keep, kept
+from trainer.record import Record
+from trainer.trained import Trained
 from trainer.training import Training
 from trainer.trial import TrialSpec
 
@@ -121,5 +125,96 @@ def test_what_the_data_cannot_give_is_refused() -> None:
         Training(trial(guided=False), Digits().load(Path()), World(0, 1))
     with pytest.raises(UserError, match=r"tags\.count: 5, but the data has 3"):
         Training(trial(guided=False, count=5), DATA, World(0, 1))
-    with pytest.raises(ValidationError, match="guidance: compares with the network without label"):
+    with pytest.raises(
+        ValidationError,
+        match=r"full\.guidance: .* not told its tags, which is never trained at inputs: tags\.dropout: 0",
+    ):
         trial()
+
+
+# Samples of a trained model
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models") / "tagged"
+    return trained(trial(guided=False, dropout=0.1), folder, source=DATA)
+
+
+@pytest.fixture(scope="module")
+def model(directory: Path) -> Trained:
+    return Trained.load(directory, "cpu")
+
+
+def test_samples_have_the_tags_that_are_asked_for(model: Trained) -> None:
+    """By name or number, together, and no others; guided by the formula, against the network that is not told."""
+    ask = model.ask(tags=["threefold", "ODD", 2], guidance=2.0)
+    assert ask.tags == (0, 2)
+    way = model.way(ask, torch.arange(4))
+    level, condition = torch.tensor(0.3, dtype=torch.float64), torch.tensor([1.0, -1.0, 1.0])
+
+    def denoised(vector: Tensor) -> Tensor:
+        network = bound(model.network, {"vector": vector.expand(4, 3)})
+        return model.diffusion.denoiser(network, clip=True)(way.start, level)
+
+    with torch.inference_mode():
+        told, untold = denoised(condition), denoised(torch.zeros(3))
+        guided = way.denoise(way.start, level)
+    assert float((told - untold).abs().max()) > 1e-3, "they matter"
+    # float32 sums of numbers up to 3 in size
+    torch.testing.assert_close(guided, 3.0 * told - 2.0 * untold, rtol=0.0, atol=1e-5)
+    assert model.ask(tags=[]).tags == (), "none of them is a choice, too"
+    assert model.ask().tags is None
+    given = model.sample(3, tags="odd")
+    assert torch.equal(given, model.sample(3, tags=0, guidance=0.0))
+    assert not torch.equal(given, model.sample(3))
+
+
+def test_evaluation_may_be_guided_by_tags(model: Trained) -> None:
+    """With the tags of the data's rows, as without guidance."""
+    spec = trial(dropout=0.1)
+    full = spec.evaluation.full
+    plain = model.generate(full.model_copy(update={"guidance": None}))
+    assert not torch.equal(model.generate(full), plain)
+    rows = [int(i) for i in DATA.tags_of(torch.tensor([2]))[0].nonzero()]
+    one = model.drawn(model.ask(full, tags=rows), range(2, 3))
+    # as many at once as here differ by the rounding of float32 sums
+    torch.testing.assert_close(one, model.generate(full)[2:3], rtol=0.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"tags": 3}, r"tag 3: the model knows the tags 0 to 2 \(odd, large, threefold\)"),
+        ({"tags": "larg"}, "tag larg: is none of the data's, did you mean `large`"),
+        ({"labels": 1}, "label 1: this model was trained without labels"),
+    ],
+)
+def test_tags_that_there_are_not(model: Trained, asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.ask(**asked)
+
+
+def test_who_cannot_be_guided_is_told_by_what(model: Trained) -> None:
+    never = replace(model, trial=trial(guided=False))
+    assert never.ask(tags=1, guidance=0.0)
+    with pytest.raises(
+        UserError, match=r"its tags, which is never trained at inputs: tags\.dropout"
+    ):
+        never.ask(tags=1, guidance=1.0)
+    labelled = model.trial.model_dump() | {
+        "model": model.trial.model.model_dump() | {"classes": 10}
+    }
+    mixed = replace(model, trial=TrialSpec.model_validate(labelled))
+    with pytest.raises(
+        UserError, match=r"its label, which is never trained at train\.label_dropout"
+    ):
+        mixed.ask(tags=1, guidance=1.0)
+
+
+def test_sample_writes_down_the_tags(directory: Path, tmp_path: Path) -> None:
+    wanted = Wanted(n=2, tags=("odd", "1"), guidance=(0.0, 2.0))
+    list(draw(Record(directory), wanted, lambda trial: trial, tmp_path / "out", "cpu"))
+    story = json.loads((tmp_path / "out" / "samples.json").read_text())
+    assert (story["tags"], story["guidance"]) == (["odd", "large"], [0.0, 2.0])
+    assert len(list((tmp_path / "out").glob("guidance-*/*.png"))) == 4

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from trainer.asked import Ask
 from trainer.errors import UserError
 from trainer.exchange.enlarging import Small, beside, small_images
 from trainer.exchange.folder import SampleFolder
 from trainer.exchange.pictures import read_image
 from trainer.exchange.walks import denoised, interpolated, inverted, strip
-from trainer.trained import Ask, Trained
+from trainer.trained import Trained
 
 if TYPE_CHECKING:
     from trainer.record import Record
@@ -34,6 +35,8 @@ class Wanted:
     """None: 16; of `enlarge` one of each image."""
     noise_seed: int | None = None
     labels: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    """What every sample has; none: as the data's examples."""
     per_class: int | None = None
     guidance: tuple[float, ...] = ()
     """Scales; none: as in the protocol."""
@@ -95,6 +98,8 @@ def draw(
         "generation": asks[0].generation.model_dump(mode="json"),
         "noise_seed": asks[0].seed,
     }
+    if (tags := asks[0].tags) is not None:
+        story["tags"] = [trained.codec.tags[i] if trained.codec.tags else i for i in tags]
     if wanted.interpolate is not None:
         story |= _interpolate(trained, asks[0], n, wanted.interpolate, folder)
     elif wanted.invert is not None:
@@ -132,6 +137,7 @@ def _asks(trained: Trained, wanted: Wanted, usual: int) -> tuple[list[Ask], int]
         n = len(labels)
     common: dict[str, Any] = {
         "labels": labels or None,
+        "tags": wanted.tags or None,
         "seed": wanted.noise_seed,
         "together": wanted.together,
     }

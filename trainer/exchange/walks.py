@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from trainer.asked import Ask
 from trainer.diffusion.log_snr import noised
 from trainer.errors import UserError
 from trainer.evaluation.generation import Way
-from trainer.trained import Ask, Trained
+from trainer.trained import Trained
 
 SAME_LEVEL = 1e-6
 """log-SNR by which two levels count as one."""

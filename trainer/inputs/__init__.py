@@ -1,12 +1,20 @@
 """What may a network be told beside x_t and its noise level? Labels come with `model.classes`; here is the rest."""
 
 from trainer.inputs.augmented import AugmentedInputs
-from trainer.inputs.base import Batch, Conditions, NetworkInput, bound, together, trained
+from trainer.inputs.base import (
+    Batch,
+    Conditions,
+    NetworkInput,
+    bound,
+    together,
+    trained,
+    unguided,
+)
 from trainer.inputs.labels import ChosenLabels, Labels
 from trainer.inputs.mirrored import VectorInputs
 from trainer.inputs.shown import keep, kept
 from trainer.inputs.super_resolution import ImageInputs, SuperResolution
-from trainer.inputs.tags import TagInputs
+from trainer.inputs.tags import ChosenTags, TagInputs, Tags
 from trainer.spec import Family
 
 AnyInput = Family[VectorInputs | AugmentedInputs | ImageInputs | TagInputs]
@@ -16,13 +24,16 @@ __all__ = [
     "AnyInput",
     "Batch",
     "ChosenLabels",
+    "ChosenTags",
     "Conditions",
     "Labels",
     "NetworkInput",
     "SuperResolution",
+    "Tags",
     "bound",
     "keep",
     "kept",
     "together",
     "trained",
+    "unguided",
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +33,16 @@ class Batch:
     def index(self) -> Tensor:
         """Global indices [B]."""
         return torch.arange(self.first, self.first + len(self.x0), device=self.x0.device)
+
+
+class Hiding(NamedTuple):
+    """What guidance hides of an input, and how often training did."""
+
+    what: str
+    """`label`, `tags`."""
+    path: str
+    """Where the share is set."""
+    share: float
 
 
 class NetworkInput(Spec):
@@ -87,8 +98,8 @@ class NetworkInput(Spec):
         """The same of their tags."""
         return 0
 
-    def hides(self) -> bool | None:
-        """Whether training sometimes hides what it tells, as guidance needs; None: guidance does not hide it either."""
+    def hiding(self) -> "Hiding | None":
+        """How often training hides what it tells, as guidance needs; None: guidance does not hide it either."""
         return None
 
     def hidden(self, conditions: Conditions) -> Conditions:
@@ -101,6 +112,24 @@ def trained(inputs: Sequence[NetworkInput], batch: Batch) -> tuple[Tensor, dict[
     for one in inputs:
         batch = replace(batch, x0=one.seen(batch))
     return batch.x0, together([one.trained(batch) for one in inputs])
+
+
+def unguided(inputs: Sequence[NetworkInput]) -> str | None:
+    """Why guidance cannot steer a network that is told these; None: it can."""
+    hidden = [each for one in inputs if (each := one.hiding()) is not None]
+    if not hidden:
+        return (
+            "steers by labels or tags, and this network is told neither (model.classes, inputs: tags); "
+            "leave it out"
+        )
+    never = [each for each in hidden if each.share == 0.0]
+    if not never:
+        return None
+    what, paths = (" and ".join(words) for words in list(zip(*never, strict=True))[:2])
+    return (
+        f"compares with the network that is not told its {what}, which is never trained at {paths}: 0; "
+        "set it to 0.1 for training, or leave guidance out"
+    )
 
 
 def together(parts: Sequence[Conditions]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from trainer.data import Codec, Source
 from trainer.diffusion.guidance import LabelDropout
 from trainer.errors import UserError
-from trainer.inputs.base import Batch, Conditions, NetworkInput
+from trainer.inputs.base import Batch, Conditions, Hiding, NetworkInput
 from trainer.randomness import Stream
 
 
@@ -34,9 +34,9 @@ class Labels(NetworkInput):
                 f"model.classes: {self.classes} is too few, the data has {classes} classes"
             )
 
-    def hides(self) -> bool:
-        """Whether training sometimes hides the label."""
-        return self.rate > 0.0
+    def hiding(self) -> Hiding:
+        """Its rate."""
+        return Hiding("label", "train.label_dropout", self.rate)
 
     def remarks(self, source: Source) -> list[str]:
         """Labels that the data never shows are rows of the table that nothing trains."""

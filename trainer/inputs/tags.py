@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trainer.data import Codec, Source
 from trainer.errors import DataError, UserError
-from trainer.inputs.base import Batch, Conditions, NetworkInput
+from trainer.inputs.base import Batch, Conditions, Hiding, NetworkInput
 from trainer.randomness import Stream
 
 KEPT = 4096
@@ -42,9 +42,9 @@ class Tags(NetworkInput):
         if len(names) != self.count:
             raise UserError(f"inputs: tags.count: {self.count}, but the data has {len(names)} tags")
 
-    def hides(self) -> bool:
-        """Whether training sometimes hides the tags."""
-        return self.dropout > 0.0
+    def hiding(self) -> Hiding:
+        """Its dropout, of all tags at once."""
+        return Hiding("tags", "inputs: tags.dropout", self.dropout)
 
     def tags_kept(self) -> int:
         """Those of the first examples."""
@@ -78,6 +78,19 @@ class Tags(NetworkInput):
     def hidden(self, conditions: Conditions) -> Conditions:
         """Not told."""
         return {"vector": torch.zeros_like(conditions["vector"])}
+
+
+class ChosenTags(Tags):
+    """Tags that somebody asked for, instead of those of the data's examples; for generation alone."""
+
+    chosen: tuple[int, ...]
+    """Those that every sample has; it has none of the others."""
+
+    def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
+        """The same for all."""
+        signs = torch.full((self.count,), -1.0, device=numbers.device)
+        signs[list(self.chosen)] = 1.0
+        return {"vector": signs.expand(len(numbers), -1)}
 
 
 TagInputs = Tags

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from trainer.data import Source
 from trainer.distributed import World
 from trainer.record import Record
 from trainer.training import Training
@@ -28,13 +29,15 @@ def spec(**changes: Any) -> TrialSpec:
     return TrialSpec.model_validate(trial)
 
 
-def trained(trial: TrialSpec, directory: Path, fill: bool = True) -> Path:
-    """Its directory after a few steps.
+def trained(
+    trial: TrialSpec, directory: Path, fill: bool = True, source: Source | None = None
+) -> Path:
+    """Its directory after a few steps on its data, or on `source`.
 
     With `fill`, weights that are zero at first get values of some size: three steps would hardly move them, and
     an output of nearly nothing proves nothing.
     """
-    training = Training(trial, trial.data.load(Path()), World(0, 1))
+    training = Training(trial, source or trial.data.load(Path()), World(0, 1))
     for _ in range(STEPS):
         training.step()
     if fill:

@@ -106,11 +106,15 @@ def test_models_that_cannot_be_asked_for_labels_or_guidance(tmp_path: Path, mode
     assert plain.labels(plain.ask(), 3) is None
     with pytest.raises(UserError, match="trained without labels"):
         plain.ask(labels=1)
-    with pytest.raises(UserError, match="guidance: steers by a label"):
+    with pytest.raises(
+        UserError, match="guidance: steers by labels or tags, and this network is told neither"
+    ):
         plain.ask(guidance=1.0)
     unguided = replace(model, trial=labelled(train={"label_dropout": 0.0}))
     assert unguided.ask(guidance=0.0)
-    with pytest.raises(UserError, match="never learned"):
+    with pytest.raises(
+        UserError, match=r"its label, which is never trained at train\.label_dropout: 0"
+    ):
         unguided.ask(guidance=1.0)
 
 
