@@ -1,6 +1,7 @@
 """Which other averages of a trained trial are there? Those it names, and power functions of any width, made afterwards.
 
-`python -m trainer.averages DIRECTORY --sigma-rel 0.08` measures them under the trial's own protocol.
+`python -m trainer.averages DIRECTORY --sigma-rel 0.08 --name wide` measures one under the trial's own protocol and
+keeps it: from then on `diffsweep evaluate DIRECTORY --average wide` and `diffsweep sample` take it, under any protocol.
 """
 
 import argparse
@@ -17,25 +18,13 @@ from torch import Tensor
 
 from trainer.distributed import best_device
 from trainer.ema import Power, exponent
-from trainer.errors import EnvironmentProblem, UserError, listing
+from trainer.errors import EnvironmentProblem, UserError
+from trainer.made import Made
 from trainer.record import Record
 from trainer.trained import Trained
 
 Profile = tuple[float, float]
 """(time of its end, exponent gamma) of a normalized weight ((gamma + 1)/end) (t/end)^gamma on (0, end)."""
-
-
-def named(record: Record, name: str, device: str = "auto") -> Trained:
-    """The trial's average of this name at its newest checkpoint; UserError where there is none."""
-    trained = Trained.load(record, device)
-    names = [one.called() for one in trained.trial.averages()]
-    if name not in names:
-        raise UserError(f"there is no average `{name}`; the trial has {listing(names)}")
-    if name == names[0]:
-        return trained
-    state, _ = record.newest_state(trained.device)
-    assert state is not None
-    return _with_weights(trained, state["further"][name])
 
 
 def reconstructed(
@@ -113,25 +102,52 @@ def _with_weights(trained: Trained, state: dict[str, Tensor]) -> Trained:
     return replace(trained, network=network)
 
 
+def keep(record: Record, name: str, trained: Trained, sigma_rel: float) -> None:
+    """Keep a reconstructed average in the trial's directory as `name`, for `Trained.load(..., average=name)`."""
+    record.made.save(name, Made(sigma_rel, trained.images, trained.network.state_dict()))
+
+
+def check_names(record: Record, names: Sequence[str]) -> None:
+    """Raise UserError for names that averages to be kept cannot have."""
+    trial = record.trial()
+    own = [] if trial is None else [one.called() for one in trial.averages()]
+    for place, name in enumerate(names):
+        try:
+            Power(name=name)
+        except ValidationError:
+            raise UserError(
+                f"--name {name}: use up to 40 letters, digits, `_` and `.`, beginning with one of the first two"
+            ) from None
+        if name in own:
+            raise UserError(
+                f"--name {name}: the trial tracked an average of this name itself: choose another"
+            )
+        if name in names[:place]:
+            raise UserError(
+                f"--name {name}: is given twice: call each average by a name of its own"
+            )
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Measure averages of a trial; returns 0, 2 (bad input) or 3 (environment)."""
-    parser = argparse.ArgumentParser(prog="python -m trainer.averages", description=__doc__)
-    parser.add_argument("directory", type=Path, help="directory of a trained trial")
-    parser.add_argument(
-        "--sigma-rel", type=float, action="append", default=[], help="width; repeatable"
-    )
-    parser.add_argument("--images", type=int, help="training images seen [all]")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"))
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    options = parser.parse_args(arguments)
-    record = Record(options.directory)
+    """Make averages of a trial, measure them, and keep those with a name; returns 0, 2 (bad input) or 3."""
+    options = _parser().parse_args(arguments)
+    record, widths, names = Record(options.directory), options.sigma_rel, options.name
     try:
         best_device(options.device)
-        for width in options.sigma_rel:
+        if names and len(names) != len(widths):
+            raise UserError(
+                f"--name: {len(names)} for {len(widths)} of --sigma-rel: give each width a name, or none"
+            )
+        check_names(record, names)
+        for width, name in zip(widths, names or [None] * len(widths), strict=True):
             trained = reconstructed(record, width, options.images, options.device)
+            if name is not None:
+                keep(record, name, trained, width)
             values = trained.measure(options.cache).metrics
-            shown = "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+            shown = "  ".join(f"{each} {value:.4g}" for each, value in values.items())
             print(f"sigma_rel {width:g}  {trained.images / 1000:9.1f} kimg  {shown}", flush=True)
+            if name is not None:
+                print(f"  kept: diffsweep evaluate {options.directory} --average {name}")
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -139,6 +155,42 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 3
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.averages",
+        description="Make power-function averages of any width from a trial's snapshots (post-hoc EMA, arXiv "
+        "2312.02696), and measure each under the trial's own protocol.",
+        epilog="A trial keeps snapshots with `ema: [{kind: power, sigma_rel: 0.05, snapshots: 8, name: a}, "
+        "{kind: power, sigma_rel: 0.1, snapshots: 8, name: b}]`. "
+        "Exit status: 0 done, 2 bad input, 3 the machine lacks something.",
+    )
+    parser.add_argument("directory", type=Path, help="directory of a trained trial")
+    parser.add_argument(
+        "--sigma-rel",
+        type=float,
+        action="append",
+        required=True,
+        metavar="WIDTH",
+        help="standard deviation of the profile, relative to the training: 0.005 to 0.25; repeatable",
+    )
+    parser.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        help="keep the average in the directory under this name, for `diffsweep evaluate DIRECTORY --average NAME` "
+        "(and `sample`); one for each --sigma-rel, in their order; an earlier one of this name is replaced",
+    )
+    parser.add_argument("--images", type=int, help="training images seen at its end [all]")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=Path("runs/cache"),
+        help="directory of what trials share, such as reference statistics [runs/cache]",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... [auto]")
+    return parser
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ checkpoint, and everything it yields is equal, to the last bit, to a run that wa
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,7 +16,8 @@ from trainer.data import held_out_source
 from trainer.distributed import World, best_device
 from trainer.ema import Average
 from trainer.errors import CheckpointError
-from trainer.evaluation.evaluator import Evaluator, Measurement, Part
+from trainer.evaluation.averages import of_average
+from trainer.evaluation.evaluator import Evaluator, Part
 from trainer.evaluation.picture import png
 from trainer.growing import begin
 from trainer.record import KEEP, Record
@@ -125,7 +126,8 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
     if training.images == training.trial.total_images() and all(one.finite for one in measured):
         measured += evaluator.measure_also(training.average.network, world)
         measured += [
-            _named(one, evaluator.measure(one.network, "full", world)) for one in training.further
+            of_average(evaluator.measure(one.network, "full", world), one.spec.called())
+            for one in training.further
         ]
     metrics = {n: value for one in measured for n, value in (one.metrics | one.errors).items()}
     protocol = {name: value for one in measured for name, value in one.protocol.items()}
@@ -136,18 +138,6 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
     failure = f"diverged: generated samples are not finite at {kimg:g} kimg"
     finite = all(one.finite for one in measured)
     return _Measured(metrics, protocol, draws, shown, None if finite else failure)
-
-
-def _named(average: Average, measured: Measurement) -> Measurement:
-    """The same numbers as rows of their own, `eval/fid-ema-NAME`, under the same protocol."""
-    ending = f"-ema-{average.spec.called()}"
-    return replace(
-        measured,
-        metrics={name + ending: value for name, value in measured.metrics.items()},
-        draws={name + ending: values for name, values in measured.draws.items()},
-        errors={name + ending: value for name, value in measured.errors.items()},
-        protocol={name + ending: value for name, value in measured.protocol.items()},
-    )
 
 
 def _report(

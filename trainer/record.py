@@ -5,6 +5,7 @@ reports.jsonl     one line per evaluation
 checkpoint-*/     the newest states; written aside and renamed, manifest last
 samples/*.png     pictures of generated samples
 snapshots/*.pt    copies of averages on the way, where the trial keeps some
+averages/*.pt     averages that were made of them afterwards, and given a name
 stops.json        which experiments ended it for good on the way, and why
 failure.json      why the last attempt broke, with failure.log; gone once an attempt succeeds
 result.json       how it ended; written last: a directory with a result is done
@@ -26,6 +27,7 @@ import torch
 from trainer.checkpoint import MANIFEST, PREFIX, STATE, checkpoints, newest_state, sha256
 from trainer.errors import UserError
 from trainer.files import FileLock, write_whole
+from trainer.made import MadeAverages
 from trainer.report import Failure, Report, Result, Status, Stop
 from trainer.snapshots import Snapshots
 from trainer.trial import TrialSpec
@@ -201,6 +203,11 @@ class Record:
     def snapshots(self) -> Snapshots:
         """Copies of averages on the way."""
         return Snapshots(self.directory / "snapshots")
+
+    @property
+    def made(self) -> MadeAverages:
+        """Averages that were made afterwards."""
+        return MadeAverages(self.directory / "averages")
 
     @property
     def scratch(self) -> Path:

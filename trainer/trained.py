@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from trainer.data import Absent, Codec
 from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World, best_device
-from trainer.errors import CheckpointError, DataError, UserError
+from trainer.errors import CheckpointError, DataError, UserError, listing
 from trainer.evaluation.evaluator import Evaluator, Measurement, Part
 from trainer.evaluation.generation import Way, generate, prepare
 from trainer.evaluation.protocol import Evaluation, Generation
@@ -44,8 +45,14 @@ class Trained:
     device: torch.device
 
     @classmethod
-    def load(cls, record: Record | Path, device: str = "auto") -> Trained:
-        """From a trial's directory; raises CheckpointError where there is no whole checkpoint."""
+    def load(
+        cls, record: Record | Path, device: str = "auto", average: str | None = None
+    ) -> Trained:
+        """From a trial's directory; raises CheckpointError where there is no whole checkpoint.
+
+        `average` names another than the evaluated one: a further one of the trial's `ema`, or one that was made
+        afterwards (`trainer.averages`). UserError where there is none of that name.
+        """
         record = record if isinstance(record, Record) else Record(record)
         on = best_device(device)
         trial = record.trial()
@@ -59,9 +66,10 @@ class Trained:
         learner = Learner(trial, codec.shape).to(on)
         learner.load_state_dict(state["learner"])
         network = copy.deepcopy(learner.network).requires_grad_(False).eval()
-        network.load_state_dict(state["average"])
+        weights, made_at = _average(record, trial, state, average, on)
+        network.load_state_dict(weights)
         trial = trial.live(kept(state.get("kept"), codec, state["fingerprint"], on))
-        images = int(state["progress"]["images"])
+        images = made_at or int(state["progress"]["images"])
         held_out = state.get("held_out")
         return cls(
             trial, network, learner.diffusion, codec, state["fingerprint"], held_out, images, on
@@ -214,3 +222,21 @@ class Trained:
                 "this model enlarges nothing: it was trained without `inputs: [{kind: super_resolution}]`"
             )
         return own.small(self.codec.shape)
+
+
+def _average(
+    record: Record, trial: TrialSpec, state: dict[str, Any], name: str | None, on: torch.device
+) -> tuple[dict[str, Tensor], int | None]:
+    """Weights of the average of this name, and the images at its end where that is not the checkpoint."""
+    first, *further = (one.called() for one in trial.averages())
+    if name is None or name == first:
+        return state["average"], None
+    if name in further:
+        return state["further"][name], None
+    made = record.made.names()
+    if name not in made:
+        raise UserError(
+            f"average {name}: there is none of this name; the trial has {listing([first, *further, *made])}"
+        )
+    found = record.made.load(name, on)
+    return found.network, found.images

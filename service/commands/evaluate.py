@@ -40,10 +40,22 @@ Protocol = Annotated[
 ]
 
 
+Averages = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--average",
+        metavar="NAME",
+        help="Measure this average of the weights instead, as a row `eval/fid-ema-NAME`: one of the trial's `ema`, or "
+        "one that `python -m trainer.averages DIRECTORY --sigma-rel 0.08 --name NAME` made afterwards. Repeatable.",
+    ),
+]
+
+
 def evaluate(
     what: What,
     cell: Cell = None,
     seed: Seed = None,
+    average: Averages = None,
     against: Against = None,
     protocol: Protocol = "full",
     override: Measured = None,
@@ -58,18 +70,23 @@ def evaluate(
     """
     settings = settings_of(home)
     saved = Path(what) if _holds_samples(what) else None
-    target = what if saved is None else against or _maker(saved)
-    trained, found = _model(target, settings, cell, seed, override or [], device)
-    if saved is not None:
-        measured = _of_samples(trained, saved, settings)
-    else:
-        if against is not None:
-            raise _mistake("--against", "is for samples; a model is measured by its own data")
-        measured = _of_model(trained, protocol, settings)
+    if saved is not None and average:
+        raise _mistake("--average", "is of a model; these are samples, which nothing changes")
+    if saved is None and against is not None:
+        raise _mistake("--against", "is for samples; a model is measured by its own data")
+    found = _found(what if saved is None else against or _maker(saved), settings, cell, seed)
+    rows: list[Measurement] = []
+    names: Sequence[str | None] = average or [None]
+    for name in names:
+        trained = _trained(found, name, override or [], device)
+        if saved is not None:
+            rows.append(_of_samples(trained, saved, settings))
+        else:
+            rows.append(_of_model(trained, protocol, settings, name))
     if as_json:
-        print_json(_as_data(measured, found, trained, saved))
+        print_json(_as_data(rows, found, trained, saved))
     else:
-        _show(measured)
+        _show(rows)
 
 
 def _holds_samples(what: str) -> bool:
@@ -97,32 +114,33 @@ def _mistake(where: str, message: str) -> Exception:
     return InputError([Problem(where, None, "", message)])
 
 
-def _model(
-    target: str,
-    settings: Settings,
-    cell: str | None,
-    seed: int | None,
-    overrides: Sequence[str],
-    device: str,
-) -> tuple[Trained, Found]:
+def _found(target: str, settings: Settings, cell: str | None, seed: int | None) -> Found:
+    from service.models import find_model
+
+    return find_model(target, settings, cell, seed)
+
+
+def _trained(found: Found, average: str | None, overrides: Sequence[str], device: str) -> Trained:
     from dataclasses import replace
 
-    from service.models import find_model
     from trainer.exchange.changes import remeasured
     from trainer.trained import Trained
 
-    found = find_model(target, settings, cell, seed)
-    trained = Trained.load(found.record, device)
-    return replace(trained, trial=remeasured(trained.trial, overrides)), found
+    trained = Trained.load(found.record, device, average)
+    return replace(trained, trial=remeasured(trained.trial, overrides))
 
 
 def _of_model(
-    trained: Trained, protocol: Literal["full", "rung"], settings: Settings
+    trained: Trained, protocol: Literal["full", "rung"], settings: Settings, average: str | None
 ) -> Measurement:
+    from trainer.evaluation.averages import of_average
     from trainer.exchange.measuring import measure_model
 
+    data = settings.data or Path()
     with bar("images") as watch:
-        return measure_model(trained, settings.cache, settings.data or Path(), protocol, watch)
+        measured = measure_model(trained, settings.cache, data, protocol, watch)
+    usual = trained.trial.averages()[0].called()
+    return measured if average in (None, usual) else of_average(measured, average)
 
 
 def _of_samples(trained: Trained, saved: Path, settings: Settings) -> Measurement:
@@ -132,28 +150,28 @@ def _of_samples(trained: Trained, saved: Path, settings: Settings) -> Measuremen
     return measure_images(trained, images, settings.cache, settings.data or Path())
 
 
-def _show(measured: Measurement) -> None:
+def _show(found: Sequence[Measurement]) -> None:
     rows = []
-    for name, value in measured.metrics.items():
+    for measured, name, value in [(m, n, v) for m in found for n, v in m.metrics.items()]:
         draws = measured.draws[name]
         each = ", ".join(f"{one:.5g}" for one in draws) if len(draws) > 1 else ""
         rows.append([name, f"{value:.5g}", measured.protocol[name], each])
     headings = ("metric", "value", "protocol", "by noise")
     wide = 4 if any(row[3] for row in rows) else 3
     print_table(headings[:wide], [row[:wide] for row in rows], right="value")
-    if not measured.finite:
+    if not all(measured.finite for measured in found):
         say("note: some samples are not finite, so there are no numbers")
 
 
 def _as_data(
-    measured: Measurement, found: Found, trained: Trained, saved: Path | None
+    rows: Sequence[Measurement], found: Found, trained: Trained, saved: Path | None
 ) -> dict[str, object]:
     return {
         "trial": found.record.directory.resolve().name,
         "images_seen": trained.images,
         "samples": None if saved is None else str(saved),
-        "metrics": measured.metrics,
-        "draws": measured.draws,
-        "protocol": measured.protocol,
-        "seconds": measured.seconds,
+        "metrics": {name: value for one in rows for name, value in one.metrics.items()},
+        "draws": {name: values for one in rows for name, values in one.draws.items()},
+        "protocol": {name: identifier for one in rows for name, identifier in one.protocol.items()},
+        "seconds": sum(one.seconds for one in rows),
     }

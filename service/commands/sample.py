@@ -25,6 +25,14 @@ Cell = Annotated[str | None, typer.Option("--cell", metavar="NAME", help="Cell o
 Seed = Annotated[
     int | None, typer.Option("--seed", help="Seed of the cell's training (the first if left out).")
 ]
+Average = Annotated[
+    str | None,
+    typer.Option(
+        "--average",
+        metavar="NAME",
+        help="Another average of the weights: of the trial's `ema`, or made by `python -m trainer.averages`.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 ...")]
 Together = Annotated[
     int | None,
@@ -160,6 +168,7 @@ def sample(
     model: Model,
     cell: Cell = None,
     seed: Seed = None,
+    average: Average = None,
     n: Count = None,
     noise_seed: NoiseSeed = None,
     label: Label = None,
@@ -210,6 +219,7 @@ def sample(
         begin=begin,
         enlarge=tuple(enlarge or ()),
         together=together,
+        average=average,
     )
 
     def change(trial: TrialSpec) -> TrialSpec:

@@ -10,6 +10,7 @@ from typing import Any
 from service.experiment.expansion import Combination
 from service.experiment.spec import TWIN, ExperimentSpec
 from trainer.errors import Problem, closest, listing, suggestion
+from trainer.evaluation.averages import ending
 from trainer.evaluation.metric import KINDS
 from trainer.trial import TrialSpec
 from trainer.yaml.keys import Keys, covers, split
@@ -266,7 +267,7 @@ def _grouped(images: Mapping[str, int]) -> str:
 def metrics(trial: TrialSpec) -> list[str]:
     """Names of the metrics that a trial reports: the full protocol's, of every average, then the cheap one's."""
     names = [metric.name for metric in trial.evaluation.metrics]
-    further = [f"-ema-{average.called()}" for average in trial.averages()[1:]]
+    further = [ending(average.called()) for average in trial.averages()[1:]]
     rung = [f"rung/{name}" for name in names] if trial.evaluation.rung is not None else []
     also = [
         f"eval/{metric.name}.{one.name}"

@@ -17,7 +17,9 @@ from service.models import find_model
 from service.settings import Settings
 from tests.trainer.exchange import models
 from trainer.errors import InputError
+from trainer.made import Made
 from trainer.record import Record
+from trainer.trained import Trained
 from trainer.trial import TrialSpec
 from trainer.yaml.source import parse
 
@@ -212,3 +214,27 @@ def test_import_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "they lack `input_blocks" in capsys.readouterr().err
     assert invoke(["import", "w.pt", "other", "--as", "x.yaml"]) == 2
     assert "is no complete trial" in capsys.readouterr().err
+
+
+def test_every_average_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of the trial's own list, and those made afterwards."""
+    ema = [{"kind": "ramp", "decay": 0.5}, {"kind": "constant", "decay": 0.9, "name": "slow"}]
+    directory = models.trained(models.spec(ema=ema, evaluation={"draws": 1}), Path("several"))
+    weights = {name: Trained.load(directory, "cpu", name).network for name in ("ramp", "slow")}
+    made = Made(0.1, 64, weights["slow"].state_dict())
+    Record(directory).made.save("wide", made)
+    command = ["evaluate", "several", "--json"]
+    for name in ("ramp", "slow", "wide"):
+        command += ["--average", name]
+    assert invoke(command) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert list(metrics) == ["eval/fid", "eval/fid-ema-slow", "eval/fid-ema-wide"]
+    first, slow, wide = metrics.values()
+    assert first != slow == wide
+    assert invoke(["evaluate", "several", "--average", "wid"]) == 2
+    said = capsys.readouterr().err
+    assert said == "average wid: there is none of this name; the trial has `ramp`, `slow`, `wide`\n"
+    assert invoke(["sample", "several", "-n", "1", "--average", "slow", "--out", "s"]) == 0
+    assert json.loads(Path("s/samples.json").read_text())["average"] == "slow"
+    assert invoke(["evaluate", "s/samples.npz", "--average", "slow"]) == 2
+    assert "--average: is of a model" in capsys.readouterr().err

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from tests.trainer.test_loop import numbers, run, trial, weights
-from trainer.averages import combination, main, named, overlap, reconstructed
+from trainer.averages import combination, main, overlap, reconstructed
 from trainer.ema import Average, Power, exponent
-from trainer.errors import UserError
+from trainer.errors import CheckpointError, UserError
 from trainer.loop import train
 from trainer.record import Record
 from trainer.trained import Trained
@@ -77,11 +77,11 @@ def test_averages_made_afterwards_are_those_that_were_tracked(
         round(12.5 * i) for i in range(1, 17)
     ]
     for one in (*two, *others):
-        tracked = vector(named(record, one["name"], "cpu").network)
+        tracked = vector(Trained.load(record, "cpu", one["name"]).network)
         made = vector(reconstructed(record, one["sigma_rel"], device="cpu").network)
-        final = vector(Trained.load(record, "cpu").network)
+        final = Trained.load(record, "cpu")
         # 1 % of the way from the last weights, which is how far the profiles are apart at sixteen snapshots
-        assert torch.dist(made, tracked) < 0.02 * torch.dist(final, tracked), one
+        assert torch.dist(made, tracked) < 0.02 * torch.dist(vector(final.network), tracked), one
     exact = record.snapshots.all()[15].load(torch.device("cpu"))
     assert record.snapshots.all()[15].name == "kept0.1"
     halfway = reconstructed(record, 0.1, images=6400, device="cpu")
@@ -92,8 +92,30 @@ def test_averages_made_afterwards_are_those_that_were_tracked(
     with pytest.raises(UserError, match="ask for that many or more"):
         reconstructed(record, 0.1, images=64, device="cpu")
     arguments = [str(record.directory), "--cache", str(tmp_path / "cache"), "--device", "cpu"]
-    assert main([*arguments, "--sigma-rel", "0.07"]) == 0
-    assert "eval/fid" in capsys.readouterr().out
+    assert main([*arguments, "--sigma-rel", "0.07", "--name", "wide"]) == 0
+    first, kept = capsys.readouterr().out.splitlines()
+    assert kept == f"  kept: diffsweep evaluate {record.directory} --average wide"
+    again = Trained.load(record, "cpu", "wide")
+    assert torch.equal(
+        vector(again.network), vector(reconstructed(record, 0.07, device="cpu").network)
+    )
+    assert again.images == 12800
+    assert f"eval/fid {again.measure(tmp_path / 'cache').metrics['eval/fid']:.4g}" in first
+    assert not torch.equal(vector(again.network), vector(final.network))
+    with pytest.raises(UserError, match=r"`s0\.12`, `wide`"):
+        Trained.load(record, "cpu", "wider")
+    two_widths = ["--sigma-rel", "0.07", "--sigma-rel", "0.08"]
+    for more, said in (
+        ([*two_widths, "--name", "x"], "--name: 1 for 2 of --sigma-rel: give each width a name"),
+        ([*two_widths, "--name", "x", "--name", "x"], "--name x: is given twice"),
+        (["--sigma-rel", "0.07", "--name", "a/b"], "--name a/b: use up to 40 letters"),
+        (["--sigma-rel", "0.07", "--name", "kept0.1"], "the trial tracked an average of this name"),
+    ):
+        assert main([*arguments, *more]) == 2
+        assert said in capsys.readouterr().err
+    (record.directory / "averages" / "wide.pt").write_bytes(b"cut short")
+    with pytest.raises(CheckpointError, match="remove it and make it again"):
+        Trained.load(record, "cpu", "wide")
     assert main([*arguments, "--sigma-rel", "0.9"]) == 2
     assert "sigma_rel" in capsys.readouterr().err
 
@@ -123,7 +145,7 @@ def test_every_average_is_a_row_and_resumes_exactly(toy: dict[str, Any], tmp_pat
     run(spec, tmp_path / "cut")
     assert numbers(Record(tmp_path / "cut").reports()) == numbers(whole)
     for name in ("slow", "power"):
-        a, b = (named(Record(tmp_path / d), name, "cpu").network for d in ("whole", "cut"))
+        a, b = (Trained.load(tmp_path / d, "cpu", name).network for d in ("whole", "cut"))
         assert torch.equal(vector(a), vector(b)), name
     copies = [Record(tmp_path / d).snapshots.all() for d in ("whole", "cut")]
     assert [one.update for one in copies[0]] == [13, 27, 40]
@@ -131,7 +153,7 @@ def test_every_average_is_a_row_and_resumes_exactly(toy: dict[str, Any], tmp_pat
         one.path.read_bytes() for one in copies[1]
     ]
     with pytest.raises(UserError, match="the trial has `ramp`, `slow`, `power`"):
-        named(Record(tmp_path / "cut"), "fast", "cpu")
+        Trained.load(tmp_path / "cut", "cpu", "fast")
     with pytest.raises(UserError, match="keeps no snapshots"):
         reconstructed(Record(tmp_path / "alone"), 0.1, device="cpu")
 

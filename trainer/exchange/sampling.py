@@ -49,6 +49,8 @@ class Wanted:
     enlarge: tuple[Path, ...] = ()
     """Small images, folders of them, or arrays of samples."""
     together: int | None = None
+    average: str | None = None
+    """Another average of the weights than the evaluated one."""
 
     def check(self) -> None:
         """UserError where two wishes contradict each other."""
@@ -85,7 +87,7 @@ def draw(
 ) -> Iterator[str]:
     """Write what is wanted to `out`; lines for a person. Everything that can be wrong is said before any work."""
     wanted.check()
-    trained = Trained.load(record, device)
+    trained = Trained.load(record, device, wanted.average)
     trained = replace(trained, trial=change(trained.trial))
     if len(trained.codec.shape) != 3 and (wanted.strip or wanted.interpolate):
         raise UserError("--strip and --interpolate: draw rows of images, this model makes points")
@@ -98,6 +100,8 @@ def draw(
         "generation": asks[0].generation.model_dump(mode="json"),
         "noise_seed": asks[0].seed,
     }
+    if wanted.average is not None:
+        story["average"] = wanted.average
     if (tags := asks[0].tags) is not None:
         story["tags"] = [trained.codec.tags[i] if trained.codec.tags else i for i in tags]
     if wanted.interpolate is not None:
