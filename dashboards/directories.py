@@ -42,6 +42,8 @@ class TrialRows:
     """The last sample grid that is there."""
     draws: dict[str, tuple[float, ...]]
     """Final metric to its value under each generation noise, where there were several."""
+    errors: dict[str, float]
+    """Final metric to its standard error from the images alone, where it was asked for."""
     spaces: dict[str, str]
     """Kind of a feature space to what is known of it."""
 
@@ -79,8 +81,15 @@ def read_trial(
         curve=points,
         sample=record.last_sample(),
         draws={name: tuple(values) for name, values in draws.items()},
+        errors=_errors(result),
         spaces=result.spaces if result is not None else {},
     )
+
+
+def _errors(result: Result | None) -> dict[str, float]:
+    """`eval/fid` to what was reported as `se/fid`."""
+    every = {} if result is None else result.metrics
+    return {f"eval/{n.removeprefix('se/')}": v for n, v in every.items() if n.startswith("se/")}
 
 
 def _ended(result: Result, stopped: str | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from dashboards import page_rows, page_tuning, text
 from dashboards.charts import evidence as growth
 from dashboards.charts.comparison import paired_differences, speed_up
 from dashboards.charts.curves import convergence, training_loss
+from dashboards.charts.further import row_colours, row_differences
 from dashboards.charts.passports import Passport, passports
 from dashboards.charts.style import colours
 from dashboards.html import environment_of, script_json
@@ -18,7 +19,13 @@ from dashboards.protocol import explanations
 from dashboards.sweep import Sweep
 from dashboards.verdict.comparable import IncomparableError, quantity
 from dashboards.verdict.outlook import looks
-from dashboards.verdict.sentences import final_sentence, headline, speed_sentence
+from dashboards.verdict.row_wording import unlike_sentences
+from dashboards.verdict.sentences import (
+    final_sentence,
+    headline,
+    row_sentence,
+    speed_sentence,
+)
 from dashboards.verdict.spread_sentences import condition, spread_sentence
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import spreads
@@ -47,7 +54,7 @@ def render(
     objectives, searched = _passport_charts(cards), page_tuning.figures(sweep)
     begin = headline(verdicts) if verdicts is not None else (refusal or "Nothing to judge yet.")
     return (
-        environment_of(colours(sweep.cells))
+        environment_of(row_colours(sweep, verdicts))
         .get_template("report.html")
         .render(
             sweep=sweep,
@@ -88,6 +95,8 @@ def _judged(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Any]:
         "looks": looks(verdicts.guarantee) if verdicts else "",
         "verdict_rows": page_rows.verdict_rows(sweep, verdicts) if verdicts else [],
         "sentences": [final_sentence(comparison) for comparison in comparisons],
+        "row_sentences": [row_sentence(row) for row in verdicts.rows] if verdicts else [],
+        "unlike": unlike_sentences(verdicts) if verdicts else [],
         "not_compared": verdicts.refused if verdicts else (),
         "secondary": page_rows.secondary_rows(verdicts) if verdicts else [],
         "speed_sentences": [line for c in comparisons if (line := speed_sentence(c))],
@@ -169,6 +178,8 @@ def _charts(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], st
         drawn["evidence"] = growth.evidence(sweep, verdicts)
     if verdicts is not None and any(c.final is not None for c in verdicts.comparisons):
         drawn["paired_differences"] = paired_differences(sweep, verdicts)
+    if verdicts is not None and any(row.final and row.final.seeds for row in verdicts.rows):
+        drawn["row_differences"] = row_differences(sweep, verdicts)
     if len(sweep.curve("train/loss")):
         drawn["training_loss"] = training_loss(sweep)
     return drawn, refused

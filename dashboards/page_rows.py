@@ -14,6 +14,8 @@ from dashboards.html import data_uri, typeset
 from dashboards.sweep import Sweep
 from dashboards.text import counted, number
 from dashboards.verdict.comparable import finals
+from dashboards.verdict.evidence import Row
+from dashboards.verdict.row_wording import table_lines
 from dashboards.verdict.spread_sentences import (
     deviation_text,
     mean_text,
@@ -55,22 +57,35 @@ def facts(sweep: Sweep, verdicts: Verdicts | None, created: datetime) -> list[st
 
 
 def verdict_rows(sweep: Sweep, verdicts: Verdicts) -> list[dict[str, str]]:
-    """One row per cell: the baseline, numbers as the verdict's sentence has them, those that are not compared."""
-    rows = [_final(sweep, verdicts, verdicts.baseline) | {"instead": "baseline"}]
+    """One row per cell: the baseline, numbers as the verdict's sentence has them, those that are not compared.
+
+    Then one per comparison under a further protocol.
+    """
+    metric, base = verdicts.metric, verdicts.baseline
+    rows = [_final(sweep, Row(base, metric)) | {"instead": "baseline"}]
     for comparison in verdicts.comparisons:
-        row = _final(sweep, verdicts, comparison.cell) | {"word": comparison.word}
-        rows.append(row | _effect(comparison.final))
+        row = _final(sweep, Row(comparison.cell, metric))
+        rows.append(row | _judged(comparison.word, base, comparison.final))
     for refusal in verdicts.refused:
         instead = "stopped" if refusal.cell in sweep.stopped else "not compared"
-        rows.append(_final(sweep, verdicts, refusal.cell) | {"instead": instead})
+        rows.append(_final(sweep, Row(refusal.cell, metric)) | {"instead": instead})
+    for line, compared in table_lines(verdicts):
+        row = _final(sweep, line) | {"instead": "baseline"}
+        if compared is not None:
+            row |= _judged(compared.word, compared.against.name, compared.final)
+        rows.append(row)
     return rows
 
 
-def _final(sweep: Sweep, verdicts: Verdicts, cell: str) -> dict[str, str]:
-    values = list(finals(sweep.evidence, verdicts.metric)[cell].values())
+def _judged(word: str, against: str, measure: Measure | None) -> dict[str, str]:
+    return {"word": word, "against": against, **_effect(measure)}
+
+
+def _final(sweep: Sweep, row: Row) -> dict[str, str]:
+    values = list(finals(sweep.evidence, row.metric)[row.cell].values())
     mean, sd = mean_and_spread(values)
-    seeds = text.share(len(values), len(sweep.seeds))
-    return {"cell": cell, "final": mean if values else "none", "sd": sd, "seeds": seeds, "word": ""}
+    said = {"cell": row.name, "final": mean if values else "none", "sd": sd}
+    return {**said, "seeds": text.share(len(values), len(sweep.seeds)), "word": "", "against": ""}
 
 
 def _effect(measure: Measure | None) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from dashboards import tables
 from dashboards.directories import Planned, read_trial
+from dashboards.further import further
 from dashboards.metrics import quantities, shared_space
 from dashboards.tuning import Tuning
 from dashboards.verdict import comparable
-from dashboards.verdict.evidence import Curve, Evidence, Trial, rung_twin
+from dashboards.verdict.evidence import Curve, Evidence, Further, Trial, rung_twin
+from trainer.evaluation.protocol import Evaluation
 from trainer.report import Status
 
 
@@ -44,6 +48,8 @@ class Sweep:
     """Cells that a policy ended for good on their way, each with the reason."""
     draws: dict[tuple[str, int], dict[str, tuple[float, ...]]] = field(default_factory=dict)
     """(cell, seed) to the value of a final metric under each generation noise, where there were several."""
+    errors: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
+    """(cell, seed) to the standard error of a final metric from the images alone, where it was asked for."""
     spaces: dict[str, str] = field(default_factory=dict)
     """Kind of a feature space to what is known of it, such as how well a classifier knows its images."""
     experiment_yaml: str = ""
@@ -159,10 +165,20 @@ class Sweep:
             looks=self.looks,
             order=self.order,
             late=self.late,
+            further=self._further(),
             batch_sizes=sizes,
             devices=self.devices,
             cost_unit=self.cost_unit,
         )
+
+    def _further(self) -> dict[str, tuple[Further, ...]]:
+        """By cell; none where its spec is not at hand."""
+        found = {}
+        for cell, spec in self.specs.items():
+            with contextlib.suppress(ValidationError):
+                evaluation = Evaluation.saved(spec.get("evaluation") or {})
+                found[cell] = further(evaluation, self.metric)
+        return found
 
     def _trial(
         self, row: dict[Any, Any], finals: Sequence[str], curves: dict[str, pd.DataFrame]
@@ -184,6 +200,7 @@ class Sweep:
             seconds=float(row["seconds"]) if math.isfinite(row["seconds"]) else None,
             finals=values,
             draws={n: drawn.get(n, (value,)) for n, value in values.items() if value == value},
+            errors=self.errors.get((cell, seed), {}),
             protocols={
                 metric: tuple(dict.fromkeys(i for i in every if isinstance(i, str) and i))
                 for metric, every in ids.items()
@@ -249,6 +266,11 @@ class Sweep:
                 (trial.cell, trial.seed): rows.draws
                 for trial, rows in zip(planned, read, strict=True)
                 if rows.draws
+            },
+            errors={
+                (trial.cell, trial.seed): rows.errors
+                for trial, rows in zip(planned, read, strict=True)
+                if rows.errors
             },
             spaces={kind: said for rows in read for kind, said in rows.spaces.items()},
             experiment_yaml=experiment_yaml,

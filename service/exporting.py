@@ -139,9 +139,9 @@ def winning_cell(judged: Judged) -> tuple[str, str]:
     Raises UserError without a verdict, unless there is one cell only.
     """
     cells = judged.sweep.cells
+    if len(cells) == 1:
+        return cells[0], f"`{cells[0]}` is the only cell"
     if judged.verdicts is None:
-        if len(cells) == 1:
-            return cells[0], f"`{cells[0]}` is the only cell"
         raise UserError(f"export: nothing has won yet: {judged.refusal}")
     baseline = judged.verdicts.baseline
     better = [

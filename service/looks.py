@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from dashboards.further import further
 from dashboards.metrics import quantities
 from dashboards.verdict.comparable import IncomparableError
 from dashboards.verdict.evidence import Curve, Evidence, Trial
@@ -191,6 +192,10 @@ def evidence_of(
         looks=design.standing_plan or design.looks,
         late=design.late,
         order=design.seeds,
+        further={
+            cell: further(trial.evaluation, design.compare.metric)
+            for cell, trial in design.cells.items()
+        },
     )
 
 

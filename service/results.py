@@ -252,12 +252,16 @@ def _verdict_tags(experiment: Experiment, verdicts: Verdicts) -> dict[str, dict[
 
     runs = cell_runs(experiment)
     tags = {sweep_key(experiment.name): {"verdict": headline(verdicts)}}
-    for comparison in verdicts.comparisons:
-        pairs = comparison.final
+    found = [(c.cell, "verdict", c.word, c.final) for c in verdicts.comparisons]
+    for row in verdicts.rows:
+        than = "same_training" if row.same_training else "baseline"
+        name = f"verdict.{row.row.protocol}.against_{than}"
+        found.append((row.row.cell, name, row.word, row.final))
+    for cell, name, word, pairs in found:
         said = "" if pairs is None else effect(pairs)
         if pairs is not None and pairs.seeds:
             said += f", {counted(len(pairs.seeds), 'pair')}"
-        tags[runs[comparison.cell]] = {"verdict": comparison.word, "verdict.effect": said}
+        tags.setdefault(runs[cell], {}).update({name: word, f"{name}.effect": said})
     return tags
 
 

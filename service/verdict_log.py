@@ -57,7 +57,7 @@ class Given:
     time_s: float
     """Unix time."""
     pairs: Mapping[str, int]
-    """Cell to pairs that the test counted."""
+    """Cell, or a row and its other under further protocols, to pairs that the test counted."""
     words: Mapping[str, str]
     metric: str
     baseline: str
@@ -148,8 +148,10 @@ def judged_before(
 
 def note(experiment: Experiment, settings: Settings, verdicts: Verdicts) -> None:
     """Keep a verdict, unless it shows no spread yet or is the last one again."""
-    finals = [c.final for c in verdicts.comparisons if c.final is not None]
-    if max((final.tested for final in finals), default=0) < _FEWEST:
+    said = {c.cell: (c.word, c.final) for c in verdicts.comparisons}
+    said |= {f"{r.row.name} against {r.against.name}": (r.word, r.final) for r in verdicts.rows}
+    pairs = {name: final.tested for name, (_, final) in said.items() if final is not None}
+    if max(pairs.values(), default=0) < _FEWEST:
         return
     directory = settings.experiment(experiment.name)
     try:
@@ -158,8 +160,8 @@ def note(experiment: Experiment, settings: Settings, verdicts: Verdicts) -> None
         return
     given = Given(
         time.time(),
-        {final.cell: final.tested for final in finals},
-        {comparison.cell: comparison.word for comparison in verdicts.comparisons},
+        pairs,
+        {name: word for name, (word, _) in said.items()},
         verdicts.metric,
         verdicts.baseline,
     )

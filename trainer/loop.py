@@ -123,12 +123,17 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
     parts = _due(training.trial, training.images)
     measured = [evaluator.measure(training.average.network, part, world) for part in parts]
     shown = measured[-1].samples
+    further: list[Measurement] = []
     if training.images == training.trial.total_images() and all(one.finite for one in measured):
-        measured += evaluator.measure_also(training.average.network, world)
+        further = evaluator.measure_also(training.average.network, world)
         measured += [
             of_average(evaluator.measure(one.network, "full", world), one.spec.called())
             for one in training.further
         ]
+    finite = all(one.finite for one in measured)
+    measured += (
+        further  # a solver that goes astray says nothing of the training: its numbers are NaN
+    )
     metrics = {n: value for one in measured for n, value in (one.metrics | one.errors).items()}
     protocol = {name: value for one in measured for name, value in one.protocol.items()}
     draws = {name: each for one in measured for name, each in one.draws.items() if len(each) > 1}
@@ -136,7 +141,6 @@ def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measure
     training.progress.eval_seconds += metrics["sys/eval_s"]
     kimg = training.images / 1000
     failure = f"diverged: generated samples are not finite at {kimg:g} kimg"
-    finite = all(one.finite for one in measured)
     return _Measured(metrics, protocol, draws, shown, None if finite else failure)
 
 

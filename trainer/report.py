@@ -40,7 +40,8 @@ class Report:
     time_s: float
     """Unix time at which it was measured; stored once, so that sending it again changes nothing."""
     metrics: dict[str, float]
-    """`eval/...`, `rung/...`, `se/...`, `train/loss`, `sys/...`; NaN only in a diverged trial."""
+    """`eval/...`, `rung/...`, `se/...`, `train/loss`, `sys/...`; NaN only in a diverged trial, or where a further
+    protocol's samples are not finite."""
     series: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     """Dense curve since the last report: (images, metrics)."""
     sample_png: str | None = None

@@ -85,11 +85,11 @@ def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
     for column, name in enumerate(shown, start=1):
         for measure in drawn[name]:
             row = len(cells) - 1 - cells.index(measure.cell)
-            reach = _differences(figure, measure, row, shade[measure.cell], column)
+            reach = draw_differences(figure, measure, row, shade[measure.cell], column)
             reaches[measure.ratio] += reach
         margin, ratio = drawn[name][0].margin, drawn[name][0].ratio
         if margin is not None:
-            wide = _unit(ratio) * margin
+            wide = unit_of(ratio) * margin
             reaches[ratio] += [-wide, wide]
             band = {"fillcolor": style.INK, "opacity": 0.15, "line_width": 0, "layer": "below"}
             figure.add_vrect(-wide, wide, row=1, col=column, **band)
@@ -109,16 +109,16 @@ def paired_differences(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
     return finish(figure, height=150 + 80 * len(cells), legend=False, hovermode="closest")
 
 
-def _unit(ratio: bool) -> float:
+def unit_of(ratio: bool) -> float:
     """Ratios are drawn in percent."""
     return 100.0 if ratio else 1.0
 
 
-def _differences(
-    figure: go.Figure, measure: Measure, row: int, colour: str, column: int
+def draw_differences(
+    figure: go.Figure, measure: Measure, row: int, colour: str, column: int = 1
 ) -> list[float]:
     """Draw one cell's differences and return the values that have to be visible."""
-    unit = _unit(measure.ratio)
+    unit = unit_of(measure.ratio)
     dots, mean = [unit * effect for effect in measure.effects], unit * measure.effect
     low, high = (
         mean if end is None else unit * end for end in (measure.interval.low, measure.interval.high)

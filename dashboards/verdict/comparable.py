@@ -31,8 +31,14 @@ def quantity(evidence: Evidence, metric: str) -> Quantity:
 
 
 def baseline_of(evidence: Evidence, baseline: str | None) -> str:
-    """The baseline cell; `IncomparableError` when there is none or nothing to compare it with."""
+    """The baseline cell; `IncomparableError` when there is none or nothing to compare it with.
+
+    One cell alone may be compared with itself, under further protocols.
+    """
     base = evidence.baseline if baseline is None else baseline
+    alone = len(evidence.cells) == 1 and bool(evidence.further.get(evidence.cells[0]))
+    if base is None and alone:
+        base = evidence.cells[0]
     if base is None or base not in evidence.cells:
         asked = "no baseline is given" if base is None else f"the baseline {base!r} is no cell"
         raise IncomparableError(f"{asked}; cells are: {', '.join(evidence.cells)}")
@@ -40,7 +46,7 @@ def baseline_of(evidence: Evidence, baseline: str | None) -> str:
         raise IncomparableError(
             f"the baseline `{base}` was {evidence.stopped[base]}: choose another, or another `policy`"
         )
-    if len(evidence.cells) < 2:
+    if len(evidence.cells) < 2 and not alone:
         raise IncomparableError(f"only the cell {base!r} is there: nothing to compare it with")
     return base
 

@@ -25,22 +25,21 @@ from dashboards.verdict.statistics import (
     one_sided_p,
     sign_flip_p,
 )
-from dashboards.verdict.values import Guarantee, Name, Word
+from dashboards.verdict.values import Aside, Guarantee, Key, Name, Word
 
 LEAST_LEFT = 0.001
 """What may be spent beyond the planned looks even if they have spent everything."""
 
 SECONDARY = 0.85
-"""How much a measure of the way there counts in the family beside the final metric, which decides: at 1 they
-would take 5 points of its power of 88 % (12 pairs, one standard deviation), so 1 point; they still are claimed.
+"""How much a measure of the way there, or a further protocol, counts in the family beside the final metric, which
+decides: at 1 they would take 5 points of its power of 88 % (12 pairs, one standard deviation), so 1 point; they still
+are claimed.
 """
 
 _STAKE = 0.1
 """The same among e-values, which are averaged: three measures of the way there without evidence cost the final
 metric a factor of 1.3, not of 4.
 """
-
-Key = tuple[str, Name]
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,21 @@ class Engine:
 
     def __init__(
         self,
-        samples: Mapping[str, Mapping[Name, Sample]],
+        samples: Mapping[str, Mapping[Name | Aside, Sample]],
         ended: Mapping[str, Sequence[int]],
         order: Sequence[int],
         looks: Sequence[int],
         margins: Mapping[Key, float | None],
         stopped: int = 0,
     ) -> None:
-        """`ended` has each cell's seeds without anything to wait for; `order` is that of all seeds; `margins`
-        are on the scale of the differences, None where SAME cannot be said; `stopped` counts the cells that
-        a policy left out because of what it saw of them.
+        """`ended` has each rival's seeds without anything to wait for: a cell that is not in it, the baseline with
+        its further protocols, waits for them. `order` is that of all seeds; `margins` are on the scale of the
+        differences, None where SAME cannot be said; `stopped` counts the cells that a policy left out because of
+        what it saw of them.
         """
-        self._samples = {(c, n): sample for c, own in samples.items() for n, sample in own.items()}
+        self._samples: dict[Key, Sample] = {
+            (cell, name): sample for cell, own in samples.items() for name, sample in own.items()
+        }
         self._ended = {cell: set(seeds) for cell, seeds in ended.items()}
         self._order = list(order)
         self._looks = tuple(looks) or (len(self._order),)
@@ -87,14 +89,15 @@ class Engine:
         """[V], NaN where SAME cannot be said."""
         is_final = np.array([name == "final" for _, name in self._keys], dtype=bool)
         weights, self._stakes = np.where(is_final, 1.0, SECONDARY), np.where(is_final, 1.0, _STAKE)
-        self._screened = 1.0 + stopped / max(1, len(samples))
+        self._screened = 1.0 + stopped / max(1, len(ended))
         """How many times more cells there were than survivors: these were chosen by their own numbers."""
         alpha = ALPHA / self._screened
         self._different = Family(self._looks, two_sided=True, weights=weights, alpha=alpha)
         self._equal = Family(self._looks, two_sided=False, weights=np.tile(weights, 2), alpha=alpha)
         self._decided: dict[Key, Decision] = {}
         self._settled: dict[str, int] = {}
-        """Cell to the number of seeds at which it was decided."""
+        """Cell to the number of seeds at which it was decided; its further measures end with it."""
+        self._companions = {cell for cell in samples if cell not in ended}
         self._p: dict[Key, tuple[float, int]] = {}
         """Adjusted p, and the number of seeds it was made at."""
         self._passed = 0
@@ -148,6 +151,9 @@ class Engine:
     def _settle(self, n: int) -> None:
         for cell, name in self._decided:
             if name == "final":
+                self._settled.setdefault(cell, n)
+        if self._ended and not self._undecided():
+            for cell in self._companions:
                 self._settled.setdefault(cell, n)
 
     def _decide(
@@ -220,7 +226,7 @@ class Engine:
             if not ready:
                 return
             self._anytime = True
-            self._bet(seeds, set(ready))
+            self._bet(seeds, {*ready, *self._companions})
             self._settle(n)
 
     def _bet(self, seeds: Sequence[int], ready: Container[str]) -> None:

@@ -43,6 +43,31 @@ class Curve(NamedTuple):
     value: NDArray[np.float64]
 
 
+class Further(NamedTuple):
+    """A further protocol under which a cell's finished weights are measured, beside the deciding one."""
+
+    name: str
+    metric: str
+    """Its name under this protocol: `eval/fid.few`."""
+    unlike: str = ""
+    """Why its numbers may not be compared with the deciding protocol's on one training: other images; empty: only
+    the way of generating differs, so they may."""
+
+
+class Row(NamedTuple):
+    """A cell's final numbers under one protocol: what is compared."""
+
+    cell: str
+    metric: str
+    protocol: str = ""
+    """Name of a further protocol; empty: the deciding one."""
+
+    @property
+    def name(self) -> str:
+        """`under`, `under@few`: no arm has an @ in its name."""
+        return f"{self.cell}@{self.protocol}" if self.protocol else self.cell
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one trial left behind."""
@@ -68,6 +93,8 @@ class Trial:
     draws: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """Metric to its value under each generation noise, in order, of a finished trial: their mean is the final
     value. One that is not in it had one noise."""
+    errors: Mapping[str, float] = field(default_factory=dict)
+    """Metric to the standard error of its final value from the generated images alone, where it was asked for."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +120,8 @@ class Evidence:
     """Cells that came after the first verdict: a family of their own, which no error rate covers."""
     order: tuple[int, ...] = ()
     """Seeds in the order in which they count; empty: ascending."""
+    further: Mapping[str, tuple[Further, ...]] = field(default_factory=dict)
+    """Cell to the further protocols of the deciding metric on the same trainings."""
     batch_sizes: Mapping[str, int] = field(default_factory=dict)
     """Cell to images per training step, where known: a budget has to be a multiple of them."""
     devices: float = 1.0

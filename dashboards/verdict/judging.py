@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -28,9 +28,19 @@ from dashboards.verdict.engine import Decision, Engine
 from dashboards.verdict.evidence import Evidence
 from dashboards.verdict.pairing import Pairer, Pairing
 from dashboards.verdict.planning import Outlook, decision_probability, detectable, pooled
+from dashboards.verdict.rows import Rows, rows
 from dashboards.verdict.samples import Sample
 from dashboards.verdict.statistics import ALPHA, Floats, fewest_seeds
-from dashboards.verdict.values import Comparison, Guarantee, Measure, Name, Verdicts
+from dashboards.verdict.values import (
+    Aside,
+    Comparison,
+    Guarantee,
+    Key,
+    Measure,
+    Name,
+    RowComparison,
+    Verdicts,
+)
 from trainer.report import Status
 
 _OF = {
@@ -70,7 +80,8 @@ def judge(
     others = [cell for cell in evidence.cells if cell != base and cell not in odd]
     images = [i for cell in (base, *others) for i in budget(evidence, metric, cell)]
     pairer = Pairer(evidence, base, target)
-    judgement = _Judgement(evidence, base, {cell: pairer.pair(cell) for cell in others})
+    further = rows(evidence, base, others)
+    judgement = _Judgement(evidence, base, {cell: pairer.pair(cell) for cell in others}, further)
     return Verdicts(
         metric=metric,
         curve_metric=evidence.curve_metric,
@@ -84,47 +95,76 @@ def judge(
         guarantee=judgement.guarantee,
         comparisons=tuple(judgement.comparison(cell) for cell in others),
         refused=refused,
+        rows=judgement.rows(),
+        unlike=further.unlike,
     )
 
 
 class _Judgement:
     """The engine's decisions, turned into values."""
 
-    def __init__(self, evidence: Evidence, baseline: str, pairs: Mapping[str, Pairing]) -> None:
-        self._evidence, self._baseline, self._pairs = evidence, baseline, pairs
-        samples = {cell: pairing.samples for cell, pairing in pairs.items()}
+    def __init__(
+        self, evidence: Evidence, baseline: str, pairs: dict[str, Pairing], further: Rows
+    ) -> None:
+        self._evidence, self._baseline = evidence, baseline
+        self._pairs, self._further = pairs, further.pairs
+        self._samples: dict[Key, Sample] = {
+            (cell, name): s for cell, pair in pairs.items() for name, s in pair.samples.items()
+        }
+        finals = [sample for (_, name), sample in self._samples.items() if name == "final"]
+        self._samples |= {key: pair.sample for key, pair in further.pairs.items()}
         self._margins = {
-            (cell, name): _margin(evidence, name, sample)
-            for cell, own in samples.items()
-            for name, sample in own.items()
+            key: _margin(evidence, key[1], sample) for key, sample in self._samples.items()
         }
         late = [cell for cell in pairs if cell in evidence.late]
         planned = [cell for cell in pairs if cell not in evidence.late]
         self._rivals = {cell: len(family) for family in (planned, late) for cell in family}
         families = [family for family in (planned, late) if family] or [planned]
-        engines = [self._engine(family) for family in families]
+        own = families[-1 if baseline in evidence.late else 0]
+        engines = [self._engine(family, is_own=family is own) for family in families]
         self._decisions = {key: found for one in engines for key, found in one.run().items()}
         self.guarantee: Guarantee = engines[0].guarantee()
-        self._noise = pooled([own["final"].differences() for own in samples.values() if own])
+        self._noise = pooled([sample.differences() for sample in finals])
         self._hours = hours_per_seed(evidence)
 
-    def _engine(self, cells: Sequence[str]) -> Engine:
-        """Of one family: cells that came after the first verdict do not change the words of the others."""
+    def _engine(self, cells: Sequence[str], *, is_own: bool) -> Engine:
+        """Of one family: cells that came after the first verdict do not change the words of the others.
+
+        `is_own`: the baseline under further protocols is in it. Without a rival that is all there is, and one look.
+        """
+        ended = {cell: self._pairs[cell].ended for cell in cells}
+        looks, base = self._evidence.looks, self._baseline
+        if not cells:
+            own = [pair.sample for (cell, _), pair in self._further.items() if cell == base]
+            ended, looks = {base: tuple(own[0].cell) if own else ()}, looks[:1]
+        members = [*cells, base] if is_own else cells
         return Engine(
-            {cell: self._pairs[cell].samples for cell in cells},
-            {cell: self._pairs[cell].ended for cell in cells},
+            {c: {n: s for (o, n), s in self._samples.items() if o == c} for c in members},
+            ended,
             self._evidence.seeds,
-            self._evidence.looks,
+            looks,
             self._margins,
             len(self._evidence.stopped),
         )
 
+    def rows(self) -> tuple[RowComparison, ...]:
+        """Every comparison under a further protocol."""
+        found = []
+        for key, pair in self._further.items():
+            decision, names = self._decisions[key], (pair.row.name, pair.against.name)
+            final = self._measure(names, key, decision) if pair.sample.cell else None
+            found.append(
+                RowComparison(pair.row, pair.against, decision.word, decision.decided_at, final)
+            )
+        return tuple(found)
+
     def comparison(self, cell: str) -> Comparison:
         """One cell against the baseline."""
         pairing = self._pairs[cell]
+        names = cell, self._baseline
         measures = {
-            name: self._measure(cell, name, sample, self._decisions[cell, name])
-            for name, sample in pairing.samples.items()
+            name: self._measure(names, (cell, name), self._decisions[cell, name])
+            for name in pairing.samples
         }
         final = self._decisions.get((cell, "final"))
         planned = self._planned(None if final is None else final.decided_at)
@@ -151,8 +191,10 @@ class _Judgement:
             return decided_at
         return seeds if guarantee.following is None else min(seeds, guarantee.following)
 
-    def _measure(self, cell: str, name: Name, whole: Sample, decision: Decision) -> Measure:
-        sample = whole.until(decision.seeds)
+    def _measure(self, names: tuple[str, str], key: Key, decision: Decision) -> Measure:
+        """`names` are those of what is compared, and of what with."""
+        cell, name = key
+        sample = self._samples[key].until(decision.seeds)
         differences = sample.differences()
         mean = float(differences.mean()) if differences.size else math.nan
         sign = 1.0 if sample.lower_is_better else -1.0
@@ -162,14 +204,16 @@ class _Judgement:
             return _share(direction * value) if sample.ratio else direction * value
 
         ends = decision.interval if direction > 0 else decision.interval.turned()
-        margin = self._margins[cell, name]
+        margin = self._margins[key]
         scale = _share if sample.ratio else float
+        # a row's name says its protocol
+        metric = self._evidence.metric if isinstance(name, Aside) else sample.metric
         return Measure(
-            name=name,
+            name="final" if isinstance(name, Aside) else name,
             metric=sample.metric,
-            title=quantity(self._evidence, sample.metric).title,
-            cell=cell,
-            baseline=self._baseline,
+            title=quantity(self._evidence, metric).title,
+            cell=names[0],
+            baseline=names[1],
             lower_is_better=sample.lower_is_better if name != "speed" else False,
             ratio=sample.ratio,
             margin=None if margin is None else scale(margin),
@@ -193,7 +237,7 @@ class _Judgement:
     def _outlook(
         self,
         cell: str,
-        name: Name,
+        name: Name | Aside,
         differences: Floats,
         margin: float | None,
         decision: Decision,
@@ -241,9 +285,9 @@ def _share(logarithm: float) -> float:
     return float(np.expm1(min(logarithm, 700.0)))
 
 
-def _margin(evidence: Evidence, name: Name, sample: Sample) -> float | None:
+def _margin(evidence: Evidence, name: Name | Aside, sample: Sample) -> float | None:
     """On the scale of the differences; one in the metric's own unit is of the deciding metric's only."""
     if sample.ratio:
         return float(np.log1p(evidence.margin))
-    is_own = name in ("final", "area") and not quantity(evidence, sample.metric).ratio
+    is_own = name not in ("target", "speed") and not quantity(evidence, sample.metric).ratio
     return evidence.own_margin if is_own else None

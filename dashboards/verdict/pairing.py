@@ -29,6 +29,7 @@ from trainer.report import Status
 
 _T = TypeVar("_T")
 _KIMG = Quantity("kimg", lower_is_better=True)
+_LOST = (Status.DIVERGED, Status.FAILED)
 
 
 @dataclass(frozen=True)
@@ -55,26 +56,25 @@ class Pairer:
         self._final = quantity(evidence, self._metric)
         self._curve = quantity(evidence, self._curve_metric)
         self._lower = self._curve.lower_is_better
-        self._values: dict[tuple[str, int], float] = {}
+        self._values = outcomes(evidence, self._metric)
         self._curves: dict[tuple[str, int], Curve | None] = {}
         """Of trials that ended and have one; None: lost."""
         self._smooth: dict[tuple[str, int], Curve] = {}
         for trial in evidence.trials:
             self._take(trial)
-        self._final = _positive(self._final, self._values.values())
+        self._final = as_compared(self._final, self._values.values())
         lows = (float(c.value.min()) for c in self._curves.values() if c is not None)
-        self._curve = _positive(self._curve, lows)
+        self._curve = as_compared(self._curve, lows)
         base = [self._smooth[baseline, s] for s in self._first if (baseline, s) in self._smooth]
         own = primary_target(base, lower_is_better=self._lower) if base else None
         self._target = own if target is None else target
 
     def _take(self, trial: Trial) -> None:
         key = trial.cell, trial.seed
-        if trial.status in (Status.DIVERGED, Status.FAILED):
-            self._values[key], self._curves[key] = LOST, None
+        if trial.status in _LOST:
+            self._curves[key] = None
         if trial.status is not Status.FINISHED:
             return
-        self._values[key] = trial.finals.get(self._metric, LOST)
         curve = trial.curves.get(self._curve_metric)
         if curve is None or len(curve.kimg) < 2:
             return
@@ -158,7 +158,16 @@ def _sample(
     return Sample(metric, quantity.lower_is_better, quantity.ratio, *both)
 
 
-def _positive(quantity: Quantity, values: Iterable[float]) -> Quantity:
+def outcomes(evidence: Evidence, metric: str) -> dict[tuple[str, int], float]:
+    """(cell, seed) to the final number of every trial that ended, `LOST` where it has none."""
+    return {
+        (t.cell, t.seed): LOST if t.status in _LOST else t.finals.get(metric, LOST)
+        for t in evidence.trials
+        if t.status is Status.FINISHED or t.status in _LOST
+    }
+
+
+def as_compared(quantity: Quantity, values: Iterable[float]) -> Quantity:
     """Ratios need positive numbers, of all cells: otherwise differences are compared, in all of them."""
     is_positive = all(value > 0 for value in values if np.isfinite(value))
     return replace(quantity, ratio=quantity.ratio and is_positive)

@@ -7,8 +7,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dashboards.verdict.evidence import Row
 from dashboards.verdict.outlook import looks
-from dashboards.verdict.sentences import comparison_sentence, headline, measure_sentence
+from dashboards.verdict.sentences import (
+    comparison_sentence,
+    headline,
+    measure_sentence,
+    row_sentence,
+)
 from dashboards.verdict.spread_sentences import spread_sentence
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import SOURCES, Spread
@@ -22,7 +28,17 @@ def to_dict(verdicts: Verdicts) -> dict[str, Any]:
         data["sentence"] = comparison_sentence(comparison)
         for measure in comparison.measures():
             data[measure.name]["sentence"] = measure_sentence(measure)
+    plain["unlike"] = [
+        {"row": _named(u.row), "against": _named(u.against), "why": u.why} for u in verdicts.unlike
+    ]
+    for data, compared in zip(plain["rows"], verdicts.rows, strict=True):
+        data |= {"row": _named(compared.row), "against": _named(compared.against)}
+        data |= {"same_training": compared.same_training, "sentence": row_sentence(compared)}
     return plain
+
+
+def _named(row: Row) -> dict[str, str]:
+    return {"name": row.name, **row._asdict()}
 
 
 def spreads_to_list(spreads: Sequence[Spread]) -> list[dict[str, Any]]:

@@ -8,8 +8,16 @@ from collections.abc import Sequence
 
 from dashboards.text import counted, listed, names, number, percent, times
 from dashboards.verdict.outlook import plans, settle, too_few
+from dashboards.verdict.row_wording import rows_headline
 from dashboards.verdict.statistics import ALPHA, fewest_seeds, range_level
-from dashboards.verdict.values import Comparison, Dropped, Guarantee, Measure, Verdicts
+from dashboards.verdict.values import (
+    Comparison,
+    Dropped,
+    Guarantee,
+    Measure,
+    RowComparison,
+    Verdicts,
+)
 from dashboards.verdict.wording import (
     effect,
     interval_text,
@@ -128,6 +136,14 @@ def comparison_sentence(comparison: Comparison) -> str:
     return " ".join(filter(None, [final_sentence(comparison), speed_sentence(comparison)]))
 
 
+def row_sentence(compared: RowComparison) -> str:
+    """A further protocol's sentence."""
+    if compared.final is not None:
+        return measure_sentence(compared.final)
+    both = names([compared.row.name, compared.against.name])
+    return f"INCONCLUSIVE: no seed finished in both of {both}."
+
+
 def final_sentence(comparison: Comparison) -> str:
     """The final metric's verdict on a cell, and which seeds it could not use."""
     if comparison.final is None:
@@ -210,7 +226,7 @@ def headline(verdicts: Verdicts) -> str:
     parts += _unfinished(verdicts)
     whys = dict.fromkeys(refusal.why for refusal in verdicts.refused)
     parts += [_refused([r.cell for r in verdicts.refused if r.why == why], why) for why in whys]
-    return "; ".join(parts) + "."
+    return "; ".join(filter(None, [*parts, rows_headline(verdicts)])) + "."
 
 
 def _refused(cells: list[str], why: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from dashboards.verdict.evidence import Quantity
+from dashboards.verdict.evidence import Quantity, Row
 from dashboards.verdict.planning import Outlook
 from dashboards.verdict.speed import SpeedUp
 from dashboards.verdict.statistics import Interval
@@ -13,6 +13,18 @@ from trainer.report import Status
 
 Word = Literal["BETTER", "WORSE", "SAME", "INCONCLUSIVE"]
 Name = Literal["final", "area", "target", "speed"]
+
+
+class Aside(NamedTuple):
+    """A measure of a cell under a further protocol."""
+
+    protocol: str
+    same_training: bool
+    """Against its own trainings under the deciding protocol; False: against the baseline under the same one."""
+
+
+Key = tuple[str, Name | Aside]
+"""Cell and measure: what has a word of its own."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,34 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class RowComparison:
+    """A cell under a further protocol: against the baseline under the same, or against its own trainings under the
+    deciding one."""
+
+    row: Row
+    against: Row
+    word: Word
+    decided_at: int | None
+    """Number of seeds at the look at which the word fell."""
+    final: Measure | None
+    """None when no seed ended in both."""
+
+    @property
+    def same_training(self) -> bool:
+        """Whether both are measured on the same trainings, so that only the way of generating differs."""
+        return self.row.cell == self.against.cell
+
+
+class Unlike(NamedTuple):
+    """Two rows that may not be compared."""
+
+    row: Row
+    against: Row
+    why: str
+    """In a few words."""
+
+
+@dataclass(frozen=True)
 class Verdicts:
     """Every cell against the baseline."""
 
@@ -148,3 +188,7 @@ class Verdicts:
     comparisons: tuple[Comparison, ...]
     refused: tuple[Refused, ...] = ()
     """Cells that are not compared, each with the reason."""
+    rows: tuple[RowComparison, ...] = ()
+    """The same trainings under further protocols, by protocol and cell; in one family with the comparisons."""
+    unlike: tuple[Unlike, ...] = ()
+    """Rows that lack a comparison, each with the reason."""

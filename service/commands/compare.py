@@ -20,6 +20,8 @@ from service.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from dashboards.verdict.evidence import Row
+    from dashboards.verdict.values import Measure, Verdicts
     from service.results import Judged
 
 _PLAIN = ("sign-flip", "constant", "none")
@@ -37,7 +39,7 @@ def compare(
 ) -> None:
     """Print the comparison of an experiment's finished trials, and the verdict."""
     from dashboards.verdict.outlook import looks
-    from dashboards.verdict.sentences import comparison_sentence, headline
+    from dashboards.verdict.sentences import comparison_sentence, headline, row_sentence
     from dashboards.verdict.spread_sentences import condition
     from service import results
 
@@ -59,6 +61,8 @@ def compare(
         return
     for comparison in judged.verdicts.comparisons:
         say(comparison_sentence(comparison))
+    for row in judged.verdicts.rows:
+        say(row_sentence(row))
     say(looks(judged.verdicts.guarantee))
     _say_budget(judged)
     if judged.hint:
@@ -93,39 +97,77 @@ def report(
 
 
 def print_comparison(judged: Judged) -> None:
-    """One row per cell: its mean, the paired difference and the verdict; then cells not compared."""
-    from dashboards.metrics import heading
-    from service.search.standing import sentence
+    """One row per cell: its mean, the paired difference and the verdict; then cells not compared.
 
-    metric = heading(judged.sweep.metric, judged.sweep.space)
-    headings = ("cell", "seeds", metric, "difference", "95 % CI", "p", "verdict")
+    Under further protocols a cell has one more row for each, and a line for each comparison of it.
+    """
+    from dashboards.metrics import heading
+    from dashboards.verdict.row_wording import unlike_sentences
+    from service.search.standing import sentence as said
+
+    metric, verdicts = heading(judged.sweep.metric, judged.sweep.space), judged.verdicts
+    headings = ["cell", "seeds", metric, "against", "difference", "95 % CI", "p", "verdict"]
     rows = [_row(judged, cell) for cell in judged.sweep.cells]
+    if verdicts is None or not verdicts.rows:
+        headings.remove("against")
+        rows = [[*row[:3], *row[4:]] for row in rows]
+    else:
+        rows += _further(judged, verdicts)
     print_table(headings, rows, right=f"seeds|{metric}|difference")
-    for refusal in judged.verdicts.refused if judged.verdicts is not None else ():
+    for refusal in verdicts.refused if verdicts is not None else ():
         say(f"`{refusal.cell}` is not compared: {refusal.reason}")
+    for sentence in unlike_sentences(verdicts) if verdicts is not None else ():
+        say(sentence)
     for found in judged.sweep.tuning:
-        say(sentence(found))
+        say(said(found))
+
+
+def _further(judged: Judged, verdicts: Verdicts) -> list[list[str]]:
+    from dashboards.verdict.row_wording import table_lines
+
+    return [
+        [*_numbers(judged, row), *_effect("baseline", "", None)]
+        if compared is None
+        else [
+            *_numbers(judged, row),
+            *_effect(compared.word, compared.against.name, compared.final),
+        ]
+        for row, compared in table_lines(verdicts)
+    ]
+
+
+def _numbers(judged: Judged, row: Row) -> list[str]:
+    from dashboards import text
+    from dashboards.verdict.comparable import finals
+    from dashboards.verdict.wording import mean_and_spread
+
+    evidence = judged.sweep.evidence
+    values = list(finals(evidence, row.metric)[row.cell].values())
+    mean = " ± ".join(filter(None, mean_and_spread(values)))
+    return [row.name, text.share(len(values), len(evidence.seeds)), mean]
 
 
 def _row(judged: Judged, cell: str) -> list[str]:
-    from dashboards import text
-    from dashboards.verdict.comparable import finals
-    from dashboards.verdict.wording import ends_text, mean_and_spread, size
+    from dashboards.verdict.evidence import Row
 
     evidence, verdicts = judged.sweep.evidence, judged.verdicts
-    values = list(finals(evidence, evidence.metric)[cell].values())
-    mean = " ± ".join(filter(None, mean_and_spread(values)))
-    row = [cell, text.share(len(values), len(evidence.seeds)), mean]
+    row = _numbers(judged, Row(cell, evidence.metric))
     if verdicts is None:
-        return [*row, "", "", "", ""]
+        return [*row, *_effect("", "", None)]
     comparison = next((c for c in verdicts.comparisons if c.cell == cell), None)
-    if comparison is None:
-        other = "stopped" if cell in evidence.stopped else "not compared"
-        return [*row, "", "", "", "baseline" if cell == verdicts.baseline else other]
-    measure = comparison.final
+    if comparison is not None:
+        return [*row, *_effect(comparison.word, comparison.baseline, comparison.final)]
+    other = "stopped" if cell in evidence.stopped else "not compared"
+    return [*row, *_effect("baseline" if cell == verdicts.baseline else other, "", None)]
+
+
+def _effect(word: str, against: str, measure: Measure | None) -> list[str]:
+    from dashboards import text
+    from dashboards.verdict.wording import ends_text, size
+
     if measure is None:
-        return [*row, "", "", "", comparison.word]
+        return [against, "", "", "", word]
     method = "" if measure.interval.method in _PLAIN else f"{measure.interval.method}, "
     ends = f"{ends_text(measure)} ({method}n = {measure.interval.n})"
     p = "" if measure.p_adjusted is None else text.p_value(measure.p_adjusted)
-    return [*row, size(measure), ends, p, comparison.word]
+    return [against, size(measure), ends, p, word]

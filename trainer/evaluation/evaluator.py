@@ -211,18 +211,23 @@ class Evaluator:
         for one in self.spec.also if self._spaces else ():
             start, generation = time.perf_counter(), one.of(self.spec.full)
             share = len(world.share(generation.images))
+            groups = min(self.spec.error_groups, generation.images // 2)
             drawn = [
                 self._draw(
                     self._generate(network, generation, noise, world),
                     share,
                     world,
                     SHOWN["full"],
-                    0,
+                    groups,
                 )
                 for noise in self.spec.noises("full")
             ]
+            errors = {
+                f"{name}.{one.name}": error
+                for name, error in of_mean([each.errors for each in drawn]).items()
+            }
             found.append(
-                _measurement(drawn, self._values(drawn, one), start, self._protocol(one), {})
+                _measurement(drawn, self._values(drawn, one), start, self._protocol(one), errors)
             )
         return found
 

@@ -80,6 +80,8 @@ class Also(Spec):
     def _free(cls, name: str) -> str:
         if name in ("ci_low", "ci_high"):
             raise ValueError(f"name: {name} is an interval's end in MLflow: choose another")
+        if name == "full":
+            raise ValueError("name: full is what the reported protocol is called: choose another")
         return name
 
     def of(self, full: Generation) -> Generation:
