@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import suppress
 from typing import Annotated
 
 from pydantic import (
@@ -17,8 +18,10 @@ from trainer import CORE_VERSION
 from trainer.data import AnyData, Source
 from trainer.diffusion.process import Diffusion
 from trainer.ema import EMA, Averages, Ramp
+from trainer.errors import UserError
 from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.protocol import Evaluation
+from trainer.evaluation.published import content
 from trainer.inputs import AnyInput, Labels, NetworkInput, unguided
 from trainer.models import AnyModel
 from trainer.optimizer import AdamW, AnyOptimizer
@@ -182,7 +185,8 @@ class TrialSpec(Spec):
     def key(self, fingerprint: str, held_out: str = "") -> str:
         """20 hex digits naming this trial: resolved spec, data fingerprint, versions of core and metrics.
 
-        `held_out` is the fingerprint of the test split, where something is measured on it.
+        `held_out` is the fingerprint of the test split, where something is measured on it. Published statistics count
+        by their numbers, once the data does (by their path without a fingerprint, or where the file is absent).
 
         Fields that change no number are left out: where the data and the first weights lie, the spacing of the loss
         curve, gradients by noise level, standard errors and, unless a solver adapts its steps to the batch, how many
@@ -198,6 +202,9 @@ class TrialSpec(Spec):
         if levels != 255 and self.diffusion.objective.decodes(self.diffusion.schedule):
             spec["decoder"] = levels  # once, all data had 8-bit bins there
         spec["evaluation"].pop("error_groups", None)
+        if self.evaluation.is_published and fingerprint:
+            with suppress(UserError):
+                spec["evaluation"]["reference"] = content(self.evaluation.reference)
         generations = self.evaluation.generations()
         if not any(generation.solver.adaptive for _, generation in generations):
             del spec["evaluation"]["batch_size"]

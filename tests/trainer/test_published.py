@@ -13,7 +13,9 @@ from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.protocol import Evaluation
+from trainer.evaluation.published import published
 from trainer.models import MLP
+from trainer.trial import TrialSpec
 
 SOURCE = Gaussians(examples=256).load(Path())
 
@@ -58,6 +60,9 @@ def test_they_serve_fid_alone() -> None:
         ({"mu": np.zeros(2)}, "lacks mu or sigma"),
         ({"mu": np.zeros(2), "sigma": np.eye(3)}, r"has mu \(2,\) and sigma \(3, 3\)"),
         ({"mu": np.zeros(2), "sigma": np.array([[1.0, 5.0], [0.0, 1.0]])}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": -np.eye(2)}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": np.array([[1.0, 2.0], [2.0, 1.0]])}, "no covariance"),
+        ({"mu": np.zeros(2), "sigma": np.eye(2) * 1j}, "not a .npz file of numbers"),
         ({"mu": np.array([{}, {}]), "sigma": np.eye(2)}, "not a .npz file of numbers"),
     ],
 )
@@ -72,3 +77,29 @@ def test_no_file_and_no_archive_are_named(tmp_path: Path) -> None:
     for name, said in (("none.npz", "No such file"), ("cut.npz", "not a .npz file of numbers")):
         with pytest.raises(UserError, match=said):
             Evaluator(evaluation(reference=str(tmp_path / name)), Diffusion(), SOURCE, tmp_path)
+
+
+def test_a_trial_is_known_by_their_numbers_not_by_their_place(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    def key(file: str, fingerprint: str = "data") -> str:
+        measured = {**toy["evaluation"], "metrics": ["fid"], "reference": file}
+        return TrialSpec.model_validate({**toy, "evaluation": measured}).key(fingerprint)
+
+    one = saved(tmp_path / "one.npz", mu=np.zeros(2), sigma=np.eye(2))
+    copied = saved(tmp_path / "copy.npz", mu=np.zeros(2), sigma=np.eye(2), more=np.ones(3))
+    other = saved(tmp_path / "other.npz", mu=np.zeros(2), sigma=2.0 * np.eye(2))
+    assert key(one) == key(copied) != key(other)
+    before = key(one)
+    saved(tmp_path / "one.npz", mu=np.ones(2), sigma=np.eye(2))
+    assert key(one) != before, "new content in the same place"
+    assert key(one, "") != key(copied, ""), "nobody has read anything yet"
+    assert key(str(tmp_path / "none.npz")), "an absent file is told where it is needed"
+
+
+def test_float32_statistics_of_fewer_images_than_dimensions_are_a_covariance(
+    tmp_path: Path,
+) -> None:
+    x = np.random.default_rng(0).normal(size=(30, 64))
+    file = saved(tmp_path / "r.npz", mu=x.mean(0), sigma=np.cov(x.T).astype(np.float32))
+    published(file, 64, torch.device("cpu"))

@@ -10,6 +10,7 @@ import torch
 from trainer.evaluation.errors import standard_errors
 from trainer.evaluation.metric import KINDS, Moments
 from trainer.evaluation.metric.base import Real, Statistics
+from trainer.evaluation.protocol import Evaluation
 from trainer.loop import train
 from trainer.record import Record
 from trainer.report import Result
@@ -89,3 +90,24 @@ def test_groups_must_leave_images(toy: dict[str, Any]) -> None:
         toy["evaluation"]["error_groups"] = groups
         with pytest.raises(ValueError, match=rf"error_groups: {groups} for 256 images"):
             TrialSpec.model_validate(toy)
+
+
+@pytest.mark.parametrize(
+    ("groups", "images", "metrics", "said"),
+    [
+        (
+            2,
+            6,
+            ["recall", "fid"],
+            r"error_groups: 2 of 6 images \(full\) leave 3 .*, recall needs 4",
+        ),
+        (4, 12, ["is"], r"leave 9 when one is taken away, is needs 10"),
+    ],
+)
+def test_groups_leave_enough_images_for_every_metric(
+    groups: int, images: int, metrics: list[str], said: str
+) -> None:
+    full = {"full": {"images": images, "steps": 1}, "metrics": metrics}
+    with pytest.raises(ValueError, match=said):
+        Evaluation.model_validate({**full, "error_groups": groups})
+    Evaluation.model_validate(full)

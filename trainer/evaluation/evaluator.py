@@ -205,22 +205,30 @@ class Evaluator:
                 errors[f"se/{metric.name}"] = error
         return _measurement(drawn, draws, start, self._protocol(part), errors)
 
-    def measure_also(self, network: Callable[..., Tensor], world: World) -> list[Measurement]:
+    def measure_also(
+        self,
+        network: Callable[..., Tensor],
+        world: World,
+        watch: Callable[[int, int], None] = _unheard,
+    ) -> list[Measurement]:
         """The same under every further protocol of finished weights; metrics are named `eval/NAME.PROTOCOL`."""
         found = []
+        noises = self.spec.noises("full")
+        counts = [len(world.share(one.of(self.spec.full).images)) for one in self.spec.also]
+        heard = _Heard(watch, len(noises) * sum(counts))
         for one in self.spec.also if self._spaces else ():
             start, generation = time.perf_counter(), one.of(self.spec.full)
             share = len(world.share(generation.images))
             groups = min(self.spec.error_groups, generation.images // 2)
             drawn = [
                 self._draw(
-                    self._generate(network, generation, noise, world),
+                    heard.each(self._generate(network, generation, noise, world)),
                     share,
                     world,
                     SHOWN["full"],
                     groups,
                 )
-                for noise in self.spec.noises("full")
+                for noise in noises
             ]
             errors = {
                 f"{name}.{one.name}": error

@@ -182,6 +182,7 @@ class Evaluation(Spec):
                 f"error_groups: {self.error_groups} for {self.full.images} images: write 0 (no standard errors), "
                 "or from 2 to half as many as images"
             )
+        self._groups_leave_enough()
         for metric in self.comparisons:
             space = self.space_of(metric)
             if metric.needs == "probabilities" and not space.classifies:
@@ -198,6 +199,20 @@ class Evaluation(Spec):
                         f"{metric.kind} needs more than {least - 1}: raise it, or leave the metric out"
                     )
         return self
+
+    def _groups_leave_enough(self) -> None:
+        for name, generation in [
+            ("full", self.full),
+            *((one.name, one.of(self.full)) for one in self.also),
+        ]:
+            groups = min(self.error_groups, generation.images // 2)
+            for metric in self.comparisons if groups else ():
+                left = generation.images - -(-generation.images // groups)
+                if left < metric.fewest:
+                    raise ValueError(
+                        f"error_groups: {self.error_groups} of {generation.images} images ({name}) leave {left} when "
+                        f"one is taken away, {metric.kind} needs {metric.fewest}: use more images, or more groups"
+                    )
 
     def generations(self) -> list[tuple[str, Generation]]:
         """Every way in which images are generated, by its path in the spec."""

@@ -1,6 +1,8 @@
 """What do others publish of the real images? Mean and covariance of their features, in a .npz file."""
 
+import os
 import zipfile
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -9,6 +11,23 @@ from trainer.data.source import digest
 from trainer.errors import UserError
 from trainer.evaluation.metric.base import Real
 from trainer.evaluation.metric.frechet import Reference
+
+_NEGATIVE = 1e-6
+"""Eigenvalues of a covariance may be so far below zero, against the largest: float32 statistics are."""
+
+
+def content(path: str) -> str:
+    """A digest of the numbers in the file, wherever it lies. Raises UserError where it is not such a file."""
+    try:
+        state = os.stat(path)
+    except OSError as error:
+        raise UserError(f"evaluation.reference: {path}: {error.strerror or error}") from None
+    return _content(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _content(path: str, _size: int, _time: int) -> str:
+    return digest(*_read(path))
 
 
 def published(path: str, width: int | None, device: torch.device) -> tuple[Real, str]:
@@ -29,6 +48,9 @@ def published(path: str, width: int | None, device: torch.device) -> tuple[Real,
             "of features: {kind: inception}"
         )
     finite = bool(torch.isfinite(mean).all() and torch.isfinite(covariance).all())
+    if finite:
+        values = torch.linalg.eigvalsh(covariance)
+        finite = bool(values[0] >= -_NEGATIVE * values[-1].abs())
     if not finite or not torch.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6):
         raise UserError(f"evaluation.reference: {path}: sigma is no covariance, or is damaged")
     kept = Reference.of_normal(mean.to(device), covariance.to(device))
@@ -39,9 +61,7 @@ def _read(path: str) -> tuple[torch.Tensor, torch.Tensor]:
     """`mu` and `sigma`, float64."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            mean, covariance = (
-                torch.from_numpy(np.asarray(file[name], np.float64)) for name in ("mu", "sigma")
-            )
+            mean, covariance = (torch.from_numpy(_real(file[name])) for name in ("mu", "sigma"))
     except OSError as error:
         raise UserError(f"evaluation.reference: {path}: {error.strerror or error}") from None
     except (ValueError, TypeError, zipfile.BadZipFile, EOFError):
@@ -53,3 +73,9 @@ def _read(path: str) -> tuple[torch.Tensor, torch.Tensor]:
             f"evaluation.reference: {path} lacks mu or sigma: write a file of published statistics"
         ) from None
     return mean, covariance
+
+
+def _real(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind not in "fiu":
+        raise TypeError
+    return array.astype(np.float64)

@@ -159,9 +159,12 @@ def protocol_words(evaluation: Evaluation) -> str:
             continue
         grid = "the model's own schedule" if generation.grid is None else generation.grid.label()
         guided = f", guidance {generation.guidance.scale:g}" if generation.guidance else ""
+        against = {"train": "the training data", "test": "the test split"}.get(
+            evaluation.reference, f"the statistics in {Path(evaluation.reference).name}"
+        )
         lines.append(
             f"`{name}/...`: {draws if name == 'eval' else ''}{generation.images:,} images, solver "
-            f"{generation.solver.label()}, {generation.steps} steps on {grid}{guided}; compared with the training data "
+            f"{generation.solver.label()}, {generation.steps} steps on {grid}{guided}; compared with {against} "
             f"in {evaluation.features.words}."
         )
     return "\n\n".join([*lines, "Numbers of different protocol ids are not comparable."])

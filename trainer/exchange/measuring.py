@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from trainer.data import Codec, Source, held_out_source
@@ -43,6 +44,17 @@ def measure_model(
     return evaluator.measure(trained.network, part, World(0, 1), watch)
 
 
+def measure_further(
+    trained: Trained, cache: Path, data_root: Path, watch: Watch = _unheard
+) -> list[Measurement]:
+    """The same under each of the trial's further protocols (`evaluation.also`)."""
+    evaluation = trained.trial.evaluation
+    if not evaluation.also:
+        return []
+    evaluator = _evaluator(trained, evaluation, cache, data_root)
+    return evaluator.measure_also(trained.network, World(0, 1), watch)
+
+
 def measure_images(trained: Trained, images: Tensor, cache: Path, data_root: Path) -> Measurement:
     """The metrics of images [N, ...] in [-1, 1] against the data of a model, in the feature spaces of its protocol.
 
@@ -53,15 +65,18 @@ def measure_images(trained: Trained, images: Tensor, cache: Path, data_root: Pat
         raise UserError(
             "evaluation.metrics: none of them looks at images alone; add one such as fid"
         )
-    most = max(metric.fewest_images for metric in metrics)
+    most = max(metric.fewest for metric in metrics)
     if len(images) < most:
         raise UserError(f"{len(images)} images are too few: {most} or more are needed")
     plain = trained.trial.evaluation.model_dump(mode="json")
     full = {"images": len(images), "steps": 1}
     kept = [metric.model_dump(mode="json") for metric in metrics]
-    spec = Evaluation.model_validate(
-        plain | {"full": full, "rung": None, "draws": 1, "metrics": kept, "also": []}
-    )
+    changed = {"full": full, "rung": None, "draws": 1, "metrics": kept, "also": []}
+    try:
+        spec = Evaluation.model_validate(plain | changed)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise UserError(f"evaluation.{said}") from None
     return _evaluator(trained, spec, cache, data_root).measure_images(images)
 
 
@@ -113,6 +128,8 @@ def _of_npz(path: Path, codec: Codec) -> Tensor:
         raise UserError(f"{path} is no npz of plain arrays, or damaged") from None
     if len(codec.shape) != 3:
         _refuse_shape(path, values.shape[1:], codec.shape)
+        if values.dtype.kind not in "fiu":
+            raise UserError(f"{path}: `{name}` holds {values.dtype}, points are real numbers")
         return torch.from_numpy(values.astype(np.float32))
     channels, *sides = codec.shape
     _refuse_shape(path, values.shape[1:], (*sides, channels))

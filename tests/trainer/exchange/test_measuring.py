@@ -15,7 +15,12 @@ from tests.trainer.exchange.models import labelled
 from trainer.errors import DataError, UserError
 from trainer.exchange.changes import remeasured
 from trainer.exchange.folder import SampleFolder, set_of, story_of
-from trainer.exchange.measuring import measure_images, measure_model, saved_images
+from trainer.exchange.measuring import (
+    measure_further,
+    measure_images,
+    measure_model,
+    saved_images,
+)
 from trainer.exchange.sampling import Wanted, draw
 from trainer.loop import train
 from trainer.record import Record
@@ -58,17 +63,34 @@ def test_a_likelihood_reads_the_examples_it_looks_at(home: Path, model: Trained)
 def test_an_unchanged_protocol_gives_the_numbers_of_training(
     home: Path, model: Trained, part: Any, prefix: str
 ) -> None:
-    count = 0
-
-    def more(n: int) -> None:
-        nonlocal count
-        count += n
-
-    measured = measure_model(model, home / "cache", Path(), part, more)
+    heard: list[tuple[int, int]] = []
+    measured = measure_model(model, home / "cache", Path(), part, lambda *said: heard.append(said))
     report = Record(home / "trial").reports()[-1]
     assert measured.metrics == {k: v for k, v in report.metrics.items() if k.startswith(prefix)}
     assert measured.protocol == {k: v for k, v in report.protocol.items() if k.startswith(prefix)}
-    assert count == (80 if part == "full" else 20)
+    assert heard[-1] == ((80, 80) if part == "full" else (20, 20))
+
+
+def test_further_protocols_are_measured_when_asked_for(home: Path, model: Trained) -> None:
+    cache = home / "cache"
+    assert measure_further(model, cache, Path()) == []
+    also = "evaluation.also=[{name: finer, steps: 9}]"
+    (found,) = measure_further(replace(model, trial=remeasured(model.trial, [also])), cache, Path())
+    finer = replace(model, trial=remeasured(model.trial, ["evaluation.full.steps=9"]))
+    alone = measure_model(finer, cache, Path())
+    assert found.metrics == {f"{name}.finer": value for name, value in alone.metrics.items()}
+    assert found.protocol == {f"{name}.finer": one for name, one in alone.protocol.items()}
+
+
+def test_saved_samples_too_few_for_what_is_asked_are_told(home: Path, model: Trained) -> None:
+    few = torch.zeros(4, *model.codec.shape)
+    for option, said in (
+        ("evaluation.metrics=[{kind: is, features: {kind: classifier}}]", "10 or more are needed"),
+        ("evaluation.error_groups=4", r"evaluation\.error_groups: 4 "),
+    ):
+        asked = replace(model, trial=remeasured(model.trial, [option]))
+        with pytest.raises(UserError, match=said):
+            measure_images(asked, few, home / "cache", Path())
 
 
 def test_another_protocol_has_another_id(home: Path, model: Trained) -> None:
@@ -111,7 +133,7 @@ def test_the_data_is_read_where_the_cache_has_nothing(
     there, anew = (measure_model(model, cache, Path()) for cache in (home / "cache", tmp_path))
     assert there.metrics == anew.metrics
     other = replace(model, fingerprint="0123456789abcdef")
-    with pytest.raises(DataError, match="is not what the model was trained on"):
+    with pytest.raises(DataError, match="is not what the model was trained and measured on"):
         measure_model(other, tmp_path / "empty", Path())
 
 
