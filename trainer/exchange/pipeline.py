@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from trainer.errors import UserError
+from trainer.evaluation.picture import MODES
 from trainer.exchange.card import Exported, Story, card
 from trainer.exchange.levels import PREDICTIONS, Table
 from trainer.exchange.own_code import CLASS, MODULE, own_network
@@ -73,6 +74,10 @@ def _refuse(trained: Trained) -> None:
     if len(shape) != 3:
         raise UserError(
             f"export: diffusers' pipelines make images, this model makes points of shape {shape}"
+        )
+    if shape[0] > len(MODES):
+        raise UserError(
+            f"export: diffusers' pipelines make pictures, this model makes {shape[0]} channels that are no colours"
         )
     probe = torch.arange(4)
     for one in trained.trial.network_inputs():

@@ -281,6 +281,9 @@ def test_what_no_pipeline_can_run_is_refused_by_name(tmp_path: Path) -> None:
     wide = replace(model, codec=replace(model.codec, shape=(1, 8, 16)))
     with pytest.raises(UserError, match="images of 8 x 16 with labels"):
         export(wide, tmp_path / "out", Story("x"))
+    bands = replace(model, codec=replace(model.codec, shape=(5, 8, 8)))
+    with pytest.raises(UserError, match="this model makes 5 channels that are no colours"):
+        export(bands, tmp_path / "out", Story("x"))
     assert not (tmp_path / "out").exists()
 
 
