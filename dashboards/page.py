@@ -26,7 +26,7 @@ from dashboards.verdict.sentences import (
     row_sentence,
     speed_sentence,
 )
-from dashboards.verdict.spread_sentences import condition, spread_sentence
+from dashboards.verdict.spread_sentences import condition, sampling_sentences, spread_sentence
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import spreads
 from dashboards.verdict.wording import margin_text
@@ -106,16 +106,18 @@ def _judged(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Any]:
 def _spread(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Any]:
     """What the template says of where the spread comes from."""
     if verdicts is None:
-        return {"spread_rows": [], "spread_sentences": [], "spread_ratio": False}
+        return {"spread_rows": [], "spread_sentences": [], "spread_ratio": False, "sampled": []}
     cells = [comparison.cell for comparison in verdicts.comparisons]
-    found = spreads(sweep.evidence, verdicts.metric, verdicts.baseline, cells)
+    further = [(row.row, row.against) for row in verdicts.rows]
+    found = spreads(sweep.evidence, verdicts.metric, verdicts.baseline, cells, further)
     rows = page_rows.spread_rows(found)
-    compared = [spread for spread in found if spread.baseline is not None]
+    compared = [spread for spread in found if spread.baseline and not spread.protocol]
     said = [spread_sentence(spread) for spread in compared] if rows else [condition(found)]
     return {
         "spread_rows": rows,
         "spread_sentences": list(filter(None, said)),
         "spread_ratio": any(spread.ratio for spread in found),
+        "sampled": sampling_sentences(found),
     }
 
 

@@ -105,7 +105,8 @@ class Judged:
             return ()
         cells = [comparison.cell for comparison in self.verdicts.comparisons]
         metric, baseline = self.verdicts.metric, self.verdicts.baseline
-        return spreads(self.sweep.evidence, metric, baseline, cells)
+        rows = [(row.row, row.against) for row in self.verdicts.rows]
+        return spreads(self.sweep.evidence, metric, baseline, cells, rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The comparison as JSON data."""

@@ -15,7 +15,7 @@ from dashboards.verdict.sentences import (
     measure_sentence,
     row_sentence,
 )
-from dashboards.verdict.spread_sentences import spread_sentence
+from dashboards.verdict.spread_sentences import sampling_sentence, spread_sentence
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import SOURCES, Spread
 
@@ -48,6 +48,14 @@ def spreads_to_list(spreads: Sequence[Spread]) -> list[dict[str, Any]]:
 
 def _of_spread(spread: Spread) -> dict[str, Any]:
     data = dataclasses.asdict(spread) | {"sentence": spread_sentence(spread)}
+    if (images := spread.sampling) is not None:
+        data["sampling"] |= {
+            "share": images.share,
+            "share_range": images.share_range,
+            "seed_sd": images.seed_sd,
+            "cancelled": images.cancelled,
+            "sentence": sampling_sentence(spread),
+        }
     if (parts := spread.parts) is not None:
         data["parts"] |= {
             "shares": parts.shares and dict(zip(SOURCES, parts.shares, strict=True)),

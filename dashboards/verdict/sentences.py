@@ -59,6 +59,14 @@ _LOST = (Status.DIVERGED, Status.FAILED)
 
 def measure_sentence(measure: Measure) -> str:
     """A measure's sentence."""
+    parts = [_core(measure)]
+    if measure.name in ("target", "speed"):
+        parts += _missed(measure)
+    return " ".join([*parts, *_remarks(measure)])
+
+
+def _core(measure: Measure) -> str:
+    """The word and its numbers."""
     what = {
         "final": f"final {measure.title}",
         "area": f"mean {measure.title} over training",
@@ -76,9 +84,7 @@ def measure_sentence(measure: Measure) -> str:
         parts = [f"{who} has no number: {effect(measure)}."]
     if measure.decided_at is not None and measure.decided_at != measure.tested:
         parts.append(f"It was decided at {measure.decided_at} seeds.")
-    if measure.name in ("target", "speed"):
-        parts += _missed(measure)
-    return " ".join([*parts, *_remarks(measure)])
+    return " ".join(parts)
 
 
 def _mean(values: Sequence[float], *, ratio: bool) -> float:
@@ -137,9 +143,9 @@ def comparison_sentence(comparison: Comparison) -> str:
 
 
 def row_sentence(compared: RowComparison) -> str:
-    """A further protocol's sentence."""
+    """A further protocol's sentence; what more seeds would do is the cell's own affair."""
     if compared.final is not None:
-        return measure_sentence(compared.final)
+        return _core(compared.final)
     both = names([compared.row.name, compared.against.name])
     return f"INCONCLUSIVE: no seed finished in both of {both}."
 

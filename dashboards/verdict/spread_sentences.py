@@ -67,6 +67,35 @@ def spread_sentence(spread: Spread) -> str:
     return text
 
 
+def sampling_sentences(spreads: Sequence[Spread]) -> list[str]:
+    """Of the reported protocol: how much of the spread over seeds finite images are."""
+    return [text for s in spreads if not s.protocol and (text := sampling_sentence(s))]
+
+
+def sampling_sentence(spread: Spread) -> str:
+    """How much of the spread over seeds finite images are, at most; empty where no standard errors are known.
+
+    Noise that is larger than the spread it should be part of is common to all seeds: then how much of it cancels.
+    """
+    found = spread.sampling
+    if found is None or found.share is None or found.share_range is None:
+        return ""
+    sd, error = (deviation_text(spread, value) for value in (found.sd, found.error))
+    if found.error >= found.sd:
+        return (
+            f"{of_what(spread)}: sampling noise of finite images alone would be {error}, the spread between seeds is"
+            f" {sd}: equal starting noises cancel at least {share_text(found.cancelled)} of its variance, and what"
+            " is left cannot be told from the seeds'."
+        )
+    ends = " to ".join(share_text(end).removesuffix(" %") for end in found.share_range)
+    return (
+        f"{of_what(spread)}: at most {share_text(found.share)} of the variance between seeds (sd {sd}) is sampling"
+        f" noise of finite images (standard error {error}); with {counted(found.seeds, 'seed')} that is {ends} % with"
+        f" 95 % confidence. Seeds have the rest, sd {deviation_text(spread, found.seed_sd)}: more images would not"
+        " reduce it."
+    )
+
+
 def _alone(spread: Spread) -> str:
     if spread.draws == 1 and len(spread.seeds) == 1:
         return "one seed and one draw"
@@ -78,7 +107,7 @@ def condition(spreads: Sequence[Spread]) -> str:
 
     With one draw for all, that it holds for one noise; with several, how much of what is left is the draws'.
     """
-    compared = [spread for spread in spreads if spread.baseline is not None]
+    compared = [s for s in spreads if s.baseline is not None and not s.protocol]
     if not compared:
         return ""
     if all(spread.draws == 1 for spread in compared):

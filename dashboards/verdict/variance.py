@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from dashboards.verdict.evidence import Evidence, Trial
+from dashboards.verdict.evidence import Evidence, Row, Trial
+from dashboards.verdict.sampling import Sampling, sampling
 from dashboards.verdict.statistics import ALPHA
 
 Table = NDArray[np.float64]
@@ -132,6 +133,10 @@ class Spread:
     """Standard deviation between seeds of the mean over draws; None for one seed."""
     parts: Parts | None
     """None with one seed or one draw: then the sources cannot be told apart."""
+    protocol: str = ""
+    """Name of the further protocol that they are of; empty: the deciding one."""
+    sampling: Sampling | None = None
+    """What finite images have of it, at most; None where standard errors were not asked for."""
 
 
 def crossed(table: Table) -> Parts:
@@ -158,49 +163,70 @@ def crossed(table: Table) -> Parts:
     )
 
 
-def spreads(
-    evidence: Evidence, metric: str, baseline: str, cells: Sequence[str]
-) -> tuple[Spread, ...]:
-    """Of the baseline, then of every cell and of it against the baseline; those without finite values are left out.
+@dataclass(frozen=True)
+class _Value:
+    """A trial's number."""
 
-    Only seeds whose trials finished count, in a comparison those of both cells.
+    drawn: Table
+    """Under each generation noise [K]."""
+    error: float | None
+    """Standard error of their mean from the images alone."""
+
+
+def spreads(
+    evidence: Evidence,
+    metric: str,
+    baseline: str,
+    cells: Sequence[str],
+    further: Sequence[tuple[Row, Row]] = (),
+) -> tuple[Spread, ...]:
+    """Of the baseline, then of every cell and of it against the baseline, then of rows under further protocols against
+    others; those without finite values are left out.
+
+    Only seeds whose trials finished count, in a comparison those of both.
     """
-    values = {cell: _values(evidence, metric, cell) for cell in (baseline, *cells)}
-    every = [value for own in values.values() for value in own.values()]
+    base = Row(baseline, metric)
+    pairs = [*((Row(cell, metric), base) for cell in cells), *further]
+    rows = dict.fromkeys((base, *(row for pair in pairs for row in pair)))
+    values = {row: _values(evidence, row) for row in rows}
+    every = [value.drawn for own in values.values() for value in own.values()]
     ratio = evidence.quantities[metric].ratio and all((value > 0).all() for value in every)
-    found = [_spread(metric, baseline, None, values[baseline], ratio=False)]
-    for cell in cells:
-        base, own = values[baseline], values[cell]
+    found = [_spread(base, None, values[base], ratio=False)]
+    for row, against in pairs:
+        other, own = values[against], values[row]
         compared = {
-            seed: _compared(own[seed], base[seed], ratio=ratio)
-            for seed in sorted(own.keys() & base.keys())
-            if own[seed].shape == base[seed].shape
+            seed: _compared(own[seed], other[seed], ratio=ratio)
+            for seed in sorted(own.keys() & other.keys())
+            if own[seed].drawn.shape == other[seed].drawn.shape
         }
-        found.append(_spread(metric, cell, None, own, ratio=False))
-        found.append(_spread(metric, cell, baseline, compared, ratio=ratio))
+        if not row.protocol:
+            found.append(_spread(row, None, own, ratio=False))
+        found.append(_spread(row, against.name, compared, ratio=ratio))
     return tuple(spread for spread in found if spread is not None)
 
 
-def _compared(own: Table, base: Table, *, ratio: bool) -> Table:
-    """One seed's values against the baseline's, under each noise [K]; their mean is what a verdict compares.
+def _compared(own: _Value, base: _Value, *, ratio: bool) -> _Value:
+    """One seed's values against the other's, under each noise [K]; their mean is what a verdict compares.
 
-    As a ratio, that is the logarithm of the ratio of both means, so what single draws add to it is taken to
-    first order in their distance from the means.
+    As a ratio, that is the logarithm of the ratio of both means, so what single draws add to it, and its standard
+    error, are taken to first order in their distance from the means.
     """
-    if not ratio:
-        return own - base
-    mean, of_base = own.mean(), base.mean()
-    return np.asarray(np.log(mean / of_base) + own / mean - base / of_base)
+    mean, of_base = (float(v.drawn.mean()) if ratio else 1.0 for v in (own, base))
+    table = own.drawn / mean - base.drawn / of_base
+    shift = math.log(mean / of_base) if ratio else 0.0
+    known = own.error is not None and base.error is not None
+    error = math.hypot((own.error or 0.0) / mean, (base.error or 0.0) / of_base) if known else None
+    return _Value(np.asarray(table + shift), error)
 
 
-def _values(evidence: Evidence, metric: str, cell: str) -> dict[int, Table]:
-    """The cell's finished seeds with their values [K], where all are finite."""
-    values = {t.seed: drawn(t, metric) for t in evidence.finished if t.cell == cell}
-    return {
-        seed: value
-        for seed, value in sorted(values.items())
-        if value.size and np.isfinite(value).all()
+def _values(evidence: Evidence, row: Row) -> dict[int, _Value]:
+    """The row's finished seeds with their values, where all are finite."""
+    trials = {t.seed: t for t in evidence.finished if t.cell == row.cell}
+    values = {
+        seed: _Value(drawn(trial, row.metric), trial.errors.get(row.metric))
+        for seed, trial in sorted(trials.items())
     }
+    return {s: v for s, v in values.items() if v.drawn.size and np.isfinite(v.drawn).all()}
 
 
 def drawn(trial: Trial, metric: str) -> Table:
@@ -211,22 +237,24 @@ def drawn(trial: Trial, metric: str) -> Table:
 
 
 def _spread(
-    metric: str, cell: str, baseline: str | None, values: Mapping[int, Table], *, ratio: bool
+    row: Row, against: str | None, values: Mapping[int, _Value], *, ratio: bool
 ) -> Spread | None:
-    counts = {value.size for value in values.values()}
+    counts = {value.drawn.size for value in values.values()}
     if len(counts) != 1:  # none, or of several protocols: no table
         return None
-    table = np.stack(list(values.values()))
+    table = np.stack([value.drawn for value in values.values()])
     means = table.mean(1)
     seeds, draws = table.shape
     return Spread(
-        metric=metric,
-        cell=cell,
-        baseline=baseline,
+        metric=row.metric,
+        cell=row.name,
+        baseline=against,
         ratio=ratio,
+        protocol=row.protocol,
         seeds=tuple(values),
         draws=draws,
         mean=float(means.mean()),
         sd=float(means.std(ddof=1)) if seeds > 1 else None,
         parts=crossed(table) if seeds > 1 and draws > 1 else None,
+        sampling=sampling(means, [value.error for value in values.values()]),
     )

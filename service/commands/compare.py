@@ -39,8 +39,8 @@ def compare(
 ) -> None:
     """Print the comparison of an experiment's finished trials, and the verdict."""
     from dashboards.verdict.outlook import looks
-    from dashboards.verdict.sentences import comparison_sentence, headline, row_sentence
-    from dashboards.verdict.spread_sentences import condition
+    from dashboards.verdict.sentences import comparison_sentence, headline
+    from dashboards.verdict.spread_sentences import condition, sampling_sentences
     from service import results
 
     settings = settings_of(home)
@@ -61,8 +61,6 @@ def compare(
         return
     for comparison in judged.verdicts.comparisons:
         say(comparison_sentence(comparison))
-    for row in judged.verdicts.rows:
-        say(row_sentence(row))
     say(looks(judged.verdicts.guarantee))
     _say_budget(judged)
     if judged.hint:
@@ -70,6 +68,10 @@ def compare(
     if depends := condition(judged.spreads):
         say()
         say(depends)
+    if sampled := sampling_sentences(judged.spreads):
+        say()
+        for line in sampled:
+            say(line)
     say()
     say(f"verdict: {headline(judged.verdicts)}")
 

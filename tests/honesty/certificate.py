@@ -73,22 +73,33 @@ def run(world: World, schedule: Schedule, experiments: int, seed: int = 0) -> Ta
         whole = world.draw(schedule.seen[-1], rng)
         reports = list(_reports(whole, schedule))
         tally.experiments += 1
-        words = {
-            (m.cell, m.name, m.word) for v in reports for c in v.comparisons for m in c.measures()
-        }
+        words = {(m.cell, m.baseline, m.name, m.word) for v in reports for m in _printed(v)}
         tally.claims += any(word in ("BETTER", "WORSE") for *_, word in words)
-        tally.same += any(name == "final" and word == "SAME" for _, name, word in words)
+        tally.same += any(name == "final" and word == "SAME" for *_, name, word in words)
         for comparison in reports[-1].comparisons:
             tally.cells += 1
             tally.decided += comparison.word in ("BETTER", "WORSE")
             tally.seeds += comparison.decided_at or schedule.seen[-1]
-        for measure in (m for c in reports[-1].comparisons for m in c.measures()):
+        for measure in _printed(reports[-1]):
             if measure.interval.known:
-                truth = world.effects[int(measure.cell[1:]) - 1]
+                truth = _truth(world, measure)
                 covers = _covers(measure, truth)
                 if covers is not None:
                     tally.covered.setdefault(measure.name, []).append(covers)
     return tally
+
+
+def _printed(verdicts: Verdicts) -> list[Measure]:
+    """Everything that has a word: cells, and rows under further protocols."""
+    own = [measure for c in verdicts.comparisons for measure in c.measures()]
+    return [*own, *(row.final for row in verdicts.rows if row.final is not None)]
+
+
+def _truth(world: World, measure: Measure) -> float:
+    """The effect of the trainings that are compared; protocols have none."""
+    cell, base = (int(name.partition("@")[0][1:]) for name in (measure.cell, measure.baseline))
+    effects = (0.0, *world.effects)
+    return effects[cell] - effects[base]
 
 
 def _covers(measure: Measure, truth: float) -> bool | None:

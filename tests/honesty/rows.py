@@ -30,6 +30,9 @@ def rows(experiments: int) -> Iterator[Row]:
         for rivals in RIVALS:
             for schedule in SCHEDULES:
                 yield Row(Part.NULL, World(noise, (0.0,) * rivals), schedule, experiments)
+    for noise in NOISES:
+        for schedule in (fixed(8), planned(6, 9, 12), unplanned(6, (6, 8, 10, 12, 16, 20))):
+            yield Row(Part.NULL, World(noise, (0.0,), further=2), schedule, experiments)
     for rivals in RIVALS:
         for schedule in (fixed(8), fixed(20), planned(6, 9, 12)):
             world = World("gaussian", (math.log1p(0.1),) * rivals, margin=0.1)
@@ -39,6 +42,9 @@ def rows(experiments: int) -> Iterator[Row]:
             for schedule in (fixed(6), fixed(12), planned(6, 9, 12), unplanned(6, (6, 9, 12))):
                 world = World("gaussian", (effect * PAIR_SD,) * rivals)
                 yield Row(Part.POWER, world, schedule, max(1, experiments // 3))
+    for rivals in RIVALS:
+        world = World("gaussian", (PAIR_SD,) * rivals, further=2)
+        yield Row(Part.POWER, world, fixed(12), max(1, experiments // 3))
 
 
 class Part(Enum):
@@ -72,7 +78,9 @@ class Row:
 
 def _name(world: World, schedule: Schedule) -> str:
     rivals = len(world.effects)
-    return f"{world.noise:10s} {rivals} rival{'s' * (rivals > 1)}, {schedule.name:44s}"
+    who = f"{rivals} rival{'s' * (rivals > 1)}"
+    further = f", {world.further} further protocols" if world.further else ""
+    return f"{world.noise:10s} {who}, {schedule.name + further:44s}"
 
 
 def _null(world: World, schedule: Schedule, tally: Tally) -> tuple[str, bool]:

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dashboards.verdict.evidence import Curve, Evidence, Quantity, Trial
+from dashboards.verdict.evidence import Curve, Evidence, Further, Quantity, Trial
 from trainer.report import Status
 
 Noise = Literal["gaussian", "log-normal", "t3"]
@@ -40,6 +40,8 @@ class World:
     """Log ratio of every rival's values to the baseline's."""
     metric: str = "eval/fid"
     margin: float = 0.02
+    further: int = 0
+    """Further protocols of every training, with noise of their own and no effect."""
 
     def draw(self, seeds: int, rng: np.random.Generator) -> Evidence:
         """One experiment: a seed's noise is shared by all cells, a trial's and an evaluation's are its own."""
@@ -51,20 +53,32 @@ class World:
         finals = np.exp(math.log(3.0) + level + 0.2 * SD * single[..., -1])
         curves = np.exp(np.log(_SHAPE) + level[..., None] + 0.4 * SD * single[..., :-1])
         rung = "rung/" + self.metric.partition("/")[2]
+        again = _standard(self.noise, (seeds, len(effects), self.further), rng)
+        others = np.exp(math.log(3.0) + level[..., None] + 0.2 * SD * again)
         cells = tuple(f"c{place}" for place in range(len(effects)))
+        protocols = tuple(Further(f"p{k}", f"{self.metric}.p{k}") for k in range(self.further))
         trials = tuple(
             Trial(
                 cell,
                 seed,
                 Status.FINISHED,
                 images=57_600,
-                finals={self.metric: float(finals[seed, place])},
+                finals={self.metric: float(finals[seed, place])}
+                | {one.metric: float(others[seed, place, k]) for k, one in enumerate(protocols)},
                 curves={rung: Curve(_KIMG, curves[seed, place])},
             )
             for place, cell in enumerate(cells)
             for seed in range(seeds)
         )
-        return Evidence(trials, cells, self.metric, QUANTITIES, cells[0], margin=self.margin)
+        return Evidence(
+            trials,
+            cells,
+            self.metric,
+            QUANTITIES | {one.metric: QUANTITIES[self.metric] for one in protocols},
+            cells[0],
+            margin=self.margin,
+            further=dict.fromkeys(cells, protocols),
+        )
 
 
 def _standard(noise: Noise, shape: Sequence[int], rng: np.random.Generator) -> Floats:

@@ -1,12 +1,16 @@
 """Proves that further protocols are measured once, on the finished weights, as trainings of their own would be."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dashboards.further import further
 from dashboards.metrics import quantity
+from dashboards.verdict.evidence import Further
 from service.experiment.comparison import metrics
+from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.protocol import Evaluation
 from trainer.loop import train
 from trainer.record import Record
@@ -73,6 +77,7 @@ def test_they_can_decide_and_have_names_for_people(toy: dict[str, Any]) -> None:
         ([{"name": "a", "steps": 8}], "`a` is the same as `full`"),
         ([{"name": "a", "steps": 3}, {"name": "b", "steps": 3}], "`b` is the same as `a`"),
         ([{"name": "ci_low", "steps": 3}], "choose another"),
+        ([{"name": "full", "steps": 3}], "full is what the reported protocol is called"),
         ([{"name": "a", "grid": {"kind": "cosine", "steps": 10}, "steps": 30}], "also: `a`: "),
         ([{"name": "a", "guidance": {"scale": 2.0}}], "also.0.guidance: steers by labels or tags"),
     ],
@@ -88,3 +93,38 @@ def test_they_are_counted_among_what_generation_costs() -> None:
     assert [(path, g.images, g.steps) for path, g in spec.generations()] == [
         ("full", 100, 8), ("also.0", 100, 3), ("also.1", 64, 8),
     ]  # fmt: skip
+
+
+def test_further_protocols_have_standard_errors_and_lose_no_training(
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A solver that goes astray on the finished weights: its own numbers are lost, and nothing else."""
+    toy["evaluation"] |= {"also": ALSO, "error_groups": 4}
+    whole = run(toy, tmp_path / "whole")
+    assert {n for n in whole.metrics if n.startswith("se/")} == {
+        "se/fid", "se/fid.short", "se/fid.ddim_few",
+    }  # fmt: skip
+    assert 0 < whole.metrics["se/fid.short"] < whole.metrics["eval/fid.short"]
+    true = Evaluator._generate
+
+    def astray(self: Any, network: Any, generation: Any, *rest: Any) -> Any:
+        for x in true(self, network, generation, *rest):
+            yield x * (float("nan") if generation.steps == 3 else 1.0)
+
+    monkeypatch.setattr(Evaluator, "_generate", astray)
+    lost = run(toy, tmp_path / "lost")
+    assert lost.status == "finished"
+    assert math.isnan(lost.metrics["eval/fid.short"])
+    assert lost.metrics["eval/fid.ddim_few"] == whole.metrics["eval/fid.ddim_few"]
+
+
+def test_which_of_them_differ_in_the_way_of_generating_alone() -> None:
+    spec = Evaluation.model_validate({"full": {"images": 100, "steps": 8}, "also": ALSO})
+    few, odd = Further("short", "eval/fid.short"), "eval/fid.ddim_few"
+    assert further(spec, "eval/fid") == (few, Further("ddim_few", odd, "64 images, not 100"))
+    assert further(spec, "eval/fid.ddim_few") == (
+        Further("full", "eval/fid", "100 images, not 64"),
+        few._replace(unlike="100 images, not 64"),
+    )
+    for other in ("rung/fid", "eval/bpd", "eval/fid-ema-slow", "eval/fid.unknown"):
+        assert further(spec, other) == ()

@@ -22,8 +22,9 @@ LOOSE = 3
         (World("t3", (0.0,)), planned(6, 9, 12)),
         (World("gaussian", (0.0, 0.0)), unplanned(3, (3, 6, 9, 12))),
         (World("gaussian", (0.0,), metric="eval/kid"), fixed(7)),
+        (World("gaussian", (0.0,), further=2), fixed(8)),
     ],
-    ids=["five rivals", "skewed", "looks", "unplanned", "own scale"],
+    ids=["five rivals", "skewed", "looks", "unplanned", "own scale", "further protocols"],
 )
 def test_reports_without_a_difference_claim_one_in_at_most_five_percent(
     world: World, schedule: Schedule
