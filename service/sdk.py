@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
 from service.experiment import Experiment
@@ -278,7 +278,8 @@ class Client:
         `env` are environment variables of the job on a cluster; `on_event` sees progress on this machine.
         """
         if not isinstance(experiment, Experiment):
-            experiment = Experiment.from_yaml(experiment, data_root=self.settings.data)
+            data, home = self.settings.data, self.settings.home
+            experiment = Experiment.from_yaml(experiment, data_root=data, home=home)
         if self._jobs is None:
             return LocalJob(experiment, self.settings, on_event)
         submitted = self._jobs.submit(experiment, self.settings, env)
@@ -289,12 +290,10 @@ class Client:
     ) -> Job:
         """Train a single trial, as an experiment of one cell and one seed."""
         base = trial.model_dump(mode="json", exclude={"seed"})
-        data: dict[str, Any] = {
-            "name": name or f"trial-{trial.digest()[:8]}",
-            "base": base,
-            "seeds": [trial.seed],
-        }
-        return self.submit(Experiment.from_mapping(data, data_root=self.settings.data), env)
+        name = name or f"trial-{trial.digest()[:8]}"
+        whole = {"name": name, "base": base, "seeds": [trial.seed]}
+        data, home = self.settings.data, self.settings.home
+        return self.submit(Experiment.from_mapping(whole, data_root=data, home=home), env)
 
     def __repr__(self) -> str:
         return f"Client({self.address or 'this machine'!r})"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +12,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from trainer.checkpoint import checkpoints, newest_state
-from trainer.spec import Spec
+from trainer.spec import Neutral, Spec
+
+TRIALS = Path("runs/trials")
+"""Where `python -m trainer` puts trials."""
 
 
 class Start(Spec):
@@ -23,7 +25,12 @@ class Start(Spec):
     """
 
     trial: Annotated[str, Field(min_length=1)]
-    """Key of a trial under DIFFSWEEP_HOME (./runs), or the directory of one."""
+    """Key of a trial, or its directory. In an experiment also the YAML of a trial or experiment, or a whole trial
+    written here: the one that it plans for `cell` and `seed`, which must be trained."""
+    cell: Annotated[str | None, Neutral(None)] = None
+    """Of an experiment's YAML: which cell; null: the only one."""
+    seed: Annotated[int | None, Neutral(None)] = None
+    """Of a YAML: which seed; null: the first."""
     weights: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = None
     """Digest of the averaged weights; filled in when the trial is named, so that they cannot change afterwards."""
 
@@ -35,6 +42,13 @@ class Start(Spec):
         trial = data.get("trial")
         if not isinstance(trial, str) or not trial:
             return data
+        if (
+            given := next((n for n in ("cell", "seed") if data.get(n) is not None), None)
+        ) is not None:
+            raise ValueError(
+                f"{given}: is of a trial or experiment in a YAML, which is looked up where an experiment is read "
+                "(`diffsweep run`): write the trial's directory here"
+            )
         directory = _directory(trial)
         return {**data, "trial": str(directory), "weights": _weights(directory)}
 
@@ -55,15 +69,14 @@ def digest(weights: dict[str, Tensor]) -> str:
 
 def _directory(trial: str) -> Path:
     """Where the trial of this key or path lies; ValueError if nothing is there."""
-    home = Path(os.environ.get("DIFFSWEEP_HOME") or "runs")
     try:
-        places = (Path(trial).expanduser(), home.expanduser() / "trials" / trial)
+        places = (Path(trial).expanduser(), TRIALS / trial)
         found = next((place for place in places if place.is_dir()), None)
     except (OSError, RuntimeError, ValueError):
         found = None
     if found is None:
         raise ValueError(
-            f"trial: {trial[:200]} is neither a directory nor a trial of {home / 'trials'}: write the "
+            f"trial: {trial[:200]} is neither a directory nor a trial of {TRIALS}: write the "
             "directory of a trial that was trained"
         )
     return found.resolve()

@@ -106,7 +106,7 @@ def find(target: str, overrides: Sequence[str] | None, settings: Settings) -> Ex
     from trainer.errors import InputError, Problem, suggestion
 
     if Path(target).suffix in (".yaml", ".yml") or os.path.isfile(target):
-        return Experiment.from_yaml(target, overrides or ())
+        return Experiment.from_yaml(target, overrides or (), home=settings.home)
     saved = settings.experiment(target) / SAVED
     if os.path.isfile(saved):
         if overrides:

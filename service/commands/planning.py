@@ -39,8 +39,8 @@ def plan(
     from service.plan import plan as make
     from service.results import continuation
 
-    experiment = Experiment.from_yaml(file, override or ())
     settings = settings_of(home)
+    experiment = Experiment.from_yaml(file, override or (), home=settings.home)
     settings.prepare()
     readiness.check(experiment, settings)
     planned = make(experiment, settings, at_once)

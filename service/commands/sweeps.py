@@ -46,8 +46,8 @@ def run(
     from service.experiment import Experiment
     from service.live_table import renderer
 
-    experiment = Experiment.from_yaml(file, override or ())
     settings = settings_of(home, concurrency=at_once)
+    experiment = Experiment.from_yaml(file, override or (), home=settings.home)
     settings.prepare()
     readiness.make_ready(experiment, settings)
     trials = results.first_trials(experiment, settings)

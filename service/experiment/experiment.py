@@ -12,11 +12,13 @@ from typing import Any
 from service.experiment.changed import changed
 from service.experiment.comparison import Cell, metrics
 from service.experiment.data_sets import input_notes, outlines
+from service.experiment.remarks import findings, remarks
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
+from service.experiment.starts import Planned, Starts
 from service.settings import load as load_settings
 from trainer.data import Outline
-from trainer.errors import Problem
+from trainer.errors import InputError, Problem
 from trainer.trial import TrialSpec
 from trainer.yaml.overrides import Layered
 from trainer.yaml.source import Source, read
@@ -66,6 +68,8 @@ class Experiment:
     """Cell to its values with their origins, to point at the line of what turns out wrong later."""
     data_root: Path = field(default_factory=_data_root, compare=False)
     """Where relative paths of data sets start, for the trials' keys and for their training."""
+    home: Path = field(default_factory=lambda: load_settings().home, compare=False)
+    """Where results live: trials to start from, and what is known of data sets."""
     whole: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The YAML's values with the preset written out; options are not in it. Empty if it was restored."""
     saved_trials: tuple[PlannedTrial, ...] = field(default=(), repr=False, compare=False)
@@ -77,13 +81,19 @@ class Experiment:
 
     @classmethod
     def from_yaml(
-        cls, path: Path | str, overrides: Sequence[str] = (), data_root: Path | None = None
+        cls,
+        path: Path | str,
+        overrides: Sequence[str] = (),
+        data_root: Path | None = None,
+        home: Path | None = None,
     ) -> Experiment:
         """Read and validate a YAML file; `overrides` are `path=value` texts. InputError lists all problems.
 
-        Data sets with a relative path are below `data_root`: DIFFSWEEP_DATA, else the working directory.
+        Data sets with a relative path are below `data_root`: DIFFSWEEP_DATA, else the working directory. Trials to
+        start from are those of `home`: DIFFSWEEP_HOME, else ./runs.
         """
-        return cls._from_source(read(path), Path(path).resolve().parent, overrides, data_root)
+        folder = Path(path).resolve().parent
+        return cls._from_source(read(path), folder, overrides, data_root, home)
 
     @classmethod
     def from_mapping(
@@ -92,19 +102,38 @@ class Experiment:
         folder: Path | str = ".",
         overrides: Sequence[str] = (),
         data_root: Path | None = None,
+        home: Path | None = None,
     ) -> Experiment:
         """The same for a mapping written in Python."""
         values = plain(data, "experiment")
         source = Source("experiment", values, yaml_document(values))
-        return cls._from_source(source, Path(folder).resolve(), overrides, data_root)
+        return cls._from_source(source, Path(folder).resolve(), overrides, data_root, home)
 
     @classmethod
     def _from_source(
-        cls, source: Source, folder: Path, overrides: Sequence[str], data_root: Path | None
+        cls,
+        source: Source,
+        folder: Path,
+        overrides: Sequence[str],
+        data_root: Path | None,
+        home: Path | None,
+        inside: tuple[Path, ...] = (),
     ) -> Experiment:
-        resolution = Resolution(source, folder, overrides)
+        home = load_settings(home=home).home
+
+        def plan(what: Path | Mapping[str, Any]) -> list[Planned]:
+            if what in inside:
+                raise InputError([Problem(str(what), None, "", "starts from itself")])
+            other = read(what) if isinstance(what, Path) else Source("start", dict(what), "")
+            where = what.parent if isinstance(what, Path) else folder
+            known = (*inside, *([what] if isinstance(what, Path) else []))
+            found = cls._from_source(other, where, (), data_root, home, known)
+            return [(trial.cell, trial.seed, trial.key) for trial in found.trials]
+
+        starts = Starts(home, folder, plan)
+        resolution = Resolution(source, folder, starts, overrides)
         spec, cells = resolution.resolve()
-        notes = (*resolution.notes, *_notes(cells))
+        notes = (*resolution.notes, *remarks(cells))
         return cls(
             spec,
             tuple(cells),
@@ -115,7 +144,8 @@ class Experiment:
             notes=notes,
             trees=resolution.trees,
             data_root=Path(os.path.abspath(data_root)) if data_root is not None else _data_root(),
-            whole={**source.data, "base": resolution.preset},
+            home=home,
+            whole=starts.portable({**source.data, "base": resolution.preset}),
         )
 
     @property
@@ -185,7 +215,9 @@ class Experiment:
     @cached_property
     def outlines(self) -> dict[str, Outline]:
         """Digest of a cell's data to what is in it; it is read for it. InputError where a cell cannot train on it."""
-        return outlines(self.cells, self.data_root, load_settings().cache, self.problem)
+        return outlines(
+            self.cells, self.data_root, load_settings(home=self.home).cache, self.problem
+        )
 
     def is_tuned(self, cell: str) -> bool:
         """Whether nothing is searched for a cell, or it is found."""
@@ -220,28 +252,8 @@ class Experiment:
 
     def findings(self) -> list[str]:
         """What the objective passports say of the cells, and the notes."""
-        from trainer.diffusion.passport import findings
-        from trainer.evaluation.coverage import coverage_findings
-        from trainer.evaluation.enough import few_images
-
-        distinct: dict[str, Cell] = {}
-        for cell in self.cells:  # cells that differ in a learning rate share a passport
-            distinct.setdefault(cell.trial.diffusion.digest(), cell)
-        trials = {cell.name: cell.trial for cell in distinct.values()}
-        cards = {name: trial.diffusion for name, trial in trials.items()}
-        measured = {name: (trial.diffusion, trial.evaluation) for name, trial in trials.items()}
-        few = [
-            line
-            for cell in self.cells
-            for line in few_images(cell.trial.evaluation, cell.trial.data.shape)
-        ]
-        return [
-            *findings(cards),
-            *coverage_findings(measured),
-            *dict.fromkeys(few),
-            *input_notes(self.cells, self.outlines),
-            *self.notes,
-        ]
+        notes = input_notes(self.cells, self.outlines)
+        return [*findings(self.cells), *notes, *self.notes]
 
     def resolved(self) -> dict[str, Any]:
         """Everything the experiment means, as JSON data: no preset file is needed to read it."""
@@ -272,22 +284,3 @@ class Experiment:
             return {}
         winners = {cell: dict(setting) for cell, setting in self.winners.items()}
         return {"search": self.spec.search.model_dump(mode="json"), "winners": winners}
-
-
-def _notes(cells: Sequence[Cell]) -> list[str]:
-    """Differences between cells that a comparison has to live with."""
-    notes = []
-    if len({cell.trial.total_images() for cell in cells}) > 1:
-        notes.append(
-            "cells have different budgets (train.kimg, batch_size): compare them on equal images"
-        )
-    protocols = {
-        cell.trial.evaluation.model_copy(update={"batch_size": 1}).digest() for cell in cells
-    }
-    if len(protocols) > 1:
-        notes.append(
-            "cells are evaluated differently: numbers of different protocols are not compared"
-        )
-    if len({cell.trial.data.digest() for cell in cells}) > 1:
-        notes.append("cells are trained on different data: their FIDs have different references")
-    return notes

@@ -14,6 +14,7 @@ from service.experiment.expansion import Choice, Combination, Setting, combine, 
 from service.experiment.options import Option, apply_options
 from service.experiment.searching import Searching
 from service.experiment.spec import ExperimentSpec, name_fault
+from service.experiment.starts import StartError, Starts
 from trainer.errors import InputError, Problem, UserError
 from trainer.learner import build_network
 from trainer.trial import TrialSpec
@@ -33,6 +34,7 @@ class Resolution:
 
     source: Source
     folder: Path
+    starts: Starts
     options: Sequence[str] = ()
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -154,6 +156,7 @@ class Resolution:
                 merged = self.base.merge(option.keys, option.value, option.origin)
                 self.problems += merged.problems
                 self._note_resets(merged)
+        self._settle(self.base)
         outcome = self.base.faults()
         self.base_faults = set(outcome) if isinstance(outcome, list) else set()
         alone = original.faults() if self.base_faults else []
@@ -209,6 +212,8 @@ class Resolution:
             if placed is None:
                 return None
             overrides |= placed
+        if not self._settle(tree):
+            return None
         outcome = tree.faults()
         if isinstance(outcome, list):
             own = [fault for fault in outcome if fault not in self.base_faults]
@@ -225,6 +230,20 @@ class Resolution:
             return None
         first = self.spec.seed_list()[0]
         return Cell(combination.name, overrides, trial.model_copy(update={"seed": first}))
+
+    def _settle(self, tree: Layered) -> bool:
+        """Put the directory of the trial that `start_from` means into the trial; False, and told, if there is none."""
+        try:
+            start = self.starts.settled(tree.data.get("start_from"))
+        except StartError as error:
+            self.problems.append(tree.problem(("start_from", error.at), str(error)))
+        except InputError as error:
+            self.problems += error.problems
+        else:
+            if start is not None:
+                tree.data["start_from"] = start
+            return True
+        return False
 
     def _misfit(self, trial: TrialSpec) -> Fault | None:
         """A network that does not fit the data, found by building it without memory."""

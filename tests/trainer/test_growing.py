@@ -119,7 +119,8 @@ def test_a_trial_is_named_by_the_weights_it_starts_with_not_by_their_place(
     assert spec.start_from == Start(trial=str(small), weights=digest(average(small)))
     copied = tmp_path / "elsewhere"
     copied.symlink_to(small)
-    monkeypatch.setenv("DIFFSWEEP_HOME", str(home))
+    monkeypatch.chdir(home.parent)
+    (home.parent / "runs").symlink_to(home)
     assert {one.key("data") for one in (trial(copied), trial("abc"), spec)} == {spec.key("data")}
     assert trial("abc").start_from == spec.start_from
     others = [trial(), trial(trained(tmp_path / "more", trial(), steps=3))]
@@ -183,7 +184,7 @@ def test_an_experiment_compares_starts(small: Path, tmp_path: Path) -> None:
     assert fresh.trial.start_from is None
     assert grown.trial == trial(small)
     document["arms"]["grown"] = {"start_from": {"trial": str(tmp_path / "no")}}
-    with pytest.raises(InputError, match="neither a directory nor a trial of"):
+    with pytest.raises(InputError, match="is no directory, no YAML file and no trial of"):
         Experiment.from_mapping(document)
 
 
