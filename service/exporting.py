@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from trainer.errors import UserError
+from trainer.errors import EnvironmentProblem, UserError
 from trainer.exchange.card import Exported, Story
 from trainer.record import Record
 from trainer.trained import Trained
@@ -102,6 +102,48 @@ class Winner:
             "folder": str(self.exported.folder),
             "model_id": self.model_id,
         }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What became of an experiment's `export: winner`."""
+
+    winner: Winner | None
+    refusal: str = ""
+    """Why there is none: a run was not in vain for that."""
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        if self.winner is None:
+            return [f"note: no model was exported: {self.refusal}"]
+        told = [f"model:   {self.winner.exported.folder} ({self.winner.reason})"]
+        return told + ([f"note: {self.winner.problem}"] if self.winner.problem else [])
+
+    def summary(self) -> dict[str, Any]:
+        """As JSON data."""
+        if self.winner is None:
+            return {"export": None, "export_refusal": self.refusal}
+        return {"export": self.winner.summary()}
+
+
+def export_as_asked(
+    experiment: Experiment, settings: Settings, judged: Judged | None = None
+) -> Asked | None:
+    """The end of every run, by a command or in Python: the winner's model where the YAML wants it; None: it does not.
+
+    `judged` is the verdict on what was trained, where it is known already.
+    """
+    from service import results
+
+    if experiment.spec.export is None:
+        return None
+    try:
+        if judged is None:
+            sweep = results.collect(experiment, settings)
+            judged = results.judged(experiment, settings, sweep)
+        return Asked(export_winner(experiment, settings, judged))
+    except (UserError, EnvironmentProblem) as error:
+        return Asked(None, str(error))
 
 
 def export_winner(experiment: Experiment, settings: Settings, judged: Judged) -> Winner:

@@ -1,7 +1,6 @@
 """How does a notebook or a script use diffsweep? `Client().submit(Experiment.from_yaml(path)).results()`.
 
-Without an address a client trains on this machine, in a thread of this process; with one it submits to
-that Ray cluster. The jobs feel the same.
+Without an address a client trains here, in a thread; with one it submits to that Ray cluster. Jobs feel the same.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from dashboards.verdict.values import Verdicts
+    from service.exporting import Winner
     from service.outcome import Outcome
     from service.progress import Event
     from service.submit import Jobs
@@ -120,8 +120,7 @@ class Job(ABC):
         from service.results import collect, judged, write_report
 
         self._check_at_hand()
-        sweep = collect(self.experiment, self._settings)
-        result = judged(self.experiment, self._settings, sweep)
+        result = judged(self.experiment, self._settings, collect(self.experiment, self._settings))
         out = None if path is None else Path(path)
         return write_report(self.experiment, self._settings, result, out)
 
@@ -143,19 +142,22 @@ class LocalJob(Job):
     ) -> None:
         super().__init__(experiment, settings)
         self.outcome: Outcome | None = None
+        self.winner: Winner | None = None  # of `export: winner`; `logs()` says why there is none
         self._error: BaseException | None = None
         self._lines: list[str] = []
         self._on_event, self._stop = on_event, threading.Event()
-        self._thread = threading.Thread(
-            target=self._work, name=f"diffsweep-{experiment.name}", daemon=True
-        )
+        name = f"diffsweep-{experiment.name}"
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._thread.start()
 
     def _work(self) -> None:
+        from service.exporting import export_as_asked
         from service.launch import run
 
         try:
             self.outcome = run(self.experiment, self._settings, self._take, self._stop)
+            if (asked := export_as_asked(self.experiment, self._settings)) is not None:
+                self.winner, self._lines = asked.winner, [*self._lines, *asked.lines()]
         except BaseException as error:
             self._error = error
             self._lines.append(str(error))
@@ -242,16 +244,15 @@ class ClusterJob(Job):
         name, trials = self.experiment.name, tuned(self.experiment, self._settings).trials
         what = f"no trial of {name} is"
         if any(self._settings.trial(trial.key).is_dir() for trial in trials):
-            is_tracked = self._settings.tracking_uri is not None
-            rows = self._tracked().trials if is_tracked else None
+            rows = None if self._settings.tracking_uri is None else self._tracked().trials
             missing = without_result(self.experiment, self._settings, self.status(), rows)
             if not missing:
                 return
             what = f"the results of {len(missing)} of {len(trials)} trials of {name} are not"
+        mend = "set DIFFSWEEP_HOME, here and for the job, to a folder that both can reach, or run"
         raise ServiceError(
             f"{what} below {self._settings.trials}: they are on the cluster's disk",
-            f"set DIFFSWEEP_HOME, here and for the job, to a folder that both can reach, or run"
-            f" `diffsweep compare {name}` and `diffsweep report {name}` where it is",
+            f"{mend} `diffsweep compare {name}` and `diffsweep report {name}` where it is",
         )
 
 
@@ -282,8 +283,8 @@ class Client:
             experiment = Experiment.from_yaml(experiment, data_root=data, home=home)
         if self._jobs is None:
             return LocalJob(experiment, self.settings, on_event)
-        submitted = self._jobs.submit(experiment, self.settings, env)
-        return ClusterJob(experiment, self.settings, self._jobs, submitted.id)
+        there = self._jobs.submit(experiment, self.settings, env).id
+        return ClusterJob(experiment, self.settings, self._jobs, there)
 
     def launch(
         self, trial: TrialSpec, name: str | None = None, env: Mapping[str, str] | None = None

@@ -21,7 +21,6 @@ from service.commands.common import (
     settings_of,
 )
 from service.commands.compare import print_comparison
-from trainer.errors import EnvironmentProblem, UserError
 
 if TYPE_CHECKING:
     from service.experiment import Cell, Experiment
@@ -44,6 +43,7 @@ def run(
     """
     from service import launch, readiness, results
     from service.experiment import Experiment
+    from service.exporting import export_as_asked
     from service.live_table import renderer
 
     settings = settings_of(home, concurrency=at_once)
@@ -61,7 +61,8 @@ def run(
     if as_json:
         report, _ = results.deliver(experiment, settings, judged)
         data = {"outcome": outcome.summary(), "report": str(report), **judged.to_dict()}
-        data |= _exported(experiment, settings, judged, tell=False)
+        asked = export_as_asked(experiment, settings, judged)
+        data |= {} if asked is None else asked.summary()
         print_json(data)
     else:
         _tell(outcome)
@@ -74,6 +75,7 @@ def run(
 def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> None:
     """After a run: table, verdict, report and where to look further."""
     from dashboards.verdict.sentences import headline
+    from service.exporting import export_as_asked
     from service.results import deliver
     from service.tracking.server import ui_command
     from service.tracking.uploader import waiting_note
@@ -91,28 +93,9 @@ def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> Non
     say(f"MLflow:  {ui_command(settings)}")
     if left:
         say(f"note: {waiting_note(settings, experiment.name, left)}")
-    _exported(experiment, settings, judged, tell=True)
-
-
-def _exported(
-    experiment: Experiment, settings: Settings, judged: Judged, *, tell: bool
-) -> dict[str, Any]:
-    """The winner's model, where the YAML asks for it; why there is none is a note, the run was not in vain."""
-    from service.exporting import export_winner
-
-    if experiment.spec.export is None:
-        return {}
-    try:
-        found = export_winner(experiment, settings, judged)
-    except (UserError, EnvironmentProblem) as error:
-        if tell:
-            say(f"note: no model was exported: {error}")
-        return {"export": None, "export_refusal": str(error)}
-    if tell:
-        say(f"model:   {found.exported.folder} ({found.reason})")
-        if found.problem:
-            say(f"note: {found.problem}")
-    return {"export": found.summary()}
+    asked = export_as_asked(experiment, settings, judged)
+    for line in [] if asked is None else asked.lines():
+        say(line)
 
 
 def _replaced(experiment: Experiment, settings: Settings) -> list[str]:

@@ -14,6 +14,7 @@ from service.experiment import Experiment
 from service.experiment.saved import save
 from service.exporting import export_winner, winning_cell
 from service.results import Judged
+from service.sdk import Client, LocalJob
 from service.settings import Settings
 from service.tracking.announce import announce, cell_runs
 from service.tracking.outbox import Outbox
@@ -83,6 +84,24 @@ def test_the_winner_is_written_and_logged_once(experiment: Experiment, settings:
     assert logged.tags["diffsweep.trial"] == found.key
     files = {file.path for file in client.list_logged_model_artifacts(found.model_id)}
     assert {"README.md", "model_index.json", "unet", "scheduler"} <= files
+
+
+def test_a_run_from_python_ends_as_the_command_does(
+    experiment: Experiment, settings: Settings
+) -> None:
+    job = Client(settings=settings).submit(experiment)
+    assert isinstance(job, LocalJob)
+    assert job.wait(120) == "SUCCEEDED"
+    assert job.winner is not None
+    assert job.winner.model_id is not None
+    folder = settings.experiment("digits") / "winner"
+    assert job.logs().splitlines()[-1] == f"model:   {folder} ({job.winner.reason})"
+    assert (folder / "model_index.json").is_file()
+    plain = Client(settings=settings).submit(
+        Experiment.from_mapping({**experiment.whole, "export": None})
+    )
+    assert plain.wait(120) == "SUCCEEDED"
+    assert "model:" not in plain.logs()
 
 
 def _finals(experiment: Experiment, settings: Settings) -> dict[int, float]:
