@@ -40,6 +40,15 @@ Protocol = Annotated[
 ]
 
 
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--metric",
+        metavar="NAME",
+        help="Measure this instead of the protocol's own: fid, kid, bpd, nll ..., several with commas, or a mapping "
+        "such as '{kind: bpd, images: 1000}'. Repeatable.",
+    ),
+]
 Averages = Annotated[
     list[str] | None,
     typer.Option(
@@ -55,6 +64,7 @@ def evaluate(
     what: What,
     cell: Cell = None,
     seed: Seed = None,
+    metric: Metrics = None,
     average: Averages = None,
     against: Against = None,
     protocol: Protocol = "full",
@@ -75,18 +85,44 @@ def evaluate(
     if saved is None and against is not None:
         raise _mistake("--against", "is for samples; a model is measured by its own data")
     found = _found(what if saved is None else against or _maker(saved), settings, cell, seed)
+    overrides = [*_of_metrics(metric or []), *(override or [])]
     rows: list[Measurement] = []
     names: Sequence[str | None] = average or [None]
     for name in names:
-        trained = _trained(found, name, override or [], device)
+        trained = _with_errors(_trained(found, name, overrides, device))
         if saved is not None:
             rows.append(_of_samples(trained, saved, settings))
         else:
-            rows.append(_of_model(trained, protocol, settings, name))
+            rows += _of_model(trained, protocol, settings, name)
     if as_json:
         print_json(_as_data(rows, found, trained, saved))
     else:
         _show(rows)
+
+
+def _of_metrics(names: Sequence[str]) -> list[str]:
+    """As an override: what is between commas is an entry, also of a mapping."""
+    from trainer.errors import suggestion
+    from trainer.evaluation.metric import KINDS
+
+    known = [name for each in names if "{" not in each for name in each.split(",")]
+    for name in known:
+        if name.strip() not in KINDS:
+            raise _mistake(
+                f"--metric {name.strip()}", f"there is no such metric{suggestion(name, KINDS)}"
+            )
+    return [f"evaluation.metrics=[{', '.join(names)}]"] if names else []
+
+
+def _with_errors(trained: Trained) -> Trained:
+    """Standard errors where they cost nothing: of means over real images. Others are asked for by `error_groups`."""
+    from dataclasses import replace
+
+    evaluation = trained.trial.evaluation
+    if evaluation.comparisons or evaluation.error_groups or evaluation.full.images < 4:
+        return trained
+    changed = {"evaluation": evaluation.model_copy(update={"error_groups": 2})}
+    return replace(trained, trial=trained.trial.model_copy(update=changed))
 
 
 def _holds_samples(what: str) -> bool:
@@ -132,15 +168,19 @@ def _trained(found: Found, average: str | None, overrides: Sequence[str], device
 
 def _of_model(
     trained: Trained, protocol: Literal["full", "rung"], settings: Settings, average: str | None
-) -> Measurement:
+) -> list[Measurement]:
     from trainer.evaluation.averages import of_average
-    from trainer.exchange.measuring import measure_model
+    from trainer.exchange.measuring import measure_further, measure_model
 
     data = settings.data or Path()
     with bar("images") as watch:
-        measured = measure_model(trained, settings.cache, data, protocol, watch)
-    usual = trained.trial.averages()[0].called()
-    return measured if average in (None, usual) else of_average(measured, average)
+        found = [measure_model(trained, settings.cache, data, protocol, watch)]
+    if protocol == "full":
+        with bar("images under further protocols") as watch:
+            found += measure_further(trained, settings.cache, data, watch)
+    if average is None or average == trained.trial.averages()[0].called():
+        return found
+    return [of_average(one, average) for one in found]
 
 
 def _of_samples(trained: Trained, saved: Path, settings: Settings) -> Measurement:
@@ -153,14 +193,26 @@ def _of_samples(trained: Trained, saved: Path, settings: Settings) -> Measuremen
 def _show(found: Sequence[Measurement]) -> None:
     rows = []
     for measured, name, value in [(m, n, v) for m in found for n, v in m.metrics.items()]:
-        draws = measured.draws[name]
+        draws, error = measured.draws[name], measured.errors.get(f"se/{name.partition('/')[2]}")
         each = ", ".join(f"{one:.5g}" for one in draws) if len(draws) > 1 else ""
-        rows.append([name, f"{value:.5g}", measured.protocol[name], each])
-    headings = ("metric", "value", "protocol", "by noise")
-    wide = 4 if any(row[3] for row in rows) else 3
-    print_table(headings[:wide], [row[:wide] for row in rows], right="value")
+        told = "" if error is None else f"{error:.2g}"
+        rows.append([name, f"{value:.5g}", told, measured.protocol[name], each])
+    headings = ("metric", "value", "standard error", "protocol", "by noise")
+    kept = [i for i in range(5) if i not in (2, 4) or any(row[i] for row in rows)]
+    print_table(
+        [headings[i] for i in kept],
+        [[row[i] for i in kept] for row in rows],
+        right="value|standard error",
+    )
+    for row, terms in _terms(found).items():
+        say(f"{row} = {' + '.join(f'{part} {value:.5g}' for part, value in terms.items())}")
     if not all(measured.finite for measured in found):
         say("note: some samples are not finite, so there are no numbers")
+
+
+def _terms(found: Sequence[Measurement]) -> dict[str, dict[str, float]]:
+    """What each bound consists of."""
+    return {row: terms for measured in found for row, terms in measured.terms.items()}
 
 
 def _as_data(
@@ -172,6 +224,8 @@ def _as_data(
         "samples": None if saved is None else str(saved),
         "metrics": {name: value for one in rows for name, value in one.metrics.items()},
         "draws": {name: values for one in rows for name, values in one.draws.items()},
+        "errors": {name: value for one in rows for name, value in one.errors.items()},
+        "terms": _terms(rows),
         "protocol": {name: identifier for one in rows for name, identifier in one.protocol.items()},
         "seconds": sum(one.seconds for one in rows),
     }

@@ -17,6 +17,7 @@ from service.models import find_model
 from service.settings import Settings
 from tests.trainer.exchange import models
 from trainer.errors import InputError
+from trainer.exchange.changes import remeasured
 from trainer.made import Made
 from trainer.record import Record
 from trainer.trained import Trained
@@ -238,3 +239,44 @@ def test_every_average_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(Path("s/samples.json").read_text())["average"] == "slow"
     assert invoke(["evaluate", "s/samples.npz", "--average", "slow"]) == 2
     assert "--average: is of a model" in capsys.readouterr().err
+
+
+def test_likelihoods_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside any others; with standard errors where they cost nothing, and the terms of the bound."""
+    models.trained(models.spec(evaluation={"draws": 1}), Path("one"))
+    of = ["--metric", "{kind: bpd, steps: 5}", "--metric", "{kind: nll, steps: 4}"]
+    assert invoke(["evaluate", "one", *of, "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert list(data["metrics"]) == ["eval/bpd", "eval/nll"]
+    assert all(0.0 < data["errors"][f"se/{name}"] < 0.5 for name in ("bpd", "nll"))
+    terms = data["terms"]["eval/bpd"]
+    assert list(terms) == ["prior", "steps", "decoder"]
+    # float64 sums in another order
+    assert sum(terms.values()) == pytest.approx(data["metrics"]["eval/bpd"], rel=1e-12)
+    override = "evaluation.metrics=[{kind: bpd, steps: 5}, {kind: nll, steps: 4}]"
+    assert invoke(["evaluate", "one", "-o", override, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"] == data["metrics"]
+    assert invoke(["evaluate", "one", *of[:2], "--average", "ramp"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["metric", "value", "standard", "error", "protocol"]
+    assert table[2].startswith("eval/bpd = prior ")
+    assert invoke(["evaluate", "one", "--metric", "fid,kid", "--metric", "mind", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert (list(data["metrics"]), data["errors"]) == (["eval/fid", "eval/kid", "eval/mind"], {})
+    assert invoke(["evaluate", "one", "--metric", "fid,bpp"]) == 2
+    assert "--metric bpp: there is no such metric, did you mean `bpd`" in capsys.readouterr().err
+
+
+def test_an_evaluation_says_how_far_it_is() -> None:
+    """In images, those that the network is asked about by the share of its passes."""
+    from trainer.exchange.measuring import measure_model
+
+    options = ["evaluation.metrics=[fid, {kind: bpd, steps: 5, images: 6}, {kind: nll, steps: 2}]"]
+    trial = remeasured(models.spec(evaluation={"draws": 2}), options)
+    model = Trained.load(models.trained(trial, Path("two")), "cpu")
+    heard: list[tuple[int, int]] = []
+    found = measure_model(model, Path("c"), Path(), "full", lambda *said: heard.append(said))
+    assert heard == sorted(heard)
+    assert len(heard) == 2 + 5 + 4 * 2, "two noises, and every pass"
+    assert heard[-1] == (2 * 16 + 6 + 16, 2 * 16 + 6 + 16)
+    assert found.metrics["eval/bpd"] == pytest.approx(sum(found.terms["eval/bpd"].values()))

@@ -246,7 +246,7 @@ def test_workers_and_batches_share_the_images_and_their_noise(
     metrics = [{"kind": "nll", "steps": 4, "images": 30}]
     whole = evaluator(source, tmp_path, metrics)
     asked = whole.spec.questions[0]
-    one, error = whole._ask(asked, network, "full", ALONE)
+    one, error, _ = whole._ask(asked, network, "full", ALONE)
     assert 0.0 < error < abs(one)
     parts = [_shares(whole, asked, network, World(rank, 3)) for rank in range(3)]
     assert sum(parts) == pytest.approx(one, rel=1e-6)  # float32 products of other sizes
@@ -291,7 +291,7 @@ def test_a_class_conditional_network_is_told_the_images_own_labels(tmp_path: Pat
     measuring = Evaluator(
         spec, Diffusion(schedule=schedule.Cosine(steps=4)), source, tmp_path, [Labels(classes=10)]
     )
-    value, _ = measuring._ask(asked, network, "full", ALONE)
+    value, _, _ = measuring._ask(asked, network, "full", ALONE)
     rows = torch.arange(5) * 1797 // 5
     assert len(told) == 4
     assert all(torch.equal(one, source.labels_of(rows)) for one in told)

@@ -18,5 +18,6 @@ def of_average(measured: Measurement, name: str) -> Measurement:
         metrics={each + end: value for each, value in measured.metrics.items()},
         draws={each + end: values for each, values in measured.draws.items()},
         errors={each + end: value for each, value in measured.errors.items()},
+        terms={each + end: parts for each, parts in measured.terms.items()},
         protocol={each + end: value for each, value in measured.protocol.items()},
     )

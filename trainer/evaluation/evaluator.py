@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from trainer.data import Source, Split
-from trainer.diffusion.process import Diffusion
+from trainer.diffusion.process import Diffusion, Network
 from trainer.distributed import World
 from trainer.evaluation.errors import of_mean, standard_errors
 from trainer.evaluation.features import Extractor, FeatureSpace
@@ -50,6 +50,8 @@ class Measurement:
     """Protocol id of each metric."""
     errors: dict[str, float] = field(default_factory=dict)
     """`se/fid`: the standard error of the mean over the draws, from their images alone; where asked for."""
+    terms: dict[str, dict[str, float]] = field(default_factory=dict)
+    """`eval/bpd` to what it consists of by name, where that is known: they add up to it."""
 
 
 @dataclass(frozen=True)
@@ -196,14 +198,17 @@ class Evaluator:
         ]
         draws = self._values(drawn, part)
         finite, errors = all(one.finite for one in drawn), of_mean([one.errors for one in drawn])
+        terms = {}
         for metric in self.spec.questions:
-            answer, error = math.nan, 0.0
+            row, answer = _named(metric, part), _Answer(math.nan, 0.0, {})
             if finite:
-                answer, error = self._ask(metric, network, part, world, heard.more)
-            draws[_named(metric, part)] = [answer]
+                answer = self._ask(metric, network, part, world, heard.more)
+            draws[row] = [answer.value]
+            if answer.terms:
+                terms[row] = answer.terms
             if part == "full" and self.spec.error_groups and finite:
-                errors[f"se/{metric.name}"] = error
-        return _measurement(drawn, draws, start, self._protocol(part), errors)
+                errors[f"se/{metric.name}"] = answer.error
+        return _measurement(drawn, draws, start, self._protocol(part), errors, terms)
 
     def measure_also(
         self,
@@ -275,27 +280,33 @@ class Evaluator:
         network: Callable[..., Tensor],
         part: Part,
         world: World,
-        more: Callable[[int], None] = lambda _count: None,
-    ) -> tuple[float, float]:
-        """The mean over evenly spaced real images, shared by the workers, and its standard error."""
+        more: Callable[[float], None] = lambda _count: None,
+    ) -> "_Answer":
+        """Of evenly spaced real images, shared by the workers; `more` hears of each pass as its share of the images."""
         source, batch = self._of(self.spec.split_of(metric)), self.spec.batch_size
-        count = self._count(metric, part)
+        count, passes = self._count(metric, part), metric.passes(self.diffusion)
         mine = world.share(count)
-        total = torch.zeros(2, dtype=torch.float64, device=source.device)
+        total = torch.zeros(2 + len(metric.parts), dtype=torch.float64, device=source.device)
         for first in range(mine.start, mine.stop, batch):
             numbers = torch.arange(first, min(first + batch, mine.stop), device=source.device)
             rows = numbers * len(source) // count
-            seed = self.spec.noise_seed
-            told = together([one.known(source, rows, seed) for one in self.inputs])
+            told = together([one.known(source, rows, self.spec.noise_seed) for one in self.inputs])
+            asked = bound(network, told)
+
+            def passed(x: Tensor, condition: Tensor, asked: Network = asked) -> Tensor:
+                more(len(x) / passes)
+                return asked(x, condition)
+
             x0 = source.codec.scale(source.read(rows))
             about = (source.codec, x0, rows)
-            shown = Shown(bound(network, told), self.diffusion, *about, seed)
-            values = metric.values(shown).double()
-            total += torch.stack([values.sum(), values.square().sum()])
-            more(len(rows))
+            shown = Shown(passed, self.diffusion, *about, self.spec.noise_seed)
+            values, terms = metric.explained(shown)
+            columns = [values, values.double().square(), *(terms[name] for name in metric.parts)]
+            total += torch.stack([column.double().sum() for column in columns])
         world.sum_(total)
-        mean, square = (total / count).tolist()
-        return mean, math.sqrt(max(0.0, square - mean**2) / max(1, count - 1))
+        mean, square, *parts = (total / count).tolist()
+        error = math.sqrt(max(0.0, square - mean**2) / max(1, count - 1))
+        return _Answer(mean, error, dict(zip(metric.parts, parts, strict=True)))
 
     def _generation(self, part: Part) -> Generation:
         generation = self.spec.full if part == "full" else self.spec.rung
@@ -364,17 +375,28 @@ class Evaluator:
             )
 
 
+class _Answer(NamedTuple):
+    """What a network says of real images."""
+
+    value: float
+    """The mean."""
+    error: float
+    """Its standard error."""
+    terms: dict[str, float]
+    """What the mean consists of."""
+
+
 class _Heard:
     """How many images are done, told to whoever listens."""
 
     def __init__(self, watch: Callable[[int, int], None], total: int) -> None:
         self.total = total
-        self._watch, self._done = watch, 0
+        self._watch, self._done = watch, 0.0
 
-    def more(self, count: int) -> None:
+    def more(self, count: float) -> None:
         """So many more are done."""
         self._done += count
-        self._watch(self._done, self.total)
+        self._watch(min(self.total, round(self._done)), self.total)
 
     def each(self, images: Iterable[Tensor]) -> Iterator[Tensor]:
         """The same batches, told as they come."""
@@ -389,6 +411,7 @@ def _measurement(
     start: float,
     protocol: dict[str, str],
     errors: dict[str, float],
+    terms: dict[str, dict[str, float]] | None = None,
 ) -> Measurement:
     """What was measured since `start`: the means over the draws, and the pictures of the first."""
     return Measurement(
@@ -399,6 +422,7 @@ def _measurement(
         all(one.finite for one in drawn),
         protocol,
         errors,
+        terms or {},
     )
 
 

@@ -39,7 +39,7 @@ def measure_model(
     """
     evaluation = trained.trial.evaluation
     if part == "rung" and evaluation.rung is None:
-        raise UserError("evaluation.rung: this model has no cheap protocol; leave it out")
+        raise UserError("evaluation.rung: this model has no cheap protocol; use the full one")
     evaluator = _evaluator(trained, evaluation, cache, data_root)
     return evaluator.measure(trained.network, part, World(0, 1), watch)
 

@@ -174,6 +174,8 @@ class ModelMetric(AnyMeasure):
     """A member that asks the network about real images, without generating any: the mean of a value of each."""
 
     lower_is_better: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ()
+    """Names of the terms that its number is the sum of."""
 
     images: Annotated[int, Field(ge=1)] | None = None
     """Real images that are asked about, evenly spaced over the data; null: as many as the protocol generates."""
@@ -188,3 +190,11 @@ class ModelMetric(AnyMeasure):
     @abstractmethod
     def values(self, shown: Shown) -> Tensor:
         """The number of each image [B]."""
+
+    def explained(self, shown: Shown) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same, and each of its `parts` [B] by name."""
+        return self.values(shown), {}
+
+    @abstractmethod
+    def passes(self, diffusion: Diffusion) -> int:
+        """How often the network is asked about each image."""

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from trainer.data import Codec
+from trainer.diffusion.process import Diffusion
 from trainer.errors import UserError
 from trainer.evaluation.likelihood import bits_per_dimension, flow_log_likelihood
 from trainer.evaluation.metric.base import ModelMetric, Shown
@@ -22,6 +23,7 @@ class BitsPerDimension(ModelMetric):
     """
 
     title: ClassVar[str] = "bits per dimension"
+    parts: ClassVar[tuple[str, ...]] = ("prior", "steps", "decoder")
 
     kind: Literal["bpd"] = "bpd"
     steps: Annotated[int, Field(ge=2, le=100_000)] | None = None
@@ -40,6 +42,10 @@ class BitsPerDimension(ModelMetric):
 
     def values(self, shown: Shown) -> Tensor:
         """The bound of each image [B]."""
+        return self.explained(shown)[0]
+
+    def explained(self, shown: Shown) -> tuple[Tensor, dict[str, Tensor]]:
+        """The bound, and its prior, the sum over the steps of the chain, and the decoder."""
         assert shown.codec.levels is not None, "checked"
         diffusion = shown.diffusion
         learned = getattr(diffusion.objective, "variance", None)
@@ -49,16 +55,22 @@ class BitsPerDimension(ModelMetric):
             return stream.normal(shown.rows, tuple(shown.x0.shape[1:]))
 
         with torch.inference_mode():
-            return bits_per_dimension(
+            found = bits_per_dimension(
                 diffusion,
                 shown.network,
                 shown.x0,
                 eps,
-                steps=self.steps or diffusion.schedule.steps or 1000,
+                steps=self.passes(diffusion),
                 levels=shown.codec.levels,
                 variance=learned if learned in ("learned", "learned_range") else self.variance,
                 clip=self.clip,
-            ).total
+            )
+            steps, decoder = found.terms[:, :-1].sum(1), found.terms[:, -1]
+            return found.total, {"prior": found.prior, "steps": steps, "decoder": decoder}
+
+    def passes(self, diffusion: Diffusion) -> int:
+        """One for each step of the chain."""
+        return self.steps or diffusion.schedule.steps or 1000
 
 
 class NLL(ModelMetric):
@@ -105,6 +117,10 @@ class NLL(ModelMetric):
             edm_sigma_max=math.exp(-0.5 * self.log_snr_min),
         )
         return bin_bits - log_density / (count * math.log(2.0))
+
+    def passes(self, diffusion: Diffusion) -> int:
+        """Four derivatives a step."""
+        return 4 * self.steps
 
     def _signs(self, shown: Shown, shape: tuple[int, ...]) -> Tensor:
         """Independent signs [P, B, ...], the same for an image in every trial and at every step."""
