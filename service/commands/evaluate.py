@@ -78,6 +78,8 @@ def evaluate(
     With nothing changed a model gets the numbers of its training; -o evaluation.full.steps=50 measures it otherwise,
     under another protocol id. Numbers of different ids are not comparable.
     """
+    from trainer.exchange.measuring import measure_images, saved_images
+
     settings = settings_of(home)
     saved = Path(what) if _holds_samples(what) else None
     if saved is not None and average:
@@ -87,17 +89,23 @@ def evaluate(
     found = _found(what if saved is None else against or _maker(saved), settings, cell, seed)
     overrides = [*_of_metrics(metric or []), *(override or [])]
     rows: list[Measurement] = []
+    count: int | None = None
     names: Sequence[str | None] = average or [None]
     for name in names:
         trained = _with_errors(_trained(found, name, overrides, device))
         if saved is not None:
-            rows.append(_of_samples(trained, saved, settings))
+            images = saved_images(saved, trained.codec)
+            rows.append(measure_images(trained, images, settings.cache, settings.data or Path()))
+            count = len(images)
         else:
             rows += _of_model(trained, protocol, settings, name)
+    notes = _notes(trained, protocol, rows, count)
     if as_json:
-        print_json(_as_data(rows, found, trained, saved))
-    else:
-        _show(rows)
+        print_json({**_as_data(rows, found, trained, saved), "notes": notes})
+        return
+    _show(rows, _titles(rows, trained))
+    for note in notes:
+        say(f"note: {note}")
 
 
 def _of_metrics(names: Sequence[str]) -> list[str]:
@@ -183,22 +191,47 @@ def _of_model(
     return [of_average(one, average) for one in found]
 
 
-def _of_samples(trained: Trained, saved: Path, settings: Settings) -> Measurement:
-    from trainer.exchange.measuring import measure_images, saved_images
+def _titles(found: Sequence[Measurement], trained: Trained) -> dict[str, str]:
+    """What each row is, with the space that a distance is taken in: `FID (classifier)`."""
+    from dashboards.metrics import space_of, title
 
-    images = saved_images(saved, trained.codec)
-    return measure_images(trained, images, settings.cache, settings.data or Path())
+    evaluation = trained.trial.evaluation
+    space = space_of(evaluation.features.kind, evaluation.reference)
+    return {name: title(name, space) for one in found for name in one.metrics}
 
 
-def _show(found: Sequence[Measurement]) -> None:
+def _notes(
+    trained: Trained,
+    protocol: Literal["full", "rung"],
+    found: Sequence[Measurement],
+    saved: int | None,
+) -> list[str]:
+    """What a reader of the numbers should know; `saved` is how many samples they are of that lay in files."""
+    from trainer.evaluation.enough import few_images
+
+    evaluation, notes = trained.trial.evaluation, []
+    if saved is not None:
+        full = evaluation.full.model_copy(update={"images": saved})
+        evaluation = evaluation.model_copy(update={"full": full, "also": ()})
+        asked = [one.name for one in evaluation.questions]
+        if asked:
+            notes.append(f"{', '.join(asked)} asks a network, not samples: left out")
+    few = few_images(evaluation, trained.codec.shape)
+    notes += [line for line in few if line.startswith(f"evaluation.{protocol}:")]
+    if not all(measured.finite for measured in found):
+        notes.append("some samples are not finite, so there are no numbers")
+    return notes
+
+
+def _show(found: Sequence[Measurement], titles: dict[str, str]) -> None:
     rows = []
     for measured, name, value in [(m, n, v) for m in found for n, v in m.metrics.items()]:
         draws, error = measured.draws[name], measured.errors.get(f"se/{name.partition('/')[2]}")
         each = ", ".join(f"{one:.5g}" for one in draws) if len(draws) > 1 else ""
         told = "" if error is None else f"{error:.2g}"
-        rows.append([name, f"{value:.5g}", told, measured.protocol[name], each])
-    headings = ("metric", "value", "standard error", "protocol", "by noise")
-    kept = [i for i in range(5) if i not in (2, 4) or any(row[i] for row in rows)]
+        rows.append([name, titles[name], f"{value:.5g}", told, measured.protocol[name], each])
+    headings = ("row", "metric", "value", "standard error", "protocol", "by noise")
+    kept = [i for i in range(6) if i not in (3, 5) or any(row[i] for row in rows)]
     print_table(
         [headings[i] for i in kept],
         [[row[i] for i in kept] for row in rows],
@@ -206,8 +239,6 @@ def _show(found: Sequence[Measurement]) -> None:
     )
     for row, terms in _terms(found).items():
         say(f"{row} = {' + '.join(f'{part} {value:.5g}' for part, value in terms.items())}")
-    if not all(measured.finite for measured in found):
-        say("note: some samples are not finite, so there are no numbers")
 
 
 def _terms(found: Sequence[Measurement]) -> dict[str, dict[str, float]]:
@@ -222,6 +253,7 @@ def _as_data(
         "trial": found.record.directory.resolve().name,
         "images_seen": trained.images,
         "samples": None if saved is None else str(saved),
+        "titles": _titles(rows, trained),
         "metrics": {name: value for one in rows for name, value in one.metrics.items()},
         "draws": {name: values for one in rows for name, values in one.draws.items()},
         "errors": {name: value for one in rows for name, value in one.errors.items()},

@@ -173,7 +173,7 @@ def test_evaluate_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["protocol"] == {"eval/fid": result.protocol["eval/fid"]}
     assert invoke(["evaluate", "x.yaml", "--cell", "under", "-o", "evaluation.full.steps=7"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].split() == ["metric", "value", "protocol", "by", "noise"]
+    assert table[0].split() == ["row", "metric", "value", "protocol", "by", "noise"]
     assert table[1].split()[0] == "eval/fid"
     assert result.protocol["eval/fid"] not in table[1]
     # samples know who made them
@@ -258,7 +258,7 @@ def test_likelihoods_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(capsys.readouterr().out)["metrics"] == data["metrics"]
     assert invoke(["evaluate", "one", *of[:2], "--average", "ramp"]) == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0].split() == ["metric", "value", "standard", "error", "protocol"]
+    assert table[0].split() == ["row", "metric", "value", "standard", "error", "protocol"]
     assert table[2].startswith("eval/bpd = prior ")
     assert invoke(["evaluate", "one", "--metric", "fid,kid", "--metric", "mind", "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

@@ -326,7 +326,7 @@ def test_a_network_that_enlarges_is_told_the_small_images_of_the_images(
         )
         for size in (500, 2)
     )
-    found, _ = whole._ask(asked, network, "full", ALONE)
+    found, *_ = whole._ask(asked, network, "full", ALONE)
     assert small._ask(asked, network, "full", ALONE)[0] == pytest.approx(found, rel=1e-6)
     x0 = source.codec.scale(source.examples).double()
     angle = 0.5 * math.pi * level
