@@ -105,7 +105,7 @@ def _of_experiment(target: str, settings: Settings, cell: str | None, seed: int 
     from service.commands.common import find
     from service.search.study import tuned
 
-    preset = _preset(target)
+    preset = _preset(target, home=settings.home)
     experiment = preset or tuned(find(target, None, settings), settings)
     keys = _keys(experiment, settings)
     cells = list(dict.fromkeys(name for name, _ in keys))
@@ -132,7 +132,9 @@ def _of_experiment(target: str, settings: Settings, cell: str | None, seed: int 
     return Found(record, f"{chosen}-seed{number}", experiment.name, chosen)
 
 
-def _preset(file: str, overrides: Sequence[str] = ()) -> Experiment | None:
+def _preset(
+    file: str, overrides: Sequence[str] = (), home: Path | None = None
+) -> Experiment | None:
     """A file that is one complete trial, as an experiment of one cell; None if it is an experiment."""
     from service.experiment import Experiment
     from trainer.yaml.source import read
@@ -141,7 +143,7 @@ def _preset(file: str, overrides: Sequence[str] = ()) -> Experiment | None:
     if not isinstance(data, dict) or "base" in data or "model" not in data:
         return None
     whole = {"name": "preset", "base": str(Path(file).resolve()), "seeds": [data.get("seed", 0)]}
-    return Experiment.from_mapping(whole, ".", overrides)
+    return Experiment.from_mapping(whole, ".", overrides, home=home)
 
 
 def trial_of(file: str, overrides: Sequence[str] = ()) -> TrialSpec:

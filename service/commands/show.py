@@ -77,7 +77,10 @@ def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, Tri
             and ("model" in data or "diffusion" in data)
         ):
             preset = Experiment.from_mapping(
-                {"name": "preset", "base": str(Path(file).resolve()), "seeds": 1}, ".", overrides
+                {"name": "preset", "base": str(Path(file).resolve()), "seeds": 1},
+                ".",
+                overrides,
+                home=settings_of(home).home,
             )
             return {Path(file).stem: preset.cells[0].trial}
     return {c.name: c.trial for c in find(file, overrides, settings_of(home)).cells}

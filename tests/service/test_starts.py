@@ -105,6 +105,12 @@ def test_the_command_looks_in_its_own_home(capsys: pytest.CaptureFixture[str]) -
     Path("small.yaml").rename("sub/small.yaml")
     Path("sub/grown.yaml").write_text(yaml_document(grown))
     assert invoke(["show", "sub/grown.yaml", "--home", "home"]) == 0
+    key = next(t.key for t in Experiment.from_mapping(SMALL).trials if t.seed == 3)
+    preset = {**SMALL["base"], "start_from": {"trial": key}}
+    Path("preset.yaml").write_text(yaml_document(preset))
+    assert invoke(["show", "preset.yaml", "--home", "home"]) == 0
+    assert invoke(["sample", "preset.yaml", "--home", "home"]) == 2
+    assert "has no checkpoint in" in capsys.readouterr().err, "it is known, and not trained"
     capsys.readouterr()
     assert invoke(["show", "sub/grown.yaml", "--home", "other"]) == 2
     said = capsys.readouterr().err
