@@ -52,9 +52,28 @@ class Speed:
         full_s = self.full_s * trial.evaluation.draws
         once = trial.evaluation.rung is not None
         cost = self.rung_s * len(left) + full_s if once else full_s * len(left)
-        work = [g.images * g.steps for path, g in trial.evaluation.generations() if path != "rung"]
+        work = [_work(g) for path, g in trial.evaluation.generations() if path != "rung"]
         cost += full_s * (sum(work[1:]) / work[0] + len(trial.averages()) - 1)
+        cost += self._asking(trial, len(left))
         return images * self.train_s_per_image / workers, cost / workers
+
+    def _asking(self, trial: TrialSpec, evaluations: int) -> float:
+        """Seconds of the metrics that ask the network about real images, at so many evaluations."""
+        evaluation, per_pass = trial.evaluation, self.full_s / _work(trial.evaluation.full)
+        full_times = 1 if evaluation.rung is not None else evaluations
+        asked = [(evaluation.full, full_times + len(trial.averages()) - 1)]
+        if evaluation.rung is not None:
+            asked.append((evaluation.rung, evaluations))
+        return per_pass * sum(
+            times * (metric.images or generation.images) * metric.work(trial.diffusion)
+            for generation, times in asked
+            for metric in evaluation.questions
+        )
+
+
+def _work(generation: Generation) -> int:
+    """Images times steps."""
+    return generation.images * generation.steps
 
 
 def speed(trial: TrialSpec, data_root: Path, cache: Path, cpus: float, gpus: float) -> Speed:

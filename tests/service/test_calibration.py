@@ -86,6 +86,20 @@ def test_seconds_of_a_speed(toy: dict[str, Any]) -> None:
     assert pace.seconds(only_full, 1)[1] == pytest.approx(3 * 5.0 * len(points))
 
 
+def test_questions_cost_their_passes(toy: dict[str, Any]) -> None:
+    """Of the bound one per step of its chain, of the ODE four derivatives with their probes, where they are asked."""
+    pace = Speed(train_s_per_image=0.01, full_s=5.0, rung_s=1.0, parameters=1, device="cpu")
+    asked = ["fid", {"kind": "nll", "steps": 3, "images": 7, "probes": 2}]
+    measured = {**toy["evaluation"], "draws": 1}
+    plain = TrialSpec.model_validate({**toy, "evaluation": measured})
+    trial = TrialSpec.model_validate({**toy, "evaluation": {**measured, "metrics": asked}})
+    full = trial.evaluation.full
+    per_pass = 5.0 / (full.images * full.steps)
+    times = len(trial.evaluation_points()) + 1  # the cheap protocol at each, the full one at the end
+    more = pace.seconds(trial, workers=1)[1] - pace.seconds(plain, workers=1)[1]
+    assert more == pytest.approx(times * 7 * (4 * 3 * 5) * per_pass)
+
+
 def test_a_draw_more_costs_what_a_draw_costs(toy: dict[str, Any]) -> None:
     """Priced without measuring again; what it took is another shape's."""
     pace = Speed(train_s_per_image=0.01, full_s=5.0, rung_s=1.0, parameters=1, device="cpu")

@@ -198,3 +198,7 @@ class ModelMetric(AnyMeasure):
     @abstractmethod
     def passes(self, diffusion: Diffusion) -> int:
         """How often the network is asked about each image."""
+
+    def work(self, diffusion: Diffusion) -> float:
+        """What each image costs, in forward passes: for what a plan says."""
+        return float(self.passes(diffusion))

@@ -122,6 +122,10 @@ class NLL(ModelMetric):
         """Four derivatives a step."""
         return 4 * self.steps
 
+    def work(self, diffusion: Diffusion) -> float:
+        """Each probe is a backward pass, of two forward ones."""
+        return self.passes(diffusion) * (1.0 + 2.0 * self.probes)
+
     def _signs(self, shown: Shown, shape: tuple[int, ...]) -> Tensor:
         """Independent signs [P, B, ...], the same for an image in every trial and at every step."""
         count = math.prod(shape)
