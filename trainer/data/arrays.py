@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 import tempfile
-import zipfile
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Annotated, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from pydantic import model_validator
 
+from trainer.data.array_file import ArrayFile
 from trainer.data.framed import OwnFiles, Place
 from trainer.data.listing import printable
 from trainer.data.picture import Frame, seen
 from trainer.data.pictures import Pictures
 from trainer.errors import DataError
-from trainer.files import write_whole
 from trainer.spec import MANY, Count, Neutral
 
 _COLOURS = (1, 2, 3, 4)
@@ -61,31 +56,29 @@ class Arrays(OwnFiles):
     def _pictures(self, root: Path, cache: Path | None) -> ArrayPictures:
         try:
             file = (root / Path(self.path).expanduser()).resolve()
-            if not file.is_file():
-                raise DataError(
-                    f"data.path: {printable(file)} is not a file on this machine: write where the .npz is"
-                )
-            return ArrayPictures(self, file, cache)
-        except (OSError, RuntimeError, ValueError) as error:
-            if isinstance(error, DataError):
-                raise
-            reason = " ".join(str(error).split())[:120]
+            is_file = file.is_file()
+        except (OSError, RuntimeError, ValueError) as error:  # a link to itself, ~nobody, a NUL
+            reason = getattr(error, "strerror", None) or str(error)
             raise DataError(
-                f"data.path: {printable(self.path)[:200]} cannot be read as .npz or .npy ({reason}): write it again "
-                "with numpy.savez(file, arr_0=images, arr_1=labels)"
+                f"data.path: {printable(self.path)[:200]} cannot be a file ({reason}): write where the .npz is"
             ) from None
+        if not is_file:
+            raise DataError(
+                f"data.path: {printable(file)} is not a file on this machine: write where the .npz is"
+            )
+        return ArrayPictures(self, ArrayFile(file), cache)
 
 
 class ArrayPictures(Pictures):
     """Images of an array; of a .npz a mapped copy is made when the first of them is asked for."""
 
-    def __init__(self, spec: Arrays, file: Path, cache: Path | None) -> None:
+    def __init__(self, spec: Arrays, file: ArrayFile, cache: Path | None) -> None:
+        """Raises DataError where the array is damaged or holds no images, or the labels do not fit."""
         self._spec, self._file = spec, file
-        self._is_npz = zipfile.is_zipfile(file)
         self._array: np.ndarray | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self.shape = self._checked_shape()
-        self.content = f"{_hashed(file, cache)}/{spec.images}"
+        self.content = f"{file.digest(spec.images, cache)}/{spec.images}"
         values = self._label_values()
         if values is not None:
             self.labels = torch.from_numpy(values.astype(np.int64))
@@ -105,7 +98,7 @@ class ArrayPictures(Pictures):
 
     def name(self, number: int) -> str:
         """With the file."""
-        return f"image {number} of {printable(self._file)}"
+        return f"image {number} of {printable(self._file.file)}"
 
     def line(self) -> str:
         """Images and classes."""
@@ -120,16 +113,18 @@ class ArrayPictures(Pictures):
         """Map the array; that of a .npz is written out first, for a compressed one cannot be mapped."""
         if self._array is not None:
             return
-        file = self._file
-        if self._is_npz:
-            self._folder = tempfile.TemporaryDirectory(prefix="diffsweep-npz-")
-            with zipfile.ZipFile(file) as archive:
-                file = Path(archive.extract(f"{self._spec.images}.npy", self._folder.name))
-        self._array = np.load(file, mmap_mode="r", allow_pickle=False)
+        self._folder = tempfile.TemporaryDirectory(prefix="diffsweep-npz-")
+        self._array = self._file.mapped(self._spec.images, Path(self._folder.name))
 
     def _checked_shape(self) -> tuple[int, ...]:
-        shape, dtype = self._header()
-        what = f"data.path: the array {self._spec.images if self._is_npz else ''}".rstrip()
+        names, wanted = self._file.names, self._spec.images
+        if names is not None and wanted not in names:
+            raise DataError(
+                f"data.images: {printable(self._file.file)} has no array `{wanted}`, it has "
+                f"{', '.join(map(printable, names[:8])) or 'none'}: name the one that holds the images"
+            )
+        shape, dtype = self._file.header(wanted)
+        what = f"data.path: the array {wanted if names is not None else ''}".rstrip()
         if dtype != np.uint8:
             raise DataError(
                 f"{what} is of {dtype}, images are uint8 from 0 to 255: convert it, such as "
@@ -142,30 +137,12 @@ class ArrayPictures(Pictures):
             raise DataError(f"{what} has the shape {shape}, {_wanted(shape, asked)}")
         return shape
 
-    def _header(self) -> tuple[tuple[int, ...], np.dtype]:
-        """Shape and type, without reading the array."""
-        if not self._is_npz:
-            with open(self._file, "rb") as opened:
-                return _header_of(opened)
-        with zipfile.ZipFile(self._file) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-            if self._spec.images not in names:
-                raise DataError(
-                    f"data.images: {printable(self._file)} has no array `{self._spec.images}`, it has "
-                    f"{', '.join(map(printable, names[:8])) or 'none'}: name the one that holds the images"
-                )
-            with archive.open(f"{self._spec.images}.npy") as member:
-                return _header_of(member)
-
     def _label_values(self) -> np.ndarray | None:
         """int [N], checked."""
         name = self._spec.labels
-        if not self._is_npz or name is None:
+        if name is None or name not in (self._file.names or ()):
             return None
-        with np.load(self._file, allow_pickle=False) as archive:
-            if name not in archive.files:
-                return None
-            values = archive[name]
+        values = self._file.read(name)
         if values.dtype.kind not in "iu" or values.shape != self.shape[:1]:
             raise DataError(
                 f"data.labels: the array {name} is {values.dtype} of shape {values.shape}, labels are whole numbers, "
@@ -192,32 +169,3 @@ def _wanted(shape: tuple[int, ...], asked: int | None) -> str:
             return f"{says}: use x.transpose(0, 2, 3, 1)"
         return f"{says}: set data.channels: {shape[3]} if these are channels"
     return f"{says}: reshape it"
-
-
-def _header_of(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, _, dtype = read(file)
-    return shape, dtype
-
-
-def _hashed(file: Path, cache: Path | None) -> str:
-    """sha256 of a file, kept in the cache as long as its size and times stay."""
-    status = os.stat(file)
-    seen_as = [str(file), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    name = hashlib.sha256(json.dumps(seen_as).encode()).hexdigest()[:16]
-    kept = None if cache is None else cache / f"hash-{name}.txt"
-    if kept is not None:
-        with suppress(OSError, UnicodeDecodeError):
-            if len(known := kept.read_text()) == 64:
-                return known
-    with open(file, "rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    if kept is not None:
-        with suppress(OSError):
-            write_whole(kept, digest)
-    return digest

@@ -1,5 +1,6 @@
 """Proves that arrays of images are read as they are stored, and that what is no image is refused with the way out."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ def test_content_is_the_identity(tmp_path: Path) -> None:
     (tmp_path / "a.npz").rename(tmp_path / "b.npz")
     assert spec(tmp_path / "b.npz").fingerprint(Path(), tmp_path / "cache") == before
     assert spec(tmp_path / "b.npz", labels=None).fingerprint(Path()) != before
+    np.savez_compressed(tmp_path / "b.npz", more=LABELS, arr_0=IMAGES, arr_1=LABELS)
+    assert spec(tmp_path / "b.npz").fingerprint(Path(), tmp_path / "cache") == before
     np.savez(tmp_path / "b.npz", arr_0=IMAGES[::-1], arr_1=LABELS)
     assert spec(tmp_path / "b.npz").fingerprint(Path(), tmp_path / "cache") != before
 
@@ -113,8 +116,70 @@ def test_what_is_no_array_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("hello")
     with pytest.raises(DataError, match=r"cannot be read as \.npz or \.npy .*numpy\.savez"):
         spec(tmp_path / "text.npz").load(Path())
-    np.savez(tmp_path / "cut.npz", arr_0=IMAGES)
-    content = (tmp_path / "cut.npz").read_bytes()
-    (tmp_path / "cut.npz").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match="cannot be read"):
-        spec(tmp_path / "cut.npz").load(Path())
+    np.savez(tmp_path / "bare.npz", arr_1=LABELS)
+    with zipfile.ZipFile(tmp_path / "bare.npz", "a") as archive:
+        archive.writestr("arr_0", b"no array")
+    with pytest.raises(DataError, match=r"has no array `arr_0`, it has arr_1: name the one"):
+        spec(tmp_path / "bare.npz").load(Path())
+
+
+def cut(file: Path, _: str) -> None:
+    """As a copy that was interrupted."""
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+
+
+def flip_a_bit(file: Path, name: str) -> None:
+    """In the middle of what is stored of the array."""
+    with zipfile.ZipFile(file) as archive:
+        member = archive.getinfo(f"{name}.npy")
+    content = bytearray(file.read_bytes())
+    content[member.header_offset + 60 + member.compress_size // 2] ^= 1
+    file.write_bytes(content)
+
+
+def shorten(file: Path, name: str) -> None:
+    """The archive is whole, what was packed into it is not."""
+    with zipfile.ZipFile(file) as archive:
+        members = {each: archive.read(each) for each in archive.namelist()}
+    members[f"{name}.npy"] = members[f"{name}.npy"][:-5]
+    with zipfile.ZipFile(file, "w") as archive:
+        for each, content in members.items():
+            archive.writestr(each, content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "harm", "name", "message"),
+    [
+        ("npy", cut, "", r"it is cut short\): copy it again"),
+        ("npz", cut, "", r"it is cut short\): copy it again"),
+        ("npz", flip_a_bit, "arr_0", r"it is damaged: Bad CRC-32 .*: copy it again"),
+        ("npz", flip_a_bit, "arr_1", r"it is damaged: Bad CRC-32 .*: copy it again"),
+        ("packed", flip_a_bit, "arr_0", r"it is damaged: .*: copy it again"),
+        ("packed", flip_a_bit, "arr_1", r"it is damaged: .*: copy it again"),
+        ("npz", shorten, "arr_0", r"it is cut short\): copy it again"),
+        ("npz", shorten, "arr_1", r"it is cut short\): copy it again"),
+    ],
+)  # fmt: skip
+def test_damage_is_told_before_anything_is_decoded(
+    kind: str, harm: Any, name: str, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / f"a.{'npy' if kind == 'npy' else 'npz'}"
+    if kind == "npy":
+        np.save(file, IMAGES)
+    else:
+        save = np.savez if kind == "npz" else np.savez_compressed
+        save(file, arr_0=IMAGES, arr_1=LABELS)
+    spec(file).outline(Path(), tmp_path / "cache")
+    harm(file, name)
+    for cache in (None, tmp_path / "cache"):
+        with pytest.raises(DataError, match=message):
+            spec(file).outline(Path(), cache)
+
+
+def test_a_file_that_is_damaged_after_it_was_looked_at_is_told(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", arr_0=IMAGES)
+    pictures = spec(tmp_path / "a.npz")._pictures(Path(), None)
+    flip_a_bit(tmp_path / "a.npz", "arr_0")
+    with pytest.raises(DataError, match="it is damaged"):
+        pictures.begin()
