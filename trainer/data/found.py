@@ -21,6 +21,8 @@ class Summary:
     smallest: tuple[int, int]
     """Width and height of the picture with the fewest pixels."""
     largest: tuple[int, int]
+    least: tuple[int, int]
+    """The least width of any picture, and the least height."""
     notes: dict[str, int]
     """What opening took (`trainer.data.picture`) to the number of pictures."""
     lost: int
@@ -67,7 +69,7 @@ class Found:
             arrays = {name: saved[name] for name in saved.files}
         said = json.loads(arrays["summary"].tobytes())
         said["named"] = tuple((name, reason) for name, reason in said["named"])
-        for key in ("smallest", "largest", "label_names", "tag_names"):
+        for key in ("smallest", "largest", "least", "label_names", "tag_names"):
             said[key] = None if said[key] is None else tuple(said[key])
         found = (arrays["rows"], arrays["digests"], arrays.get("labels"), arrays.get("tags"))
         return cls(*found, Summary(**said))

@@ -18,8 +18,8 @@ from trainer.data.profile import in_srgb
 
 PICTURE_VERSION = "1"
 """Raised when some file gives other pixels than before: part of every fingerprint of pictures."""
-NOTES_VERSION = "2"
-"""Raised when opening says something new of some files: what caches know of files is then read again."""
+NOTES_VERSION = "3"
+"""Raised when something new is said of some files: what caches know of files is then read again."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")  # fmt: skip
 """What is decoded, whatever the file is called; nothing that runs a program (EPS) is among them."""
 EXTENSIONS = frozenset(

@@ -134,6 +134,7 @@ def _summary(rows: Rows, every: Sequence[Facts]) -> Summary:
         total=len(every),
         smallest=sizes[0] if sizes else (0, 0),
         largest=sizes[-1] if sizes else (0, 0),
+        least=(min((w for w, _ in sizes), default=0), min((h for _, h in sizes), default=0)),
         notes=dict(Counter(note for f in whole for note in f.notes)),
         lost=len(lost),
         named=tuple((rows.name(i), str(every[i].damage)) for i in lost[:_NAMED]),

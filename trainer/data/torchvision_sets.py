@@ -11,7 +11,6 @@ from trainer.data.base import DataSpec
 from trainer.data.found import usable
 from trainer.data.framed import Framed
 from trainer.data.listing import printable
-from trainer.data.picture import Unreadable
 from trainer.data.rows import Once, RowPictures, read_rows, state_of
 from trainer.data.torchvision_rows import SETS, Name, fetch, open_set
 from trainer.errors import DataError
@@ -81,6 +80,7 @@ class TorchvisionSet(Framed):
         remedy = f"unpack {self.name} again, or remove it there and set data.download: true"
         found = usable(read_rows(rows, state, cache), f"data.root: {printable(folder)}", remedy)
         trimming = Trimming(self.crop, self.pad)
+        trimming.check(found.summary.least)
         called = f"torchvision {self.name}, split {self.split}"
         return RowPictures(found, rows, called, trimming.trimmed, repr(trimming))
 
@@ -97,15 +97,21 @@ class Trimming:
     """Top, left, height, width."""
     pad: int
 
+    def check(self, least: tuple[int, int]) -> None:
+        """Raises DataError where the crop is not inside every picture; `least` are their least width and height."""
+        if self.crop is None:
+            return
+        top, left, height, width = self.crop
+        if left + width > least[0] or top + height > least[1]:
+            raise DataError(
+                f"data.crop: {list(self.crop)} (top, left, height, width) is not inside pictures of "
+                f"{least[0]} x {least[1]} (width x height): write a crop that is"
+            )
+
     def trimmed(self, image: Image.Image) -> Image.Image:
-        """Cropped, then padded. Raises Unreadable where the crop is not inside."""
+        """Cropped, then padded."""
         if self.crop is not None:
             top, left, height, width = self.crop
-            if left + width > image.width or top + height > image.height:
-                raise Unreadable(
-                    f"it is {image.width} x {image.height} (width x height), and data.crop {list(self.crop)} (top, "
-                    "left, height, width) is not inside: write a crop that is"
-                )
             image = image.crop((left, top, left + width, top + height))
         return ImageOps.expand(image, self.pad, 0) if self.pad else image
 

@@ -107,9 +107,26 @@ def test_padding_and_cropping_move_no_pixel(
         examples(face.load(Path())), examples(whole.load(Path()))[:, :, 40:188, 15:163]
     )
     assert len({whole.fingerprint(Path()), face.fingerprint(Path())}) == 2
-    outside = spec("CelebA", tmp_path / "root", crop=[100, 15, 148, 148])
-    with pytest.raises(DataError, match=r"000001\.jpg: it is 178 x 218 .* is not inside"):
-        outside.load(Path())
+
+
+@pytest.mark.parametrize(
+    ("name", "crop", "size"),
+    [
+        ("MNIST", [40, 15, 148, 148], "28 x 28"), ("MNIST", [0, 1, 28, 28], "28 x 28"),
+        ("CelebA", [100, 15, 148, 148], "178 x 218"), ("Flowers102", [0, 0, 43, 40], "60 x 42"),
+    ],
+)  # fmt: skip
+def test_a_crop_outside_is_told_before_anything_is_decoded(
+    name: str, crop: list[int], size: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FORGED[name](tmp_path / "root", monkeypatch)
+    outside = spec(name, tmp_path / "root", crop=crop)
+    said = (
+        rf"^data\.crop: .* is not inside pictures of {size} \(width x height\): write a crop that"
+    )
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        with pytest.raises(DataError, match=said):
+            outside.outline(Path(), cache)
 
 
 def test_attributes_of_celeba_are_tags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
