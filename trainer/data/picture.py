@@ -18,7 +18,7 @@ from trainer.data.profile import in_srgb
 
 PICTURE_VERSION = "1"
 """Raised when some file gives other pixels than before: part of every fingerprint of pictures."""
-NOTES_VERSION = "3"
+NOTES_VERSION = "4"
 """Raised when something new is said of some files: what caches know of files is then read again."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")  # fmt: skip
 """What is decoded, whatever the file is called; nothing that runs a program (EPS) is among them."""
@@ -59,9 +59,14 @@ class Opened:
     """Of ROTATED, ALPHA, DEEP, FRAMES, PROFILE."""
 
     def name(self, content: bytes) -> str:
-        """64 hex digits of the content it was opened from, and of a profile's being applied: that came later."""
-        applied = b"/sRGB" if PROFILE in self.notes else b""
-        return hashlib.sha256(content + applied).hexdigest()
+        """64 hex digits of the content it was opened from, and of what opening learned since: others keep theirs.
+
+        That is to apply a profile, and to see which grey of 16 bits is transparent.
+        """
+        learned = b"/sRGB" if PROFILE in self.notes else b""
+        if {DEEP, ALPHA} <= set(self.notes):
+            learned += b"/clear"
+        return hashlib.sha256(content + learned).hexdigest()
 
 
 def opened(
@@ -130,14 +135,21 @@ def seen(
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Integers 0..65535 as 0..255, by one scale for all pictures. Raises Unreadable for any others."""
+    """Integers 0..65535 as 0..255, by one scale for all pictures, with alpha where one of them is transparent.
+
+    Raises Unreadable for any others.
+    """
     values = np.asarray(image)
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise Unreadable(
             f"its values run from {values.min():g} to {values.max():g}, which no format defines as dark and light: "
             "convert it to 8 or 16 bits"
         )
-    return Image.fromarray(np.rint(values / 257.0).astype(np.uint8))
+    scaled = Image.fromarray(np.rint(values / 257.0).astype(np.uint8))
+    clear = image.info.get("transparency")  # a PNG's tRNS: the one grey that is
+    if isinstance(clear, int) and (hidden := values == clear).any():
+        scaled.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
+    return scaled
 
 
 @dataclass(frozen=True)

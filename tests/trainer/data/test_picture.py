@@ -3,6 +3,7 @@
 import hashlib
 import io
 import struct
+import zlib
 from collections.abc import Sequence
 from itertools import product
 from typing import Any
@@ -251,23 +252,46 @@ def test_sixteen_bits_are_scaled_not_cut(kind: str) -> None:
     assert abs(array(picture) - RAMP).max() <= 0.51
 
 
-def test_sixteen_bit_colours_are_scaled_too() -> None:
-    """Pillow cannot write them: the file is made by hand from the format's own description."""
-    import struct
-    import zlib
+def sixteen_bits(values: np.ndarray, **chunks: bytes) -> bytes:
+    """A PNG of uint16 [16, 16] or [16, 16, 3] with more chunks.
 
-    values = np.stack([np.rint(RAMP * 257).astype(">u2")] * 3, 2)
-    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    Pillow cannot write them: made by hand from the format's own description.
+    """
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
 
     def chunk(name: bytes, body: bytes) -> bytes:
         return (
             struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         )
 
-    header = struct.pack(">IIBBBBB", 16, 16, 16, 2, 0, 0, 0)
-    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows))
-    picture = opened(png + chunk(b"IEND", b""))
+    header = struct.pack(">IIBBBBB", 16, 16, 16, 2 * (values.ndim == 3), 0, 0, 0)
+    more = b"".join(chunk(name.encode(), body) for name, body in chunks.items())
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + more
+    return png + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_sixteen_bit_colours_are_scaled_too() -> None:
+    picture = opened(sixteen_bits(np.stack([np.rint(RAMP * 257)] * 3, 2)))
     assert abs(array(picture) - RAMP[..., None]).max() <= 1
+
+
+@pytest.mark.parametrize(("background", "behind"), [("white", 255), ("black", 0)])
+def test_a_grey_of_sixteen_bits_may_be_transparent(background: Any, behind: int) -> None:
+    """One value of 65536, and not those that are near it; only such a file has another name than before."""
+    values = np.full((16, 16), 30_000)
+    values[:4], values[4:8] = 30_001, 29_999
+    content = sixteen_bits(values, tRNS=struct.pack(">H", 30_000))
+    picture = opened(content, background)
+    assert set(picture.notes) == {ALPHA, DEEP}
+    assert (array(picture)[8:] == behind).all()
+    assert (array(picture)[:8] == round(30_000 / 257)).all()
+    assert picture.name(content) != hashlib.sha256(content).hexdigest()
+    kept = Frame(16, 16, True, background=background, alpha=True)
+    alpha = kept.pixels(kept.opened(content).image)[1]
+    assert (alpha == np.where(values == 30_000, 0, 255)).all()
+    none = sixteen_bits(values, tRNS=struct.pack(">H", 7))
+    assert opened(none).notes == (DEEP,)
+    assert opened(none).name(none) == hashlib.sha256(none).hexdigest()
 
 
 def test_numbers_without_a_range_are_refused() -> None:
