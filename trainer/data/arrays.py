@@ -14,12 +14,15 @@ from pydantic import model_validator
 
 from trainer.data.array_file import ArrayFile
 from trainer.data.framed import OwnFiles, Place
+from trainer.data.labelling import many, some
 from trainer.data.listing import printable
 from trainer.data.picture import Frame, seen
 from trainer.data.pictures import Pictures
-from trainer.errors import DataError
+from trainer.errors import DataError, suggestion
 from trainer.spec import MANY, Count, Neutral
 
+_USUAL_LABELS = "arr_1"
+"""guided-diffusion's name; a file may well be without."""
 _COLOURS = (1, 2, 3, 4)
 """Channels that are colours: grey, grey and alpha, RGB, RGBA."""
 
@@ -32,8 +35,8 @@ class Arrays(OwnFiles):
     """File; relative paths start at the data root (the working directory)."""
     images: str = "arr_0"
     """Name of the array of images in a .npz."""
-    labels: str | None = "arr_1"
-    """Name of the array of labels; without such an array, or with null, there are none."""
+    labels: str | None = _USUAL_LABELS
+    """Name of the array of labels; null: there are none, as where the file has no arr_1 and no other name is given."""
 
     channels: Annotated[Count | None, Neutral(None)] = None
     """Number of channels that are no colours, such as 5 of a spectrum, each kept as it is; null: 1 or 2 are grey (with
@@ -106,8 +109,15 @@ class ArrayPictures(Pictures):
         return f"{len(self):,} images" + ("" if named is None else f", {len(named):,} classes")
 
     def remarks(self, frame: Frame) -> tuple[str, ...]:
-        """How they are stored."""
-        return (f"stored as {' x '.join(map(str, self.shape))} uint8",)
+        """How they are stored, and which arrays nobody looks at."""
+        stored = f"stored as {' x '.join(map(str, self.shape))} uint8"
+        looked_at = (self._spec.images, self._spec.labels)
+        unused = [name for name in self._file.names or () if name not in looked_at]
+        if not unused:
+            return (stored,)
+        says = f"not used: {many(len(unused), 'array')} of the file ({some(unused, len(unused))})"
+        no_labels = self.labels is None and self._spec.labels is not None
+        return (stored, f"{says}; data.labels may name one" if no_labels else says)
 
     def begin(self) -> None:
         """Map the array; that of a .npz is written out first, for a compressed one cannot be mapped."""
@@ -139,9 +149,14 @@ class ArrayPictures(Pictures):
 
     def _label_values(self) -> np.ndarray | None:
         """int [N], checked."""
-        name = self._spec.labels
-        if name is None or name not in (self._file.names or ()):
+        name, names = self._spec.labels, self._file.names or ()
+        if name is None or (name == _USUAL_LABELS and name not in names):
             return None
+        if name not in names:
+            raise DataError(
+                f"data.labels: {printable(self._file.file)} has no array `{name}`{suggestion(name, names)}: name the "
+                "one that holds the labels, or set data.labels: null"
+            )
         values = self._file.read(name)
         if values.dtype.kind not in "iu" or values.shape != self.shape[:1]:
             raise DataError(

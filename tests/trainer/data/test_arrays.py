@@ -110,6 +110,33 @@ def test_what_is_no_image_is_refused(arrays: dict[str, Any], message: str, tmp_p
         spec(tmp_path / "a.npz").fingerprint(Path())
 
 
+def test_labels_by_a_name_that_is_not_there(tmp_path: Path) -> None:
+    """The usual name may be absent, any other was meant; arrays that nobody looks at are told."""
+    file = tmp_path / "a.npz"
+    np.savez(file, arr_0=IMAGES, labels=LABELS, ids=LABELS)
+    with pytest.raises(
+        DataError, match=r"^data\.labels: .* no array `label`, did you mean `labels`\?"
+    ):
+        spec(file, labels="label").fingerprint(Path())
+    outline = spec(file).outline(Path())
+    assert (
+        "not used: 2 arrays of the file (labels, ids); data.labels may name one" in outline.remarks
+    )
+    assert spec(file, labels="labels").load(Path()).codec.classes == 5
+    assert (
+        "not used: 1 array of the file (ids)" in spec(file, labels="labels").outline(Path()).remarks
+    )
+    np.savez(file, arr_0=IMAGES, arr_1=LABELS)
+    assert not any("not used" in line for line in spec(file).outline(Path()).remarks)
+    assert (
+        "not used: 1 array of the file (arr_1)" in spec(file, labels=None).outline(Path()).remarks
+    )
+    np.save(tmp_path / "a.npy", IMAGES)
+    assert spec(tmp_path / "a.npy").load(Path()).codec.classes is None
+    with pytest.raises(DataError, match=r"a\.npy has no array `labels`: name the one"):
+        spec(tmp_path / "a.npy", labels="labels").load(Path())
+
+
 def test_what_is_no_array_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.npz is not a file on this machine"):
         spec(tmp_path / "none.npz").load(Path())
