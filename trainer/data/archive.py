@@ -16,24 +16,27 @@ def archive_listing(file: Path) -> Listing:
     try:
         archive = zipfile.ZipFile(file)
         stamp = os.stat(file).st_mtime_ns
-        found = Listing(file, read=archive.read)
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(
             f"data.path: {printable(file)} cannot be read as a .zip ({error}): copy it again, or unpack it and name "
             "the folder"
         ) from None
-    for member in archive.infolist():
-        if member.is_dir():
+    # some programs write backslashes, against the format
+    members = {member.filename.replace("\\", "/"): member for member in archive.infolist()}
+    found = Listing(file, read=lambda name: archive.read(members[name]))
+    for name, member in members.items():
+        *folders, last = name.split("/")
+        if any(is_hidden(part) for part in (*folders, last)):
+            found.left_out["hidden"] += bool(last)
             continue
-        parts = member.filename.split("/")
-        if any(is_hidden(part) for part in parts):
-            found.left_out["hidden"] += 1
-        elif member.flag_bits & 1:
-            found.lost.append((member.filename, "it is encrypted"))
+        found.folders.update(folders[:1])
+        if not last:
+            continue
+        if member.flag_bits & 1:
+            found.lost.append((name, "it is encrypted"))
         elif member.file_size > _LARGEST:
-            found.lost.append((member.filename, f"it is larger than {_LARGEST >> 30} GB"))
+            found.lost.append((name, f"it is larger than {_LARGEST >> 30} GB"))
         else:
-            entry = Entry(member.filename, member.file_size, stamp, member.CRC)
-            sort_out(found, entry)
+            sort_out(found, Entry(name, member.file_size, stamp, member.CRC))
     found.sort()
     return found

@@ -31,7 +31,7 @@ class FolderPictures(Pictures):
     ) -> None:  # fmt: skip
         """`facts` of the files `names` of a listing; `damaged` are the names that were skipped, with the reasons."""
         self.listed, self.names, self.facts, self.damaged = listed, names, facts, damaged
-        classes, self.alone = labelled(listed, names, labels)
+        classes, self.alone, self.of_classes = labelled(listed, names, labels)
         self.content = hashlib.sha256("".join(f.sha256 for f in facts).encode()).hexdigest()
         self._frame = frame
         if classes is not None:
@@ -126,6 +126,7 @@ def _remarks(pictures: FolderPictures, frame: Frame) -> Iterable[str]:
     yield f"sizes {small if small == large else f'{small} to {large}'} (width x height); stored as {modes}"
     if pictures.alone is not None:
         yield f"all images are of one class ({printable(pictures.alone)}), so there are no labels"
+    yield from pictures.of_classes
     if pictures.damaged:
         yield f"skipped {many(len(pictures.damaged), 'damaged file')}: {_reasons(pictures.damaged)}"
     yield from noted(Counter(note for f in facts for note in f.notes), frame)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from trainer.data.listing import LABELS_FILE, Listing, printable
 from trainer.data.picture import Unreadable
@@ -12,24 +12,31 @@ Labelling = Literal["folders", "prefix", "json", "none"]
 _SHOWN = 3
 
 
-def labelled(
-    listed: Listing, names: Sequence[str], labels: Labelling
-) -> tuple[list[str] | None, str | None]:
-    """The class of each file, None where there are no labels; and the class where all have the same.
+class Classes(NamedTuple):
+    """What the files say of their classes."""
 
-    Raises DataError where the files do not fit the way of labelling.
-    """
+    of: list[str] | None = None
+    """The class of each file; None: there are no labels."""
+    alone: str | None = None
+    """The class where all have the same, which is no label."""
+    remarks: tuple[str, ...] = ()
+
+
+def labelled(listed: Listing, names: Sequence[str], labels: Labelling) -> Classes:
+    """The classes of `names`, in their order. Raises DataError where the files do not fit the way of labelling."""
+    remarks: tuple[str, ...] = ()
     if labels == "none":
-        return None, None
+        return Classes()
     if labels == "json":
-        classes = _listed(listed, names)
+        classes, remarks = _listed(listed, names)
     elif labels == "prefix":
         classes = _prefixes(names)
     else:
         classes = _folders(listed, names)
+        remarks = _empty(listed, names)
     if classes is None or len(set(classes)) == 1:
-        return None, classes[0] if classes else None
-    return classes, None
+        return Classes(None, classes[0] if classes else None, remarks)
+    return Classes(classes, None, remarks)
 
 
 def _folders(listed: Listing, names: Sequence[str]) -> list[str] | None:
@@ -51,6 +58,16 @@ def _folders(listed: Listing, names: Sequence[str]) -> list[str] | None:
     return [name.partition("/")[0] for name in names]
 
 
+def _empty(listed: Listing, names: Sequence[str]) -> tuple[str, ...]:
+    """Folders that somebody may take for classes."""
+    empty = sorted(listed.folders - {name.partition("/")[0] for name in names if "/" in name})
+    if not empty:
+        return ()
+    one = len(empty) == 1
+    says = f"{'holds' if one else 'hold'} no picture that can be used, and {'is no class' if one else 'are no classes'}"
+    return (f"{many(len(empty), 'folder')} {says}: {some(empty, len(empty))}",)
+
+
 def _prefixes(names: Sequence[str]) -> list[str]:
     """`dog_0001.png` is a dog, in whatever folder."""
     files = [name.rpartition("/")[2] for name in names]
@@ -59,11 +76,19 @@ def _prefixes(names: Sequence[str]) -> list[str]:
             f"data.labels: prefix reads classes from names like dog_1.png, and {len(bare):,} of {len(files):,} images "
             f"have no underscore ({some(bare, len(bare))}): rename them, or set data.labels: folders or none"
         )
+    if nameless := [file for file in files if file.startswith("_")]:
+        raise DataError(
+            f"data.labels: prefix reads classes from names like dog_1.png, and {len(nameless):,} of {len(files):,} "
+            f"images have nothing before the underscore ({some(nameless, len(nameless))}): rename them, or set "
+            "data.labels: folders or none"
+        )
     return [file.partition("_")[0] for file in files]
 
 
-def _listed(listed: Listing, names: Sequence[str]) -> list[str] | None:
-    """`{"labels": [["00000/img00000000.png", 6], ...]}`, as EDM and StyleGAN write it; null: no labels.
+def _listed(listed: Listing, names: Sequence[str]) -> tuple[list[str] | None, tuple[str, ...]]:
+    """The classes, and a remark if there are files that are not here.
+
+    `{"labels": [["00000/img00000000.png", 6], ...]}`, as EDM and StyleGAN write it; null: no labels.
 
     Numbers are written with leading zeros, so that text order is their order.
     """
@@ -75,7 +100,7 @@ def _listed(listed: Listing, names: Sequence[str]) -> list[str] | None:
     try:
         pairs = json.loads(listed.content(LABELS_FILE))["labels"]
         if pairs is None:
-            return None
+            return None, ()
         known = dict(pairs)
     except (Unreadable, ValueError, TypeError, KeyError, RecursionError) as error:
         raise DataError(
@@ -94,7 +119,13 @@ def _listed(listed: Listing, names: Sequence[str]) -> list[str] | None:
             f"{way_out}"
         )
     digits = len(str(max(values)))
-    return [f"{value:0{digits}d}" for value in values]
+    there = {entry.name for entry in listed.entries} | {name for name, _ in listed.lost}
+    absent = [str(name) for name in known if name not in there]
+    remarks: tuple[str, ...] = ()
+    if absent:
+        whole = f"{many(len(absent), 'image')} of {len(known):,} in {LABELS_FILE}"
+        remarks = (f"{whole} not here: {some(absent, len(absent))}: is everything unpacked?",)
+    return [f"{value:0{digits}d}" for value in values], remarks
 
 
 def some(names: Sequence[str], total: int) -> str:

@@ -34,6 +34,8 @@ class Listing:
     entries: list[Entry] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     """`.txt`, `without extension` or `hidden` to the number of such files."""
+    folders: set[str] = field(default_factory=set)
+    """Names of the first level, hidden ones apart, whatever they hold."""
     lost: list[tuple[str, str]] = field(default_factory=list)
     """Names that lead nowhere, each with the reason."""
     has_labels_file: bool = False
@@ -128,6 +130,8 @@ def _walk(found: Listing, folder: str, within: str, above: frozenset[tuple[int, 
             if (place := _place(status)) in above:
                 found.lost.append((name, "it is a link to a folder that holds it"))
             else:
+                if not within:
+                    found.folders.add(name)
                 _walk(found, item.path, name, above | {place})
         elif extension in EXTENSIONS and not stat.S_ISREG(status.st_mode):
             found.lost.append((name, "it is no plain file"))

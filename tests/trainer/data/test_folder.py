@@ -85,6 +85,34 @@ def test_one_class_is_no_label(tmp_path: Path) -> None:
     assert "all images are of one class (only), so there are no labels" in said(tmp_path)
 
 
+def test_folders_that_are_no_classes_are_told(folder: Path, tmp_path: Path) -> None:
+    """Empty, of other files, of nothing but damage; in a .zip, too."""
+    (folder / "ant").mkdir()
+    (folder / ".git").mkdir()
+    (folder / "bee").mkdir()
+    (folder / "bee" / "notes.txt").write_text("x")
+    (folder / "cow" / "deep").mkdir(parents=True)
+    (folder / "cow" / "deep" / "a.png").write_text("404 not found")
+    says = "3 folders hold no picture that can be used, and are no classes: ant, bee, cow"
+    for place in (folder, zipped(folder, tmp_path / "images.zip")):
+        assert says in said(place, damaged="skip")
+        assert "no class" not in said(place, damaged="skip", labels="none")
+    for name in ("bee", "cow"):
+        shutil.rmtree(folder / name)
+    assert "1 folder holds no picture that can be used, and is no class: ant" in said(folder)
+    (folder / "ant").rmdir()
+    assert "no class" not in said(folder)
+
+
+def test_a_prefix_is_never_empty(tmp_path: Path) -> None:
+    for i, name in enumerate(["_1.png", "dog_1.png", "cat_1.png"]):
+        noise(tmp_path / name, i)
+    with pytest.raises(
+        DataError, match=r"1 of 3 images have nothing before the underscore \(_1\.png\): rename"
+    ):
+        spec(tmp_path, labels="prefix").fingerprint(Path())
+
+
 def damage(folder: Path) -> None:
     (folder / "cat" / "x.png").write_bytes(b"")
     whole = (folder / "dog" / "a.png").read_bytes()
@@ -245,6 +273,18 @@ def test_a_zip_is_the_folder_in_it(folder: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache").glob("pictures-*.npy"))) == 1
 
 
+def test_backslashes_in_a_zip_are_folders(folder: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        archive.writestr("ant\\", b"")
+        archive.writestr("cat\\.hidden\\x.png", b"x")
+        for each in sorted(folder.rglob("*.*")):
+            archive.write(each, str(each.relative_to(folder)).replace("/", "\\"))
+    file = tmp_path / "images.zip"
+    assert spec(file).load(Path()).fingerprint == spec(folder).fingerprint(Path())
+    assert "2 classes (cat 3, dog 2); left out: 1 hidden" in said(file)
+    assert "1 folder holds no picture that can be used, and is no class: ant" in said(file)
+
+
 def test_a_damaged_zip_is_named(folder: Path, tmp_path: Path) -> None:
     file = zipped(folder, tmp_path / "images.zip")
     content = bytearray(file.read_bytes())
@@ -274,6 +314,20 @@ def test_labels_of_edms_dataset_json(tmp_path: Path) -> None:
         assert labels(place, labels="json") == [2, 1, 2, 0]
         assert source.codec.label_names == ("00", "02", "10")
         assert labels(place, labels="none") is None
+
+
+def test_images_that_only_dataset_json_knows_are_told(tmp_path: Path) -> None:
+    """A .zip that was unpacked in part; what is damaged is there, and told as that."""
+    given = {"0/a.png": 1, "0/b.png": 0, "0/c.png": 1, "1/d.png": 0, "1/e.png": 0}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": list(given.items())}))
+    for i, name in enumerate(["0/a.png", "0/b.png"]):
+        noise(tmp_path / name, i)
+    (tmp_path / "0" / "c.png").write_text("404 not found")
+    says = said(tmp_path, labels="json", damaged="skip")
+    assert "2 images of 5 in dataset.json not here: 1/d.png, 1/e.png: is everything" in says
+    for i, name in enumerate(given):
+        noise(tmp_path / name, i)
+    assert "not here" not in said(tmp_path, labels="json")
 
 
 @pytest.mark.parametrize(
