@@ -130,7 +130,8 @@ def test_published_sets_and_tables_are_told_of(
     )
     mnist(folder / "data")
     assert invoke(["validate", "x.yaml"]) == 0
-    line = "data: 25 images of 28 x 28, 10 classes; torchvision MNIST, split train"
+    digits = "0 3, 1 3, 2 3, 3 3, 4 3, 5 2, 6 2, 7 2 and 2 more of 2 each"
+    line = f"data: 25 images, 10 classes ({digits}); torchvision MNIST, split train"
     assert line in capsys.readouterr().out.splitlines()
 
     (folder / "x.yaml").write_text(YAML.replace("image_folder", "huggingface"))

@@ -18,13 +18,15 @@ from trainer.data.labelling import many, some
 from trainer.data.listing import printable
 from trainer.data.picture import Frame, seen
 from trainer.data.pictures import Pictures
+from trainer.data.said import counted, stored
 from trainer.errors import DataError, suggestion
 from trainer.spec import MANY, Count, Neutral
 
 _USUAL_LABELS = "arr_1"
 """guided-diffusion's name; a file may well be without."""
-_COLOURS = (1, 2, 3, 4)
-"""Channels that are colours: grey, grey and alpha, RGB, RGBA."""
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+"""Channels that are colours, and Pillow's name for these."""
+_COLOURS = tuple(_MODES)
 
 
 class Arrays(OwnFiles):
@@ -105,19 +107,26 @@ class ArrayPictures(Pictures):
 
     def line(self) -> str:
         """Images and classes."""
-        named = self.label_names
-        return f"{len(self):,} images" + ("" if named is None else f", {len(named):,} classes")
+        return counted(self)
 
     def remarks(self, frame: Frame) -> tuple[str, ...]:
         """How they are stored, and which arrays nobody looks at."""
-        stored = f"stored as {' x '.join(map(str, self.shape))} uint8"
+        _, height, width = self.shape[:3]
+        how = f"{' x '.join(map(str, self.shape))} uint8, {self._mode()}"
+        lines = [stored((width, height), (width, height), how)]
         looked_at = (self._spec.images, self._spec.labels)
         unused = [name for name in self._file.names or () if name not in looked_at]
         if not unused:
-            return (stored,)
+            return tuple(lines)
         says = f"not used: {many(len(unused), 'array')} of the file ({some(unused, len(unused))})"
         no_labels = self.labels is None and self._spec.labels is not None
-        return (stored, f"{says}; data.labels may name one" if no_labels else says)
+        return (*lines, f"{says}; data.labels may name one" if no_labels else says)
+
+    def _mode(self) -> str:
+        """What the channels are taken for."""
+        if self._spec.channels is not None:
+            return "channels that are no colours"
+        return _MODES[self.shape[3] if len(self.shape) == 4 else 1]
 
     def begin(self) -> None:
         """Map the array; that of a .npz is written out first, for a compressed one cannot be mapped."""

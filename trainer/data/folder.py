@@ -1,8 +1,7 @@
 """What does a folder of pictures hold? Its files in order, their classes, and the line that says what was found."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -11,12 +10,12 @@ from PIL import Image
 from trainer.data.archive import archive_listing
 from trainer.data.labelling import Labelling, labelled, many, some
 from trainer.data.listing import Listing, folder_listing, located, printable
-from trainer.data.picture import ALPHA, DEEP, FRAMES, PROFILE, ROTATED, Frame, Unreadable
+from trainer.data.picture import Frame, Unreadable
 from trainer.data.pictures import Pictures
+from trainer.data.said import Looks, counted, noted, stored_alike
 from trainer.data.scan import Facts, scan
 from trainer.errors import DataError
 
-_SHOWN_CLASSES = 8
 CHANGED = "it was changed while the data was read: start again when it is complete"
 _LONG = 4.0
 """Pictures that are longer than so many times their frame are worth a remark."""
@@ -56,11 +55,7 @@ class FolderPictures(Pictures):
 
     def line(self) -> str:
         """Images, classes and what was left out."""
-        line = many(len(self), "image")
-        if self.labels is not None:
-            assert self.label_names is not None
-            counts = torch.bincount(self.labels).tolist()
-            line += f", {many(len(counts), 'class')} ({_classes(self.label_names, counts)})"
+        line = counted(self)
         left = [
             f"{count:,} {printable(what)}" for what, count in sorted(self.listed.left_out.items())
         ]
@@ -120,37 +115,20 @@ def _nothing(listed: Listing, damaged: Sequence[tuple[str, str]]) -> str:
 
 def _remarks(pictures: FolderPictures, frame: Frame) -> Iterable[str]:
     facts = pictures.facts
-    sizes = sorted({(f.width, f.height) for f in facts}, key=lambda size: size[0] * size[1])
-    small, large = (f"{width} x {height}" for width, height in (sizes[0], sizes[-1]))
-    modes = ", ".join(f"{n:,} {mode}" for mode, n in Counter(f.mode for f in facts).most_common())
-    yield f"sizes {small if small == large else f'{small} to {large}'} (width x height); stored as {modes}"
+    looks = Looks.of(facts)
+    yield stored_alike(looks)
     if pictures.alone is not None:
         yield f"all images are of one class ({printable(pictures.alone)}), so there are no labels"
     yield from pictures.of_classes
     if pictures.damaged:
         yield f"skipped {many(len(pictures.damaged), 'damaged file')}: {_reasons(pictures.damaged)}"
-    yield from noted(Counter(note for f in facts for note in f.notes), frame)
+    yield from noted(looks, frame)
     yield from _shape_remarks(facts, frame)
     if copies := len(facts) - len({f.sha256 for f in facts}):
         yield f"{copies:,} images are exact copies of others" if copies > 1 else _ONE_COPY
 
 
 _ONE_COPY = "1 image is an exact copy of another"
-
-
-def noted(counts: Mapping[str, int], frame: Frame) -> Iterable[str]:
-    """What opening the pictures took, in words, a line each; `counts` of pictures by the notes of `opened`."""
-    behind = "kept" if frame.alpha else f"put on {frame.background} (data.background)"
-    words = {
-        ROTATED: "turned upright, as EXIF says",
-        ALPHA: f"with transparency, {behind}",
-        DEEP: "of 16-bit grey, scaled from 0..65535 to 8 bits",
-        PROFILE: "with a colour profile, in whose colours they are shown (as sRGB)",
-        FRAMES: "animated or with several pages: the first is used",
-    }
-    for note, text in words.items():
-        if count := counts.get(note):
-            yield f"{many(count, 'image')} {text}"
 
 
 def _shape_remarks(facts: Sequence[Facts], frame: Frame) -> Iterable[str]:
@@ -160,16 +138,6 @@ def _shape_remarks(facts: Sequence[Facts], frame: Frame) -> Iterable[str]:
     ratios = [f.width * frame.height / (f.height * frame.width) for f in facts]
     if long := sum(max(ratio, 1.0 / ratio) > _LONG for ratio in ratios):
         yield f"{many(long, 'image')} so long that the centre crop keeps less than a quarter"
-
-
-def _classes(names: Sequence[str], counts: Sequence[int]) -> str:
-    shown = [f"{printable(n)} {c:,}" for n, c in zip(names, counts, strict=True)][:_SHOWN_CLASSES]
-    rest = counts[_SHOWN_CLASSES:]
-    if not rest:
-        return ", ".join(shown)
-    fewest, most = min(rest), max(rest)
-    span = f"{fewest:,} each" if fewest == most else f"{fewest:,} to {most:,}"
-    return f"{', '.join(shown)} and {len(rest):,} more of {span}"
 
 
 def _reasons(damaged: Sequence[tuple[str, str]]) -> str:

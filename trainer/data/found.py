@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from trainer.data.said import Looks
 from trainer.errors import DataError
 
 
@@ -18,13 +19,8 @@ class Summary:
 
     total: int
     """Rows, usable or not."""
-    smallest: tuple[int, int]
-    """Width and height of the picture with the fewest pixels."""
-    largest: tuple[int, int]
-    least: tuple[int, int]
-    """The least width of any picture, and the least height."""
-    notes: dict[str, int]
-    """What opening took (`trainer.data.picture`) to the number of pictures."""
+    looks: Looks
+    """Of the rows that can be used."""
     lost: int
     """Rows that cannot be used."""
     named: tuple[tuple[str, str], ...]
@@ -69,8 +65,14 @@ class Found:
             arrays = {name: saved[name] for name in saved.files}
         said = json.loads(arrays["summary"].tobytes())
         said["named"] = tuple((name, reason) for name, reason in said["named"])
-        for key in ("smallest", "largest", "least", "label_names", "tag_names"):
-            said[key] = None if said[key] is None else tuple(said[key])
+        looks = said["looks"]
+        for part, keys in (
+            (looks, ("smallest", "largest", "least")),
+            (said, ("label_names", "tag_names")),
+        ):
+            for key in keys:
+                part[key] = None if part[key] is None else tuple(part[key])
+        said["looks"] = Looks(**looks)
         found = (arrays["rows"], arrays["digests"], arrays.get("labels"), arrays.get("tags"))
         return cls(*found, Summary(**said))
 

@@ -18,7 +18,7 @@ from trainer.data.profile import in_srgb
 
 PICTURE_VERSION = "1"
 """Raised when some file gives other pixels than before: part of every fingerprint of pictures."""
-NOTES_VERSION = "4"
+NOTES_VERSION = "5"
 """Raised when something new is said of some files: what caches know of files is then read again."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")  # fmt: skip
 """What is decoded, whatever the file is called; nothing that runs a program (EPS) is among them."""
@@ -57,6 +57,8 @@ class Opened:
     """Pillow's name for how it is stored."""
     notes: tuple[str, ...] = ()
     """Of ROTATED, ALPHA, DEEP, FRAMES, PROFILE."""
+    peak: int = 0
+    """Largest value of what is DEEP."""
 
     def name(self, content: bytes) -> str:
         """64 hex digits of the content it was opened from, and of what opening learned since: others keep theirs.
@@ -104,7 +106,7 @@ def seen(
 
     Raises Unreadable for values without a known range.
     """
-    mode, profile, notes = image.mode, image.info.get("icc_profile"), []
+    mode, profile, notes, peak = image.mode, image.info.get("icc_profile"), [], 0
     if (
         image.format != "MPO" and getattr(image, "n_frames", 1) > 1
     ):  # MPO: a phone's photo, previews behind it
@@ -116,7 +118,7 @@ def seen(
             image = ImageOps.exif_transpose(image)
             notes.append(ROTATED)
     if mode.startswith("I") or mode == "F":
-        image = _eight_bits(image)
+        image, peak = _eight_bits(image)
         notes.append(DEEP)
     if profiles and profile and (turned := in_srgb(image, profile)) is not None:
         image = turned
@@ -131,11 +133,12 @@ def seen(
         image = image.convert("RGBA")
     elif image.mode not in ("L", "RGB"):
         image = image.convert("L" if image.mode == "1" else "RGB")
-    return Opened(image, mode, tuple(notes))
+    return Opened(image, mode, tuple(notes), peak)
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Integers 0..65535 as 0..255, by one scale for all pictures, with alpha where one of them is transparent.
+def _eight_bits(image: Image.Image) -> tuple[Image.Image, int]:
+    """Integers 0..65535 as 0..255, by one scale for all pictures, with alpha where one of them is transparent;
+    and the largest.
 
     Raises Unreadable for any others.
     """
@@ -149,7 +152,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     clear = image.info.get("transparency")  # a PNG's tRNS: the one grey that is
     if isinstance(clear, int) and (hidden := values == clear).any():
         scaled.putalpha(Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8)))
-    return scaled
+    return scaled, int(values.max())
 
 
 @dataclass(frozen=True)

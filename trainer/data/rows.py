@@ -12,7 +12,6 @@ import json
 import stat
 import threading
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -21,13 +20,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from trainer.data.folder import CHANGED, noted
+from trainer.data.folder import CHANGED
 from trainer.data.found import Found, Summary
 from trainer.data.labelling import many
 from trainer.data.listing import printable
 from trainer.data.parallel import PATIENCE_S, in_parallel
 from trainer.data.picture import NOTES_VERSION, PICTURE_VERSION, Frame, Opened, Unreadable
 from trainer.data.pictures import Pictures
+from trainer.data.said import Looks, counted, noted, stored_alike
 from trainer.data.scan import Facts
 from trainer.files import cache_lock, keep, kept
 
@@ -112,7 +112,7 @@ def _read(rows: Rows) -> Found:
         except Unreadable as reason:
             return Facts("", damage=str(reason))
         size = picture.image.size
-        return Facts(picture.name(content), *size, picture.mode, picture.notes)
+        return Facts(picture.name(content), *size, picture.mode, picture.notes, picture.peak)
 
     every = list(in_parallel(facts, len(rows), "reading pictures"))
     usable = np.array([i for i, fact in enumerate(every) if fact.damage is None], np.int64)
@@ -128,14 +128,10 @@ def _read(rows: Rows) -> Found:
 
 def _summary(rows: Rows, every: Sequence[Facts]) -> Summary:
     whole = [fact for fact in every if fact.damage is None]
-    sizes = sorted({(f.width, f.height) for f in whole}, key=lambda size: size[0] * size[1])
     lost = [i for i, fact in enumerate(every) if fact.damage is not None]
     return Summary(
         total=len(every),
-        smallest=sizes[0] if sizes else (0, 0),
-        largest=sizes[-1] if sizes else (0, 0),
-        least=(min((w for w, _ in sizes), default=0), min((h for _, h in sizes), default=0)),
-        notes=dict(Counter(note for f in whole for note in f.notes)),
+        looks=Looks.of(whole),
         lost=len(lost),
         named=tuple((rows.name(i), str(every[i].damage)) for i in lost[:_NAMED]),
         label_names=rows.label_names,
@@ -152,9 +148,8 @@ class RowPictures(Pictures):
     ) -> None:  # fmt: skip
         """`called` names the set in its line; `before` is done to each picture, and `prepared` names it."""
         self._found, self._rows, self._called, self._before = found, rows, called, before
-        sha = hashlib.sha256(
-            f"{found.summary.smallest}/{found.summary.largest}/{prepared}/".encode()
-        )
+        looks = found.summary.looks
+        sha = hashlib.sha256(f"{looks.smallest}/{looks.largest}/{prepared}/".encode())
         sha.update(found.digests.tobytes())
         self.content = sha.hexdigest()
         if found.tags is not None:
@@ -192,26 +187,20 @@ class RowPictures(Pictures):
         return self._rows().name(int(self._found.rows[number]))
 
     def line(self) -> str:
-        """`60,000 images of 28 x 28, 10 classes; torchvision MNIST, split train`."""
-        summary = self._found.summary
-        small, large = (f"{w} x {h}" for w, h in (summary.smallest, summary.largest))
-        line = f"{many(len(self), 'image')} of {small}" + ("" if small == large else f" to {large}")
-        if self.label_names is not None:
-            line += f", {many(len(self.label_names), 'class')}"
-        if self.tag_names is not None:
-            line += f", {many(len(self.tag_names), 'tag')}"
-        return f"{line}; {self._called}"
+        """`60,000 images, 10 classes (0 5,923, ...); torchvision MNIST, split train`."""
+        return f"{counted(self)}; {self._called}"
 
     def remarks(self, frame: Frame) -> tuple[str, ...]:
         """What a person should know of the pictures, a line each."""
-        summary, lines = self._found.summary, []
+        summary = self._found.summary
+        lines = [stored_alike(summary.looks)]
         if self.alone is not None:
             lines.append(
                 f"all images are of one class ({printable(self.alone)}), so there are no labels"
             )
         if summary.lost:
             lines.append(f"skipped {many(summary.lost, 'damaged row')}: {summary.lost_rows()}")
-        return (*lines, *noted(summary.notes, frame))
+        return (*lines, *noted(summary.looks, frame))
 
 
 def state_of(files: Iterable[Path]) -> list[str]:

@@ -27,6 +27,8 @@ class Facts(NamedTuple):
     mode: str = ""
     notes: tuple[str, ...] = ()
     """What opening it took: see `trainer.data.picture`."""
+    peak: int = 0
+    """Largest value of 16-bit grey."""
     damage: str | None = None
     """Why it cannot be read as a picture."""
 
@@ -75,6 +77,7 @@ def _facts(found: Listing, name: str) -> Facts:
         picture.image.height,
         picture.mode,
         picture.notes,
+        picture.peak,
     )
 
 
@@ -89,12 +92,12 @@ def _known(file: Path, entries: Sequence[Entry]) -> tuple[list[Facts | None], bo
     with suppress(OSError, UnicodeDecodeError), open(file) as lines:
         for line in lines:
             try:
-                entry, (sha, width, height, mode, notes, damage) = json.loads(line)
+                entry, (sha, width, height, mode, notes, *rest) = json.loads(line)
                 number = place.get(entry[0])
                 if number is None or tuple(entry) != entries[number]:
                     stale = True
                     continue
-                facts[number] = Facts(sha, width, height, sys.intern(mode), tuple(notes), damage)
+                facts[number] = Facts(sha, width, height, sys.intern(mode), tuple(notes), *rest)
             except (ValueError, TypeError, LookupError):  # a damaged line
                 stale = True
     return facts, stale
@@ -102,10 +105,6 @@ def _known(file: Path, entries: Sequence[Entry]) -> tuple[list[Facts | None], bo
 
 def _keep(file: Path, entries: Sequence[Entry], facts: Sequence[Facts]) -> None:
     """A file that could not be read at all is asked again next time."""
-    lines = (
-        json.dumps([entry, [f.sha256, f.width, f.height, f.mode, f.notes, f.damage]])
-        for entry, f in zip(entries, facts, strict=True)
-        if f.sha256
-    )
+    lines = (json.dumps([entry, f]) for entry, f in zip(entries, facts, strict=True) if f.sha256)
     with suppress(OSError):  # a full disk: the files are read again next time
         write_whole(file, "".join(f"{line}\n" for line in lines))

@@ -80,7 +80,7 @@ class TorchvisionSet(Framed):
         remedy = f"unpack {self.name} again, or remove it there and set data.download: true"
         found = usable(read_rows(rows, state, cache), f"data.root: {printable(folder)}", remedy)
         trimming = Trimming(self.crop, self.pad)
-        trimming.check(found.summary.least)
+        trimming.check(found.summary.looks.least)
         called = f"torchvision {self.name}, split {self.split}"
         return RowPictures(found, rows, called, trimming.trimmed, repr(trimming))
 

@@ -30,12 +30,15 @@ def test_guided_diffusions_files_are_read_as_they_are(save: Any, tmp_path: Path)
         assert source.codec.classes == 5
     outline = spec(tmp_path / "a.npz").outline(Path())
     assert (outline.line, outline.remarks) == (
-        "12 images, 5 classes",
-        ("stored as 12 x 8 x 8 x 3 uint8",),
+        "12 images, 5 classes (0 3, 1 3, 2 2, 3 2, 4 2)",
+        ("sizes 8 x 8 (width x height); stored as 12 x 8 x 8 x 3 uint8, RGB",),
     )
 
 
 def test_other_layouts_of_images(tmp_path: Path) -> None:
+    np.save(tmp_path / "grey.npy", IMAGES[:, 2:, :, 0])
+    remarks = spec(tmp_path / "grey.npy").outline(Path()).remarks
+    assert remarks == ("sizes 8 x 6 (width x height); stored as 12 x 6 x 8 uint8, L",)
     np.save(tmp_path / "grey.npy", IMAGES[..., 0])
     grey = spec(tmp_path / "grey.npy", grayscale=True).load(Path())
     assert np.array_equal(grey.read(torch.arange(12))[:, 0].numpy(), IMAGES[..., 0])
@@ -63,6 +66,11 @@ def test_other_channels_are_kept(channels: int, options: dict[str, Any], tmp_pat
     plain = spec(tmp_path / "a.npz", grayscale=channels < 3)
     if channels <= 4:
         assert plain.fingerprint(Path()) != data.fingerprint(Path())
+
+
+def test_one_class_is_called_one(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", arr_0=IMAGES, arr_1=np.zeros(12, int))
+    assert spec(tmp_path / "a.npz").outline(Path()).line == "12 images, 1 class (0 12)"
 
 
 def test_channels_are_colours_or_not(tmp_path: Path) -> None:

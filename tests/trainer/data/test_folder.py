@@ -239,11 +239,35 @@ def test_remarks_tell_sizes_modes_and_what_was_done(tmp_path: Path) -> None:
         "5 images",
         "sizes 9 x 9 to 40 x 30 (width x height); stored as 3 RGB, 1 RGBA, 1 I;16",
         "1 image with transparency, put on white (data.background)",
-        "1 image of 16-bit grey, scaled from 0..65535 to 8 bits",
+        "1 image of 16-bit grey, scaled from 0..65535 to 8 bits; the largest value in them is 300, so they are dark: "
+        "unless that is meant, multiply their values by 218",
         "2 images smaller than 8 x 8: enlarged",
         "2 images so long that the centre crop keeps less than a quarter",
         "1 image is an exact copy of another",
     ]
+
+
+@pytest.mark.parametrize(
+    ("peak", "kind", "says"),
+    [
+        (4095, "png", "4,095, so they are dark: unless that is meant, multiply their values by 16"),
+        (255, "tiff", "255, so they are dark: unless that is meant, multiply their values by 257"),
+        (0, "png", "0, so they are dark: unless that is meant, multiply their values by 65535"),
+        (40000, "png", "40,000"),
+    ],
+)
+def test_grey_that_uses_little_of_its_range_is_told(
+    peak: int, kind: str, says: str, tmp_path: Path
+) -> None:
+    """12 bits in 16, and 8 in 32; of all pictures, also when they are known already."""
+    values = np.linspace(0, peak, 64).reshape(8, 8)
+    for part, name in ((1.0, "a"), (0.5, "b")):
+        scaled = (values * part).astype(np.int32 if kind == "tiff" else np.uint16)
+        Image.fromarray(scaled).save(tmp_path / f"{name}.{kind}")
+    for _ in range(2):
+        remarks = spec(tmp_path).outline(Path(), tmp_path.parent / "cache").remarks
+        deep = f"2 images of 16-bit grey, scaled from 0..65535 to 8 bits; the largest value in them is {says}"
+        assert deep in remarks
 
 
 def test_a_size_may_be_a_rectangle(folder: Path) -> None:

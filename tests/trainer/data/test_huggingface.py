@@ -92,8 +92,10 @@ def test_pictures_and_labels_are_those_of_the_table(made: Any, tmp_path: Path) -
     assert labels(source) == LABELS
     assert source.codec.label_names == tuple(NAMES)
     assert data.outline(Path(), tmp_path / "cache").line == (
-        f"6 images of 8 x 8, 3 classes; huggingface {data.path}, split train"
+        f"6 images, 3 classes (cat 2, bird 1, dog 3); huggingface {data.path}, split train"
     )
+    remarks = ("sizes 8 x 8 (width x height); stored as 6 RGB",)
+    assert data.outline(Path(), tmp_path / "cache").remarks == remarks
 
 
 def test_a_folder_of_images_is_read_as_the_library_reads_it(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_rows_that_cannot_be_used_are_refused_or_skipped(tmp_path: Path) -> None
         examples(source).numpy(), np.stack([IMAGES[0], IMAGES[2]]).transpose(0, 3, 1, 2)
     )
     assert labels(source) == [0, 1]
-    (remark,) = data.outline(Path(), tmp_path / "cache").remarks
+    _, remark = data.outline(Path(), tmp_path / "cache").remarks
     assert remark.startswith("skipped 4 damaged rows: row 1 (it is damaged")
 
 
@@ -209,11 +211,11 @@ def test_transparency_lies_on_the_background(tmp_path: Path) -> None:
     for background, value in (("white", 255), ("black", 0)):
         data = spec(tmp_path / "x", background=background)
         assert set(examples(data.load(Path(), tmp_path / "cache")).flatten().tolist()) == {value}
-    assert "with transparency, put on black" in data.outline(Path()).remarks[0]
+    assert "with transparency, put on black" in data.outline(Path()).remarks[1]
     data = spec(tmp_path / "x", background="black", alpha=True)
     assert set(examples(data.load(Path(), tmp_path / "cache")).flatten().tolist()) == {0}
     assert data.shape == (4, 8, 8)
-    assert data.outline(Path()).remarks == ("6 images with transparency, kept",)
+    assert data.outline(Path()).remarks[1:] == ("6 images with transparency, kept",)
 
 
 def test_paths_that_lead_nowhere_are_told_with_the_way_to_the_hub(tmp_path: Path) -> None:

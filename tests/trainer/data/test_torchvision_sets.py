@@ -212,15 +212,23 @@ def test_a_set_that_is_known_is_not_opened_again(
 
 
 def test_what_was_found_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def line(name: str) -> str | None:
+    def said(name: str) -> tuple[str | None, str]:
         FORGED[name](tmp_path / name, monkeypatch)
-        return spec(name, tmp_path / name).outline(Path(), tmp_path / "cache").line
+        outline = spec(name, tmp_path / name).outline(Path(), tmp_path / "cache")
+        return outline.line, outline.remarks[0]
 
-    assert line("MNIST") == "25 images of 28 x 28, 10 classes; torchvision MNIST, split train"
-    assert line("CelebA") == "3 images of 178 x 218, 40 tags; torchvision CelebA, split train"
-    assert line("Flowers102") == (
-        "3 images of 60 x 42 to 60 x 49, 102 classes; torchvision Flowers102, split train"
+    digits = "0 3, 1 3, 2 3, 3 3, 4 3, 5 2, 6 2, 7 2 and 2 more of 2 each"
+    assert said("MNIST") == (
+        f"25 images, 10 classes ({digits}); torchvision MNIST, split train",
+        "sizes 28 x 28 (width x height); stored as 25 L",
     )
+    assert said("CelebA") == (
+        "3 images, 40 tags; torchvision CelebA, split train",
+        "sizes 178 x 218 (width x height); stored as 3 RGB",
+    )
+    line, sizes = said("Flowers102")
+    assert str(line).startswith("3 images, 102 classes (")
+    assert sizes == "sizes 60 x 42 to 60 x 49 (width x height); stored as 3 RGB"
 
 
 class Tell:
