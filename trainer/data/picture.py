@@ -15,10 +15,11 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from trainer.data.profile import in_srgb
+from trainer.data.unread import why_unread
 
 PICTURE_VERSION = "1"
 """Raised when some file gives other pixels than before: part of every fingerprint of pictures."""
-NOTES_VERSION = "5"
+NOTES_VERSION = "6"
 """Raised when something new is said of some files: what caches know of files is then read again."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")  # fmt: skip
 """What is decoded, whatever the file is called; nothing that runs a program (EPS) is among them."""
@@ -87,7 +88,7 @@ def opened(
     except Unreadable:
         raise
     except UnidentifiedImageError:
-        raise Unreadable("it is no image, whatever its name says") from None
+        raise Unreadable(why_unread(content)) from None
     except Image.DecompressionBombError:
         raise Unreadable(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels") from None
     except Exception as error:  # Pillow's decoders raise anything on damaged files

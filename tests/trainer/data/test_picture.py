@@ -325,6 +325,27 @@ def test_the_first_frame_of_an_animation_is_the_picture() -> None:
         assert array(picture)[0, 0].tolist() == [255, 0, 0], kind
 
 
+def float_tiff() -> bytes:
+    """Colours in 32-bit float, by TIFF 6.0: Pillow neither reads nor writes them."""
+    tags = {
+        256: (4, 2),
+        257: (4, 2),
+        259: (3, 1),
+        262: (3, 2),
+        273: (4, 0),
+        277: (3, 3),
+        278: (4, 2),
+        279: (4, 48),
+    }
+    start = 8 + 2 + 12 * (len(tags) + 2) + 4
+    tags[273] = (4, start + 12)
+    entries = [struct.pack("<HHII", tag, kind, 1, value) for tag, (kind, value) in tags.items()]
+    entries += [struct.pack("<HHII", 258, 3, 3, start), struct.pack("<HHII", 339, 3, 3, start + 6)]
+    table = struct.pack("<H", len(entries)) + b"".join(sorted(entries, key=lambda e: e[:2][::-1]))
+    values = struct.pack("<6H", 32, 32, 32, 3, 3, 3) + np.linspace(0, 1, 12, dtype="<f4").tobytes()
+    return b"II*\0" + struct.pack("<I", 8) + table + bytes(4) + values
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -332,10 +353,23 @@ def test_the_first_frame_of_an_animation_is_the_picture() -> None:
         (b"hello, this is no picture", "no image"),
         (saved(colours())[:60], "damaged"),
         (saved(colours(), "jpeg")[:-80], "damaged"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "no image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n", "it is PostScript, which is not read"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1" + bytes(99), "^it is HEIC, which is not read: convert it to PNG or JPEG"),
+        (b"\0\0\0\x18ftypmsf1\0\0\0\0" + bytes(99), "it is HEIC"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0" + bytes(99), "it is a film"),
+        (b"\xff\x0a" + bytes(99), "it is JPEG XL, .*: convert it"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99), "it is JPEG XL"),
+        (b"8BPS\0\1" + bytes(99), r"it is Photoshop \(PSD\), .*: convert it"),
+        (saved(colours(), "ico"), r"it is an icon \(ICO\), .*: convert it"),
+        (saved(colours(), "pdf"), "it is PDF"),
+        (saved(colours())[:12], "it begins as PNG, and is damaged or .*: copy it again, or convert"),
+        (float_tiff(), "it begins as TIFF, and is .* of a rare kind: .* or convert it to PNG"),
     ],
-    ids=["empty", "text", "png", "jpeg", "a program"],
-)
+    ids=[
+        "empty", "text", "png", "jpeg", "a program", "HEIC", "HEIC in series", "film", "JXL", "JXL in boxes", "PSD",
+        "ICO", "PDF", "PNG's beginning", "colours in float",
+    ],
+)  # fmt: skip
 def test_what_cannot_be_seen_says_why(content: bytes, reason: str) -> None:
     with pytest.raises(Unreadable, match=reason):
         opened(content)
