@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,7 @@ from trainer.data.unread import why_unread
 
 PICTURE_VERSION = "1"
 """Raised when some file gives other pixels than before: part of every fingerprint of pictures."""
-NOTES_VERSION = "6"
+NOTES_VERSION = "7"
 """Raised when something new is said of some files: what caches know of files is then read again."""
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "AVIF", "JPEG2000", "TGA")  # fmt: skip
 """What is decoded, whatever the file is called; nothing that runs a program (EPS) is among them."""
@@ -35,9 +35,12 @@ Background = Literal["white", "black"]
 
 ROTATED, ALPHA, DEEP, FRAMES, PROFILE = "rotated", "alpha", "16-bit", "frames", "profile"
 """What `opened` had to do."""
+CUT = "cut"
+"""A PNG without its end, of which all pixels are there: Pillow refuses one that lacks any."""
 _LONGEST = 8
 """Images longer than so many times their frame are cropped before they are resized, too."""
 _ORIENTATION = 0x0112
+_PNG_END = b"IEND\xae\x42\x60\x82"
 
 warnings.filterwarnings(
     "ignore", module=r"PIL\."
@@ -57,7 +60,7 @@ class Opened:
     mode: str
     """Pillow's name for how it is stored."""
     notes: tuple[str, ...] = ()
-    """Of ROTATED, ALPHA, DEEP, FRAMES, PROFILE."""
+    """Of ROTATED, ALPHA, DEEP, FRAMES, PROFILE, CUT."""
     peak: int = 0
     """Largest value of what is DEEP."""
 
@@ -84,7 +87,10 @@ def opened(
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             image.load()
-            return seen(image, background, alpha=alpha, profiles=profiles)
+            picture = seen(image, background, alpha=alpha, profiles=profiles)
+            if image.format == "PNG" and _PNG_END not in content:
+                return replace(picture, notes=(*picture.notes, CUT))
+            return picture
     except Unreadable:
         raise
     except UnidentifiedImageError:

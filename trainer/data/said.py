@@ -11,7 +11,7 @@ import torch
 
 from trainer.data.labelling import many
 from trainer.data.listing import printable
-from trainer.data.picture import ALPHA, DEEP, FRAMES, PROFILE, ROTATED, Frame
+from trainer.data.picture import ALPHA, CUT, DEEP, FRAMES, PROFILE, ROTATED, Frame
 
 if TYPE_CHECKING:
     from trainer.data.pictures import Pictures
@@ -88,6 +88,7 @@ def noted(looks: Looks, frame: Frame) -> Iterable[str]:
         DEEP: f"of 16-bit grey, scaled from 0..{_FULL} to 8 bits; {_brightness(looks.peak)}",
         PROFILE: "with a colour profile, in whose colours they are shown (as sRGB)",
         FRAMES: "animated or with several pages: the first is used",
+        CUT: "of PNG that ends early, with all pixels there: copied in part?",
     }
     for note, text in words.items():
         if count := looks.notes.get(note):

@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 
 from trainer.data.picture import (
     ALPHA,
+    CUT,
     DEEP,
     FRAMES,
     PROFILE,
@@ -323,6 +324,20 @@ def test_the_first_frame_of_an_animation_is_the_picture() -> None:
         picture = opened(content)
         assert picture.notes == (FRAMES,), kind
         assert array(picture)[0, 0].tolist() == [255, 0, 0], kind
+
+
+def test_a_png_that_lacks_its_end_is_told_and_one_that_lacks_a_pixel_is_damaged() -> None:
+    """Up to its end, checksums among them, nothing of the picture is missing; noise cannot be packed."""
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    content = saved(Image.fromarray(noise))
+    for cut in (4, 12, 20):
+        picture = opened(content[:-cut])
+        assert picture.notes == (CUT,)
+        assert np.array_equal(array(picture), noise)
+    assert opened(content).notes == opened(content + b"more").notes == ()
+    for cut in (60, 200):
+        with pytest.raises(Unreadable, match="damaged"):
+            opened(content[:-cut])
 
 
 def float_tiff() -> bytes:
