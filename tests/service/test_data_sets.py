@@ -40,16 +40,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 FOUND = "13 images, 2 classes (cat 9, dog 4); left out: 1 .heic"
 SIZES = "sizes 10 x 12 (width x height); stored as 13 RGB"
+MIRRORED = "mirrored at random in training (data.flip)"
 
 
 def test_what_was_found_stands_below_the_experiment(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["validate", "x.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1:3] == [f"data: {FOUND}", f"  {SIZES}"]
+    assert lines[1:4] == [f"data: {FOUND}", f"  {SIZES}", f"  {MIRRORED}"]
 
     assert invoke(["validate", "x.yaml", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["data"]["base"]
-    assert (found["found"], found["remarks"]) == (FOUND, [SIZES])
+    assert (found["found"], found["remarks"]) == (FOUND, [SIZES, MIRRORED])
 
     assert invoke(["plan", "x.yaml"]) == 0
     assert f"data: {FOUND}" in capsys.readouterr().out.splitlines()

@@ -68,7 +68,10 @@ class Framed(DataSpec):
         """Images, their sizes, classes, what was left out."""
         pictures = self._pictures(root, cache)
         source = outline_of(pictures, self.frame, flip=self.flip)
-        return Outline(source.fingerprint, source, pictures.line(), pictures.remarks(self.frame))
+        remarks = pictures.remarks(self.frame)
+        if self.flip:
+            remarks += ("mirrored at random in training (data.flip)",)
+        return Outline(source.fingerprint, source, pictures.line(), remarks)
 
     @abstractmethod
     def _pictures(self, root: Path, cache: Path | None) -> Pictures:

@@ -31,13 +31,16 @@ def test_guided_diffusions_files_are_read_as_they_are(save: Any, tmp_path: Path)
     outline = spec(tmp_path / "a.npz").outline(Path())
     assert (outline.line, outline.remarks) == (
         "12 images, 5 classes (0 3, 1 3, 2 2, 3 2, 4 2)",
-        ("sizes 8 x 8 (width x height); stored as 12 x 8 x 8 x 3 uint8, RGB",),
+        (
+            "sizes 8 x 8 (width x height); stored as 12 x 8 x 8 x 3 uint8, RGB",
+            "mirrored at random in training (data.flip)",
+        ),
     )
 
 
 def test_other_layouts_of_images(tmp_path: Path) -> None:
     np.save(tmp_path / "grey.npy", IMAGES[:, 2:, :, 0])
-    remarks = spec(tmp_path / "grey.npy").outline(Path()).remarks
+    remarks = spec(tmp_path / "grey.npy", flip=False).outline(Path()).remarks
     assert remarks == ("sizes 8 x 6 (width x height); stored as 12 x 6 x 8 uint8, L",)
     np.save(tmp_path / "grey.npy", IMAGES[..., 0])
     grey = spec(tmp_path / "grey.npy", grayscale=True).load(Path())

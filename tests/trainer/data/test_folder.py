@@ -35,6 +35,9 @@ def spec(folder: Path, **options: Any) -> ImageFolder:
     return ImageFolder(path=str(folder), size=8, **options)
 
 
+MIRRORED = "mirrored at random in training (data.flip)"
+
+
 def labels(folder: Path, **options: Any) -> list[int] | None:
     source = spec(folder, **options).load(Path())
     found = source.labels_of(torch.arange(len(source)))
@@ -44,6 +47,11 @@ def labels(folder: Path, **options: Any) -> list[int] | None:
 def said(folder: Path, **options: Any) -> str:
     outline = spec(folder, **options).outline(Path())
     return "\n".join([str(outline.line), *outline.remarks])
+
+
+def test_mirroring_is_said(folder: Path) -> None:
+    assert MIRRORED in said(folder)
+    assert MIRRORED not in said(folder, flip=False)
 
 
 def test_what_was_found_is_one_line(folder: Path) -> None:
@@ -244,6 +252,7 @@ def test_remarks_tell_sizes_modes_and_what_was_done(tmp_path: Path) -> None:
         "2 images smaller than 8 x 8: enlarged",
         "2 images so long that the centre crop keeps less than a quarter",
         "1 image is an exact copy of another",
+        MIRRORED,
     ]
 
 
