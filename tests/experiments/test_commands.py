@@ -70,7 +70,7 @@ def run(command: str) -> int:
         else [sys.executable]
     )
     root = str(FOLDER.parents[1])
-    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": root, "OMP_NUM_THREADS": "1", "PET_LOG_DIR": "logs"}
     device = ["--device", "cpu"] if program == "torchrun" else []
     return subprocess.run(
         [*start, *words, *device], env=environment, timeout=200, check=False

@@ -95,7 +95,9 @@ def test_questions_cost_their_passes(toy: dict[str, Any]) -> None:
     trial = TrialSpec.model_validate({**toy, "evaluation": {**measured, "metrics": asked}})
     full = trial.evaluation.full
     per_pass = 5.0 / (full.images * full.steps)
-    times = len(trial.evaluation_points()) + 1  # the cheap protocol at each, the full one at the end
+    times = (
+        len(trial.evaluation_points()) + 1
+    )  # the cheap protocol at each, the full one at the end
     more = pace.seconds(trial, workers=1)[1] - pace.seconds(plain, workers=1)[1]
     assert more == pytest.approx(times * 7 * (4 * 3 * 5) * per_pass)
 

@@ -222,7 +222,8 @@ def test_two_workers_see_and_are_told_the_same(tmp_path: Path) -> None:
             sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "trainer",
             str(file), "--out", str(tmp_path / "two"), "--cache", str(tmp_path / "c"), "--device", "cpu",
         ],
-        check=True, timeout=240, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=True, timeout=240, capture_output=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PET_LOG_DIR": str(tmp_path / "logs")},
     )  # fmt: skip
     for a, b in zip(alone, Record(tmp_path / "two").reports(), strict=True):
         assert a.metrics["train/loss"] == pytest.approx(b.metrics["train/loss"], rel=1e-4)
