@@ -323,6 +323,22 @@ def test_member_contract(member: type[Solver]) -> None:
     torch.testing.assert_close(answer, once(x, levels[0]))
 
 
+@pytest.mark.parametrize("member", MEMBERS)
+def test_nothing_is_read_back_from_the_device(member: type[Solver]) -> None:
+    """On the meta device no tensor has values, and whoever asks for one fails: only adaptive steps do."""
+    x = torch.empty(5, 2, 3, 3, device="meta")
+
+    def sample() -> Tensor:
+        denoise = lambda x, level: x * torch.sigmoid(level)  # noqa: E731
+        return member().sample(denoise, graded("cosine", 12), x, lambda _: torch.empty_like(x))
+
+    if member.adaptive:
+        with pytest.raises(RuntimeError, match="meta"):
+            sample()
+    else:
+        assert sample().is_meta
+
+
 ONE_STEP_FROM_NOISE = ["cosine", "gvp", "interpolant", "linear_signal", "sigmoid"]
 
 
