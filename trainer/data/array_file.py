@@ -23,6 +23,7 @@ from trainer.files import write_whole
 
 _CHUNK = 1 << 22
 """Bytes that are read at a time."""
+_MAGIC = b"\x93NUMPY"
 _WRITE_AGAIN = "write it again with numpy.savez(file, arr_0=images, arr_1=labels)"
 
 
@@ -135,13 +136,20 @@ class ArrayFile:
 
 def _header_of(file: IO[bytes], size: int) -> tuple[tuple[int, ...], np.dtype]:
     """Shape and type of a .npy of `size` bytes, and whether so many can be all."""
-    version = np.lib.format.read_magic(file)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    shape, _, dtype = read(file)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, _, dtype = read(file)
+    except ValueError:
+        ended = not file.read(1)
+        file.seek(0)
+        if ended and file.read(len(_MAGIC)) in (b"", _MAGIC):
+            raise _Cut from None
+        raise
     if not dtype.hasobject and size < file.tell() + prod(shape) * dtype.itemsize:
         raise _Cut
     return shape, dtype

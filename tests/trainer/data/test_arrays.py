@@ -167,6 +167,16 @@ def cut(file: Path, _: str) -> None:
     file.write_bytes(content[: len(content) // 2])
 
 
+def cut_early(file: Path, _: str) -> None:
+    """Before the first pixel."""
+    file.write_bytes(file.read_bytes()[:40])
+
+
+def empty(file: Path, _: str) -> None:
+    """Made, and nothing copied."""
+    file.write_bytes(b"")
+
+
 def flip_a_bit(file: Path, name: str) -> None:
     """In the middle of what is stored of the array."""
     with zipfile.ZipFile(file) as archive:
@@ -190,6 +200,8 @@ def shorten(file: Path, name: str) -> None:
     ("kind", "harm", "name", "message"),
     [
         ("npy", cut, "", r"it is cut short\): copy it again"),
+        ("npy", cut_early, "", r"it is cut short\): copy it again"),
+        ("npy", empty, "", r"it is cut short\): copy it again"),
         ("npz", cut, "", r"it is cut short\): copy it again"),
         ("npz", flip_a_bit, "arr_0", r"it is damaged: Bad CRC-32 .*: copy it again"),
         ("npz", flip_a_bit, "arr_1", r"it is damaged: Bad CRC-32 .*: copy it again"),
