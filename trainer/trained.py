@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ class Trained:
     images: int
     """Training images it has seen."""
     device: torch.device
+    learned: dict[str, Tensor] = field(default_factory=dict)
+    """State of what learned beside the network, by its names in the `Learner`."""
 
     @classmethod
     def load(
@@ -70,10 +72,11 @@ class Trained:
         network.load_state_dict(weights)
         trial = trial.live(kept(state.get("kept"), codec, state["fingerprint"], on))
         images = made_at or int(state["progress"]["images"])
-        held_out = state.get("held_out")
-        return cls(
-            trial, network, learner.diffusion, codec, state["fingerprint"], held_out, images, on
-        )
+        beside = {
+            name: v for name, v in state["learner"].items() if not name.startswith("network.")
+        }
+        known = (codec, state["fingerprint"], state.get("held_out"), images, on)
+        return cls(trial, network, learner.diffusion, *known, beside)
 
     # What is asked
 

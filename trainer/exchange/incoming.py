@@ -10,6 +10,7 @@ from torch import Tensor
 from trainer.data import Codec
 from trainer.errors import DataError, UserError
 from trainer.exchange.openai import Order, read_weights, translated
+from trainer.exchange.pipeline import LEARNED
 from trainer.exchange.returning import is_folder_of_diffusers, state_of
 from trainer.files import HeldError
 from trainer.learner import Learner
@@ -44,6 +45,7 @@ def take_in(
     else:
         state = translated(trial, learner.network, read_weights(file), order)
     learner.network.load_state_dict(state)
+    _learn(learner, file)
     record = Record(directory)
     try:
         with record.writer():
@@ -52,6 +54,25 @@ def take_in(
     except HeldError as held:
         raise UserError(f"{directory} is being written by {held.holder}: let it end") from None
     return notes
+
+
+def _learn(learner: Learner, file: Path) -> None:
+    """What learned beside the network, read from the folder; UserError where a schedule did and nobody says how."""
+    own = {name: v for name, v in learner.state_dict().items() if not name.startswith("network.")}
+    there = file / LEARNED
+    if not there.is_file():
+        if learner.schedule is not None:
+            raise UserError(
+                f"diffusion.schedule: {learner.trial.diffusion.schedule.label()} was learned, and {file} does not say "
+                f"what ({LEARNED}): export it again, or name the trial with a schedule that stands in its YAML"
+            )
+        return
+    found = read_weights(there)
+    alien = [n for n in own if n not in found or found[n].shape != own[n].shape]
+    if alien or len(found) > len(own):
+        name = next(iter(alien or sorted(set(found) - set(own))))
+        raise UserError(f"{there} is of another trial: `{name}` does not fit")
+    learner.load_state_dict(found, strict=False)
 
 
 def _state(

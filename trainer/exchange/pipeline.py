@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from trainer.errors import UserError
 from trainer.evaluation.picture import MODES
@@ -21,6 +22,8 @@ from trainer.models.peer import diffusers
 from trainer.trained import Trained
 
 INDEX, ORIGIN = "model_index.json", "diffsweep.json"
+LEARNED = "diffsweep.safetensors"
+"""What learned beside the network: diffusers sees it as the scheduler's table only."""
 WEIGHTS, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
 CLOSE = 1e-4
 """Largest difference of outputs, by the largest output, at which a translated network is ours: float32 sums."""
@@ -62,6 +65,8 @@ def export(trained: Trained, folder: Path, story: Story) -> Exported:
     write_whole(partial / "README.md", card(trained, result, story))
     origin = {"trial": trained.trial.model_dump(mode="json"), "data": trained.fingerprint}
     write_whole(partial / ORIGIN, json.dumps(origin, indent=1) + "\n")
+    if trained.learned:
+        write_whole(partial / LEARNED, _saved(trained.learned))
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial.rename(folder)
@@ -107,14 +112,19 @@ def _refuse_occupied(folder: Path) -> None:
         )
 
 
-def _write_own(trained: Trained, table: Table, folder: Path) -> str:
-    """Source, config and weights of a network of our own; returns what it predicts."""
+def _saved(tensors: Mapping[str, Tensor]) -> bytes:
     from safetensors.torch import save
 
+    kept = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    return save(kept, metadata={"format": "pt"})
+
+
+def _write_own(trained: Trained, table: Table, folder: Path) -> str:
+    """Source, config and weights of a network of our own; returns what it predicts."""
     own = own_network(trained, table)
     config = {"_class_name": CLASS, "_diffusers_version": diffusers().__version__, **own.config}
     write_whole(folder / CONFIG, json.dumps(config, indent=2) + "\n")
-    write_whole(folder / WEIGHTS, save(own.weights, metadata={"format": "pt"}))
+    write_whole(folder / WEIGHTS, _saved(own.weights))
     write_whole(folder / f"{MODULE}.py", own.source)
     return own.prediction
 

@@ -49,6 +49,40 @@ def test_a_model_comes_back_as_it_left(name: str, tmp_path: Path) -> None:
     torch.testing.assert_close(after.sample(2), before.sample(2), rtol=0.0, atol=0.13)
 
 
+LEARNED = spec(
+    diffusion={
+        "schedule": {"kind": "learned", "log_snr_max": 9.0, "log_snr_min": -6.0},
+        "conditioning": "log_snr",
+    }
+)
+
+
+def test_what_the_schedule_learned_comes_back(tmp_path: Path) -> None:
+    before = Trained.load(trained(LEARNED, tmp_path / "trial"), "cpu")
+    with torch.no_grad():  # as after a longer training
+        next(each for name, each in before.learned.items() if name.startswith("schedule.")).add_(
+            1.0
+        )
+    export(before, tmp_path / "out", Story("x"))
+    take_in(tmp_path / "out", LEARNED, tmp_path / "again")
+    after = Trained.load(tmp_path / "again", "cpu")
+    assert set(after.learned) == set(before.learned)
+    for name, value in before.learned.items():
+        assert torch.equal(after.learned[name], value)
+    times = torch.linspace(0.0, 1.0, 5, dtype=torch.float64)
+    with torch.no_grad():
+        at_start = LEARNED.diffusion.schedule.log_snr(times)
+        assert not torch.allclose(after.diffusion.schedule.log_snr(times), at_start, atol=0.1)
+
+
+def test_a_learned_schedule_that_stayed_behind_is_refused(tmp_path: Path) -> None:
+    export(Trained.load(trained(LEARNED, tmp_path / "trial"), "cpu"), tmp_path / "out", Story("x"))
+    (tmp_path / "out" / "diffsweep.safetensors").unlink()
+    with pytest.raises(UserError, match="does not say what"):
+        take_in(tmp_path / "out", LEARNED, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+
+
 def test_a_variance_that_stayed_behind_is_told(tmp_path: Path) -> None:
     trial = spec(model=DDPM, diffusion={"objective": {"kind": "hybrid"}})
     before = Trained.load(trained(trial, tmp_path / "trial"), "cpu")
