@@ -20,8 +20,7 @@ import torch
 
 from trainer.data import Source
 from trainer.distributed import World
-from trainer.evaluation.generation import generate
-from trainer.evaluation.protocol import Generation
+from trainer.evaluation.generation import Generation, generate
 from trainer.files import write_whole
 from trainer.training import Training
 from trainer.trial import TrialSpec

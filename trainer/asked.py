@@ -11,7 +11,7 @@ import torch
 from trainer.data import Codec
 from trainer.diffusion.guidance import Guidance
 from trainer.errors import UserError, suggestion
-from trainer.evaluation.protocol import Generation
+from trainer.evaluation.generation import Generation
 from trainer.inputs import ChosenLabels, ChosenTags, Labels, NetworkInput, Tags, unguided
 from trainer.trial import TrialSpec
 

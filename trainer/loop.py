@@ -17,7 +17,8 @@ from trainer.distributed import World, best_device
 from trainer.ema import Average
 from trainer.errors import CheckpointError
 from trainer.evaluation.averages import of_average
-from trainer.evaluation.evaluator import Evaluator, Measurement, Part
+from trainer.evaluation.evaluator import Evaluator
+from trainer.evaluation.measurement import Measurement, Part
 from trainer.evaluation.picture import png
 from trainer.growing import begin
 from trainer.record import KEEP, Record

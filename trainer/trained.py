@@ -17,9 +17,10 @@ from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World, best_device
 from trainer.errors import CheckpointError, DataError, UserError, listing
-from trainer.evaluation.evaluator import Evaluator, Measurement, Part
-from trainer.evaluation.generation import Way, generate, prepare
-from trainer.evaluation.protocol import Evaluation, Generation
+from trainer.evaluation.evaluator import Evaluator
+from trainer.evaluation.generation import Generation, Way, generate, prepare
+from trainer.evaluation.measurement import Measurement, Part
+from trainer.evaluation.protocol import Evaluation
 from trainer.inputs import Labels, NetworkInput, SuperResolution, kept
 from trainer.learner import Learner
 from trainer.record import Record

@@ -15,7 +15,7 @@ from service.commands.sample import Cell, Device, Measured, Seed, bar
 if TYPE_CHECKING:
     from service.models import Found
     from service.settings import Settings
-    from trainer.evaluation.evaluator import Measurement
+    from trainer.evaluation.measurement import Measurement
     from trainer.trained import Trained
 
 What = Annotated[

@@ -11,9 +11,10 @@ import torch
 from trainer.data import Gaussians
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
-from trainer.evaluation.evaluator import Evaluator, Measurement
+from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.features import Pixels
 from trainer.evaluation.generation import generate
+from trainer.evaluation.measurement import Measurement
 from trainer.evaluation.metric.base import Moments, Real, Statistics
 from trainer.evaluation.metric.frechet import FID
 from trainer.evaluation.protocol import Evaluation

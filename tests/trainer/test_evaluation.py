@@ -12,12 +12,12 @@ from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.features import Classifier, Inception, Pixels
-from trainer.evaluation.generation import generate
+from trainer.evaluation.generation import Generation, generate
 from trainer.evaluation.metric import KINDS
 from trainer.evaluation.metric.frechet import FID
 from trainer.evaluation.metric.kernel import KID
 from trainer.evaluation.picture import png
-from trainer.evaluation.protocol import Evaluation, Generation
+from trainer.evaluation.protocol import Evaluation
 from trainer.models import MLP
 from trainer.trial import TrialSpec
 

@@ -15,8 +15,7 @@ import torch
 from trainer.distributed import World
 from trainer.errors import CheckpointError, UserError
 from trainer.evaluation.evaluator import Evaluator
-from trainer.evaluation.generation import generate
-from trainer.evaluation.protocol import Generation
+from trainer.evaluation.generation import Generation, generate
 from trainer.inputs import Labels
 from trainer.learner import Learner, build_network
 from trainer.loop import train

@@ -13,8 +13,7 @@ from torch import Tensor
 from trainer.data import Batches, Codec, Digits, Resident
 from trainer.distributed import World
 from trainer.errors import DataError, UserError
-from trainer.evaluation.generation import generate
-from trainer.evaluation.protocol import Generation
+from trainer.evaluation.generation import Generation, generate
 from trainer.inputs import Batch
 from trainer.inputs.super_resolution import SuperResolution, larger, smaller, waves
 from trainer.loop import train

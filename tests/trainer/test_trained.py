@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from trainer.errors import CheckpointError, DataError
-from trainer.evaluation.protocol import Generation
+from trainer.evaluation.generation import Generation
 from trainer.loop import train
 from trainer.record import Record
 from trainer.trained import Trained

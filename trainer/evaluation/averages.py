@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from trainer.evaluation.evaluator import Measurement
+from trainer.evaluation.measurement import Measurement
 
 
 def ending(name: str) -> str:

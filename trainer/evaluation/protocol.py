@@ -1,4 +1,4 @@
-"""Under which protocol was a number measured? Specs of generation and measurement, and the id they share.
+"""Under which protocol was a number measured? The spec of an evaluation, and the id of each number.
 
 Two numbers may stand on one axis only when their protocol ids are equal.
 """
@@ -7,96 +7,16 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    PositiveInt,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
 
 from trainer.data import Split
-from trainer.diffusion.guidance import Guidance
-from trainer.diffusion.schedule import AnySchedule, LogLinear
-from trainer.diffusion.solver import AnySolver, DPMpp2M
 from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.features import AnyFeatures, Classifier, FeatureSpace
+from trainer.evaluation.generation import Also, Generation
 from trainer.evaluation.metric import AnyMeasure, AnyMetric, Metric, ModelMetric
 from trainer.evaluation.metric.frechet import FID
 from trainer.randomness import derive
 from trainer.spec import Count, Neutral, Spec
-
-
-class Generation(Spec):
-    """How images are generated: how many, by which solver, on which grid."""
-
-    images: Annotated[int, Field(ge=2)]
-    """Number of generated images."""
-    steps: Count
-    """Solver steps (grid levels); the table of a run reports the network evaluations they cost."""
-    solver: AnySolver = DPMpp2M()
-    """How do we come back from noise?"""
-    grid: AnySchedule | None = LogLinear(log_snr_max=9.0, log_snr_min=-9.0)
-    """Any schedule serves as grid; null: the trial's own schedule. The default is uniform in log-SNR, as the
-    multistep solver needs, and equal for all cells; `validate` says which cells train fewer noise levels."""
-    guidance: Guidance | None = None
-    """Classifier-free guidance of a network with labels; null: the labels alone."""
-    clip: bool = True
-    """Clip x0_hat to [-1, 1] at every step."""
-
-    @model_validator(mode="after")
-    def _grid_has_levels(self) -> "Generation":
-        if self.grid is not None:
-            if self.grid.learns:
-                raise ValueError(
-                    "grid: a learned schedule is no grid here, it would stay at its start: "
-                    "use grid: null, which follows the trained one"
-                )
-            self.grid.grid(self.steps)
-        return self
-
-
-class Also(Spec):
-    """A further protocol of the finished weights: what it names replaces what `full` says, the rest is as there."""
-
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
-    """How its numbers are called: `eval/fid.NAME`."""
-    images: Annotated[int, Field(ge=2)] | None = None
-    """Number of generated images; null: as `full`, as in all the others."""
-    steps: Count | None = None
-    """Solver steps."""
-    solver: AnySolver | None = None
-    """How do we come back from noise?"""
-    grid: AnySchedule | None = None
-    """Noise levels of the steps."""
-    guidance: Guidance | None = None
-    """Classifier-free guidance of a network with labels."""
-    clip: bool | None = None
-    """Clip x0_hat to [-1, 1] at every step."""
-
-    @field_validator("name")
-    @classmethod
-    def _free(cls, name: str) -> str:
-        if name in ("ci_low", "ci_high"):
-            raise ValueError(f"name: {name} is an interval's end in MLflow: choose another")
-        if name == "full":
-            raise ValueError("name: full is what the reported protocol is called: choose another")
-        return name
-
-    def of(self, full: Generation) -> Generation:
-        """The whole protocol. Raises ValueError where the parts do not fit."""
-        changed = {
-            name: value
-            for name in type(self).model_fields
-            if name != "name" and (value := getattr(self, name)) is not None
-        }
-        kept = {name: getattr(full, name) for name in type(full).model_fields}
-        try:
-            return Generation.model_validate({**kept, **changed})
-        except ValidationError as error:
-            said = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise ValueError(f"also: `{self.name}`: {said}") from None
 
 
 class Evaluation(Spec):

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trainer.evaluation.protocol import Evaluation, Generation
+from trainer.evaluation.generation import Generation
+from trainer.evaluation.protocol import Evaluation
 from trainer.trained import Trained
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,17 @@ from torch import Tensor
 from trainer.data import Codec, Source, held_out_source
 from trainer.distributed import World
 from trainer.errors import DataError, UserError
-from trainer.evaluation.evaluator import Evaluator, Measurement, Part
+from trainer.evaluation.evaluator import Evaluator
+from trainer.evaluation.measurement import Measurement, Part, Watch, unheard
 from trainer.evaluation.metric import Metric
 from trainer.evaluation.protocol import Evaluation
 from trainer.exchange.folder import set_of
 from trainer.exchange.pictures import from_bytes, read_image
 from trainer.trained import Trained
 
-Watch = Callable[[int, int], None]
-"""Hears how many images of how many are done."""
-
-
-def _unheard(_done: int, _total: int) -> None:
-    """Nobody listens."""
-
 
 def measure_model(
-    trained: Trained, cache: Path, data_root: Path, part: Part = "full", watch: Watch = _unheard
+    trained: Trained, cache: Path, data_root: Path, part: Part = "full", watch: Watch = unheard
 ) -> Measurement:
     """The metrics of a model under one of its protocols; with an unchanged protocol the numbers of its training.
 
@@ -45,7 +38,7 @@ def measure_model(
 
 
 def measure_further(
-    trained: Trained, cache: Path, data_root: Path, watch: Watch = _unheard
+    trained: Trained, cache: Path, data_root: Path, watch: Watch = unheard
 ) -> list[Measurement]:
     """The same under each of the trial's further protocols (`evaluation.also`)."""
     evaluation = trained.trial.evaluation

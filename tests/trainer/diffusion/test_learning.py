@@ -10,7 +10,7 @@ from trainer.diffusion import objective, schedule, timestep
 from trainer.diffusion.learning import ends_loss, interior_loss, schedule_loss
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.reverse import bits, decoder_nll, prior_bits
-from trainer.evaluation.protocol import Generation
+from trainer.evaluation.generation import Generation
 
 
 def bent(seed: int = 0, features: int = 16) -> schedule.LearnedCurve:

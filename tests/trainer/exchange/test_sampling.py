@@ -13,7 +13,7 @@ from tests.conftest import toy_trial
 from tests.trainer.exchange.models import labelled, spec, trained
 from trainer.data import Codec
 from trainer.errors import CheckpointError, InputError, UserError
-from trainer.evaluation.protocol import Generation
+from trainer.evaluation.generation import Generation
 from trainer.exchange.changes import remeasured
 from trainer.exchange.pictures import picture, read_image, sheet, to_bytes
 from trainer.exchange.sampling import Wanted, draw, level_of
