@@ -108,11 +108,20 @@ def _remarks(trained: Trained, exported: Exported) -> list[str]:
             f"Labels 0 to {classes - 1}"
             + (f" are {', '.join(names[:50])}{' ...' if len(names) > 50 else ''}" if names else "")
             + f'; {classes} is "no label".'
-            " The pipeline class is the one of diffusers that takes `class_labels`, it is used here with a DDIM "
-            "scheduler: this is no consistency model. It has no guidance; with weight w the network's answer is "
-            "(1 + w) answer(label) - w answer(no label)."
+            " The pipeline class is the one of diffusers that takes `class_labels`, it is used here with "
+            f"{_scheduler_words(trained)}: this is no consistency model. It has no guidance; with weight w the "
+            "network's answer is (1 + w) answer(label) - w answer(no label)."
         )
     return lines
+
+
+def _scheduler_words(trained: Trained) -> str:
+    if not trained.trial.evaluation.full.clip:
+        return "a DDIM scheduler"
+    return (
+        "DPM-Solver++ of first order, which is DDIM, whose thresholds clip each estimate of the image to [-1, 1] and "
+        "take the noise from that, as diffusers' DDIM scheduler would not here"
+    )
 
 
 def _facts(trained: Trained, exported: Exported, story: Story) -> list[str]:

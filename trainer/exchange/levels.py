@@ -56,20 +56,31 @@ class Table:
             betas.append(float(beta))
         return betas
 
-    def scheduler(self, prediction: str, *, clip: bool) -> Any:
-        """diffusers' DDIMScheduler on these levels, by a name that it knows if there is one."""
-        options = {
+    def scheduler(self, prediction: str, *, clip: bool, labels: bool = False) -> Any:
+        """diffusers' DDIM on these levels, by a name that it knows if there is one.
+
+        The pipeline that takes `labels` cannot ask DDIMScheduler for the noise of the clipped x0_hat. The step of
+        DPM-Solver++ of first order is DDIM's (Lu et al. 2022, section 4), from x0_hat alone, and thresholds of at
+        least and at most 1 clip it.
+        """
+        options: dict[str, Any] = {
             "num_train_timesteps": len(self),
             "prediction_type": prediction,
-            "clip_sample": clip,
             "timestep_spacing": "trailing",
         }
         library = diffusers()
+        if clip and labels:
+            kind = library.DPMSolverMultistepScheduler
+            options |= {"algorithm_type": "dpmsolver++", "solver_order": 1}
+            options |= {"thresholding": True, "sample_max_value": 1.0}
+        else:
+            kind = library.DDIMScheduler
+            options["clip_sample"] = clip
         for named in self._names():
-            scheduler = library.DDIMScheduler(**options, **named)
+            scheduler = kind(**options, **named)
             if self._equals(scheduler.alphas_cumprod):
                 return scheduler
-        return library.DDIMScheduler(**options, trained_betas=self.betas())
+        return kind(**options, trained_betas=self.betas())
 
     def _names(self) -> list[dict[str, Any]]:
         """What the table would be called if it were one of diffusers'."""

@@ -52,16 +52,18 @@ def export(trained: Trained, folder: Path, story: Story) -> Exported:
             model.save_pretrained(partial / "unet")
     if why is not None:
         prediction = _write_own(trained, table, partial / "unet")
-    table.scheduler(prediction, clip=clip).save_pretrained(partial / "scheduler")
+    labels = trained.trial.model.classes is not None
+    scheduler = table.scheduler(prediction, clip=clip, labels=labels)
+    scheduler.save_pretrained(partial / "scheduler")
     result = Exported(
         folder,
         "UNet2DModel" if why is None else CLASS,
-        "DDIMPipeline" if trained.trial.model.classes is None else "ConsistencyModelPipeline",
+        "ConsistencyModelPipeline" if labels else "DDIMPipeline",
         why,
         len(table),
         max(steps for steps in range(1, 51) if len(table) % steps == 0),
     )
-    _write_index(result, partial)
+    _write_index(result, type(scheduler).__name__, partial)
     write_whole(partial / "README.md", card(trained, result, story))
     origin = {"trial": trained.trial.model_dump(mode="json"), "data": trained.fingerprint}
     write_whole(partial / ORIGIN, json.dumps(origin, indent=1) + "\n")
@@ -129,12 +131,12 @@ def _write_own(trained: Trained, table: Table, folder: Path) -> str:
     return own.prediction
 
 
-def _write_index(exported: Exported, folder: Path) -> None:
+def _write_index(exported: Exported, scheduler: str, folder: Path) -> None:
     library = "diffusers" if exported.own_code is None else MODULE
     index: dict[str, str | Sequence[str]] = {
         "_class_name": exported.pipeline,
         "_diffusers_version": str(diffusers().__version__),
-        "scheduler": ["diffusers", "DDIMScheduler"],
+        "scheduler": ["diffusers", scheduler],
         "unet": [library, exported.network],
     }
     write_whole(folder / INDEX, json.dumps(index, indent=2) + "\n")
