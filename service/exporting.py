@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,11 +169,21 @@ def export_winner(experiment: Experiment, settings: Settings, judged: Judged) ->
 
     exported = export(Trained.load(record, "cpu"), folder, story)
     try:
-        return Winner(
-            cell, seed, key, reason, exported, log_model(settings, experiment.name, key, folder)
-        )
+        logged = log_model(settings, experiment.name, key, folder, _reported(record))
+        return Winner(cell, seed, key, reason, exported, logged)
     except ServiceError as error:
         return Winner(cell, seed, key, reason, exported, None, str(error))
+
+
+def _reported(record: Record) -> dict[str, float]:
+    """The finite numbers of the full protocol."""
+    result = record.result()
+    metrics = {} if result is None else result.metrics
+    return {
+        name: value
+        for name, value in metrics.items()
+        if name.startswith("eval/") and math.isfinite(value)
+    }
 
 
 def winning_cell(judged: Judged) -> tuple[str, str]:

@@ -77,12 +77,14 @@ def attach(
     return left
 
 
-def log_model(settings: Settings, name: str, trial_key: str, folder: Path) -> str:
+def log_model(
+    settings: Settings, name: str, trial_key: str, folder: Path, metrics: Mapping[str, float]
+) -> str:
     """Log a folder as an MLflow model of the sweep's run, unless it is there: its id. ServiceError names the way on."""
     from service.tracking.store import Store
 
     try:
-        return Store(settings, name).model(sweep_key(name), name, trial_key, folder)
+        return Store(settings, name).model(sweep_key(name), name, trial_key, folder, metrics)
     except Exception as error:
         raise ServiceError(
             f"MLflow at {settings.store_uri} did not take the model: {one_line(error)}",

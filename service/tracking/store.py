@@ -14,7 +14,7 @@ import logging
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,8 +130,13 @@ class Store:
         """Log an artifact; `item.key` is its path in the run."""
         self._put(run_id, item.key, item.body or b"")
 
-    def model(self, run_key: str, name: str, key: str, folder: Path) -> str:
-        """Log a model's folder below the run of this key; returns its id, known already if the content is."""
+    def model(
+        self, run_key: str, name: str, key: str, folder: Path, metrics: Mapping[str, float]
+    ) -> str:
+        """Log a model's folder below the run of this key; returns its id, known already if the content is.
+
+        `metrics` are shown with it. `mlflow.models.get_model_info` reads it; diffusers loads it.
+        """
         content = _digest(folder)
         same = f"tags.`diffsweep.model` = '{content}'"
         known = self._client.search_logged_models([self._id], same, max_results=10)
@@ -144,13 +149,26 @@ class Store:
             self._id, _model_name(name), run_id, tags, model_type="diffusers pipeline"
         )
         self._client.log_model_artifacts(made.model_id, str(folder))
+        self._describe_model(made.model_id, run_id)
         self._client.finalize_logged_model(made.model_id, "READY")
         if run_id is not None:
             from mlflow.entities import LoggedModelOutput
 
             self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
+            for metric, number in metrics.items():
+                self._client.log_metric(run_id, f"winner/{metric}", number, model_id=made.model_id)
             self._client.set_tag(run_id, "winner.model", made.model_id)
         return str(made.model_id)
+
+    def _describe_model(self, model_id: str, run_id: str | None) -> None:
+        """MLflow's own file about a model: without it a folder is no model to `mlflow.models`."""
+        from mlflow.models import Model
+
+        flavors = {"diffusers": {"class": "DiffusionPipeline", "data": "."}}
+        with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
+            local = Path(scratch) / "MLmodel"
+            Model(run_id=run_id, flavors=flavors, model_id=model_id).save(str(local))
+            self._client.log_model_artifact(model_id, str(local))
 
     def _put(self, run_id: str, path: str, body: bytes) -> None:
         folder, _, name = path.rpartition("/")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,7 +86,14 @@ def test_the_winner_is_written_and_logged_once(experiment: Experiment, settings:
     logged = client.get_logged_model(found.model_id)
     assert logged.tags["diffsweep.trial"] == found.key
     files = {file.path for file in client.list_logged_model_artifacts(found.model_id)}
-    assert {"README.md", "model_index.json", "unet", "scheduler"} <= files
+    assert {"README.md", "model_index.json", "unet", "scheduler", "MLmodel"} <= files
+    shown = {metric.key: metric.value for metric in logged.metrics}
+    assert shown["winner/eval/fid"] == finals[found.seed]
+    code = "import mlflow, sys; print(*mlflow.models.get_model_info(sys.argv[1]).flavors)"
+    asked = [sys.executable, "-c", code, f"models:/{found.model_id}"]
+    where = {**os.environ, "MLFLOW_TRACKING_URI": settings.store_uri}
+    told = subprocess.run(asked, env=where, capture_output=True, text=True, check=True, timeout=240)
+    assert told.stdout.split() == ["diffusers"]
 
 
 def test_a_run_from_python_ends_as_the_command_does(
