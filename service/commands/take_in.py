@@ -46,16 +46,23 @@ def import_(
 
     The file is read as plain tensors, so it cannot run code. The YAML says what the flags of its training said, and -o
     changes it: weights of another network are refused with the names that differ. A folder that `export` wrote needs
-    no YAML.
+    no YAML, nor does a UNet2DModel with its scheduler: the model is then `kind: diffusers_unet`.
     """
     from service.command_line import diffsweep
     from service.models import trial_of
     from trainer.errors import InputError, Problem
+    from trainer.exchange.foreign import is_folder_of_diffusers
     from trainer.exchange.incoming import take_in
+    from trainer.exchange.inferring import inferred
     from trainer.exchange.returning import origin_of
 
     settings = settings_of(home)
+    if trial is None and override:
+        message = "changes the YAML of --as: name one, or leave it out"
+        raise InputError([Problem("-o", None, "", message)])
     spec = origin_of(file) if trial is None else trial_of(str(trial), override or [])
+    if spec is None and is_folder_of_diffusers(file):
+        spec = inferred(file)
     if spec is None:
         message = "nobody wrote down of which trial these weights are: name its YAML with --as"
         raise InputError([Problem(str(file), None, "", message)])

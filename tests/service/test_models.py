@@ -217,6 +217,21 @@ def test_import_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "is no complete trial" in capsys.readouterr().err
 
 
+def test_a_folder_of_diffusers_needs_no_yaml(capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.trainer.exchange.test_returning import theirs
+
+    theirs(Path("folder"), {"prediction_type": "v_prediction"})
+    assert invoke(["import", "folder", "model"]) == 0
+    captured = capsys.readouterr().out
+    assert captured.startswith("note: the data is not here")
+    assert invoke(["sample", "model", "-n", "1", "--steps", "2", "--out", "s"]) == 0
+    assert invoke(["import", "folder", "other", "-o", "model.blocks=2"]) == 2
+    assert "-o: changes the YAML of --as" in capsys.readouterr().err
+    theirs(Path("sigmoid"), {"beta_schedule": "sigmoid"})
+    assert invoke(["import", "sigmoid", "other"]) == 2
+    assert "beta_schedule: sigmoid" in capsys.readouterr().err
+
+
 def test_every_average_is_a_row(capsys: pytest.CaptureFixture[str]) -> None:
     """Those of the trial's own list, and those made afterwards."""
     ema = [{"kind": "ramp", "decay": 0.5}, {"kind": "constant", "decay": 0.9, "name": "slow"}]

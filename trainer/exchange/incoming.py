@@ -5,20 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from trainer.data import Codec
 from trainer.errors import DataError, UserError
+from trainer.exchange.agreement import check_agreement
+from trainer.exchange.foreign import is_folder_of_diffusers
 from trainer.exchange.openai import Order, read_weights, translated
 from trainer.exchange.pipeline import LEARNED
-from trainer.exchange.returning import is_folder_of_diffusers, state_of
+from trainer.exchange.returning import state_of
 from trainer.files import HeldError
 from trainer.learner import Learner
 from trainer.record import Record
+from trainer.trained import Trained
 from trainer.trial import TrialSpec
 
 LEVELS = 255
 """Of the pixels of images whose data is not at hand."""
+
+_CPU = torch.device("cpu")
 
 
 def take_in(
@@ -46,6 +52,10 @@ def take_in(
         state = translated(trial, learner.network, read_weights(file), order)
     learner.network.load_state_dict(state)
     _learn(learner, file)
+    if is_folder_of_diffusers(file):
+        network = learner.network.requires_grad_(False).eval()
+        model = Trained(trial, network, learner.diffusion, codec, fingerprint, None, 0, _CPU)
+        notes += check_agreement(file, model)
     record = Record(directory)
     try:
         with record.writer():

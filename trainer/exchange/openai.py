@@ -84,11 +84,11 @@ def translated(
         published, value = given[name]
         state[name] = _fitted(spec, name, published, value.float(), wanted, order)
     first = "embed.layers.0.weight"
-    state[first] = turned(state[first], -_phase(trial), last=False)
+    state[first] = turned(state[first], -phase(trial), last=False)
     return state
 
 
-def _phase(trial: TrialSpec) -> float:
+def phase(trial: TrialSpec) -> float:
     """By how much what our network is told of a step exceeds what theirs is told, in their units."""
     diffusion, steps = trial.diffusion, trial.diffusion.schedule.steps
     if diffusion.conditioning in ("step", "relative_step"):

@@ -13,9 +13,10 @@ from torch import Tensor
 from trainer.errors import UserError
 from trainer.evaluation.picture import MODES
 from trainer.exchange.card import Exported, Story, card
+from trainer.exchange.foreign import CONFIG
 from trainer.exchange.levels import PREDICTIONS, Table
 from trainer.exchange.own_code import CLASS, MODULE, own_network
-from trainer.exchange.unet2d import largest_gap, obstacle, to_unet2d
+from trainer.exchange.unet2d import CLOSE, largest_gap, obstacle, to_unet2d
 from trainer.files import write_whole
 from trainer.inputs import Labels
 from trainer.models.peer import diffusers
@@ -24,9 +25,7 @@ from trainer.trained import Trained
 INDEX, ORIGIN = "model_index.json", "diffsweep.json"
 LEARNED = "diffsweep.safetensors"
 """What learned beside the network: diffusers sees it as the scheduler's table only."""
-WEIGHTS, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
-CLOSE = 1e-4
-"""Largest difference of outputs, by the largest output, at which a translated network is ours: float32 sums."""
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def export(trained: Trained, folder: Path, story: Story) -> Exported:

@@ -11,24 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from trainer.errors import UserError
+from trainer.exchange.foreign import CONFIG, config_of, network_folder, weights_of
 from trainer.exchange.levels import turned
-from trainer.exchange.openai import read_weights
+from trainer.exchange.openai import phase
 from trainer.exchange.own_code import CLASS
-from trainer.exchange.pipeline import CONFIG, ORIGIN
+from trainer.exchange.pipeline import ORIGIN
 from trainer.exchange.unet2d import module_names
 from trainer.models import UNet
 from trainer.trial import TrialSpec
-
-_WEIGHTS = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
-
-
-def is_folder_of_diffusers(path: Path) -> bool:
-    """Whether there is a network with its config in it."""
-    return path.is_dir() and _network_folder(path) is not None
-
-
-def _network_folder(folder: Path) -> Path | None:
-    return next((each for each in (folder / "unet", folder) if (each / CONFIG).is_file()), None)
 
 
 def origin_of(folder: Path) -> TrialSpec | None:
@@ -47,19 +37,16 @@ def state_of(
     folder: Path, trial: TrialSpec, network: nn.Module
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The state of `network`, the trial's, and what a person should know; UserError says what does not fit."""
-    place = _network_folder(folder)
+    place = network_folder(folder)
     assert place is not None, "a folder of diffusers"
-    config = json.loads((place / CONFIG).read_text(encoding="utf-8"))
-    file = next((place / name for name in _WEIGHTS if (place / name).is_file()), None)
-    if file is None:
-        raise UserError(f"{place} holds no weights ({' or '.join(_WEIGHTS)})")
-    weights, ours = read_weights(file), network.state_dict()
-    if config.get("_class_name") == CLASS:
+    config = config_of(place)
+    weights, ours = weights_of(place), network.state_dict()
+    if config["_class_name"] == CLASS:
         head = "network."
         state = {name.removeprefix(head): v for name, v in weights.items() if name.startswith(head)}
-    elif config.get("_class_name") != "UNet2DModel":
+    elif config["_class_name"] != "UNet2DModel":
         raise UserError(
-            f"{place / CONFIG}: {config.get('_class_name')} is another network than UNet2DModel"
+            f"{place / CONFIG}: {config['_class_name']} is another network than UNet2DModel"
         )
     elif isinstance(trial.model, UNet):
         state = _renamed(trial, weights, config)
@@ -81,21 +68,32 @@ def _renamed(
         place, _, part = path.rpartition(".")
         if part in ("to_q", "group_norm") or path.endswith("to_out.0"):
             place = path.removesuffix(".to_out.0") if path.endswith("to_out.0") else place
+            if place not in names:
+                continue  # no attention of ours: `_fitted` and the comparison of answers say what that means
             mine = names[place]
             if part == "group_norm":
                 state[f"{mine}.norm.{leaf}"] = value
             elif part == "to_q":
-                rows = torch.cat([weights[f"{place}.to_{each}.{leaf}"] for each in "qkv"])
+                rows = torch.cat([_needed(weights, f"{place}.to_{each}.{leaf}") for each in "qkv"])
                 state[f"{mine}.qkv.{leaf}"] = rows[..., None, None] if leaf == "weight" else rows
             else:
                 state[f"{mine}.out.{leaf}"] = value[..., None, None] if leaf == "weight" else value
         elif part not in ("to_k", "to_v") and path in names:
             state[f"{names[path]}.{leaf}"] = value
     first = "embed.layers.0.weight"
+    _needed(weights, "time_embedding.linear_1.weight")
     if config.get("time_embedding_type") == "positional":
-        state[first] = turned(state[first], -1.0, last=False)
+        state[first] = turned(state[first], -phase(trial), last=False)
     state[first] = state[first][:, : spec.embedding].contiguous()
     return state
+
+
+def _needed(weights: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in weights:
+        raise UserError(
+            f"the weights are of another network than the trial's model: they lack `{name}`"
+        )
+    return weights[name]
 
 
 def _wrapped(
@@ -113,7 +111,7 @@ def _wrapped(
         )
     state = {f"unet.{name}": value for name, value in weights.items()}
     table = "unet.class_embedding.weight"
-    if table in state and len(ours[table]) == len(state[table]) + 1:
+    if table in state and table in ours and len(ours[table]) == len(state[table]) + 1:
         state[table] = torch.cat([state[table], torch.zeros_like(state[table][:1])])
     return state
 

@@ -14,6 +14,8 @@ from trainer.models.embedding import SCALE, sinusoidal
 from trainer.models.peer import diffusers
 from trainer.trained import Trained
 
+CLOSE = 1e-4
+"""Largest difference of outputs, by the largest output, at which a translated network is ours: float32 sums."""
 KNOWN = frozenset(
     {
         *("kind", "layout", "channels", "blocks", "attention", "heads", "head_width", "groups"),
@@ -223,16 +225,21 @@ def _block(ours: str, theirs: str, attention: str | None = None) -> Iterator[tup
 
 
 def largest_gap(trained: Trained, table: Table, model: Any) -> float:
-    """Largest difference of both networks' outputs over some levels and labels, by the largest output."""
+    """Largest difference of both networks' outputs over some levels and labels, by the largest output.
+
+    A model from elsewhere may lack the row for "no label", and may answer more than C channels.
+    """
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, *trained.codec.shape, generator=generator)
     k = torch.linspace(0, len(table) - 1, 4).long()
     classes = trained.trial.model.classes
-    labels = None if classes is None else torch.tensor([0, classes // 2, classes - 1, classes])
+    rows = model.config.num_class_embeds
+    last = classes if rows is None or classes is None else min(classes, rows - 1)
+    labels = None if classes is None else torch.tensor([0, classes // 2, classes - 1, last])
     told = {} if labels is None else {"labels": labels.to(trained.device)}
     levels = table.log_snr[k].to(trained.device)
     with torch.inference_mode():
         condition = trained.diffusion.condition(levels).float()
         ours = trained.network(x.to(trained.device), condition, **told)[:, : x.shape[1]].cpu()
-        theirs = model(x, k, class_labels=labels).sample
+        theirs = model(x, k, class_labels=labels).sample[:, : x.shape[1]]
     return float((ours - theirs).abs().max() / ours.abs().max().clamp_min(1e-12))
