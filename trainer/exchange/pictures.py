@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from trainer.data import Codec
+from trainer.data.picture import Background, Unreadable, opened
 from trainer.errors import UserError
 from trainer.evaluation.picture import MODES
 
@@ -70,10 +71,13 @@ def sheet(pixels: Bytes, columns: int | None = None) -> Image.Image:
     return picture(whole)
 
 
-def read_image(file: Path, codec: Codec, does: str = "makes") -> Tensor:
+def read_image(
+    file: Path, codec: Codec, does: str = "makes", background: Background = "white"
+) -> Tensor:
     """An image file as x0 [1, C, H, W] in [-1, 1]; UserError where it is none, or not of the size of the codec.
 
-    `does` says what the model has to do with images of that size.
+    Opened as data is: upright, 16 bits scaled to 8, what is transparent on the data's `background` unless the model
+    makes transparency. `does` says what the model has to do with images of that size.
     """
     if len(codec.shape) != 3 or codec.shape[0] > len(MODES):
         raise UserError(
@@ -81,13 +85,13 @@ def read_image(file: Path, codec: Codec, does: str = "makes") -> Tensor:
         )
     channels, height, width = codec.shape
     try:
-        with Image.open(file) as opened:
-            image = eight_bit(ImageOps.exif_transpose(opened))
+        image = opened(file.read_bytes(), background, alpha=channels in (2, 4)).image
     except FileNotFoundError:
         raise UserError(f"{file} is not there: name an image file") from None
-    except (OSError, ValueError, SyntaxError) as error:
-        reason = getattr(error, "strerror", None) or "it is no image file, or damaged"
-        raise UserError(f"{file} cannot be read as an image: {reason}") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read as an image: {error.strerror}") from None
+    except Unreadable as why:
+        raise UserError(f"{file} cannot be read as an image: {why}") from None
     if image.size != (width, height):
         raise UserError(
             f"{file} is {image.width} x {image.height} pixels, this model {does} {width} x {height}: "
@@ -95,13 +99,6 @@ def read_image(file: Path, codec: Codec, does: str = "makes") -> Tensor:
         )
     pixels = np.asarray(image.convert(MODES[channels - 1])).reshape(1, height, width, channels)
     return from_bytes(pixels, codec)
-
-
-def eight_bit(image: Image.Image) -> Image.Image:
-    """Sixteen-bit grey becomes eight-bit grey by its range; Pillow would cut off all above 255."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image).clip(0, 65535) / 257.0).round().astype(np.uint8))
 
 
 def npz(pixels: NDArray[np.generic], labels: Tensor | None) -> bytes:

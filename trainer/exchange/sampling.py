@@ -199,12 +199,18 @@ def _interpolate(
 
 
 def _invert(trained: Trained, ask: Ask, image: Path, folder: SampleFolder) -> dict[str, Any]:
-    x0 = read_image(image, trained.codec)
+    x0 = _image(image, trained)
     found = inverted(trained, ask, x0)
     shown = torch.cat([x0, (found.noise / 3.0).clamp(-1.0, 1.0), found.again])
     folder.write_set(found.again, None)
     folder.write_sheet(shown, 3)
     return {"inverted": {"image": str(image), "rms": found.rms, "largest": found.largest}}
+
+
+def _image(file: Path, trained: Trained) -> Tensor:
+    """x0 [1, C, H, W] of a file, opened as the trial's data is."""
+    background = getattr(trained.trial.data, "background", "white")
+    return read_image(file, trained.codec, background=background)
 
 
 def _error(story: dict[str, Any], trained: Trained) -> str:
@@ -220,7 +226,7 @@ def _denoise(
 ) -> dict[str, Any]:
     assert wanted.denoise is not None
     assert wanted.begin is not None
-    x0 = read_image(wanted.denoise, trained.codec)
+    x0 = _image(wanted.denoise, trained)
     level = level_of(wanted.begin, trained)
     noisy, clean = denoised(trained, ask, x0, n, level)
     folder.write_set(clean, trained.labels(ask, n))

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -303,7 +304,7 @@ def test_images_that_the_model_cannot_take(directory: Path, tmp_path: Path) -> N
     text.write_text("no image")
     for file, message in (
         (wide, "is 9 x 8 pixels, this model makes 8 x 8"),
-        (text, "no image file"),
+        (text, "it is no image"),
     ):
         with pytest.raises(UserError, match=message):
             told(
@@ -320,6 +321,20 @@ def test_sixteen_bit_images_keep_their_greys(model: Trained, tmp_path: Path) -> 
     x = read_image(tmp_path / "ramp.png", model.codec)
     # the digits have 17 levels: half a level, 1/16, beside what the file says
     assert float((x[0, 0] - torch.from_numpy(ramp / 32767.5 - 1.0)).abs().max()) <= 1 / 16 + 1e-3
+
+
+@pytest.mark.parametrize(("background", "seen"), [("white", 1.0), ("black", -1.0)])
+def test_what_nobody_sees_is_the_background(background: Any, seen: float, tmp_path: Path) -> None:
+    """As the data is read: colours hidden under alpha are no part of the picture."""
+    hidden = np.zeros((8, 8, 4), np.uint8)
+    hidden[..., 0] = 200
+    hidden[:4, :, 3] = 255
+    Image.fromarray(hidden).save(tmp_path / "hidden.png")
+    x = read_image(tmp_path / "hidden.png", Codec((3, 8, 8), 255), background=background)
+    assert torch.equal(x[0, :, 4:], torch.full((3, 4, 8), seen))
+    assert torch.allclose(x[0, 0, :4], torch.tensor(200 / 127.5 - 1.0))
+    kept = read_image(tmp_path / "hidden.png", Codec((4, 8, 8), 255))
+    assert torch.equal(kept[0, 3, 4:], torch.full((4, 8), -1.0)), "a model of transparency sees it"
 
 
 # What may be changed, and what there is
