@@ -79,6 +79,15 @@ class Trained:
         known = (codec, state["fingerprint"], state.get("held_out"), images, on)
         return cls(trial, network, learner.diffusion, *known, beside)
 
+    def refuse_broken(self) -> None:
+        """UserError where some weight is no finite number: nothing that it makes would mean anything."""
+        for name, value in self.network.state_dict().items():
+            if not bool(torch.isfinite(value).all()):
+                raise UserError(
+                    f"the model's weights are not finite (`{name}`): its training diverged; sample an earlier one, or "
+                    "train with a smaller learning rate"
+                )
+
     # What is asked
 
     def ask(

@@ -50,6 +50,11 @@ def take_in(
         notes += more
     else:
         state = translated(trial, learner.network, read_weights(file), order)
+    broken = [name for name, v in state.items() if not bool(torch.isfinite(v).all())]
+    if broken:
+        raise UserError(
+            f"{file}: its weights are not finite (`{broken[0]}`): it is damaged, or its training diverged"
+        )
     learner.network.load_state_dict(state)
     _learn(learner, file)
     if is_folder_of_diffusers(file):

@@ -76,6 +76,7 @@ def export(trained: Trained, folder: Path, story: Story) -> Exported:
 
 def _refuse(trained: Trained) -> None:
     """UserError for what no pipeline of diffusers could run."""
+    trained.refuse_broken()
     shape = trained.codec.shape
     if len(shape) != 3:
         raise UserError(

@@ -88,6 +88,7 @@ def draw(
     """Write what is wanted to `out`; lines for a person. Everything that can be wrong is said before any work."""
     wanted.check()
     trained = Trained.load(record, device, wanted.average)
+    trained.refuse_broken()
     trained = replace(trained, trial=change(trained.trial))
     if len(trained.codec.shape) != 3 and (wanted.strip or wanted.interpolate):
         raise UserError("--strip and --interpolate: draw rows of images, this model makes points")

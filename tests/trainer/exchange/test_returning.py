@@ -16,6 +16,7 @@ from trainer.exchange.incoming import take_in
 from trainer.exchange.inferring import inferred
 from trainer.exchange.pipeline import export
 from trainer.exchange.returning import origin_of
+from trainer.exchange.sampling import Wanted, draw
 from trainer.record import Record
 from trainer.trained import Trained
 from trainer.trial import TrialSpec
@@ -208,6 +209,28 @@ def test_what_a_folder_does_not_say_is_told(tmp_path: Path) -> None:
     (folder / "scheduler" / "scheduler_config.json").unlink()
     with pytest.raises(UserError, match="no scheduler with betas"):
         inferred(folder)
+
+
+def test_weights_that_are_no_numbers_go_nowhere(tmp_path: Path) -> None:
+    folder = theirs(tmp_path / "folder")
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    weights["conv_in.weight"][0] = float("nan")
+    save_file(weights, file, metadata={"format": "pt"})
+    for trial in (as_ours(), inferred(folder)):
+        with pytest.raises(UserError, match=r"weights are not finite \(`.*\.weight`\)"):
+            take_in(folder, trial, tmp_path / "model")
+    record = Record(trained(spec(model=DDPM), tmp_path / "trial"))
+    state, _ = record.newest_state(torch.device("cpu"))
+    assert state is not None
+    next(iter(state["average"].values())).fill_(float("inf"))
+    record.save_checkpoint(97, state)
+    with pytest.raises(UserError, match="weights are not finite"):
+        export(Trained.load(record, "cpu"), tmp_path / "out", Story("x"))
+    with pytest.raises(UserError, match="weights are not finite"):
+        list(draw(record, Wanted(), lambda trial: trial, tmp_path / "samples", "cpu"))
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "samples").exists()
 
 
 @pytest.mark.parametrize("gone", ["attentions.0.to_k.weight", "time_embedding.linear_1.weight"])
