@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from pydantic import ValidationError
 
 from trainer.data import Codec
 from trainer.diffusion.guidance import Guidance
@@ -60,11 +61,13 @@ def asked(
     """The choice checked; UserError for what the model does not know."""
     generation = generation or trial.evaluation.full
     if (guidance := choice.guidance) is not None:
-        steered = guidance if isinstance(guidance, Guidance) else Guidance(scale=guidance)
+        steered = guidance if isinstance(guidance, Guidance) else _guidance(guidance)
         generation = generation.model_copy(update={"guidance": steered})
     steers = generation.guidance is not None and generation.guidance.scale > 0.0
     if steers and (why := unguided(trial.network_inputs())) is not None:
         raise UserError(f"guidance: {why}")
+    if choice.together is not None and choice.together < 1:
+        raise UserError(f"together: {choice.together} samples make no batch: write 1 or more")
     labels = _listed(choice.labels) or None
     tags = None if choice.tags is None else _listed(choice.tags)
     return Ask(
@@ -74,6 +77,16 @@ def asked(
         trial.evaluation.noise_seed if choice.seed is None else choice.seed,
         choice.together or TOGETHER.get(device.type, TOGETHER_ELSEWHERE),
     )
+
+
+def _guidance(scale: float) -> Guidance:
+    try:
+        return Guidance(scale=scale)
+    except ValidationError:
+        raise UserError(
+            f"guidance {scale:g}: is no scale: write a number from 0 on, which is w of x0 = (1 + w) x0(told) - w "
+            "x0(not told)"
+        ) from None
 
 
 def inputs_of(trial: TrialSpec, ask: Ask) -> tuple[NetworkInput, ...]:

@@ -6,7 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from trainer.errors import EnvironmentProblem
+from trainer.errors import EnvironmentProblem, UserError
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,23 @@ class World:
 
 
 def best_device(name: str = "auto") -> torch.device:
-    """`auto`: the current CUDA device if there is one, else the processor."""
+    """`auto`: the current CUDA device if there is one, else the processor; UserError for no name of a device."""
     if name != "auto":
+        try:
+            device = torch.device(name)
+        except RuntimeError:
+            device = torch.device("meta")
+        if device.type not in ("cpu", "cuda", "mps", "xpu"):
+            raise UserError(f"device {name}: is none: use auto, cpu, cuda or cuda:1")
         if name.startswith("cuda") and not torch.cuda.is_available():
             raise EnvironmentProblem(
                 f"device {name}: this machine has no CUDA device; use cpu or auto"
             )
-        return torch.device(name)
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            raise EnvironmentProblem(
+                f"device {name}: this machine has {torch.cuda.device_count()} CUDA devices, numbered from 0"
+            )
+        return device
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")

@@ -49,14 +49,14 @@ class Trained:
 
     @classmethod
     def load(
-        cls, record: Record | Path, device: str = "auto", average: str | None = None
+        cls, record: Record | Path | str, device: str = "auto", average: str | None = None
     ) -> Trained:
         """From a trial's directory; raises CheckpointError where there is no whole checkpoint.
 
         `average` names another than the evaluated one: a further one of the trial's `ema`, or one that was made
         afterwards (`trainer.averages`). UserError where there is none of that name.
         """
-        record = record if isinstance(record, Record) else Record(record)
+        record = record if isinstance(record, Record) else Record(Path(record))
         on = best_device(device)
         trial = record.trial()
         state, notes = (None, []) if trial is None else record.newest_state(on)
@@ -123,6 +123,8 @@ class Trained:
         together: int | None = None,
     ) -> Tensor:
         """Samples 0 to n - 1 [n, ...] in [-1, 1], on the processor; arguments as of `ask`."""
+        if n < 0:
+            raise UserError(f"n: {n} samples cannot be made: write 0 or more")
         ask = self.ask(
             generation, labels=labels, tags=tags, guidance=guidance, seed=seed, together=together
         )

@@ -102,6 +102,24 @@ def test_labels_that_there_are_not(model: Trained, asked: dict[str, int], messag
         model.ask(**asked)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("scale", [-1.0, float("inf"), float("nan")])
+def test_numbers_that_ask_for_nothing(model: Trained, scale: float) -> None:
+    with pytest.raises(UserError, match=f"guidance {scale:g}: is no scale"):
+        model.sample(1, guidance=scale)
+    with pytest.raises(UserError, match="n: -1 samples"):
+        model.sample(-1)
+    for together in (-1, 0):
+        with pytest.raises(UserError, match=f"together: {together} samples make no batch"):
+            model.sample(1, together=together)
+
+
+def test_a_directory_may_be_text_and_a_device_must_be_one(directory: Path) -> None:
+    assert Trained.load(str(directory), "cpu").device.type == "cpu"
+    for name in ("gpu", "foo", "cpu:x", "meta"):
+        with pytest.raises(UserError, match=f"device {name}: is none: use auto, cpu, cuda"):
+            Trained.load(directory, name)
+
+
 def test_models_that_cannot_be_asked_for_labels_or_guidance(tmp_path: Path, model: Trained) -> None:
     plain = Trained.load(trained(spec(), tmp_path / "plain"), "cpu")
     assert plain.labels(plain.ask(), 3) is None
