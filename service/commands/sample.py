@@ -57,7 +57,8 @@ Count = Annotated[
         "-n",
         min=1,
         max=1_000_000,
-        help="How many samples (16 if left out; of --enlarge one of each image).",
+        help="How many samples (16 if left out; of --enlarge one of each image). --interpolate makes a row of K for "
+        "every two of them, and at least one row.",
     ),
 ]
 NoiseSeed = Annotated[
@@ -124,7 +125,7 @@ Between = Annotated[
         min=2,
         max=1000,
         metavar="K",
-        help="Instead: rows of K samples between the noises of two.",
+        help="Instead: rows of K samples, each between the noises of two of the -n.",
     ),
 ]
 Invert = Annotated[

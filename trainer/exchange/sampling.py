@@ -65,6 +65,11 @@ class Wanted:
             raise UserError(f"{' and '.join(given)} are different things: choose one")
         if given and len(self.guidance) > 1:
             raise UserError(f"{given[0]} takes one --guidance, not {len(self.guidance)}")
+        folders = [f"{scale:g}" for scale in self.guidance]
+        if twice := next((name for name in folders if folders.count(name) > 1), None):
+            raise UserError(
+                f"--guidance {twice} is there twice, and both would go into one folder: name each scale once"
+            )
         if given and self.strip:
             raise UserError(
                 f"--strip draws the way of plain samples, not of {given[0]}: choose one"

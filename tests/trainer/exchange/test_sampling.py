@@ -302,6 +302,8 @@ def test_where_denoising_begins(model: Trained) -> None:
     [
         (Wanted(invert=Path("a"), interpolate=3), "--interpolate and --invert are different"),
         (Wanted(interpolate=3, guidance=(1.0, 2.0)), "takes one --guidance"),
+        (Wanted(guidance=(1.0, 2.0, 1.0000001)), "--guidance 1 is there twice"),
+        (Wanted(strip=True, invert=Path("a")), "not of --invert: choose one"),
         (Wanted(per_class=1, labels=("1",)), "choose one"),
         (Wanted(denoise=Path("a")), "belong together"),
         (Wanted(begin="0.5"), "belong together"),
