@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from trainer.asked import Ask
+from trainer.data.framed import Composed
 from trainer.errors import UserError
 from trainer.exchange.enlarging import Small, beside, small_images
 from trainer.exchange.folder import SampleFolder
@@ -215,8 +216,10 @@ def _invert(trained: Trained, ask: Ask, image: Path, folder: SampleFolder) -> di
 
 def _image(file: Path, trained: Trained) -> Tensor:
     """x0 [1, C, H, W] of a file, opened as the trial's data is."""
-    background = getattr(trained.trial.data, "background", "white")
-    return read_image(file, trained.codec, background=background)
+    data = trained.trial.data
+    return read_image(
+        file, trained.codec, background=data.background if isinstance(data, Composed) else "white"
+    )
 
 
 def _error(story: dict[str, Any], trained: Trained) -> str:

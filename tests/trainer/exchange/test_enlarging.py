@@ -84,7 +84,7 @@ def test_what_cannot_be_enlarged_is_told_before_anything_is_written(
     np.savez(tmp_path / "wide.npz", np.zeros((1, 4, 5, 1), np.uint8))
     for path, kind, message in (
         (large, UserError, "is 8 x 8 pixels, this model enlarges 4 x 4: crop and resize it"),
-        (text, UserError, "no image file"),
+        (text, UserError, "it is no image, whatever"),
         (none, UserError, "holds no images: name image files, or a folder"),
         (tmp_path / "nowhere", UserError, "nowhere is not there"),
         (tmp_path / "wide.npz", DataError, r"the network enlarges uint8 images \[N, 4, 4, 1\]"),
