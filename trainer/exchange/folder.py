@@ -19,6 +19,12 @@ STORY = "samples.json"
 """How the samples were made."""
 SHEET, ARRAYS = "grid.png", "samples.npz"
 _OURS = re.compile(r"(guidance-[0-9.e+-]+/)?([0-9]{6}\.png|samples\.npz)|[a-z]+\.png")
+_LEFT = re.compile(
+    r"(guidance-[0-9.e+-]+/)?([0-9]{6}\.png|samples\.npz|\.[0-9a-z]+\.(png|npz)\.[0-9]+\.partial)|(grid|strip)\.png"
+)
+"""What a writing that was cut short may have left."""
+_BEGUN = "begun"
+"""In the story until it is finished."""
 _SHOWN = 64
 """Most images of one sheet that nobody gave a number of columns."""
 
@@ -38,8 +44,13 @@ class SampleFolder:
         if not self.folder.is_dir() or not any(self.folder.iterdir()):
             return []
         try:
-            files = json.loads((self.folder / STORY).read_text(encoding="utf-8"))["files"]
-            return [name for name in files if _OURS.fullmatch(name)]
+            story = json.loads((self.folder / STORY).read_text(encoding="utf-8"))
+            if _BEGUN in story:  # cut short: nobody knows how far it came
+                there = (
+                    each.relative_to(self.folder).as_posix() for each in self.folder.rglob("*")
+                )
+                return [name for name in there if _LEFT.fullmatch(name)]
+            return [name for name in story["files"] if _OURS.fullmatch(name)]
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"{self.folder} holds other files than samples: choose another --out, or empty it"
@@ -47,6 +58,8 @@ class SampleFolder:
 
     def write(self, name: str, content: bytes) -> None:
         """One file."""
+        if not self.files:  # whatever happens from here on, the same command knows its own
+            write_whole(self.folder / STORY, json.dumps({_BEGUN: True, "files": []}) + "\n")
         write_whole(self.folder / name, content)
         self.files.append(name)
 
@@ -87,6 +100,9 @@ def set_of(folder: Path) -> list[Path]:
     sets = sorted(path for path in folder.glob("guidance-*") if path.is_dir())
     if sets and (folder / STORY).is_file():
         raise UserError(f"{folder} holds {len(sets)} sets of samples: name one, such as {sets[0]}")
+    story = _read(folder)
+    if _BEGUN in story:
+        raise UserError(f"{folder} was not finished: run its `sample` again")
     if story_of(folder) is not None:
         return sorted(folder.glob("[0-9]" * 6 + ".png"))
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_FILES)
@@ -97,8 +113,14 @@ def story_of(path: Path) -> dict[str, Any] | None:
     folder = path if path.is_dir() else path.parent
     if folder.name.startswith("guidance-"):
         folder = folder.parent
+    story = _read(folder)
+    return story if "trial" in story else None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """What is written beside samples; nothing where nobody wrote it."""
     try:
         story = json.loads((folder / STORY).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    return story if isinstance(story, dict) and "trial" in story else None
+        return {}
+    return story if isinstance(story, dict) else {}

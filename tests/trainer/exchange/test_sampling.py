@@ -16,6 +16,7 @@ from trainer.data import Codec
 from trainer.errors import CheckpointError, InputError, UserError
 from trainer.evaluation.generation import Generation
 from trainer.exchange.changes import remeasured
+from trainer.exchange.folder import SampleFolder, set_of
 from trainer.exchange.pictures import picture, read_image, sheet, to_bytes
 from trainer.exchange.sampling import Wanted, draw, level_of
 from trainer.exchange.walks import denoised, interpolated, inverted, slerp, strip
@@ -187,6 +188,27 @@ def test_a_folder_of_other_files_is_left_alone(directory: Path, tmp_path: Path) 
     (tmp_path.parent / "x.png").write_bytes(b"dear")
     told(directory, Wanted(n=2), tmp_path)
     assert (tmp_path.parent / "x.png").exists()
+
+
+def test_a_writing_that_was_cut_short_is_begun_again(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, whole = tmp_path / "out", tmp_path / "whole"
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SampleFolder, "write_sheet", cut)
+        with pytest.raises(KeyboardInterrupt):
+            told(directory, Wanted(n=4), out)
+    (out / ".000003.png.77.partial").write_bytes(b"half")
+    (out / "holiday.png").write_bytes(b"dear")
+    with pytest.raises(UserError, match="was not finished"):
+        set_of(out)
+    told(directory, Wanted(n=2), out)
+    told(directory, Wanted(n=2), whole)
+    assert content(out) == content(whole) | {"holiday.png": b"dear"}
 
 
 def test_points_are_drawn_as_a_scatter(tmp_path: Path) -> None:
