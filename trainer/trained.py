@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -78,6 +79,14 @@ class Trained:
         }
         known = (codec, state["fingerprint"], state.get("held_out"), images, on)
         return cls(trial, network, learner.diffusion, *known, beside)
+
+    def digest(self) -> str:
+        """16 hex digits of the weights: equal for equal weights under equal names."""
+        found = hashlib.sha256()
+        for name, value in self.network.state_dict().items():
+            found.update(name.encode())
+            found.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        return found.hexdigest()[:16]
 
     def refuse_broken(self) -> None:
         """UserError where some weight is no finite number: nothing that it makes would mean anything."""

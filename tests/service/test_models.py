@@ -184,6 +184,17 @@ def test_evaluate_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert saved["metrics"]["eval/fid"] > 0.0
 
 
+def test_samples_of_a_folder_find_their_model(capsys: pytest.CaptureFixture[str]) -> None:
+    models.trained(models.spec(), Path("m/plain"))
+    assert invoke(["sample", "m/plain", "-n", "16", "--out", "s"]) == 0
+    capsys.readouterr()
+    assert invoke(["evaluate", "s", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["trial"] == "plain"
+    shutil.rmtree("m")
+    assert invoke(["evaluate", "s"]) == 2
+    assert "m/plain: is no directory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

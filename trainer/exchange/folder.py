@@ -14,6 +14,7 @@ from trainer.errors import UserError
 from trainer.evaluation.picture import png as scatter
 from trainer.exchange.pictures import npz, picture, png, sheet, to_bytes
 from trainer.files import write_whole
+from trainer.record import TRIAL
 
 STORY = "samples.json"
 """How the samples were made."""
@@ -23,6 +24,8 @@ _LEFT = re.compile(
     r"(guidance-[0-9.e+-]+/)?([0-9]{6}\.png|samples\.npz|\.[0-9a-z]+\.(png|npz)\.[0-9]+\.partial)|(grid|strip)\.png"
 )
 """What a writing that was cut short may have left."""
+_KEY = re.compile(r"[0-9a-f]{20}")
+"""Of a trial, found wherever results live; any other name is the name of a folder only."""
 _BEGUN = "begun"
 """In the story until it is finished."""
 _SHOWN = 64
@@ -109,12 +112,21 @@ def set_of(folder: Path) -> list[Path]:
 
 
 def story_of(path: Path) -> dict[str, Any] | None:
-    """How samples were made, where `SampleFolder` wrote them: a folder, a set in it, or its npz; None elsewhere."""
+    """How samples were made, where `SampleFolder` wrote them: a folder, a set in it, or its npz; None elsewhere.
+
+    `trial` is the directory of the model, or its key where that directory is gone.
+    """
     folder = path if path.is_dir() else path.parent
     if folder.name.startswith("guidance-"):
         folder = folder.parent
     story = _read(folder)
-    return story if "trial" in story else None
+    if "trial" not in story:
+        return None
+    directory = story.get("directory")
+    is_key = _KEY.fullmatch(str(story["trial"])) is not None
+    if isinstance(directory, str) and (not is_key or (Path(directory) / TRIAL).is_file()):
+        return story | {"trial": directory}
+    return story
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def draw(
     folder = SampleFolder(out)
     story = {
         "trial": record.directory.resolve().name,
+        "directory": str(record.directory.resolve()),
+        "weights": trained.digest(),
         "images_seen": trained.images,
         "generation": asks[0].generation.model_dump(mode="json"),
         "noise_seed": asks[0].seed,

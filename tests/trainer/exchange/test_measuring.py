@@ -191,6 +191,22 @@ def test_points_are_read_as_they_are(tmp_path: Path) -> None:
     assert measure_images(model, x, tmp_path / "cache", Path()).finite
 
 
+def test_samples_know_where_their_model_lies(home: Path, tmp_path: Path) -> None:
+    """A model that is a folder is found by its place; one with a key by that too, where it was moved."""
+    for name, after in (("model", None), ("0123456789abcdef0123", "0123456789abcdef0123")):
+        place, out = tmp_path / name, tmp_path / f"of-{name}"
+        shutil.copytree(home / "trial", place)
+        list(draw(Record(place), Wanted(n=2), lambda trial: trial, out, "cpu"))
+        story = story_of(out)
+        assert story is not None
+        assert story["trial"] == str(place)
+        assert story["weights"] == Trained.load(place, "cpu").digest()
+        shutil.rmtree(place)
+        story = story_of(out)
+        assert story is not None
+        assert story["trial"] == (after or str(place))
+
+
 def test_one_set_of_several_is_to_be_named(home: Path, tmp_path: Path) -> None:
     wanted, record = Wanted(n=2, guidance=(0.0, 1.0)), Record(home / "trial")
     list(draw(record, wanted, lambda trial: trial, tmp_path / "out", "cpu"))
