@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainer.data.picture import EXTENSIONS
 from trainer.errors import InputError, Problem, listing, suggestion
 from trainer.record import TRIAL, Record
 
@@ -38,6 +39,10 @@ def find_model(
     target: str, settings: Settings, cell: str | None = None, seed: int | None = None
 ) -> Found:
     """The trial that `target` means; InputError with the nearest known ones where it means none, or several."""
+    if os.path.isfile(target):
+        _refuse_samples(target)
+        if Path(target).name == TRIAL:  # what lies in a trial's directory means the directory
+            return _of_directory(Path(target).parent, cell, seed)
     if os.path.isdir(target) and not _is_experiment(target, settings):
         return _of_directory(Path(target), cell, seed)
     if _is_experiment(target, settings):
@@ -65,6 +70,16 @@ def _of_directory(folder: Path, cell: str | None, seed: int | None) -> Found:
     return Found(
         Record(folder), name[:_SHORT] if _KEY.fullmatch(name) and len(name) == 20 else name
     )
+
+
+def _refuse_samples(file: str) -> None:
+    """InputError for a file of images, which a YAML's reader would find no words for."""
+    suffix = Path(file).suffix.lower()
+    if suffix in EXTENSIONS or suffix in (".npz", ".npy"):
+        message = (
+            "is a file of images, no model: samples are a folder of images, or an npz with arr_0"
+        )
+        raise InputError([Problem(file, None, "", message)])
 
 
 def _refuse_cell(target: str, cell: str | None, seed: int | None) -> None:

@@ -101,6 +101,15 @@ def test_what_names_no_model(
         find_model(target, settings, cell, seed)
 
 
+def test_files_that_are_near_a_model(settings: Settings) -> None:
+    directory = settings.trial(key_of("under", 1))
+    assert find_model(str(directory / "trial.json"), settings).record.directory == directory
+    for name in ("x.npy", "grid.png", "s.npz"):
+        Path(name).write_bytes(b"\x93NUMPY")
+        with pytest.raises(InputError, match=f"{name}: is a file of images, no model"):
+            find_model(name, settings)
+
+
 def test_near_keys_are_told(settings: Settings) -> None:
     key = key_of("under", 1)
     wrong = ("0" if key[3] != "0" else "1").join([key[:3], key[4:8]])

@@ -98,7 +98,8 @@ IMAGE_FILES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tif
 def set_of(folder: Path) -> list[Path]:
     """The image files of one set of samples, sorted; in a folder that `SampleFolder` wrote only the samples.
 
-    Raises UserError for a folder with a set for each of several guidance scales.
+    Hidden files are left out. Raises UserError for a folder with a set for each of several guidance scales, of points,
+    or whose writing was cut short.
     """
     sets = sorted(path for path in folder.glob("guidance-*") if path.is_dir())
     if sets and (folder / STORY).is_file():
@@ -107,8 +108,15 @@ def set_of(folder: Path) -> list[Path]:
     if _BEGUN in story:
         raise UserError(f"{folder} was not finished: run its `sample` again")
     if story_of(folder) is not None:
-        return sorted(folder.glob("[0-9]" * 6 + ".png"))
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_FILES)
+        numbered = sorted(folder.glob("[0-9]" * 6 + ".png"))
+        if not numbered and (folder / ARRAYS).is_file():
+            raise UserError(f"{folder} holds points, no images: name {folder / ARRAYS}")
+        return numbered
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in IMAGE_FILES and not path.name.startswith(".")
+    )
 
 
 def story_of(path: Path) -> dict[str, Any] | None:

@@ -189,6 +189,15 @@ def test_points_are_read_as_they_are(tmp_path: Path) -> None:
     samples.write_set(x, None)
     assert torch.equal(saved_images(tmp_path / "out" / "samples.npz", model.codec), x)
     assert measure_images(model, x, tmp_path / "cache", Path()).finite
+    list(draw(Record(tmp_path / "toy"), Wanted(n=2), lambda trial: trial, tmp_path / "s", "cpu"))
+    with pytest.raises(UserError, match=r"holds points, no images: name .*samples\.npz"):
+        saved_images(tmp_path / "s", model.codec)
+
+
+def test_hidden_files_are_no_samples(tmp_path: Path) -> None:
+    (tmp_path / "._a.png").write_bytes(b"\x00\x05\x16\x07")
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    assert set_of(tmp_path) == [tmp_path / "a.png"]
 
 
 def test_samples_know_where_their_model_lies(home: Path, tmp_path: Path) -> None:
