@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainer.diffusion.schedule import Respaced
 from trainer.evaluation.generation import Generation
 from trainer.evaluation.protocol import Evaluation
 from trainer.trained import Trained
@@ -97,6 +99,7 @@ def _remarks(trained: Trained, exported: Exported) -> list[str]:
         if trained.trial.model.classes is None
         else f"Numbers of steps that divide {exported.levels} walk the levels evenly."
     ]
+    lines.append(_same_levels(trained, exported))
     if exported.own_code is not None:
         lines.append(
             f"UNet2DModel has no such network ({exported.own_code}), so `unet/` carries its source, which "
@@ -113,6 +116,20 @@ def _remarks(trained: Trained, exported: Exported) -> list[str]:
             "network's answer is (1 + w) answer(label) - w answer(no label)."
         )
     return lines
+
+
+def _same_levels(trained: Trained, exported: Exported) -> str:
+    """How diffsweep walks what the pipeline walks."""
+    schedule, steps = trained.trial.diffusion.schedule, exported.steps
+    words = f"S steps visit the levels k = {exported.levels} j/S - 1 for j = S ... 1 (trailing spacing). "
+    if schedule.learns or isinstance(schedule, Respaced):
+        return words + "No grid of diffsweep is the same."
+    of = json.dumps(schedule.model_dump(mode="json") | {"steps": exported.levels})
+    grid = f"{{kind: respaced, of: {of}, rule: trailing{steps}}}"
+    return (
+        words
+        + f"`diffsweep sample --solver ddim --steps {steps} --grid '{grid}'` does so too, from its own noise."
+    )
 
 
 def _scheduler_words(trained: Trained) -> str:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainer.data import Codec
+from trainer.data.framed import Composed
 from trainer.errors import UserError
 from trainer.exchange.folder import set_of
 from trainer.exchange.pictures import read_image
@@ -37,6 +38,8 @@ def small_images(paths: Sequence[Path], trained: Trained) -> Small:
     """
     shape = trained.enlarges()
     codec = Codec(shape, 255)
+    data = trained.trial.data
+    on = data.background if isinstance(data, Composed) else "white"
     parts: list[tuple[str, Tensor]] = []
     for path in paths:
         if path.suffix in (".npz", ".npy"):
@@ -46,7 +49,7 @@ def small_images(paths: Sequence[Path], trained: Trained) -> Small:
         files = set_of(path) if path.is_dir() else [path]
         if not files:
             raise UserError(f"{path} holds no images: name image files, or a folder of them")
-        parts += [(str(file), read_image(file, codec, "enlarges")) for file in files]
+        parts += [(str(file), read_image(file, codec, "enlarges", on)) for file in files]
     return Small(torch.cat([x for _, x in parts]), tuple(name for name, _ in parts))
 
 

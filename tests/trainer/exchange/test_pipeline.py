@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tests.conftest import toy_trial
 from tests.trainer.exchange.models import labelled, spec, trained
+from trainer.diffusion.schedule import Respaced
 from trainer.diffusion.solver import DDIM
 from trainer.errors import UserError
 from trainer.exchange.card import Exported, Story
@@ -268,6 +269,17 @@ def test_the_scheduler_of_labels_is_ddim_with_the_noise_of_what_was_clipped(
         # float32 levels, two ways around; epsilon at alpha = 1e-4 multiplies rounding
         torch.testing.assert_close(other.step(answer, k, x).prev_sample, step, rtol=0, atol=1e-3)
         x = step
+
+
+@pytest.mark.parametrize("schedule", [{"kind": "linear_beta"}, {"kind": "cosine", "steps": 1000}])
+def test_a_grid_of_ours_visits_the_levels_of_the_pipeline(schedule: dict[str, Any]) -> None:
+    table = Table.of(spec(diffusion={"schedule": schedule}).diffusion)
+    scheduler = table.scheduler("epsilon", clip=True)
+    scheduler.set_timesteps(STEPS)
+    of = schedule | {"steps": len(table)}
+    grid = Respaced.model_validate({"of": of, "rule": f"trailing{STEPS}"}).grid(STEPS)
+    # the last beta is bounded in the table
+    torch.testing.assert_close(grid, table.log_snr[scheduler.timesteps], rtol=0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("last", [True, False])

@@ -1,6 +1,7 @@
 """Which entries of a long table does a respacing rule keep? improved-diffusion's rules, as index lists."""
 
 _LONGEST_COUNT = 9
+_TRAILING = "trailing"
 
 
 def kept(total: int, rule: str) -> list[int]:
@@ -8,8 +9,16 @@ def kept(total: int, rule: str) -> list[int]:
 
     "ddimN": N entries at the smallest integer stride from 0. "a,b,c": the table is cut into equal sections
     of which a, b and c entries are kept, evenly and with both ends of each, or none for 0; "N" is one section.
+    "trailingN": N entries at an even stride that end at the last one, as diffusers' spacing of that name.
     Source: improved-diffusion, respace.py. Raises ValueError with the way out.
     """
+    if rule.startswith(_TRAILING):
+        count = _count(rule.removeprefix(_TRAILING), rule)
+        if count < 1 or total % count:
+            raise ValueError(
+                f"rule {rule!r}: {total} levels are no multiple of that: use one of their divisors"
+            )
+        return [total * j // count - 1 for j in range(1, count + 1)]
     if rule.startswith("ddim"):
         return _strided(total, _count(rule[4:], rule))
     counts = [_count(part, rule) for part in rule.split(",")]
@@ -47,5 +56,7 @@ def _strided(total: int, count: int) -> list[int]:
 
 def _count(text: str, rule: str) -> int:
     if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT:
-        raise ValueError(f'rule {rule!r} is not "N", "a,b,c" or "ddimN" with whole numbers')
+        raise ValueError(
+            f'rule {rule!r} is not "N", "a,b,c", "ddimN" or "trailingN" with whole numbers'
+        )
     return int(text)

@@ -97,7 +97,8 @@ class Respaced(Schedule):
     of: Annotated[Curve | Modified, Field(discriminator="kind")] = Cosine(steps=4000)
     """A schedule with `steps`."""
     rule: str = "250"
-    """"N" or "a,b,c" (entries kept of equal sections), or "ddimN" (integer stride)."""
+    """"N" or "a,b,c" (entries kept of equal sections), "ddimN" (integer stride), or "trailingN" (even stride,
+    ending at the last)."""
 
     @model_validator(mode="before")
     @classmethod
