@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ from dashboards.verdict import comparable
 from dashboards.verdict.evidence import Curve, Evidence, Further, Trial, rung_twin
 from trainer.evaluation.protocol import Evaluation
 from trainer.report import Status
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,27 +258,21 @@ class Sweep:
             trials=tables.trial_table([rows.trial for rows in read]),
             curves=tables.curve_table([point for rows in read for point in rows.curve]),
             specs=_specs(planned),
-            samples={
-                (trial.cell, trial.seed): rows.sample
-                for trial, rows in zip(planned, read, strict=True)
-                if rows.sample is not None
-            },
+            samples=_known(planned, [rows.sample for rows in read]),
             stopped=dict(ends),
-            draws={
-                (trial.cell, trial.seed): rows.draws
-                for trial, rows in zip(planned, read, strict=True)
-                if rows.draws
-            },
-            errors={
-                (trial.cell, trial.seed): rows.errors
-                for trial, rows in zip(planned, read, strict=True)
-                if rows.errors
-            },
+            draws=_known(planned, [rows.draws for rows in read]),
+            errors=_known(planned, [rows.errors for rows in read]),
             spaces={kind: said for rows in read for kind, said in rows.spaces.items()},
             experiment_yaml=experiment_yaml,
             gpus=gpus,
             cpus=cpus,
         )
+
+
+def _known(planned: Sequence[Planned], of_each: Sequence[_T | None]) -> dict[tuple[str, int], _T]:
+    """(cell, seed) to what its trial has, of those that have any."""
+    pairs = zip(planned, of_each, strict=True)
+    return {(trial.cell, trial.seed): found for trial, found in pairs if found}
 
 
 def _specs(planned: Sequence[Planned]) -> dict[str, dict[str, Any]]:

@@ -50,25 +50,19 @@ def train(
     torch.backends.cudnn.deterministic = True  # a kernel chosen by the clock would not resume
     source = trial.data.load(data_root, cache).to(on)
     training = Training(trial, source, world)
-    held_out = None
-    if trial.evaluation.looks_at_test:
-        held_out = held_out_source(trial.data, source.codec, data_root, cache, on)
-    evaluator = Evaluator(
-        trial.evaluation, training.diffusion, source, cache, training.inputs, held_out
-    )
+    evaluator = _evaluator(training, cache, data_root)
     record = Record(directory)
     record.refuse_another(trial)
-    test = None if held_out is None else held_out.fingerprint
-    notes = _resume(training, record, test)
+    notes = _resume(training, record, evaluator)
     _agree(world, training.images, on)
     if world.first:
         record.begin(trial, training.images)
     world.barrier()
-    keeper = _Keeper(record, training, checkpoint_every_s, test)
+    keeper = _Keeper(record, training, evaluator, checkpoint_every_s)
     if training.images == trial.total_images():  # it was killed just before the result
         report = _last_report(record)
         if world.first:
-            keeper.finish(report, evaluator)
+            keeper.finish(report)
         world.barrier()
         yield report
 
@@ -97,7 +91,7 @@ def train(
         # Report, keep, and end if this was the end
         report = _report(training, metrics, measured, picture, notes)
         if world.first:
-            keeper.keep(report, evaluator)
+            keeper.keep(report)
         world.barrier()
         yield report
         if report.done:
@@ -173,19 +167,19 @@ class _Keeper:
     """Writes reports, checkpoints and the result: the only place that does."""
 
     def __init__(
-        self, record: Record, training: Training, every_s: float, held_out: str | None
+        self, record: Record, training: Training, evaluator: Evaluator, every_s: float
     ) -> None:
         self._record, self._training, self._every_s = record, training, every_s
-        self._held_out = held_out
+        self._evaluator = evaluator
         self._due = time.perf_counter() + every_s
 
-    def keep(self, report: Report, evaluator: Evaluator) -> None:
+    def keep(self, report: Report) -> None:
         """The report, then the checkpoint it belongs to, then the result if this was the last one."""
         self._record.add_report(report)
         if report.failure is None:  # what diverged must not be continued from
             self.save(keep=1 if report.done else KEEP)
         if report.done:
-            self.finish(report, evaluator)
+            self.finish(report)
         self._due = max(self._due, time.perf_counter() + self._every_s)
 
     def save_if_due(self) -> None:
@@ -206,10 +200,10 @@ class _Keeper:
 
     def save(self, keep: int) -> None:
         """Now."""
-        state = self._training.state() | {"held_out": self._held_out}
+        state = self._training.state() | {"held_out": self._evaluator.held_out}
         self._record.save_checkpoint(self._training.images, state, keep)
 
-    def finish(self, report: Report, evaluator: Evaluator) -> None:
+    def finish(self, report: Report) -> None:
         """Write the result."""
         progress = self._training.progress
         self._record.write_result(
@@ -221,22 +215,30 @@ class _Keeper:
                 metrics=report.metrics,
                 seconds=progress.seconds,
                 eval_seconds=progress.eval_seconds,
-                protocol=evaluator.protocols() | report.protocol,
+                protocol=self._evaluator.protocols() | report.protocol,
                 parameters=sum(p.numel() for p in self._training.learner.parameters()),
                 draws=report.draws,
-                spaces=evaluator.spaces,
+                spaces=self._evaluator.spaces,
                 trial=self._training.trial.key(
-                    self._training.source.fingerprint, self._held_out or ""
+                    self._training.source.fingerprint, self._evaluator.held_out or ""
                 ),
             )
         )
 
 
-def _resume(training: Training, record: Record, held_out: str | None) -> list[str]:
+def _evaluator(training: Training, cache: Path, data_root: Path) -> Evaluator:
+    """What measures the training, with the test split where something looks at it."""
+    trial, source, held_out = training.trial, training.source, None
+    if trial.evaluation.looks_at_test:
+        held_out = held_out_source(trial.data, source.codec, data_root, cache, source.device)
+    return Evaluator(trial.evaluation, training.diffusion, source, cache, training.inputs, held_out)
+
+
+def _resume(training: Training, record: Record, evaluator: Evaluator) -> list[str]:
     """Continue from the newest whole checkpoint, if there is one; returns what a person should know."""
     state, notes = record.newest_state(training.source.device)
     if state is not None:
-        if state.get("held_out") != held_out:
+        if state.get("held_out") != evaluator.held_out:
             raise CheckpointError(
                 "the checkpoint was measured on another test split: bring that back, or choose another directory"
             )

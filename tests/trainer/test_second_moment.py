@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
+from tests.trainer.gloo import met
 from tests.trainer.test_loop import REMEMBERING, STEPS, numbers, run, trial
 from trainer.diffusion.log_snr import noised
 from trainer.diffusion.process import training_levels
@@ -116,11 +116,8 @@ def weights(directory: Path) -> dict[str, list[float]]:
 
 
 def _worker(spec: TrialSpec, directory: Path, rank: int, size: int) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{directory.parent}/meet-{size}"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
-    run(spec, directory)
-    dist.destroy_process_group()
+    with met(directory, rank, size):
+        run(spec, directory)
 
 
 def test_two_workers_look_at_the_same_examples(toy: dict[str, Any], tmp_path: Path) -> None:

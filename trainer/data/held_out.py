@@ -10,6 +10,7 @@ from torch import Tensor
 from trainer.data.base import DataSpec, Outline
 from trainer.data.codec import Codec
 from trainer.data.source import Source
+from trainer.data.through import Through
 from trainer.errors import DataError
 
 
@@ -51,39 +52,19 @@ def in_terms_of(trained: Codec, source: Source) -> Source:
     return _Renumbered(source, trained, numbers)
 
 
-class _Renumbered(Source):
+class _Renumbered(Through):
     """Some of the classes, under the numbers that all of them have."""
 
     def __init__(self, source: Source, codec: Codec, numbers: Tensor) -> None:
-        self.codec, self.fingerprint, self.flip = codec, source.fingerprint, source.flip
-        self._source, self._numbers = source, numbers
-
-    @property
-    def resident(self) -> bool:
-        return self._source.resident
-
-    @property
-    def device(self) -> torch.device:
-        return self._source.device
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def read(self, rows: Tensor) -> Tensor:
-        return self._source.read(rows)
+        super().__init__(source, codec)
+        self._numbers = numbers
 
     def labels_of(self, rows: Tensor) -> Tensor | None:
-        own = self._source.labels_of(rows)
+        own = super().labels_of(rows)
         return None if own is None else self._numbers[own]
-
-    def tags_of(self, rows: Tensor) -> Tensor | None:
-        return self._source.tags_of(rows)
 
     def to(self, device: torch.device) -> Source:
         return _Renumbered(self._source.to(device), self.codec, self._numbers.to(device))
-
-    def announce(self, rows: Tensor) -> None:
-        self._source.announce(rows)
 
 
 def _spec(data: DataSpec, root: Path, cache: Path | None) -> DataSpec:

@@ -54,6 +54,8 @@ class Evaluator:
         self._splits: Splits = {"train": source}
         if held_out is not None:
             self._splits["test"] = held_out
+        self.held_out = None if held_out is None else held_out.fingerprint
+        """Fingerprint of the test split, where something looks at it."""
         self._spaces = Spaces(spec, self._splits, cache)
         self.spaces = self._spaces.remarks()
         """Kind of a feature space to what is known of it."""

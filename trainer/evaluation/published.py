@@ -47,14 +47,19 @@ def published(path: str, width: int | None, device: torch.device) -> tuple[Real,
             f"evaluation.reference: {path} is of {count} dimensions, `features` has {width}: published statistics are "
             "of features: {kind: inception}"
         )
+    name, damaged = (
+        digest(mean, covariance),
+        UserError(f"evaluation.reference: {path}: sigma is no covariance, or is damaged"),
+    )
     finite = bool(torch.isfinite(mean).all() and torch.isfinite(covariance).all())
-    if finite:
-        values = torch.linalg.eigvalsh(covariance)
-        finite = bool(values[0] >= -_NEGATIVE * values[-1].abs())
     if not finite or not torch.allclose(covariance, covariance.T, rtol=1e-4, atol=1e-6):
-        raise UserError(f"evaluation.reference: {path}: sigma is no covariance, or is damaged")
-    kept = Reference.of_normal(mean.to(device), covariance.to(device))
-    return Real(kept._asdict()), digest(mean, covariance)
+        raise damaged
+    mean, covariance = mean.to(device), covariance.to(device)
+    values, vectors = torch.linalg.eigh(covariance)
+    if values[0] < -_NEGATIVE * values[-1].abs():
+        raise damaged
+    kept = Reference.of_spectrum(mean, covariance, values, vectors)
+    return Real(kept._asdict()), name
 
 
 def _read(path: str) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from trainer.data import Codec
-from trainer.data.framed import Composed
 from trainer.errors import UserError
 from trainer.exchange.folder import set_of
-from trainer.exchange.pictures import read_image
+from trainer.exchange.pictures import background_of, read_image
 from trainer.inputs.super_resolution import images_of_file, larger
 from trainer.trained import Trained
 
@@ -38,8 +37,7 @@ def small_images(paths: Sequence[Path], trained: Trained) -> Small:
     """
     shape = trained.enlarges()
     codec = Codec(shape, 255)
-    data = trained.trial.data
-    on = data.background if isinstance(data, Composed) else "white"
+    on = background_of(trained.trial.data)
     parts: list[tuple[str, Tensor]] = []
     for path in paths:
         if path.suffix in (".npz", ".npy"):

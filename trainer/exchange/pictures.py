@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from trainer.data import Codec
+from trainer.data import Codec, DataSpec
+from trainer.data.framed import Composed
 from trainer.data.picture import Background, Unreadable, opened
 from trainer.errors import UserError
 from trainer.evaluation.picture import MODES
@@ -69,6 +70,11 @@ def sheet(pixels: Bytes, columns: int | None = None) -> Image.Image:
         top, left = i // columns * (height + GAP), i % columns * (width + GAP)
         whole[top : top + height, left : left + width] = image
     return picture(whole)
+
+
+def background_of(data: DataSpec) -> Background:
+    """What a model's data puts behind transparent pixels; white where it has no say."""
+    return data.background if isinstance(data, Composed) else "white"
 
 
 def read_image(

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from trainer.asked import Ask
-from trainer.data.framed import Composed
 from trainer.errors import UserError
 from trainer.exchange.enlarging import Small, beside, small_images
 from trainer.exchange.folder import SampleFolder
-from trainer.exchange.pictures import read_image
+from trainer.exchange.pictures import background_of, read_image
 from trainer.exchange.walks import denoised, interpolated, inverted, strip
 from trainer.trained import Trained
 
@@ -218,10 +217,8 @@ def _invert(trained: Trained, ask: Ask, image: Path, folder: SampleFolder) -> di
 
 def _image(file: Path, trained: Trained) -> Tensor:
     """x0 [1, C, H, W] of a file, opened as the trial's data is."""
-    data = trained.trial.data
-    return read_image(
-        file, trained.codec, background=data.background if isinstance(data, Composed) else "white"
-    )
+    background = background_of(trained.trial.data)
+    return read_image(file, trained.codec, background=background)
 
 
 def _error(story: dict[str, Any], trained: Trained) -> str:

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from PIL import Image
 
 from tests.trainer.data import published
 from tests.trainer.data.published import Patch, mnist, pixels
+from tests.trainer.gloo import met
 from trainer.data.stored import VARIABLE
 from trainer.loop import train
 from trainer.record import Record
@@ -204,11 +204,8 @@ def test_five_kills_change_no_bit(kind: str, tmp_path: Path, monkeypatch: Patch)
 
 
 def _worker(spec: TrialSpec, directory: Path, rank: int, size: int) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{directory.parent}/meet-{size}"
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=size)
-    run(spec, directory)
-    dist.destroy_process_group()
+    with met(directory, rank, size):
+        run(spec, directory)
 
 
 @pytest.mark.parametrize("kind", EACH)

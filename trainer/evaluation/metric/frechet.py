@@ -105,7 +105,13 @@ class Reference(NamedTuple):
     @classmethod
     def of_normal(cls, mean: Tensor, covariance: Tensor) -> "Reference":
         """That of mean [D] and covariance [D, D], float64."""
-        values, vectors = torch.linalg.eigh(covariance)
+        return cls.of_spectrum(mean, covariance, *torch.linalg.eigh(covariance))
+
+    @classmethod
+    def of_spectrum(
+        cls, mean: Tensor, covariance: Tensor, values: Tensor, vectors: Tensor
+    ) -> "Reference":
+        """The same, of a covariance whose eigenvalues [D], rising, and eigenvectors [D, D] are known."""
         return cls(mean, vectors * values.clamp_min(0.0).sqrt(), covariance.trace())
 
 
