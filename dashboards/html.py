@@ -43,8 +43,8 @@ def environment_of(shade: Mapping[str, str]) -> Environment:
     environment.globals |= {
         "chart": lambda name: Markup('<div class="chart" data-figure="{}"></div>').format(name),
         "plotly": Markup(plotly_javascript()),
-        "css": Markup(_asset(environment, "report.css")),
-        "js": Markup(_asset(environment, "report.js")),
+        "css": Markup(_joined(environment, "styles/", first="base.css", last="print.css")),
+        "js": Markup(_joined(environment, "scripts/", first="theme.js")),
     }
     return environment
 
@@ -61,9 +61,13 @@ def typeset(text: str) -> Markup:
     return Markup(safe)
 
 
-def _asset(environment: Environment, name: str) -> str:
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
+def _joined(environment: Environment, folder: str, *, first: str, last: str = "") -> str:
+    """The files of a folder beside the templates as one text, in the order of their names but for two."""
+    loader = environment.loader
+    assert loader is not None
+    names = [n.removeprefix(folder) for n in environment.list_templates() if n.startswith(folder)]
+    order = sorted(names, key=lambda name: (name != first, name == last, name))
+    return "\n".join(loader.get_source(environment, folder + name)[0] for name in order)
 
 
 def script_json(text: str | None) -> Markup:

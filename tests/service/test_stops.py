@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dashboards.page_rows import verdict_rows
+from dashboards.page.rows import verdict_rows
 from dashboards.verdict.comparable import IncomparableError
 from dashboards.verdict.judging import judge
 from dashboards.verdict.sentences import headline

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dashboards import text
-from dashboards.html import data_uri, typeset
+from dashboards.html import typeset
 from dashboards.sweep import Sweep
 from dashboards.text import counted, number
 from dashboards.verdict.comparable import finals
@@ -150,24 +150,6 @@ def _deviation(spread: Spread, source: Component) -> str:
     return "0*" if source.estimate < 0 else deviation_text(spread, source.sd)
 
 
-def sample_rows(sweep: Sweep) -> list[dict[str, Any]]:
-    """Rows of cells, columns of seeds; a missing grid says why it is missing."""
-    if not sweep.samples:
-        return []
-    status = sweep.trials.set_index(["cell", "seed"])["status"].to_dict()
-    seeds = sorted({seed for _, seed in sweep.samples})
-    rows = []
-    for cell in sweep.cells:
-        images = []
-        for seed in seeds:
-            path = sweep.samples.get((cell, seed))
-            uri = data_uri(path) if path is not None and path.is_file() else ""
-            why = _shown(status.get((cell, seed), Status.WAITING))
-            images.append({"seed": seed, "uri": uri, "why": why})
-        rows.append({"cell": cell, "images": images})
-    return rows
-
-
 def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
     """One row per trial, in the order of the cells."""
     order = {cell: place for place, cell in enumerate(sweep.cells)}
@@ -176,7 +158,7 @@ def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
         {
             "cell": trial["cell"],
             "seed": trial["seed"],
-            "status": _shown(trial["status"]),
+            "status": shown(trial["status"]),
             "ended": trial["status"] != Status.FINISHED,
             "reason": _reason(trial),
             "kimg": f"{trial['kimg']:g}" if math.isfinite(trial["kimg"]) else "",
@@ -191,7 +173,8 @@ def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(status: str) -> str:
+def shown(status: str) -> str:
+    """A status in a reader's words."""
     return _SHOWN.get(Status(status), str(status))
 
 
