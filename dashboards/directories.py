@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from dashboards.levels import Interval
 from dashboards.verdict.evidence import rung_twin
 from trainer.record import Record
 from trainer.report import Result
@@ -32,14 +33,25 @@ class Planned(Protocol):
         """Its trial key: the name of its directory."""
 
 
+class Picture(NamedTuple):
+    """A grid of generated samples."""
+
+    kimg: float
+    """Thousands of training images seen."""
+    path: Path
+    """A PNG."""
+
+
 @dataclass(frozen=True)
 class TrialRows:
     """A trial's directory, read."""
 
     trial: dict[str, Any]
     curve: list[dict[str, Any]]
-    sample: Path | None
-    """The last sample grid that is there."""
+    samples: tuple[Picture, ...]
+    """The sample grids that are there, in the order of training."""
+    levels: tuple[Interval, ...]
+    """The loss by noise level of every report that has it."""
     draws: dict[str, tuple[float, ...]]
     """Final metric to its value under each generation noise, where there were several."""
     errors: dict[str, float]
@@ -79,7 +91,12 @@ def read_trial(
     return TrialRows(
         trial=row if result is None else row | _ended(result, stopped),
         curve=points,
-        sample=record.last_sample(),
+        samples=tuple(
+            Picture(report.kimg, path)
+            for report in reports
+            if (path := record.sample_path(report)) is not None
+        ),
+        levels=tuple(Interval(r.kimg, tuple(r.levels)) for r in reports if r.levels),
         draws={name: tuple(values) for name, values in draws.items()},
         errors=_errors(result),
         spaces=result.spaces if result is not None else {},

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -73,8 +71,3 @@ def _joined(environment: Environment, folder: str, *, first: str, last: str = ""
 def script_json(text: str | None) -> Markup:
     """JSON that cannot end its script element."""
     return Markup((text or "null").replace("<", "\\u003c"))
-
-
-def data_uri(path: Path) -> str:
-    """A PNG as an address that carries it."""
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -15,8 +15,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from dashboards import tables
-from dashboards.directories import Planned, read_trial
+from dashboards.directories import Picture, Planned, read_trial
 from dashboards.further import further
+from dashboards.levels import Interval
 from dashboards.metrics import quantities, shared_space
 from dashboards.tuning import Tuning
 from dashboards.verdict import comparable
@@ -44,8 +45,10 @@ class Sweep:
     """`CURVE_COLUMNS`."""
     specs: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Cell to its resolved trial as JSON."""
-    samples: dict[tuple[str, int], Path] = field(default_factory=dict)
-    """(cell, seed) to its last sample grid."""
+    samples: dict[tuple[str, int], tuple[Picture, ...]] = field(default_factory=dict)
+    """(cell, seed) to its sample grids, in the order of training."""
+    levels: dict[tuple[str, int], tuple[Interval, ...]] = field(default_factory=dict)
+    """(cell, seed) to the training loss by noise level, report by report, where it was kept."""
     stopped: dict[str, str] = field(default_factory=dict)
     """Cells that a policy ended for good on their way, each with the reason."""
     draws: dict[tuple[str, int], dict[str, tuple[float, ...]]] = field(default_factory=dict)
@@ -258,7 +261,8 @@ class Sweep:
             trials=tables.trial_table([rows.trial for rows in read]),
             curves=tables.curve_table([point for rows in read for point in rows.curve]),
             specs=_specs(planned),
-            samples=_known(planned, [rows.sample for rows in read]),
+            samples=_known(planned, [rows.samples for rows in read]),
+            levels=_known(planned, [rows.levels for rows in read]),
             stopped=dict(ends),
             draws=_known(planned, [rows.draws for rows in read]),
             errors=_known(planned, [rows.errors for rows in read]),

@@ -143,13 +143,13 @@ class Record:
 
     def sample(self, report: Report) -> bytes | None:
         """The PNG of a report's samples, if it is here."""
-        path = self.directory / report.sample_png if report.sample_png else None
-        return path.read_bytes() if path is not None and path.is_file() else None
+        path = self.sample_path(report)
+        return None if path is None else path.read_bytes()
 
-    def last_sample(self) -> Path | None:
-        """The newest picture of samples that is here."""
-        named = [self.directory / r.sample_png for r in self.reports() if r.sample_png is not None]
-        return next((path for path in reversed(named) if path.is_file()), None)
+    def sample_path(self, report: Report) -> Path | None:
+        """Where the picture of a report's samples is, if it is here."""
+        path = self.directory / report.sample_png if report.sample_png else None
+        return path if path is not None and path.is_file() else None
 
     # Failures
 

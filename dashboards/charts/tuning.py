@@ -14,6 +14,8 @@ from dashboards.text import number
 from dashboards.tuning import Tuning, best_of_any_order
 
 _TOGETHER = "all cells"
+_LINE = 0.09
+"""Share of an axis that a line of text takes."""
 _MOST_WORDS = 8
 """Values of one axis that are written beside it."""
 
@@ -123,7 +125,8 @@ def settings(found: Tuning, colour: str) -> go.Figure:
         side="top",
     )
     figure.update_yaxes(range=[-0.06, 1.06], visible=False)
-    return finish(figure, hovermode="closest", height=340, legend=False)
+    finish(figure, hovermode="closest", height=280, legend=False)
+    return figure.update_layout(margin={"t": 56, "b": 16})
 
 
 def _heights(values: Sequence[float], *, lower_is_better: bool) -> list[float]:
@@ -137,11 +140,16 @@ def _heights(values: Sequence[float], *, lower_is_better: bool) -> list[float]:
 
 
 def _ticks(figure: go.Figure, place: int, written: Mapping[float, str]) -> None:
-    """A few values beside an axis: all of a short list, otherwise both ends."""
+    """A few values beside an axis: all of a short list, otherwise both ends; none in another's way."""
     marks = sorted(written.items())
     if len(marks) > _MOST_WORDS:
         marks = [marks[0], marks[-1]]
-    for height, text in marks:
+    kept = marks[-1:]
+    for mark in marks[-2::-1]:
+        is_apart = kept[-1][0] - mark[0] >= _LINE
+        if is_apart and (mark is marks[0] or mark[0] - marks[0][0] >= _LINE):
+            kept.append(mark)
+    for height, text in ((height, _short(text)) for height, text in kept):
         figure.add_annotation(
             x=place,
             y=height,
@@ -152,6 +160,14 @@ def _ticks(figure: go.Figure, place: int, written: Mapping[float, str]) -> None:
             yshift=9,
             font={"size": 11, "color": style.INK},
         )
+
+
+def _short(text: str) -> str:
+    """A number at three digits."""
+    try:
+        return number(float(text))
+    except ValueError:
+        return text
 
 
 def importances(searches: Sequence[Tuning], shade: Mapping[str, str]) -> go.Figure:

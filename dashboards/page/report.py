@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 from dashboards import text
 from dashboards.charts.further import row_colours
 from dashboards.charts.passports import Passport
-from dashboards.html import environment_of
+from dashboards.html import environment_of, script_json
 from dashboards.metrics import heading, title
-from dashboards.page import figures, rows, samples, tuning
+from dashboards.page import figures, levels, rows, samples, tuning
 from dashboards.protocol import explanations
 from dashboards.sweep import Sweep
 from dashboards.verdict.comparable import quantity
@@ -49,6 +50,7 @@ def render(
     drawn, refused = figures.of_sweep(sweep, verdicts)
     cards = cards or {}
     objectives, searched = figures.of_passports(cards), tuning.figures(sweep)
+    by_level, pictures = levels.figures(sweep), samples.shown(sweep)
     begin = headline(verdicts) if verdicts is not None else (refusal or "Nothing to judge yet.")
     return (
         environment_of(row_colours(sweep, verdicts))
@@ -65,8 +67,10 @@ def render(
             findings=findings,
             passport_cells=list(cards),
             passport_charts=list(objectives),
-            samples=samples.rows(sweep),
-            sample_seeds=sorted({seed for _, seed in sweep.samples}),
+            samples=pictures,
+            samples_data=script_json(
+                json.dumps({"kimg": pictures.kimg, "earlier": pictures.earlier})
+            ),
             trials=rows.trial_rows(sweep),
             final_metrics=sweep.final_metrics,
             protocols=explanations(sweep),
@@ -74,7 +78,8 @@ def render(
             versions=dict(versions or {}),
             refused=refused,
             hint=hint,
-            charts=figures.as_json(drawn | objectives | searched),
+            charts=figures.as_json(drawn | objectives | searched | by_level),
+            **levels.context(sweep, by_level),
             **tuning.context(sweep, list(searched)),
         )
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dashboards.directories import Picture
+from dashboards.levels import Interval, Row
 from dashboards.sweep import Sweep
 from dashboards.tables import curve_table, trial_table
 from dashboards.tuning import Point, Tuning
@@ -148,19 +151,26 @@ def ended(found: Sweep, cell: str, seed: int, status: str, reason: str | None = 
     return dataclasses.replace(found, trials=trials, curves=curves)
 
 
-def grids(found: Sweep, directory: Path) -> dict[tuple[str, int], Path]:
-    """A small PNG sample grid for every finished trial."""
+def grids(
+    found: Sweep, directory: Path, kimg: Sequence[float] = (KIMG[-1],)
+) -> dict[tuple[str, int], tuple[Picture, ...]]:
+    """Small PNG sample grids for every finished trial, with less noise the later."""
     from PIL import Image
     from sklearn.datasets import load_digits
 
     digits = load_digits().images.astype(np.uint8) * 15
+    rng = np.random.default_rng(5)
     samples = {}
     for place, row in found.trials[found.trials["status"] == "finished"].reset_index().iterrows():
         start = int(row["seed"]) * 64 + int(place) % 3
         tiles = digits[start : start + 40].reshape(5, 8, 8, 8).transpose(0, 2, 1, 3)
-        path = directory / f"{row['cell']}-{row['seed']}.png"
-        Image.fromarray(tiles.reshape(40, 64)).save(path)
-        samples[str(row["cell"]), int(row["seed"])] = path
+        own = []
+        for at in kimg:
+            noise = rng.integers(0, 256, (40, 64)) * (1 - at / max(kimg))
+            path = directory / f"{row['cell']}-{row['seed']}-{at:g}.png"
+            Image.fromarray(np.maximum(tiles.reshape(40, 64), noise).astype(np.uint8)).save(path)
+            own.append(Picture(at, path))
+        samples[str(row["cell"]), int(row["seed"])] = tuple(own)
     return samples
 
 
@@ -189,3 +199,24 @@ def tuning(cell: str, by: str = "tpe", *, count: int = 40, spent: int | None = N
         winner=min(points, key=lambda point: point.score).number if done else None,
         importances={"optimizer.lr": 0.9, "ema.decay": 0.1},
     )
+
+
+def levels(
+    found: Sweep, kimg: Sequence[float] = KIMG, *, gradients: bool = False
+) -> dict[tuple[str, int], tuple[Interval, ...]]:
+    """The loss by noise level: it falls with noise and over training; every further cell has 20 % more at log-SNR 0."""
+    rng = np.random.default_rng(3)
+    made = {}
+    for cell, seed in zip(found.trials["cell"], found.trials["seed"], strict=True):
+        parts = []
+        for at in kimg:
+            rows: list[Row] = []
+            for middle in np.arange(-9.75, 10, 0.5):
+                count = int(1 + 200 * np.exp(-(middle**2) / 20))
+                hump = 1 + 0.2 * found.cells.index(cell) * np.exp(-(middle**2) / 4)
+                mse = hump * (0.02 + 1 / (1 + np.exp(-middle))) * (1 + 5 / at)
+                mse *= 1 + 0.1 * rng.standard_normal() / np.sqrt(count)
+                rows.append((float(middle), count, float(mse), 2 * mse, mse if gradients else None))
+            parts.append(Interval(at, tuple(rows)))
+        made[str(cell), int(seed)] = tuple(parts)
+    return made

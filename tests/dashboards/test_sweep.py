@@ -114,9 +114,9 @@ def test_curves_hold_every_number_once_under_its_protocol(tmp_path: Path) -> Non
     assert found.protocol("train/loss") is None
 
 
-def test_the_last_grid_that_is_there_is_the_sample(tmp_path: Path) -> None:
+def test_the_grids_that_are_there_are_the_samples(tmp_path: Path) -> None:
     found = Sweep.from_directories("demo", planned(), written(tmp_path))
-    assert found.samples["wide", 0] == tmp_path / "wide0" / "samples" / "1000.png"
+    assert found.samples["wide", 0] == ((1.0, tmp_path / "wide0" / "samples" / "1000.png"),)
     assert ("slim", 1) not in found.samples
 
 

@@ -231,4 +231,4 @@ def test_samples_are_found_again(tmp_path: Path) -> None:
     record.add_report(Report(128, 1.0, {}, sample_png="samples/000000000128.png"))
     assert record.sample(shown) == b"png"
     assert record.sample(record.reports()[1]) is None
-    assert record.last_sample() == tmp_path / name
+    assert [record.sample_path(r) for r in record.reports()] == [tmp_path / name, None]
