@@ -204,6 +204,7 @@ def write_report(
 ) -> Path:
     """The HTML report; by default in the experiment's directory."""
     from dashboards.page import render
+    from service.tracking.addresses import links
     from trainer.diffusion.passport import passport
 
     experiment = tuned(experiment, settings)
@@ -218,6 +219,7 @@ def write_report(
         versions=versions(),
         refusal=result.refusal,
         hint=result.hint,
+        links=links(experiment, settings),
     )
     write_whole(path, page)
     return path

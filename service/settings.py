@@ -56,6 +56,8 @@ class Settings(BaseSettings):
         ),
     )
     """MLFLOW_TRACKING_URI: the MLflow server or store. Unset: sqlite in `home`."""
+    mlflow_ui: str | None = None
+    """DIFFSWEEP_MLFLOW_UI: where people look at MLflow, for the report's links. Unset: the tracking server."""
     ray_address: str | None = Field(
         default=None,
         validation_alias=AliasChoices("ray_address", "DIFFSWEEP_RAY_ADDRESS", "RAY_ADDRESS"),
@@ -79,10 +81,17 @@ class Settings(BaseSettings):
                 f"`{path}` begins with an unknown user: write the whole path"
             ) from None
 
-    @field_validator("tracking_uri", "ray_address", mode="before")
+    @field_validator("tracking_uri", "mlflow_ui", "ray_address", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return value or None
+
+    @field_validator("mlflow_ui")
+    @classmethod
+    def _is_a_page(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError(f"`{value}` is no address: write it as http://127.0.0.1:5000")
+        return value
 
     @property
     def trials(self) -> Path:

@@ -11,6 +11,7 @@ from dashboards import text
 from dashboards.charts.further import row_colours
 from dashboards.charts.passports import Passport
 from dashboards.html import environment_of, script_json
+from dashboards.links import Links
 from dashboards.metrics import heading, title
 from dashboards.page import figures, levels, rows, samples, tuning
 from dashboards.protocol import explanations
@@ -29,6 +30,8 @@ from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import spreads
 from dashboards.verdict.wording import margin_text
 
+NO_LINKS = Links()
+
 
 def render(
     sweep: Sweep,
@@ -40,12 +43,13 @@ def render(
     versions: Mapping[str, str] | None = None,
     refusal: str | None = None,
     hint: str = "",
+    links: Links = NO_LINKS,
     created: datetime | None = None,
 ) -> str:
     """The report as one self-contained HTML text.
 
     `verdicts` is None when nothing could be judged; `refusal` then says why. `cards` are the cells'
-    objective passports. `command` reproduces the sweep.
+    objective passports. `command` reproduces the sweep. `links` lead to its runs in MLflow.
     """
     drawn, refused = figures.of_sweep(sweep, verdicts)
     cards = cards or {}
@@ -72,6 +76,7 @@ def render(
                 json.dumps({"kimg": pictures.kimg, "earlier": pictures.earlier})
             ),
             trials=rows.trial_rows(sweep),
+            links=links,
             final_metrics=sweep.final_metrics,
             protocols=explanations(sweep),
             command=command,

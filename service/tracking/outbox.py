@@ -227,6 +227,12 @@ class Outbox:
             db.execute("UPDATE run SET run_id=NULL, header_sent=0, status_sent=NULL")
             db.execute("UPDATE item SET sent=0, problem=NULL")
 
+    @property
+    def destination(self) -> str:
+        """Where it delivers, as it was told; empty before."""
+        rows = self._read("SELECT value FROM meta WHERE name='destination'")
+        return str(rows[0][0]) if rows else ""
+
     def problems(self) -> list[str]:
         """What the server refused for good, one line each."""
         rows = self._read(
