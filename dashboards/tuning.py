@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 _EDGE = 0.03
 """Closer to an end of its range than this share of it, a value is at the end."""
@@ -118,4 +117,6 @@ def best_of_any_order(points: Sequence[Point]) -> Band:
 
 
 def _log_choose(n: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    from scipy.special import gammaln
+
     return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(np.maximum(n - k, 0) + 1.0))

@@ -14,11 +14,15 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     ValidationError,
     ValidationInfo,
     create_model,
     model_validator,
 )
+from pydantic_core import CoreSchema
+
+from trainer.described import described
 
 MANY = 1_000_000
 Count = Annotated[int, Field(ge=1, le=MANY)]
@@ -64,7 +68,6 @@ class Spec(BaseModel):
         frozen=True,
         extra="forbid",
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         validate_default=True,
     )
 
@@ -102,6 +105,18 @@ class Spec(BaseModel):
         """A spec that an earlier version may have saved: fields it did not know get their neutral values."""
         given = data if isinstance(data, dict) else json.loads(data)
         return cls.model_validate(given, context={_SAVED: True})
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """With the docstrings of the fields."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, text in described(cls).items():
+            if name in properties:
+                properties[name].setdefault("description", text)
+        return schema
 
     @model_validator(mode="before")
     @classmethod

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from dashboards.verdict.flips import flipped, step_down, threshold
 from dashboards.verdict.statistics import ALPHA, Floats, signs, smallest_p
@@ -91,6 +90,8 @@ def misses(looks: tuple[int, ...]) -> tuple[float, ...]:
     The levels at which one sign-flip test with these looks would decide, for normal scores as differences.
     A look that cannot decide has the level of the first that can.
     """
+    from scipy import stats
+
     n = looks[-1]
     if len(looks) == 1 or smallest_p(n) >= ALPHA:
         return (ALPHA,) * len(looks)

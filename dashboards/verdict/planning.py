@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from dashboards.verdict.looks import spending
 from dashboards.verdict.statistics import ALPHA, Floats, deviation, signs, smallest_p
@@ -118,6 +117,8 @@ def decision_probability(
     The mean of all is predicted from a flat prior: a t distribution around the mean so far. It decides
     beyond `need`, the effect in standard deviations that so many pairs find half of the time.
     """
+    from scipy import special
+
     n, mean = len(differences), float(differences.mean())
     if math.isinf(need):
         return 0.0

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from dashboards.verdict.statistics import ALPHA, Floats
 
@@ -38,6 +37,8 @@ class Sampling:
     @property
     def share_range(self) -> tuple[float, float] | None:
         """95 % interval of the same, for normal seeds: few seeds tell their variance badly."""
+        from scipy import stats
+
         if self.sd == 0:
             return None
         freedom = self.seeds - 1

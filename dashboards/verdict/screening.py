@@ -21,7 +21,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
 
 from dashboards.verdict.statistics import Floats
 
@@ -38,6 +37,8 @@ def held(rung: Floats, end: Floats) -> float:
     Spearman's rank correlation r as Pearson's 2 sin(pi r / 6), Fisher's z of it averaged with the prior by
     number of cells, and one standard error taken off.
     """
+    from scipy import stats
+
     n = len(rung)
     weight = max(0.0, n - 3.0)
     seen = 0.0
@@ -84,6 +85,8 @@ def field(values: Mapping[str, Floats]) -> Field | None:
 
 def chance(seen: Field, cell: str, other: str, rho: float) -> float:
     """Probability that the cell ends better than the other, by the model above."""
+    from scipy import special
+
     differences = seen.values[cell] - seen.values[other]
     shown = float(differences.mean())
     error = seen.noise**2 / len(differences)

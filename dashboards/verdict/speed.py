@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from dashboards.verdict.evidence import Curve
 from dashboards.verdict.statistics import Floats
@@ -49,6 +48,8 @@ def mean_level(curve: Curve, start: float, stop: float) -> float:
 
 def monotone(curve: Curve, *, lower_is_better: bool) -> Curve:
     """The curve that only improves and is nearest to it: on the logarithm where values are positive."""
+    from scipy.optimize import isotonic_regression
+
     logarithmic = bool(curve.value.min() > 0)
     values = np.log(curve.value) if logarithmic else curve.value
     fitted = isotonic_regression(values, increasing=not lower_is_better).x

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 ALPHA = 0.05
 _EXACT_UP_TO = 12
@@ -149,6 +148,8 @@ def _subset_quantiles(columns: Floats, miss: float) -> tuple[Floats, Floats]:
 
 def student_interval(values: Sequence[float] | Floats, miss: float = ALPHA) -> Interval:
     """Student's t interval of the mean: wide at few values, right for about normal ones."""
+    from scipy import stats
+
     data = np.asarray(values, dtype=np.float64)
     if data.size < 2:
         return Interval(None, None, 1 - ALPHA, "none", data.size)

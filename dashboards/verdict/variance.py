@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from dashboards.verdict.evidence import Evidence, Row, Trial
 from dashboards.verdict.sampling import Sampling, sampling
@@ -106,6 +105,8 @@ class Parts:
         Exact where there is no interaction and wider than that with one: the mean square of draws is all taken to
         be theirs.
         """
+        from scipy import stats
+
         least = float(stats.chi2.ppf(ALPHA, self.draw.degrees)) / self.draw.degrees
         return math.sqrt(self.draw.mean_square / (least * self.seeds * self.draws))
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from dashboards.verdict.evidence import rung_twin
 from trainer.record import Record
@@ -46,6 +45,8 @@ def scores(values: Mapping[int, Values], *, lower_is_better: bool) -> dict[int, 
     The mean of its seeds in each cell; over cells the mean of their logarithms, or, where one is not positive,
     the mean of the ranks among all candidates. One cell's score is a logarithm, too, if all are positive.
     """
+    from scipy.stats import rankdata
+
     means = {number: _means(own) for number, own in values.items()}
     sound = {n: own for n, own in means.items() if all(math.isfinite(one) for one in own)}
     sign = 1.0 if lower_is_better else -1.0

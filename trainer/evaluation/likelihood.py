@@ -7,7 +7,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from scipy.integrate import solve_ivp
 from torch import Tensor
 
 from trainer.diffusion.log_snr import expand, noised
@@ -164,6 +163,7 @@ def log_likelihood(
     left = iter(range(max_evaluations))
 
     def slope(edm_sigma: float, state: np.ndarray) -> np.ndarray:
+
         here = torch.from_numpy(state[:count].copy()).to(x).reshape(shape)
         drift, trace = _drift_and_trace(denoise, here, edm_sigma, probe.to(x))
         values = torch.cat([drift.flatten(), trace]).double().cpu().numpy()

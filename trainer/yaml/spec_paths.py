@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from trainer.described import described
+
 Model = type[BaseModel]
 
 
@@ -127,7 +129,7 @@ def elsewhere(root: Model, name: str) -> list[str]:
     return [path for path in paths(root) if path.rpartition(".")[2] == name and path != name]
 
 
-def purpose(field: FieldInfo) -> str:
-    """The first sentence of a field's description, without its full stop."""
-    text = (field.description or "").strip().split("\n")[0]
+def purpose(model: Model, name: str) -> str:
+    """The first sentence of what a field's docstring says, without its full stop."""
+    text = described(model).get(name, "").strip().split("\n")[0]
     return text.split(". ")[0].rstrip(".")

@@ -167,8 +167,8 @@ def _one(detail: Detail, keys: Keys, root: Model, data: Any) -> tuple[Keys, str,
     if kind == "extra_forbidden":
         return keys, unknown_key(root, data, keys), True
     if kind == "missing":
-        field = field_of(holder, name)
-        about = f" ({purpose(field)})" if field is not None and purpose(field) else ""
+        about = purpose(holder, name) if holder is not None else ""
+        about = f" ({about})" if about else ""
         return keys, f"is missing{about}", False
     if kind in ("list_type", "tuple_type"):
         one = entry(annotation_at(root, data, keys))

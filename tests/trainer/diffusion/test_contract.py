@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from tests.trainer.diffusion.families import members, midpoints
+from trainer.described import described
 from trainer.diffusion import log_snr as noise
 from trainer.diffusion import prediction, schedule, timestep, weighting
 from trainer.spec import Spec
@@ -77,7 +78,7 @@ def test_unknown_keys_are_refused(union: Any, cls: type[Spec]) -> None:
 @EVERY_MEMBER
 def test_every_field_is_described(union: Any, cls: type[Spec]) -> None:
     assert cls in members(union)
-    missing = [n for n, f in cls.model_fields.items() if n != "kind" and not f.description]
+    missing = [n for n in cls.model_fields if n != "kind" and not described(cls).get(n)]
     assert not missing
     assert cls.__doc__
 
