@@ -27,6 +27,7 @@ from service.commands import (
     take_in,
 )
 from service.errors import BAD_ENVIRONMENT, BAD_INPUT, ServiceError
+from trainer import lazily
 from trainer.errors import EnvironmentProblem, InputError, UserError
 
 INTERRUPTED = 130
@@ -85,6 +86,7 @@ for _panel, _verbs in _VERBS.items():
 
 def main() -> None:
     """Entry point of the command."""
+    lazily.defer()
     sys.exit(invoke(sys.argv[1:]))
 
 

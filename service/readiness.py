@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from trainer.data import held_out_source
+from service.experiment.answers import Answers
+from trainer.data import Absent, Codec, held_out_source
 from trainer.errors import InputError, Problem, UserError
 from trainer.evaluation.enough import check_real
 from trainer.evaluation.published import published
+from trainer.lazily import torch
 from trainer.record import Record
 
 if TYPE_CHECKING:
@@ -77,12 +77,30 @@ class _Sources:
         """Raises InputError where a cell cannot train on its data."""
         self._root, self._cache = experiment.data_root, cache
         self._outlines = experiment.outlines
+        self._answers = Answers(experiment.home)
         self._loaded: dict[str, Source] = {}
 
     def outline(self, cell: Cell) -> Source:
         """What is known of a cell's data before anything is decoded. Raises DataError."""
         known = self._outlines.get(cell.trial.data.digest())
-        return known.source if known is not None and known.source is not None else self.of(cell)
+        if known is None or not known.fingerprint:
+            return self.of(cell)
+        return known.source or self._remembered(cell, known.fingerprint)
+
+    def _remembered(self, cell: Cell, fingerprint: str) -> Source:
+        """What is known of a set that only `load` tells of, without loading it a second time."""
+
+        def told() -> dict[str, Any]:
+            source = self.of(cell)
+            return {
+                "codec": source.codec.to_state(),
+                "flip": source.flip,
+                "examples": len(source),
+            }
+
+        known = self._answers.ask("data", [cell.trial.data, fingerprint], told)
+        codec = Codec.from_state(known["codec"])
+        return Absent(codec, fingerprint, flip=known["flip"], examples=known["examples"])
 
     def test_outline(self, cell: Cell) -> Source:
         """The same of its test split."""

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
+from trainer.lazily import torch
 
 PREFIX, STATE, MANIFEST = "checkpoint-", "state.pt", "manifest.json"
 

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 
 
 @cache
@@ -39,9 +40,9 @@ def _classes(tree: ast.AST, above: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _fields(node: ast.ClassDef) -> dict[str, str]:
     texts = {}
-    for field, below in zip(node.body, node.body[1:], strict=False):
-        is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        is_text = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-        if is_field and is_text and isinstance(below.value.value, str):
-            texts[field.target.id] = inspect.cleandoc(below.value.value)
+    for field, below in pairwise(node.body):
+        if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+            continue
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            texts[field.target.id] = inspect.cleandoc(str(below.value.value))
     return texts

@@ -1,12 +1,15 @@
 """Which share of the work is mine? Rank, size and reductions, with or without torch.distributed."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-import torch
-import torch.distributed as dist
-from torch import Tensor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trainer.errors import EnvironmentProblem, UserError
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -17,10 +20,10 @@ class World:
     size: int
 
     @classmethod
-    def current(cls) -> "World":
+    def current(cls) -> World:
         """From the process group if one is initialized, else a world of one."""
-        if dist.is_available() and dist.is_initialized():
-            return cls(dist.get_rank(), dist.get_world_size())
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
         return cls(0, 1)
 
     @property
@@ -36,7 +39,7 @@ class World:
         """Add up over workers, in place."""
         if self.size > 1:
             for tensor in tensors:
-                dist.all_reduce(tensor)
+                torch.distributed.all_reduce(tensor)
 
     def gather(self, rows: Tensor) -> Tensor:
         """Rows of all workers in order of rank."""
@@ -48,13 +51,13 @@ class World:
         padded = rows.new_zeros(int(counts.max()), *rows.shape[1:])
         padded[: len(rows)] = rows
         parts = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(parts, padded)
+        torch.distributed.all_gather(parts, padded)
         return torch.cat([part[:n] for part, n in zip(parts, counts.tolist(), strict=True)])
 
     def barrier(self) -> None:
         """Wait for all workers."""
         if self.size > 1:
-            dist.barrier()
+            torch.distributed.barrier()
 
 
 def best_device(name: str = "auto") -> torch.device:

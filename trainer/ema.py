@@ -1,14 +1,18 @@
 """Which averages of the weights are evaluated? Exponential ones with a published warm-up, and power functions."""
 
+from __future__ import annotations
+
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-import torch
 from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, Tag, model_validator
-from torch import Tensor, nn
 
+from trainer.lazily import torch
 from trainer.spec import Neutral, Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class EMA(Spec):
@@ -68,7 +72,7 @@ class InversePower(EMA):
     """Further updates with the smallest decay before the warm-up begins."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "InversePower":
+    def _ordered(self) -> InversePower:
         if self.least > self.decay:
             raise ValueError("least must not exceed decay: lower it, or raise decay")
         return self
@@ -138,11 +142,11 @@ class Average:
         self._average: list[Tensor] = list(copy.parameters())
         self._buffers = list(zip(copy.buffers(), network.buffers(), strict=True))
 
-    @torch.no_grad()
     def update(self) -> None:
         """Move the average towards the network by one update."""
-        self.updates += 1
-        source: list[Tensor] = [p.detach() for p in self._source]
-        torch._foreach_lerp_(self._average, source, 1.0 - self.spec.at(self.updates))
-        for mine, theirs in self._buffers:
-            mine.copy_(theirs)
+        with torch.no_grad():
+            self.updates += 1
+            source: list[Tensor] = [p.detach() for p in self._source]
+            torch._foreach_lerp_(self._average, source, 1.0 - self.spec.at(self.updates))
+            for mine, theirs in self._buffers:
+                mine.copy_(theirs)

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from trainer.diffusion.learning import schedule_loss
 from trainer.diffusion.objective import Terms
 from trainer.diffusion.process import training_levels
-from trainer.diffusion.schedule import LearnedCurve
-from trainer.diffusion.timestep import LossHistory, entry_index, spread
+from trainer.diffusion.schedule.learned_curve import LearnedCurve
+from trainer.diffusion.timestep import entry_index, spread
+from trainer.diffusion.timestep.history import LossHistory
 from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.inputs import Conditions, bound

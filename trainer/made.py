@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from trainer.errors import CheckpointError
 from trainer.files import write_whole
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _SUFFIX = ".pt"
 

@@ -1,12 +1,16 @@
 """In which precision is a step computed, and how do small gradients survive it? Autocast, and fp16's loss scaler."""
 
-from typing import Any, Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal
+
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 Precision = Literal["fp32", "bf16", "fp16"]
-_TYPES: dict[Precision, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Scaled:
@@ -19,7 +23,10 @@ class Scaled:
     """
 
     def __init__(self, precision: Precision, device: torch.device) -> None:
-        self._device, self._type = device, _TYPES.get(precision)
+        self._device, self._type = (
+            device,
+            {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision),
+        )
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self._one = torch.ones((), device=device)
         self._skipped = torch.zeros((), dtype=torch.int64, device=device)

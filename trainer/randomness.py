@@ -6,11 +6,17 @@ and trials that share a seed share their draws. Integer results are the same on 
 transform is elementwise, equal to the last bits of the device's log, sin and cos.
 """
 
+from __future__ import annotations
+
 import hashlib
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9

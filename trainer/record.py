@@ -22,11 +22,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import torch
-
 from trainer.checkpoint import MANIFEST, PREFIX, STATE, checkpoints, newest_state, sha256
 from trainer.errors import UserError
 from trainer.files import FileLock, write_whole
+from trainer.lazily import torch
 from trainer.made import MadeAverages
 from trainer.report import Failure, Report, Result, Status, Stop
 from trainer.snapshots import Snapshots

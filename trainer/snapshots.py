@@ -1,13 +1,18 @@
 """Which copies of its averages does a trial keep on the way? One file for each, written whole."""
 
+from __future__ import annotations
+
 import io
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from trainer.files import write_whole
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _SUFFIX = ".pt"
 

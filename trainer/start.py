@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from trainer.checkpoint import checkpoints, newest_state
+from trainer.lazily import torch
 from trainer.spec import Neutral, Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 TRIALS = Path("runs/trials")
 """Where `python -m trainer` puts trials."""

@@ -1,11 +1,15 @@
 """How large is the loss at each noise level? Means in bins of log-SNR between two reports."""
 
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from trainer.distributed import World
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 BINS, LOWEST, WIDTH = 64, -16.0, 0.5
 """Bins of equal width from log-SNR -16 to 16; the outer two take what lies beyond."""
@@ -68,12 +72,12 @@ class _Sums:
         self.whole: Tensor | None = None
         """Of all workers, since `read`."""
 
-    @torch.no_grad()
     def add(self, *columns: Tensor) -> None:
         """log-SNR and values, all [B]."""
-        self._rows.append(torch.stack([x.detach().double() for x in columns]))
-        if len(self._rows) >= _TOGETHER:
-            self._sort()
+        with torch.no_grad():
+            self._rows.append(torch.stack([x.detach().double() for x in columns]))
+            if len(self._rows) >= _TOGETHER:
+                self._sort()
 
     def merge(self, world: World) -> None:
         """Add up over workers."""

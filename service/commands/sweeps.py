@@ -162,7 +162,7 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     ]
     print_table(("cell", "seeds", "budget", "evaluations", "changes"), rows)
     say()
-    levels = [[cell.name, *_levels(cell)] for cell in experiment.cells]
+    levels = [[cell.name, *_levels(experiment, cell)] for cell in experiment.cells]
     print_table(("cell", "log-SNR trained", "log-SNR of the grid"), levels)
     say()
     print_findings(findings)
@@ -212,12 +212,18 @@ def _evaluations(cell: Cell) -> str:
     return f"{count} of {rung.images} x {rung.steps}, last also {full.images} x {full.steps}{drawn}"
 
 
-def _levels(cell: Cell) -> tuple[str, str]:
+def _levels(experiment: Experiment, cell: Cell) -> list[str]:
     """The noise levels that are trained, and the grid of the full protocol."""
+    from service.experiment.answers import Answers
     from trainer.evaluation.coverage import coverage, span
 
-    full = coverage(cell.trial.diffusion, cell.trial.evaluation)[0]
-    return span(full.trained), span(full.grid)
+    diffusion, evaluation = cell.trial.diffusion, cell.trial.evaluation
+
+    def spans() -> list[str]:
+        full = coverage(diffusion, evaluation)[0]
+        return [span(full.trained), span(full.grid)]
+
+    return Answers(experiment.home).ask("levels", [diffusion, evaluation], spans)
 
 
 def _changes(cell: Cell) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+from service.experiment.answers import Answers
 from service.experiment.expansion import Combination
 from service.experiment.spec import TWIN, ExperimentSpec
+from trainer.diffusion.process import Diffusion
 from trainer.errors import Problem, closest, listing, suggestion
 from trainer.evaluation.averages import ending
 from trainer.evaluation.metric import KINDS
@@ -45,6 +48,7 @@ class Comparison:
     """Those that are right in themselves."""
     trees: dict[str, Layered]
     problems: list[Problem]
+    answers: Answers
     notes: list[str] = field(default_factory=list)
 
     def refuse_idle_and_repeated(self) -> None:
@@ -118,8 +122,6 @@ class Comparison:
         if baseline is None:
             self._complain(("controls",), "there is only one cell: a control needs a baseline")
             return plain
-        from trainer.diffusion.passport import equal_objective_twin, twin_refusal
-
         reference = next(cell.trial.diffusion for cell in plain if cell.name == baseline)
         known = {cell.trial.digest(): cell.name for cell in plain}
         every: list[Cell] = []
@@ -128,9 +130,12 @@ class Comparison:
             every.append(cell)
             if cell.name == baseline:
                 continue
-            changes = equal_objective_twin(cell.trial.diffusion, reference)
+            mine = cell.trial.diffusion
+            changes, why = self.answers.ask(
+                "twin", [mine, reference], partial(_told, mine, reference)
+            )
             if not changes:
-                if why := twin_refusal(cell.trial.diffusion, reference):
+                if why:
                     self.notes.append(f"`{cell.name}` has no equal-objective twin: {why}")
                 continue
             is_any = True
@@ -248,6 +253,14 @@ class Comparison:
 
     def _complain(self, keys: Keys, message: str, of_key: bool = False) -> None:
         self.problems.append(self.document.problem(keys, message, of_key))
+
+
+def _told(cell: Diffusion, reference: Diffusion) -> tuple[dict[str, Any] | None, str | None]:
+    """What makes its equal-objective twin of a cell, else why there is none."""
+    from trainer.diffusion.passport import equal_objective_twin, twin_refusal
+
+    changes = equal_objective_twin(cell, reference)
+    return changes, None if changes else twin_refusal(cell, reference)
 
 
 def common_kimg(wished: float, trials: Iterable[TrialSpec]) -> float:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from service.experiment.answers import Answers
 from service.experiment.changed import changed
 from service.experiment.comparison import Cell, metrics
 from service.experiment.data_sets import input_notes, outlines
@@ -131,7 +132,7 @@ class Experiment:
             return [(trial.cell, trial.seed, trial.key) for trial in found.trials]
 
         starts = Starts(home, folder, plan)
-        resolution = Resolution(source, folder, starts, overrides)
+        resolution = Resolution(source, folder, starts, Answers(home), overrides)
         spec, cells = resolution.resolve()
         notes = (*resolution.notes, *remarks(cells))
         return cls(
@@ -253,7 +254,7 @@ class Experiment:
     def findings(self) -> list[str]:
         """What the objective passports say of the cells, and the notes."""
         notes = input_notes(self.cells, self.outlines)
-        return [*findings(self.cells), *notes, *self.notes]
+        return [*findings(self.cells, Answers(self.home)), *notes, *self.notes]
 
     def resolved(self) -> dict[str, Any]:
         """Everything the experiment means, as JSON data: no preset file is needed to read it."""

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from service.experiment.answers import Answers
 from service.experiment.comparison import Cell
+from trainer.spec import Spec
+from trainer.trial import TrialSpec
 
 
-def findings(cells: Sequence[Cell]) -> list[str]:
+def findings(cells: Sequence[Cell], answers: Answers) -> list[str]:
     """What the objective passports, the grids and the numbers of images say of the cells."""
-    from trainer.diffusion.passport import findings as of_passports
-    from trainer.evaluation.coverage import coverage_findings
     from trainer.evaluation.enough import few_images
 
     distinct: dict[str, Cell] = {}
     for cell in cells:  # cells that differ in a learning rate share a passport
         distinct.setdefault(cell.trial.diffusion.digest(), cell)
     trials = {cell.name: cell.trial for cell in distinct.values()}
-    cards = {name: trial.diffusion for name, trial in trials.items()}
-    measured = {name: (trial.diffusion, trial.evaluation) for name, trial in trials.items()}
+    of: list[Spec | str] = []
+    for name, trial in trials.items():
+        of += [name, trial.diffusion, trial.evaluation]
     few = [
         line for cell in cells for line in few_images(cell.trial.evaluation, cell.trial.data.shape)
     ]
-    return [*of_passports(cards), *coverage_findings(measured), *dict.fromkeys(few)]
+    return [*answers.ask("findings", of, lambda: _computed(trials)), *dict.fromkeys(few)]
+
+
+def _computed(trials: Mapping[str, TrialSpec]) -> list[str]:
+    from trainer.diffusion.passport import findings as of_passports
+    from trainer.evaluation.coverage import coverage_findings
+
+    measured = {name: (trial.diffusion, trial.evaluation) for name, trial in trials.items()}
+    cards = {name: trial.diffusion for name, trial in trials.items()}
+    return [*of_passports(cards), *coverage_findings(measured)]
 
 
 def remarks(cells: Sequence[Cell]) -> list[str]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
+from service.experiment.answers import Answers
 from service.experiment.comparison import Cell, Comparison
 from service.experiment.expansion import Choice, Combination, Setting, combine, dimensions, settings
 from service.experiment.options import Option, apply_options
@@ -16,7 +15,6 @@ from service.experiment.searching import Searching
 from service.experiment.spec import ExperimentSpec, name_fault
 from service.experiment.starts import StartError, Starts
 from trainer.errors import InputError, Problem, UserError
-from trainer.learner import build_network
 from trainer.trial import TrialSpec
 from trainer.yaml.faults import Fault
 from trainer.yaml.files import why_unreadable
@@ -35,6 +33,7 @@ class Resolution:
     source: Source
     folder: Path
     starts: Starts
+    answers: Answers
     options: Sequence[str] = ()
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -74,7 +73,14 @@ class Resolution:
         names = [combination.name for combination in combinations]
         cells = [(combination, cell) for combination, cell in built if cell is not None]
         comparison = Comparison(
-            self.spec, self.document, self.base, names, cells, self.trees, self.problems
+            self.spec,
+            self.document,
+            self.base,
+            names,
+            cells,
+            self.trees,
+            self.problems,
+            self.answers,
         )
         baseline = comparison.baseline() if is_read else None
         if clear:
@@ -248,17 +254,10 @@ class Resolution:
     def _misfit(self, trial: TrialSpec) -> Fault | None:
         """A network that does not fit the data, found by building it without memory."""
         parts = tuple(part.digest() for part in (trial.model, trial.data, *trial.network_inputs()))
+        channels = trial.diffusion.output_channels(trial.data.shape[0])
         if parts not in self._fits:
-            self._fits[parts] = None
-            try:
-                with torch.device("meta"):
-                    build_network(trial, trial.data.shape)
-            except UserError as error:
-                keys, message = leading_path(TrialSpec, trial.model_dump(mode="json"), str(error))
-                self._fits[parts] = Fault(keys, message)
-            except (RuntimeError, OverflowError, MemoryError):  # sizes that overflow
-                message = "is too large to be built: write smaller widths, channels or depths"
-                self._fits[parts] = Fault(("model",), message)
+            found = self.answers.ask("fits", [*parts, str(channels)], lambda: _fault(trial))
+            self._fits[parts] = None if found is None else Fault(tuple(found[0]), found[1])
         return self._fits[parts]
 
     def _place(self, tree: Layered, faults: Sequence[Fault], cause: str = "") -> None:
@@ -266,6 +265,22 @@ class Resolution:
         for fault in faults:
             why = f" ({cause})" if cause and tree.is_first(fault.keys) else ""
             self.problems.append(tree.problem(fault.keys, fault.message + why, fault.of_key))
+
+
+def _fault(trial: TrialSpec) -> tuple[Keys, str] | None:
+    """Where and why the network cannot be built for the data."""
+    import torch
+
+    from trainer.learner import build_network
+
+    try:
+        with torch.device("meta"):
+            build_network(trial, trial.data.shape)
+    except UserError as error:
+        return leading_path(TrialSpec, trial.model_dump(mode="json"), str(error))
+    except (RuntimeError, OverflowError, MemoryError):  # sizes that overflow
+        return ("model",), "is too large to be built: write smaller widths, channels or depths"
+    return None
 
 
 def _no_experiment(source: Source) -> Problem:

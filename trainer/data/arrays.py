@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from PIL import Image
 from pydantic import model_validator
 
@@ -20,6 +19,7 @@ from trainer.data.picture import Frame, seen
 from trainer.data.pictures import Pictures
 from trainer.data.said import counted, stored
 from trainer.errors import DataError, suggestion
+from trainer.lazily import torch
 from trainer.spec import MANY, Count, Neutral
 
 _USUAL_LABELS = "arr_1"

@@ -1,13 +1,18 @@
 """Which examples does a training step see? Batches by global example index, the same for any number of workers."""
 
+from __future__ import annotations
+
 from collections import deque
 from itertools import pairwise
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from trainer.data.source import Source
+from trainer.lazily import torch
 from trainer.randomness import Stream, derive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _REMEMBERED = 48
 """Calls of `get` from which the next are foreseen: some batches of up to so many slices in half."""

@@ -1,10 +1,14 @@
 """How do stored values become x0 and back? What a data set is, without its examples: it goes with every checkpoint."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Codec:
         return asdict(self)
 
     @classmethod
-    def from_state(cls, state: dict[str, Any]) -> "Codec":
+    def from_state(cls, state: dict[str, Any]) -> Codec:
         """Inverse of `to_state`."""
         names, counts, tags = state["label_names"], state["label_counts"], state.get("tags")
         return cls(

@@ -1,17 +1,19 @@
 """Real data that needs no download: scikit-learn's handwritten digits."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-import torch
 
 from trainer.data.base import DataSpec
 from trainer.data.source import Resident, Source, digest
 from trainer.errors import DataError
 from trainer.files import made_once
+from trainer.lazily import torch
 from trainer.spec import Neutral
 
 CONTENT = "01f2d3c1c00149cc"

@@ -1,10 +1,11 @@
 """What does a folder of pictures hold? Its files in order, their classes, and the line that says what was found."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import torch
 from PIL import Image
 
 from trainer.data.archive import archive_listing
@@ -15,6 +16,7 @@ from trainer.data.pictures import Pictures
 from trainer.data.said import Looks, counted, noted, stored_alike
 from trainer.data.scan import Facts, scan
 from trainer.errors import DataError
+from trainer.lazily import torch
 
 CHANGED = "it was changed while the data was read: start again when it is complete"
 _LONG = 4.0

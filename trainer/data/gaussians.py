@@ -1,14 +1,16 @@
 """Toy data with a closed form: equal Gaussians on a circle."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-import torch
 from pydantic import PositiveFloat, PositiveInt
 
 from trainer.data.base import DataSpec, Split
 from trainer.data.source import Resident, Source
+from trainer.lazily import torch
 from trainer.randomness import Stream
 from trainer.spec import Neutral
 

@@ -1,17 +1,21 @@
 """Which examples does training not see? The test split of a data set, in the terms of the one that is trained on."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from trainer.data.base import DataSpec, Outline
 from trainer.data.codec import Codec
 from trainer.data.source import Source
 from trainer.data.through import Through
 from trainer.errors import DataError
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def held_out_outline(data: DataSpec, root: Path, cache: Path | None) -> Outline:

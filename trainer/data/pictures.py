@@ -6,16 +6,17 @@ written whole or not at all by the first process that asks, the others wait for 
 and of the frame, so labels and flips share one array. Without a cache the array is in memory.
 """
 
+from __future__ import annotations
+
 import hashlib
 import os
 import shutil
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from trainer.data.codec import Codec
 from trainer.data.parallel import PATIENCE_S, in_parallel
@@ -25,6 +26,10 @@ from trainer.data.stored import Stored, stored_array
 from trainer.data.tagged import Tagged
 from trainer.errors import DataError, EnvironmentProblem
 from trainer.files import cache_lock
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Pictures(ABC):
@@ -107,8 +112,8 @@ def _tagged(source: Source, pictures: Pictures) -> Source:
 
 def outline_of(pictures: Pictures, frame: Frame, *, flip: bool = False) -> Source:
     """All that is known of the examples before any is decoded."""
-    where, name = torch.device("cpu"), pictures.fingerprint(frame)
-    return Absent(_codec(pictures, frame), name, where, flip, len(pictures))
+    name = pictures.fingerprint(frame)
+    return Absent(_codec(pictures, frame), name, None, flip, len(pictures))
 
 
 def _codec(pictures: Pictures, frame: Frame) -> Codec:

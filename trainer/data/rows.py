@@ -17,7 +17,6 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from trainer.data.folder import CHANGED
@@ -30,6 +29,7 @@ from trainer.data.pictures import Pictures
 from trainer.data.said import Looks, counted, noted, stored_alike
 from trainer.data.scan import Facts
 from trainer.files import cache_lock, keep, kept
+from trainer.lazily import torch
 
 _NAMED = 3
 """Rows that a message names."""

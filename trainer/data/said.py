@@ -7,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from trainer.data.labelling import many
 from trainer.data.listing import printable
 from trainer.data.picture import ALPHA, CUT, DEEP, FRAMES, PROFILE, ROTATED, Frame
+from trainer.lazily import torch
 
 if TYPE_CHECKING:
     from trainer.data.pictures import Pictures

@@ -1,15 +1,19 @@
 """How are the examples of a data set served? By row; nobody outside knows where they lie."""
 
+from __future__ import annotations
+
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from trainer.data.codec import Codec
 from trainer.errors import DataError
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Source(ABC):
@@ -48,7 +52,7 @@ class Source(ABC):
         return None
 
     @abstractmethod
-    def to(self, device: torch.device) -> "Source":
+    def to(self, device: torch.device) -> Source:
         """The same examples, served on `device`."""
 
     def announce(self, rows: Tensor) -> None:  # noqa: B027  # nothing to do is right for what lies in memory
@@ -87,7 +91,7 @@ class Resident(Source):
         names: tuple[str, ...] | None = None,
         fingerprint: str | None = None,
         flip: bool = False,
-    ) -> "Resident":
+    ) -> Resident:
         """From tensors alone; labels without `names` are called by their numbers.
 
         Without a fingerprint it is that of the values.
@@ -133,7 +137,8 @@ class Absent(Source):
 
     codec: Codec
     fingerprint: str
-    on: torch.device
+    on: torch.device | None = None
+    """None: the processor."""
     flip: bool = False
     examples: int | None = None
     """How many there are, where that is known."""
@@ -146,7 +151,7 @@ class Absent(Source):
     @property
     def device(self) -> torch.device:
         """Where samples in its terms are made."""
-        return self.on
+        return self.on or torch.device("cpu")
 
     def __len__(self) -> int:
         if self.examples is None:
@@ -161,7 +166,7 @@ class Absent(Source):
         """Never: raises DataError."""
         raise self._missing()
 
-    def to(self, device: torch.device) -> "Absent":
+    def to(self, device: torch.device) -> Absent:
         """The same, elsewhere."""
         return replace(self, on=device)
 

@@ -12,15 +12,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psutil
-import torch
-from torch import Tensor
 
 from trainer.data.codec import Codec
 from trainer.data.source import Resident, Source
 from trainer.errors import UserError
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 SHARE = 0.25
 """A set lies in the device's memory if it takes at most so much of what is free there: networks come first, and

@@ -1,10 +1,15 @@
 """How do examples come by tags? A source of pictures beside a table that says which attributes each has."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from trainer.data.source import Source
 from trainer.data.through import Through
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Tagged(Through):
@@ -19,6 +24,6 @@ class Tagged(Through):
         """bool [B, K], on the device."""
         return self._tags[rows.to(self._tags.device)]
 
-    def to(self, device: torch.device) -> "Tagged":
+    def to(self, device: torch.device) -> Tagged:
         """Both."""
         return Tagged(self._source.to(device), self._tags.to(device))

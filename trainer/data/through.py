@@ -1,10 +1,15 @@
 """A source of another's examples: what is told of them may differ, they do not."""
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from trainer.data.codec import Codec
 from trainer.data.source import Source
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Through(Source):

@@ -1,13 +1,17 @@
 """How does a condition steer generation? Classifier-free guidance, and the dropout that makes it possible."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field, NonNegativeFloat, model_validator
-from torch import Tensor
 
+from trainer.lazily import torch
 from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Guidance(Spec):
@@ -23,7 +27,7 @@ class Guidance(Spec):
     """No guidance at cleaner levels; null: no bound."""
 
     @model_validator(mode="after")
-    def _interval(self) -> "Guidance":
+    def _interval(self) -> Guidance:
         low, high = self.log_snr_min, self.log_snr_max
         if low is not None and high is not None and low >= high:
             raise ValueError("log_snr_min must be smaller than log_snr_max")

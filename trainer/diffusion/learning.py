@@ -5,14 +5,20 @@ clean and a prior at the noisy end. At one uniform time its estimate is L = (-dl
 eq. 17): the expectation depends on the ends only, the variance also on the interior.
 """
 
-import torch
-from torch import Tensor
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from trainer.diffusion.log_snr import noised
 from trainer.diffusion.objective import Terms
 from trainer.diffusion.process import Diffusion, Network
 from trainer.diffusion.reverse import bits, decoder_nll, prior_bits
-from trainer.diffusion.schedule import LearnedCurve
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainer.diffusion.schedule.learned_curve import LearnedCurve
 
 
 def schedule_loss(

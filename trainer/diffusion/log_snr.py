@@ -4,19 +4,24 @@ Variance-preserving gauge: alpha^2 = sigmoid(log_snr), sigma^2 = sigmoid(-log_sn
 Everything here is elementwise and keeps shape, dtype and device.
 """
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def alpha(log_snr: Tensor) -> Tensor:
     """Signal coefficient sqrt(sigmoid(log_snr))."""
-    return torch.exp(0.5 * functional.logsigmoid(log_snr))
+    return torch.exp(0.5 * torch.nn.functional.logsigmoid(log_snr))
 
 
 def sigma(log_snr: Tensor) -> Tensor:
     """Noise coefficient sqrt(sigmoid(-log_snr)), accurate where alpha is nearly one."""
-    return torch.exp(0.5 * functional.logsigmoid(-log_snr))
+    return torch.exp(0.5 * torch.nn.functional.logsigmoid(-log_snr))
 
 
 def edm_sigma(log_snr: Tensor) -> Tensor:

@@ -3,10 +3,16 @@
 Everything keeps dtype and device and compiles in one graph.
 """
 
-from collections.abc import Callable
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 BISECTIONS = 26
 """With the final secant step the error is about (2^-26)^2, float64's own."""

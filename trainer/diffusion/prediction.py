@@ -4,14 +4,18 @@ The regression target is the same relation solved for F with the true x0, given 
 F* = data x0 + noise eps whose coefficients stay finite at both ends.
 """
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+
 from pydantic import Field, PositiveFloat
-from torch import Tensor
 
 from trainer.diffusion import log_snr as noise
+from trainer.lazily import torch
 from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Coefficients(NamedTuple):

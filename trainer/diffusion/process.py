@@ -4,12 +4,12 @@ The network is any callable (x [B, C, ...], condition [B]) -> [B, C', ...]; `con
 the noise level, C' is `output_channels(C)`. What else it is told (a label, an image) was bound to it before.
 """
 
-from collections.abc import Callable
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
 from pydantic import model_validator
-from torch import Tensor, nn
 
 from trainer.diffusion import log_snr as noise
 from trainer.diffusion.objective import MSE, AnyObjective, Terms
@@ -18,9 +18,14 @@ from trainer.diffusion.reverse import HALF_BIN, between, log_variances
 from trainer.diffusion.schedule import AnySchedule, Cosine, Respaced
 from trainer.diffusion.timestep import AnyTimestepSampler, Uniform
 from trainer.diffusion.weighting import AnyWeighting, Simple
+from trainer.lazily import torch
 from trainer.spec import Spec
 
-Network = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+Network: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 
 
 class Diffusion(Spec):
@@ -43,7 +48,7 @@ class Diffusion(Spec):
     as k (diffusers; improved-diffusion with rescale_timesteps False) and as 1000 k/T (with True)."""
 
     @model_validator(mode="after")
-    def _objective_fits(self) -> "Diffusion":
+    def _objective_fits(self) -> Diffusion:
         self.objective.check(self.schedule)
         self.timesteps.check(self.schedule)
         if self.schedule.learns and not isinstance(self.timesteps, Uniform):
@@ -63,7 +68,7 @@ class Diffusion(Spec):
 
     def live(
         self, *, schedule: nn.Module | None = None, timesteps: nn.Module | None = None
-    ) -> "Diffusion":
+    ) -> Diffusion:
         """This diffusion on the modules that its members built, if any, as they stand at every call."""
         parts: dict[str, Spec] = {}
         if schedule is not None:
@@ -159,7 +164,7 @@ class Diffusion(Spec):
         """x0_hat [B, ...] for x_t [B, ...] and one log_snr [] or one per example [B]; clip to [-1, 1] if asked."""
         return self.estimate(network, x_t, log_snr, clip=clip)[0]
 
-    def denoiser(self, network: Network, *, clip: bool = False) -> "NetworkDenoiser":
+    def denoiser(self, network: Network, *, clip: bool = False) -> NetworkDenoiser:
         """The network as solvers want it: x0_hat, and the reverse step's variance if it was learned."""
         return NetworkDenoiser(self, network, clip)
 

@@ -5,15 +5,18 @@ q(x_s | x_t, x0) is normal with variance (1 - r) sigma_s^2, r = SNR_t / SNR_s; t
 mean at x0_hat and a variance between that ("small") and beta = (1 - r) sigma_t^2 ("large").
 """
 
-import math
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.diffusion.log_snr import alpha, expand
 from trainer.diffusion.schedule import Schedule
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 HALF_BIN = 1.0 / 255.0
 """Half the distance between neighbouring values of 8-bit data in [-1, 1]."""
@@ -62,7 +65,7 @@ def chain_step(schedule: Schedule, steps: int, index: Tensor) -> Step:
         return Step(first, torch.where(first, 1.0, -torch.expm1(t - s) * alpha(s)), small, large)
     s = levels[(index - 1).clamp(min=0)]
     small, large = log_variances(t, torch.where(first, t + 1.0, s))
-    beta = functional.logsigmoid(-levels[0])
+    beta = torch.nn.functional.logsigmoid(-levels[0])
     decoder = log_variances(levels[1], levels[0])[0] if steps > 1 else beta
     gain = torch.where(first, 1.0, -torch.expm1(t - s) * alpha(s))
     return Step(first, gain, torch.where(first, decoder, small), torch.where(first, beta, large))
@@ -71,7 +74,7 @@ def chain_step(schedule: Schedule, steps: int, index: Tensor) -> Step:
 def log_variances(t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
     """Logarithms of the small and the large variance of the step from level t to the cleaner level s."""
     shrink = torch.log(-torch.expm1(t - s))
-    return shrink + functional.logsigmoid(-s), shrink + functional.logsigmoid(-t)
+    return shrink + torch.nn.functional.logsigmoid(-s), shrink + torch.nn.functional.logsigmoid(-t)
 
 
 class Posterior(NamedTuple):
@@ -88,7 +91,7 @@ def posterior(t: Tensor, s: Tensor, variance: float = 0.0) -> Posterior:
     variance: 0 the posterior's own, 1 beta, between them in the logarithm.
     """
     small, large = log_variances(t, s)
-    scale = torch.exp(0.5 * (functional.logsigmoid(s) - functional.logsigmoid(t)))
+    scale = torch.exp(0.5 * (torch.nn.functional.logsigmoid(s) - torch.nn.functional.logsigmoid(t)))
     log_variance = small + variance * (large - small)
     return Posterior(torch.exp(t - s) * scale, -torch.expm1(t - s) * alpha(s), log_variance)
 
@@ -132,7 +135,7 @@ def normal_cdf(x: Tensor) -> Tensor:
 def prior_bits(x0: Tensor, log_snr: Tensor) -> Tensor:
     """KL(q(x_1 | x0) || N(0, 1)) in bits per dimension [B], for log_snr [] of the noisiest level."""
     mean = alpha(log_snr).to(x0) * x0
-    log_variance = functional.logsigmoid(-log_snr).to(x0).expand_as(x0)
+    log_variance = torch.nn.functional.logsigmoid(-log_snr).to(x0).expand_as(x0)
     return bits(normal_kl(mean, log_variance, torch.zeros_like(x0)))
 
 

@@ -5,15 +5,19 @@ space is converted here once: from the x0-MSE by 1/SNR, from velocity's by 1 + 1
 (1 + edm_sigma)^2. SNR = exp(log_snr).
 """
 
-import math
-from typing import Annotated, Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
+
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
 
 from trainer.diffusion.schedule import Schedule
+from trainer.lazily import torch
 from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Weighting(Spec):

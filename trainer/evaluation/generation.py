@@ -1,12 +1,12 @@
 """How are samples generated? The same numbers give the same starting noise, and the same labels, in every trial."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 from pydantic import Field, ValidationError, field_validator, model_validator
-from torch import Tensor
 
 from trainer.data import Codec
 from trainer.diffusion.guidance import Guidance
@@ -14,8 +14,12 @@ from trainer.diffusion.process import Diffusion
 from trainer.diffusion.schedule import AnySchedule, LogLinear
 from trainer.diffusion.solver import AnySolver, Denoiser, DPMpp2M
 from trainer.inputs import NetworkInput, bound, together
+from trainer.lazily import torch
 from trainer.randomness import Stream
 from trainer.spec import Count, Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Generation(Spec):
@@ -36,14 +40,14 @@ class Generation(Spec):
     """Clip x0_hat to [-1, 1] at every step."""
 
     @model_validator(mode="after")
-    def _grid_has_levels(self) -> "Generation":
+    def _grid_has_levels(self) -> Generation:
         if self.grid is not None:
             if self.grid.learns:
                 raise ValueError(
                     "grid: a learned schedule is no grid here, it would stay at its start: "
                     "use grid: null, which follows the trained one"
                 )
-            self.grid.grid(self.steps)
+            self.grid.check_grid(self.steps)
         return self
 
 
@@ -89,7 +93,6 @@ class Also(Spec):
             raise ValueError(f"also: `{self.name}`: {said}") from None
 
 
-@torch.inference_mode()
 def generate(
     network: Callable[..., Tensor],
     diffusion: Diffusion,
@@ -105,9 +108,10 @@ def generate(
     Sample i starts from the same noise, and is conditioned on the same, in every trial of an experiment: `inputs`
     say on what.
     """
-    numbers = torch.arange(index.start, index.stop, device=device)
-    way = prepare(network, diffusion, codec, generation, numbers, noise_seed, inputs)
-    return codec.quantize(way.walk(way.start))
+    with torch.inference_mode():
+        numbers = torch.arange(index.start, index.stop, device=device)
+        way = prepare(network, diffusion, codec, generation, numbers, noise_seed, inputs)
+        return codec.quantize(way.walk(way.start))
 
 
 @dataclass(frozen=True)

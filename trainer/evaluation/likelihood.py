@@ -1,13 +1,13 @@
 """How likely does a model think given data are? A bound by the reverse chain, and the probability-flow ODE."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from trainer.diffusion.log_snr import expand, noised
 from trainer.diffusion.process import Diffusion, Network
@@ -21,6 +21,10 @@ from trainer.diffusion.reverse import (
     prior_bits,
 )
 from trainer.diffusion.solver import Denoiser
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Bits(NamedTuple):
@@ -173,6 +177,8 @@ def log_likelihood(
                 f"rtol {rtol:g} and atol {atol:g} need more than {max_evaluations} evaluations"
             )
         return values
+
+    from scipy.integrate import solve_ivp
 
     start = np.concatenate([x.detach().double().cpu().numpy().ravel(), np.zeros(len(x))])
     path = solve_ivp(

@@ -1,14 +1,18 @@
 """What does an evaluation find? Numbers by name, with what made them comparable."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from trainer.evaluation.generation import Also
 from trainer.evaluation.metric import AnyMeasure
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 Part = Literal["full", "rung"]
 """Which of an evaluation's two protocols."""

@@ -1,16 +1,18 @@
 """What do others publish of the real images? Mean and covariance of their features, in a .npz file."""
 
+from __future__ import annotations
+
 import os
 import zipfile
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from trainer.data.source import digest
 from trainer.errors import UserError
 from trainer.evaluation.metric.base import Real
 from trainer.evaluation.metric.frechet import Reference
+from trainer.lazily import torch
 
 _NEGATIVE = 1e-6
 """Eigenvalues of a covariance may be so far below zero, against the largest: float32 statistics are."""

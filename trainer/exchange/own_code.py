@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import sys
 from dataclasses import dataclass
@@ -120,14 +121,15 @@ def source_of(spec: type) -> str:
 
 
 def _needed(module: ModuleType, found: list[ModuleType]) -> list[ModuleType]:
-    """The house's modules that one is made of, those it imports before it."""
-    for node in ast.parse(inspect.getsource(module)).body:
+    """The house's modules that one is made of, those it imports before it, also those it imports in a function."""
+    if module in found:
+        return found
+    found.append(module)
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(_HOUSE):
-            below = sys.modules[node.module]
-            if below not in found:
-                _needed(below, found)
-    if module not in found:
-        found.append(module)
+            _needed(importlib.import_module(node.module), found)
+    found.remove(module)
+    found.append(module)
     return found
 
 
@@ -135,12 +137,13 @@ def _body(module: ModuleType) -> tuple[str, list[str]]:
     """A module without docstring and imports, and the imports of other houses, each a line."""
     source = inspect.getsource(module)
     lines, imports, gone = source.splitlines(), list[str](), set[int]()
-    for node in ast.parse(source).body:
-        is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
         is_import = isinstance(node, ast.Import | ast.ImportFrom)
-        first = node.lineno == 1
-        if not is_import and not (is_docstring and first):
+        for_types = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        if not (is_import or for_types or node is tree.body[0]):
             continue
+        assert isinstance(node, ast.stmt)
         assert node.end_lineno is not None
         gone |= set(range(node.lineno - 1, node.end_lineno))
         inside = isinstance(node, ast.ImportFrom) and (node.module or "").startswith(_HOUSE)

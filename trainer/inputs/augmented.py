@@ -1,18 +1,23 @@
 """How is an image seen enlarged, turned or shifted? Warps of the training images that do not leak into samples."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from trainer.data import Codec, Source
 from trainer.data.base import DataSpec
 from trainer.errors import UserError
 from trainer.inputs.base import Batch, Conditions, NetworkInput
+from trainer.lazily import torch
 from trainer.randomness import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 ENTRIES = 9
 STRETCH = 0.2
@@ -75,7 +80,7 @@ class Augmented(NetworkInput):
         """The same: the likelihood is that of the images as they are."""
         return {"vector": torch.zeros(len(rows), ENTRIES, device=rows.device)}
 
-    def _done(self, batch: Batch) -> "Warp":
+    def _done(self, batch: Batch) -> Warp:
         return Warp.drawn(batch.seed, batch.index, self.probability)
 
 
@@ -103,7 +108,7 @@ class Warp:
     """Standard normal: eighths of the height."""
 
     @classmethod
-    def drawn(cls, seed: int, index: Tensor, probability: float) -> "Warp":
+    def drawn(cls, seed: int, index: Tensor, probability: float) -> Warp:
         """As the training of `seed` does it to its examples of global `index` [B]."""
 
         def stream(name: str) -> Stream:

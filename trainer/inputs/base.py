@@ -1,19 +1,23 @@
 """What is a network told beside x_t and its noise level? Inputs that training and generation bind to it."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from trainer.data import Batches, Codec, Source
 from trainer.data.base import DataSpec
 from trainer.diffusion.process import Network
 from trainer.errors import UserError
+from trainer.lazily import torch
 from trainer.spec import Spec
 
-Conditions = Mapping[str, Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Conditions: TypeAlias = "Mapping[str, Tensor]"
 """`labels` int64 [B], `vector` [B, V] added to the embedded noise level, `planes` [B, P, H, W] stacked on x_t."""
 
 
@@ -86,7 +90,7 @@ class NetworkInput(Spec):
             "leave bpd and nll out"
         )
 
-    def live(self, source: Source) -> "NetworkInput":
+    def live(self, source: Source) -> NetworkInput:
         """The same, with the data set at hand whose examples it shows to samples."""
         return self
 
@@ -98,7 +102,7 @@ class NetworkInput(Spec):
         """The same of their tags."""
         return 0
 
-    def hiding(self) -> "Hiding | None":
+    def hiding(self) -> Hiding | None:
         """How often training hides what it tells, as guidance needs; None: guidance does not hide it either."""
         return None
 

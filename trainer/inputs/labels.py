@@ -1,16 +1,20 @@
 """The label of an example: the input of every network with `model.classes`."""
 
-from typing import Annotated
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated
+
 from pydantic import Field, PositiveInt
-from torch import Tensor
 
 from trainer.data import Codec, Source
 from trainer.diffusion.guidance import LabelDropout
 from trainer.errors import UserError
 from trainer.inputs.base import Batch, Conditions, Hiding, NetworkInput
+from trainer.lazily import torch
 from trainer.randomness import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Labels(NetworkInput):

@@ -1,14 +1,17 @@
 """Whether an image is seen mirrored: flips that do not leak into samples."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from trainer.data import Codec, Source
 from trainer.data.base import DataSpec
 from trainer.errors import UserError
 from trainer.inputs.base import Batch, Conditions, NetworkInput
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Mirrored(NetworkInput):

@@ -1,15 +1,18 @@
 """Which examples do samples start from where the data set is absent? The first ones, kept with the checkpoint."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from trainer.data import Absent, Codec, Source
 from trainer.errors import DataError
 from trainer.inputs.base import NetworkInput
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Kept(Absent):
         """Tags of the first rows; DataError beyond them."""
         return self._of(self.first_tags, rows)
 
-    def to(self, device: torch.device) -> "Kept":
+    def to(self, device: torch.device) -> Kept:
         """Moved."""
         first, tags = (None if t is None else t.to(device) for t in (self.first, self.first_tags))
         return replace(self, on=device, first=first, first_tags=tags)

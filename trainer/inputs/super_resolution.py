@@ -1,21 +1,25 @@
 """How does a network learn to enlarge? It sees the image at a lower resolution."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from zipfile import BadZipFile
 
 import numpy as np
-import torch
 from pydantic import Field, PrivateAttr, model_validator
-from torch import Tensor
-from torch.nn import functional
 
 from trainer.data import Codec, Source
 from trainer.data.base import DataSpec
 from trainer.errors import DataError, UserError
 from trainer.inputs.base import Batch, Conditions, NetworkInput
+from trainer.lazily import torch
 from trainer.randomness import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 KEPT = 64
 """Examples that go with a checkpoint, for samples where the data set is absent."""
@@ -44,7 +48,7 @@ class SuperResolution(NetworkInput):
     _given: Tensor | None = PrivateAttr(None)
 
     @model_validator(mode="after")
-    def _trained_for(self) -> "SuperResolution":
+    def _trained_for(self) -> SuperResolution:
         if self.sampling_noise > self.noise:
             raise ValueError(
                 f"sampling_noise: {self.sampling_noise:g} is more than the network is trained with; raise noise "
@@ -83,19 +87,19 @@ class SuperResolution(NetworkInput):
         """The first ones."""
         return KEPT
 
-    def live(self, source: Source) -> "SuperResolution":
+    def live(self, source: Source) -> SuperResolution:
         """The same, whose samples are made for the rows of `source`."""
         copy = self.model_copy()
         copy._source = source
         return copy
 
-    def of_file(self, path: Path, codec: Codec) -> "SuperResolution":
+    def of_file(self, path: Path, codec: Codec) -> SuperResolution:
         """The same, whose samples are made for the small images of a file (`images_of_file`): sample i for image i, in
         a circle. Raises DataError.
         """
         return self.of_images(images_of_file(path, self.small(codec.shape)))
 
-    def of_images(self, small: Tensor) -> "SuperResolution":
+    def of_images(self, small: Tensor) -> SuperResolution:
         """The same, whose samples are made for small images [N, C, h, w] in [-1, 1], in a circle."""
         copy = self.model_copy()
         copy._given = small
@@ -152,12 +156,12 @@ ImageInputs = SuperResolution
 
 def smaller(x: Tensor, factor: int) -> Tensor:
     """[B, C, H, W] -> [B, C, H/factor, W/factor]: means of areas."""
-    return functional.avg_pool2d(x, factor)
+    return torch.nn.functional.avg_pool2d(x, factor)
 
 
 def larger(x: Tensor, factor: int) -> Tensor:
     """[B, C, h, w] -> [B, C, h factor, w factor], bilinear."""
-    return functional.interpolate(
+    return torch.nn.functional.interpolate(
         x, scale_factor=float(factor), mode="bilinear", align_corners=False
     )
 

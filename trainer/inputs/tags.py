@@ -1,15 +1,20 @@
 """Which of many attributes does an image have? Any number of them at once, as CelebA's forty."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated, Literal
+
 from pydantic import Field, PositiveInt, PrivateAttr
-from torch import Tensor
 
 from trainer.data import Codec, Source
 from trainer.errors import DataError, UserError
 from trainer.inputs.base import Batch, Conditions, Hiding, NetworkInput
+from trainer.lazily import torch
 from trainer.randomness import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 KEPT = 4096
 """Examples whose tags go with a checkpoint, for samples where the data set is absent."""
@@ -50,7 +55,7 @@ class Tags(NetworkInput):
         """Those of the first examples."""
         return KEPT
 
-    def live(self, source: Source) -> "Tags":
+    def live(self, source: Source) -> Tags:
         """The same, whose samples have the tags of the rows of `source`."""
         copy = self.model_copy()
         copy._source = source

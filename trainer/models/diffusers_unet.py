@@ -1,19 +1,23 @@
 """How does a diffusers user's network train here? UNet2DModel by its own config."""
 
+from __future__ import annotations
+
 import inspect
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from pydantic import Field, JsonValue, PositiveInt, TypeAdapter, ValidationError, model_validator
-from torch import Tensor, nn
-from torch.nn import functional
 
 from trainer.errors import suggestion
-from trainer.models.embedding import SCALE
+from trainer.lazily import torch
 from trainer.models.peer import diffusers
 from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.models.peer_network import PeerNetwork
 
 NAME = "UNet2DModel"
 _REFUSALS = (
@@ -63,7 +67,7 @@ class DiffusersUNet(Spec):
         return {**data, "config": config, "classes": rows if classes is None else classes}
 
     @model_validator(mode="after")
-    def _can_be_told(self) -> "DiffusersUNet":
+    def _can_be_told(self) -> DiffusersUNet:
         if self.config.get("class_embed_type") is not None:
             raise ValueError(
                 "config.class_embed_type: labels are read from a table here; leave it out and set classes"
@@ -106,7 +110,9 @@ class DiffusersUNet(Spec):
             unet = diffusers().UNet2DModel(**arguments)
         except _REFUSALS as error:
             raise ValueError(_refusal(self.config, error)) from None
-        network = _Network(unet, self.classes, vector)
+        from trainer.models.peer_network import PeerNetwork
+
+        network = PeerNetwork(unet, self.classes, vector)
         _try(network, shape)
         return network
 
@@ -135,57 +141,6 @@ class DiffusersUNet(Spec):
 
 DiffusersNetworks = DiffusersUNet
 """The members of this file: a new network of diffusers is one class above and one name here."""
-
-
-class _Network(nn.Module):
-    """UNet2DModel as the trainer calls networks."""
-
-    def __init__(self, unet: Any, classes: int | None, vector: int) -> None:
-        super().__init__()
-        self.unet = unet
-        self.classes, self.with_vector = classes, vector > 0
-        learned = unet.config.time_embedding_type == "learned"
-        self.timesteps: int | None = unet.config.num_train_timesteps if learned else None
-        if vector:
-            width = unet.time_embedding.linear_2.out_features
-            unet.class_embedding = _Told(unet.class_embedding, width, vector)
-
-    def forward(
-        self,
-        x: Tensor,
-        condition: Tensor,
-        labels: Tensor | None = None,
-        vector: Tensor | None = None,
-    ) -> Tensor:
-        timestep = SCALE * condition.float()
-        if self.timesteps is not None:
-            timestep = timestep.round().long().clamp(0, self.timesteps - 1)
-        if self.classes is None:
-            labels = None
-        elif labels is None:
-            labels = torch.full_like(condition, self.classes, dtype=torch.int64)
-        told = (labels, vector) if self.with_vector else labels
-        return self.unet(x, timestep, told, return_dict=False)[0]
-
-
-class _Told(nn.Module):
-    """In place of diffusers' table of labels: its row, and the product with a vector."""
-
-    def __init__(self, table: nn.Embedding | None, width: int, vector: int) -> None:
-        super().__init__()
-        self.weight = None if table is None else table.weight
-        self.vector = nn.Parameter(torch.zeros(width, vector))
-        """Silent at first, and nothing is drawn for it."""
-
-    def forward(self, told: tuple[Tensor | None, Tensor | None]) -> Tensor:
-        """Labels [B] and vector [B, V], either may be absent -> [B, width]."""
-        labels, vector = told
-        embedded = torch.zeros((), device=self.vector.device)
-        if self.weight is not None and labels is not None:
-            embedded = embedded + functional.embedding(labels, self.weight)
-        if vector is not None:
-            embedded = embedded + functional.linear(vector.to(self.vector.dtype), self.vector)
-        return embedded
 
 
 def _read(path: str) -> dict[str, Any]:
@@ -232,7 +187,7 @@ def _refusal(config: dict[str, JsonValue], error: Exception) -> str:
     return f"{place}: {NAME} cannot be built so: {said[:300] or type(error).__name__}"
 
 
-def _try(network: _Network, shape: tuple[int, ...]) -> None:
+def _try(network: PeerNetwork, shape: tuple[int, ...]) -> None:
     """One pass without memory or randomness: sides that cannot be halved are found now. Raises ValueError."""
     weights = {
         name: value.detach().to("meta")

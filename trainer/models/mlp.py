@@ -1,14 +1,15 @@
 """Which network for points rather than images? A residual perceptron for toy data."""
 
-import math
-from typing import Annotated, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated, Literal
+
 from pydantic import Field, PositiveInt
-from torch import Tensor, nn
 
-from trainer.models.embedding import NoiseLevelEmbedding
 from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class MLP(Spec):
@@ -29,34 +30,10 @@ class MLP(Spec):
 
         Its output has `output_channels` in place of shape[0]; it may be told a `vector` of that many entries.
         """
-        return _MLP(self, shape, (output_channels or shape[0], *shape[1:]), vector)
+        from trainer.models.perceptron import Perceptron
+
+        return Perceptron(self, shape, (output_channels or shape[0], *shape[1:]), vector)
 
 
 Perceptrons = MLP
 """The members of this file: a new network of points is one class above and one name here."""
-
-
-class _MLP(nn.Module):
-    def __init__(
-        self, spec: MLP, shape: tuple[int, ...], output: tuple[int, ...], vector: int
-    ) -> None:
-        super().__init__()
-        self.output = output
-        self.embed = NoiseLevelEmbedding(32, spec.width, classes=spec.classes, vector=vector)
-        self.inward = nn.Linear(math.prod(shape), spec.width)
-        self.layers = nn.ModuleList(nn.Linear(spec.width, spec.width) for _ in range(spec.depth))
-        self.outward = nn.Linear(spec.width, math.prod(output))
-        nn.init.zeros_(self.outward.weight)
-        nn.init.zeros_(self.outward.bias)
-
-    def forward(
-        self,
-        x: Tensor,
-        condition: Tensor,
-        labels: Tensor | None = None,
-        vector: Tensor | None = None,
-    ) -> Tensor:
-        h = self.inward(x.flatten(1)) + self.embed(condition, labels, vector)
-        for layer in self.layers:
-            h = h + torch.nn.functional.silu(layer(torch.nn.functional.silu(h)))
-        return self.outward(torch.nn.functional.silu(h)).reshape(len(x), *self.output)

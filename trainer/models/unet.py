@@ -1,13 +1,19 @@
 """Which network for images? A U-Net of residual blocks that read the noise level."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
-from torch import nn
 
-from trainer.models.feature_maps import DDPM, Compact, Plan
-from trainer.models.layers import Style
 from trainer.spec import Neutral, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainer.models.feature_maps import Plan
+    from trainer.models.layers import Style
+
 
 _Blocks = Annotated[int, Field(ge=1, le=1000)]
 
@@ -65,7 +71,7 @@ class UNet(Spec):
     """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""
 
     @model_validator(mode="after")
-    def _divisible(self) -> "UNet":
+    def _divisible(self) -> UNet:
         for width in self.channels:
             if width % self.groups:
                 raise ValueError(
@@ -131,6 +137,8 @@ class UNet(Spec):
                 f"model.channels: {levels} levels{patched} need sides divisible by {factor}, "
                 f"the images are {shape[1]} x {shape[2]}: use fewer levels, or another data.size"
             )
+        from trainer.models.feature_maps import DDPM, Compact
+
         network = Compact if self.layout == "compact" else DDPM
         return network(self._plan(), shape[0], output_channels or shape[0], vector)
 
@@ -150,6 +158,8 @@ class UNet(Spec):
 
     def style(self) -> Style:
         """What all blocks share."""
+        from trainer.models.layers import Style
+
         return Style(
             embedded=self.embedded(),
             groups=self.groups,
@@ -163,6 +173,8 @@ class UNet(Spec):
         )
 
     def _plan(self) -> Plan:
+        from trainer.models.feature_maps import Plan
+
         return Plan(
             style=self.style(),
             widths=self.channels,

@@ -1,13 +1,17 @@
 """Which optimizers scale each weight's step by its gradient's history? AdamW, Adam, and AdamW in eight bits."""
 
-from typing import Any, ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
 from pydantic import PositiveFloat
-from torch import nn
 
 from trainer.errors import EnvironmentProblem
+from trainer.lazily import torch
 from trainer.optimizer.base import Beta, Optimizer
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class _Adaptive(Optimizer):

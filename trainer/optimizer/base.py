@@ -1,15 +1,19 @@
 """What do all optimizers share? A rate, a clip, and the rule which parameters decay and which are hidden matrices."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat
-from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
+from trainer.lazily import torch
 from trainer.optimizer.rate import AnyLearningRate, ConstantRate
 from trainer.spec import Neutral, Spec
+
+if TYPE_CHECKING:
+    from torch import nn
+
 
 Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
 """How much of a moment one update keeps."""
@@ -71,7 +75,14 @@ def matrices(network: nn.Module, *, hidden: bool = False) -> Iterator[nn.Paramet
 
     `hidden`: without the first and the last layer of a network, which are told by their names (`ENDS`).
     """
-    spared = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.GroupNorm, _NormBase)
+    layers, batch = torch.nn, torch.nn.modules.batchnorm
+    spared = (
+        layers.Embedding,
+        layers.EmbeddingBag,
+        layers.LayerNorm,
+        layers.GroupNorm,
+        batch._NormBase,
+    )
     for name, module in network.named_modules():
         if isinstance(module, spared) or (hidden and name.rpartition(".")[2] in ENDS):
             continue

@@ -10,10 +10,11 @@ from trainer.diffusion import objective, schedule, timestep
 from trainer.diffusion.learning import ends_loss, interior_loss, schedule_loss
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.reverse import bits, decoder_nll, prior_bits
+from trainer.diffusion.schedule.learned_curve import LearnedCurve, MonotoneNetwork
 from trainer.evaluation.generation import Generation
 
 
-def bent(seed: int = 0, features: int = 16) -> schedule.LearnedCurve:
+def bent(seed: int = 0, features: int = 16) -> LearnedCurve:
     """A curve far from its start, in float64."""
     curve = schedule.Learned(features=features).build().double()
     generator = torch.Generator().manual_seed(seed)
@@ -26,7 +27,7 @@ def bent(seed: int = 0, features: int = 16) -> schedule.LearnedCurve:
 @pytest.mark.parametrize("entry", golden("schedule", "learned_net"), ids=lambda e: e["name"])
 def test_the_monotone_network_is_the_ancestors(entry: dict) -> None:
     """Its value is -log_snr; learned_net_default_init is left out, it is torch's random numbers."""
-    network = schedule.MonotoneNetwork(entry["inputs"]["n_features"]).double()
+    network = MonotoneNetwork(entry["inputs"]["n_features"]).double()
     given = {name: tensor(v) for name, v in entry["inputs"]["weights"].items()}
     with torch.no_grad():
         for ours, theirs in (("1.bias", "b1"), ("1.weight", "w1"), ("2.weight", "w2")):

@@ -12,6 +12,7 @@ from tests.trainer.diffusion.families import ancestor_schedule, golden, members,
 from trainer.diffusion import schedule, timestep, weighting
 from trainer.diffusion.log_snr import edm_sigma
 from trainer.diffusion.process import Diffusion
+from trainer.diffusion.timestep.history import LossHistory
 
 
 def name(entry: dict) -> str:
@@ -275,7 +276,7 @@ def test_stratified_draws_are_one_per_slice(entry: dict) -> None:
     torch.testing.assert_close(ours, tensor(entry["outputs"]["u"]), rtol=1e-12, atol=0.0)
 
 
-def remembered(steps: int, **fields: float) -> tuple[timestep.LossHistory, schedule.Schedule]:
+def remembered(steps: int, **fields: float) -> tuple[LossHistory, schedule.Schedule]:
     curve = schedule.Cosine(steps=steps)
     return timestep.LossSecondMoment(**fields).build(curve), curve
 

@@ -1,15 +1,18 @@
 """What may an objective look at, and what must it answer?"""
 
-from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from trainer.diffusion.prediction import Prediction
 from trainer.diffusion.reverse import HALF_BIN
 from trainer.diffusion.schedule import Schedule
+from trainer.lazily import torch
 from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class Terms(NamedTuple):

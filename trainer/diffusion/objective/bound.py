@@ -1,11 +1,11 @@
 """What does the variational bound on the likelihood cost at one noise level, in bits per dimension?"""
 
-import math
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
 from pydantic import Field, NonNegativeFloat
-from torch import Tensor
 
 from trainer.diffusion.log_snr import expand
 from trainer.diffusion.objective.base import SQUARED_ERROR, Objective, Part, Terms
@@ -20,7 +20,12 @@ from trainer.diffusion.reverse import (
 )
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.weighting import Elbo
+from trainer.lazily import torch
 from trainer.spec import MANY
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 LearnedVariance = Literal["learned_range", "learned"]
 

@@ -1,17 +1,18 @@
 """Which function of the residual F - F* is minimized, when noise levels are only weighed?"""
 
+from __future__ import annotations
+
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field, PositiveFloat
-from torch import Tensor, nn
 
-from trainer.diffusion import log_snr as noise
 from trainer.diffusion.objective.base import SQUARED_ERROR, Objective, Part, Terms
 from trainer.diffusion.schedule import Schedule
+from trainer.lazily import torch
 
-UNCERTAINTY_FEATURES = 32
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class MSE(Objective):
@@ -119,21 +120,9 @@ class LearnedUncertainty(Objective):
 
     def build(self) -> nn.Module:
         """u(log_snr), zero at the start."""
+        from trainer.diffusion.objective.uncertainty import Uncertainty
+
         return Uncertainty()
-
-
-class Uncertainty(nn.Module):
-    """Log variance as a cosine series in (2/pi) atan(edm_sigma): log_snr [B] -> u [B]."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(UNCERTAINTY_FEATURES))
-
-    def forward(self, log_snr: Tensor) -> Tensor:
-        """Sum of weight_k sqrt(2) cos(k pi angle)."""
-        order = torch.arange(UNCERTAINTY_FEATURES, device=log_snr.device, dtype=log_snr.dtype)
-        features = torch.cos(math.pi * noise.angle(log_snr)[:, None] * order) * math.sqrt(2.0)
-        return features.to(self.weight.dtype) @ self.weight
 
 
 def cosine_basis(n: int) -> Tensor:

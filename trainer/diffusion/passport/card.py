@@ -1,14 +1,15 @@
 """The passport's curves and numbers: density, weight and their product over log-SNR."""
 
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import torch
 
 from trainer.diffusion.passport.expected import grid, spacing, terms
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep import Importance, TimestepSampler, Uniform
+from trainer.lazily import torch
 
 RARELY = 5e-4
 """Share of the draws beyond the trained range at either end."""

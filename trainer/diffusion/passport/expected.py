@@ -4,13 +4,17 @@ A term is the mean of importance x f(weight x |eps - eps_hat|^2) over the noise 
 product density x importance x weight counts; else what is seen and how it is weighed count each on their own.
 """
 
-from typing import NamedTuple
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.diffusion.objective import Part
 from trainer.diffusion.process import Diffusion
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 GRID_MIN, GRID_MAX, GRID_SIZE = -25.0, 25.0, 2001
 

@@ -1,13 +1,14 @@
 """What should a person read about these cells before spending compute on them?"""
 
-from itertools import combinations
+from __future__ import annotations
 
-import torch
+from itertools import combinations
 
 from trainer.diffusion import prediction, timestep, weighting
 from trainer.diffusion.passport.card import SAME_OBJECTIVE, passport
 from trainer.diffusion.passport.expected import total_variation
 from trainer.diffusion.process import Diffusion, training_levels
+from trainer.lazily import torch
 
 LEAKING_SNR = 1e-2
 """Terminal SNR above which sampling from pure noise starts off the training distribution."""

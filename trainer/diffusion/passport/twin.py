@@ -3,16 +3,20 @@
 A twin has the cell's expected loss, every term of it and its scale: only where training looks differs.
 """
 
-from typing import Any
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from trainer.diffusion import timestep, weighting
 from trainer.diffusion.passport.card import SAME_OBJECTIVE
 from trainer.diffusion.passport.expected import loss_distance, total_variation
 from trainer.diffusion.process import Diffusion, training_levels
+from trainer.lazily import torch
 from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 ROUND = 1e-6
 """A factor this near to one is one: scales are stored with as many digits."""

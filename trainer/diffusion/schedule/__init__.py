@@ -22,8 +22,6 @@ from trainer.diffusion.schedule.cosine import CosSquared as CosSquared
 from trainer.diffusion.schedule.cosine import InterpolatedCosine as InterpolatedCosine
 from trainer.diffusion.schedule.cosine import ShiftedCosine as ShiftedCosine
 from trainer.diffusion.schedule.learned import Learned as Learned
-from trainer.diffusion.schedule.learned import LearnedCurve as LearnedCurve
-from trainer.diffusion.schedule.learned import MonotoneNetwork as MonotoneNetwork
 from trainer.diffusion.schedule.level import Interpolant as Interpolant
 from trainer.diffusion.schedule.level import Laplace as Laplace
 from trainer.diffusion.schedule.level import LinearSignal as LinearSignal

@@ -4,14 +4,19 @@ With `steps: N` a schedule is its published discrete table: training visits only
 entries, table entry k standing at t = (k + 1) / N. With `steps: null` it is the continuous limit.
 """
 
-from typing import Annotated, ClassVar
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
 from pydantic import Field
-from torch import Tensor, nn
 
 from trainer.diffusion.numeric import derivative, interpolate
+from trainer.lazily import torch
 from trainer.spec import MANY, Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 DISCRETE_MIN = 2
 LOG_SNR_LIMIT = 30.0
@@ -97,16 +102,20 @@ class Schedule(Spec):
         """
         return -derivative(self.continuous_time, log_snr)
 
+    def check_grid(self, steps: int) -> None:
+        """Raises ValueError where there is no `grid(steps)`."""
+        if self.steps is not None and steps > self.steps:
+            raise ValueError(
+                f"{steps} solver steps on a schedule of {self.steps} levels: use steps <= {self.steps}"
+            )
+
     def grid(self, steps: int) -> Tensor:
         """Noise levels for `steps` solver steps, float64 [steps], from t = 1 towards data.
 
         The step after the last level goes to x0. Times are evenly spaced from 1 down to the first
         table entry, to 0 where log_snr(0) is finite, else to 1/steps.
         """
-        if self.steps is not None and steps > self.steps:
-            raise ValueError(
-                f"{steps} solver steps on a schedule of {self.steps} levels: use steps <= {self.steps}"
-            )
+        self.check_grid(steps)
         first = 1.0 / (self.steps or steps)
         if self.steps is None and self.finite_start:
             first = 0.0
@@ -129,7 +138,7 @@ class Schedule(Spec):
         """The weights of a schedule that learns; they belong to optimizer and checkpoint."""
         return None
 
-    def live(self, curve: nn.Module) -> "Schedule":
+    def live(self, curve: nn.Module) -> Schedule:
         """This schedule on the module that `build` gave, as it stands at every call."""
         raise NotImplementedError
 

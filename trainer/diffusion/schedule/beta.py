@@ -1,13 +1,17 @@
 """Which schedules are stated by the variances beta_k of a Markov chain?"""
 
-import math
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
 from pydantic import Field, PositiveFloat, model_validator
-from torch import Tensor
 
 from trainer.diffusion.schedule.base import Schedule, decay_from, logit_from_log
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LinearBeta(Schedule):
@@ -25,7 +29,7 @@ class LinearBeta(Schedule):
     """Scale the betas by 1000/steps (improved-diffusion); false: the same betas at any N (diffusers)."""
 
     @model_validator(mode="after")
-    def _betas_below_one(self) -> "LinearBeta":
+    def _betas_below_one(self) -> LinearBeta:
         if self.beta_end <= self.beta_start:
             raise ValueError("beta_end must be larger than beta_start")
         scale = 1000.0 / self.steps if self.steps and self.rescale else 1.0
@@ -74,7 +78,7 @@ class ScaledLinearBeta(Schedule):
     """Scale the betas by 1000/steps; false: the same betas at any N (diffusers)."""
 
     @model_validator(mode="after")
-    def _betas_below_one(self) -> "ScaledLinearBeta":
+    def _betas_below_one(self) -> ScaledLinearBeta:
         if self.beta_end <= self.beta_start:
             raise ValueError("beta_end must be larger than beta_start")
         if self.beta_end * self._scale(self.steps) >= 1.0:
@@ -138,7 +142,7 @@ class Hyperbolic(Schedule):
     """Discrete tables clip beta_k from above here: the last step would be 1."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "Hyperbolic":
+    def _ordered(self) -> Hyperbolic:
         if self.min_beta >= self.max_beta:
             raise ValueError("min_beta must be smaller than max_beta")
         return self
@@ -175,7 +179,7 @@ class Legacy(Schedule):
     """-log alpha^2 is raised by this where noise is computed: it bounds log-SNR at t = 0 (20.7)."""
 
     @model_validator(mode="after")
-    def _rising(self) -> "Legacy":
+    def _rising(self) -> Legacy:
         if self.beta_end <= self.beta_start:
             raise ValueError("beta_end must be larger than beta_start")
         return self

@@ -1,14 +1,19 @@
 """Which schedules run along a circle, alpha = cos and sigma = sin of a phase?"""
 
-import math
-from typing import Annotated, ClassVar, Literal, TypeVar
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
+
 from pydantic import Field, PositiveInt, model_validator
-from torch import Tensor
 
 from trainer.diffusion.numeric import invert
 from trainer.diffusion.schedule.base import Schedule, logit_from_log
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 TINY = 1e-30
 _Ended = TypeVar("_Ended", "CosineEnds", "ShiftedCosine", "InterpolatedCosine")
@@ -115,7 +120,7 @@ class CosineEnds(Schedule):
     """log-SNR at t = 1; b = atan(exp(-log_snr_min/2))."""
 
     @model_validator(mode="after")
-    def _falling(self) -> "CosineEnds":
+    def _falling(self) -> CosineEnds:
         return _checked(self)
 
     def continuous(self, t: Tensor) -> Tensor:
@@ -142,7 +147,7 @@ class ShiftedCosine(Schedule):
     """log-SNR at t = 1, before the shift."""
 
     @model_validator(mode="after")
-    def _falling(self) -> "ShiftedCosine":
+    def _falling(self) -> ShiftedCosine:
         return _checked(self)
 
     def continuous(self, t: Tensor) -> Tensor:
@@ -174,7 +179,7 @@ class InterpolatedCosine(Schedule):
     """log-SNR at t = 1, before the shift."""
 
     @model_validator(mode="after")
-    def _falling(self) -> "InterpolatedCosine":
+    def _falling(self) -> InterpolatedCosine:
         if self.noise_size_low > self.noise_size_high:
             raise ValueError("noise_size_low must not exceed noise_size_high")
         return _checked(self)

@@ -1,13 +1,17 @@
 """Which schedules are stated in log-SNR, in alpha^2 or in edm_sigma directly?"""
 
-import math
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
 from pydantic import Field, PositiveFloat, model_validator
-from torch import Tensor
 
 from trainer.diffusion.schedule.base import Schedule
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LogLinear(Schedule):
@@ -21,7 +25,7 @@ class LogLinear(Schedule):
     """log-SNR at t = 1."""
 
     @model_validator(mode="after")
-    def _falling(self) -> "LogLinear":
+    def _falling(self) -> LogLinear:
         if self.log_snr_min >= self.log_snr_max:
             raise ValueError("log_snr_min must be smaller than log_snr_max")
         return self
@@ -46,7 +50,7 @@ class LinearSignal(Schedule):
     """log-SNR at t = 1."""
 
     @model_validator(mode="after")
-    def _falling(self) -> "LinearSignal":
+    def _falling(self) -> LinearSignal:
         if self.log_snr_min >= self.log_snr_max:
             raise ValueError("log_snr_min must be smaller than log_snr_max")
         return self
@@ -80,7 +84,7 @@ class Sigmoid(Schedule):
     """Smallest alpha^2."""
 
     @model_validator(mode="after")
-    def _rising(self) -> "Sigmoid":
+    def _rising(self) -> Sigmoid:
         if self.start >= self.end:
             raise ValueError("start must be smaller than end")
         return self

@@ -3,15 +3,20 @@
 All of them have finite ends, so a grid of n steps holds exactly the n published noise levels, both ends included.
 """
 
-import math
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
 from pydantic import Field, PositiveFloat, model_validator
-from torch import Tensor
 
 from trainer.diffusion.log_snr import edm_sigma, from_edm_sigma
 from trainer.diffusion.schedule.base import LOG_SNR_LIMIT, Schedule, decay_from, logit_from_log
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _Epsilon = Annotated[float, Field(gt=0.0, lt=1.0)]
 
@@ -51,7 +56,7 @@ class VPSDE(_Preserving):
     """Smallest s that is trained; t = 0 stands there."""
 
     @model_validator(mode="after")
-    def _rising(self) -> "VPSDE":
+    def _rising(self) -> VPSDE:
         if self.beta_max <= self.beta_min:
             raise ValueError("beta_max must be larger than beta_min")
         return self
@@ -85,7 +90,7 @@ class _Exploding(Schedule):
     """edm_sigma at the noisy end."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "_Exploding":
+    def _ordered(self) -> _Exploding:
         if self.sigma_min >= self.sigma_max:
             raise ValueError("sigma_min must be smaller than sigma_max")
         return self

@@ -1,11 +1,11 @@
 """Which schedules change another one: move and stretch it, or keep a part of its table?"""
 
-import math
-from typing import Annotated, Any, Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
 from pydantic import Field, PositiveFloat, model_validator
-from torch import Tensor
 
 from trainer.diffusion.log_snr import alpha, sigma
 from trainer.diffusion.numeric import derivative
@@ -15,7 +15,12 @@ from trainer.diffusion.schedule.cosine import CircleSchedules, Cosine
 from trainer.diffusion.schedule.level import LevelSchedules
 from trainer.diffusion.schedule.respacing import kept
 from trainer.diffusion.schedule.sde import SDESchedules
+from trainer.lazily import torch
 from trainer.spec import MANY
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 Curve = BetaSchedules | CircleSchedules | LevelSchedules | SDESchedules
 """What may be changed: every schedule that stands for itself, listed at the bottom of its file."""
@@ -40,7 +45,7 @@ class Modified(Schedule):
     """Move and stretch alpha so that nothing is left of the data at t = 1."""
 
     @model_validator(mode="after")
-    def _steps_beside(self) -> "Modified":
+    def _steps_beside(self) -> Modified:
         if self.of.steps is not None:
             raise ValueError(f"give steps: {self.of.steps} beside `of`, not inside it")
         type(self.of).model_validate({**self.of.model_dump(), "steps": self.steps})
@@ -114,7 +119,7 @@ class Respaced(Schedule):
         return {**data, "steps": len(kept(total, rule))}
 
     @model_validator(mode="after")
-    def _rule_fits(self) -> "Respaced":
+    def _rule_fits(self) -> Respaced:
         if self.of.steps is None:
             raise ValueError("`of` must be discrete: give it steps")
         count = len(kept(self.of.steps, self.rule))

@@ -4,19 +4,24 @@ Two gauges occur: x_t = alpha x0 + sigma eps (variance preserving, what every ca
 x = x0 + edm_sigma eps (variance exploding, in which k-diffusion's solvers are written).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, runtime_checkable
 
-import torch
 from pydantic import NonNegativeFloat
-from torch import Tensor
 
 from trainer.diffusion.log_snr import alpha
 from trainer.diffusion.solver.noise import BrownianPath, NoiseSource, PathNoise, draw
+from trainer.lazily import torch
 from trainer.spec import Spec
 
-Denoiser = Callable[[Tensor, Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Denoiser: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
 """(x_t [B, ...], log_snr []) -> x0_hat [B, ...]."""
 
 

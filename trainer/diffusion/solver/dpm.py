@@ -3,12 +3,12 @@
 Lu et al. 2022 (DPM-Solver), in k-diffusion's form: time t is -ln(edm_sigma), the unknown is eps_hat.
 """
 
-import math
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
-from torch import Tensor
 
 from trainer.diffusion.solver.base import (
     Denoiser,
@@ -20,6 +20,11 @@ from trainer.diffusion.solver.base import (
 )
 from trainer.diffusion.solver.noise import NoiseSource
 from trainer.diffusion.solver.ode import ancestral_step
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 AT_END = 1e-5
 """Distance in ln(edm_sigma) at which an adaptive walk has arrived."""
@@ -132,7 +137,7 @@ class DPMAdaptive(NoisySolver):
     """Network evaluations after which the walk counts as stalled."""
 
     @model_validator(mode="after")
-    def _controller_reacts(self) -> "DPMAdaptive":
+    def _controller_reacts(self) -> DPMAdaptive:
         if self.proportional + self.integral + self.derivative <= 0.0:
             raise ValueError("proportional + integral + derivative must be positive")
         return self

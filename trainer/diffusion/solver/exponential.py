@@ -4,13 +4,13 @@ The linear part is solved exactly; with h = ln(sigma/sigma') a step is
 x' = (sigma'/sigma) x - expm1(-h) D, D being improved to second or third order. Every last step ends at D.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from trainer.diffusion.log_snr import alpha, sigma
 from trainer.diffusion.solver.base import (
@@ -25,6 +25,10 @@ from trainer.diffusion.solver.base import (
 from trainer.diffusion.solver.noise import NoiseSource, PathNoise
 from trainer.diffusion.solver.ode import AncestralSolver, ancestral_step, euler_step, midpoint_step
 from trainer.diffusion.solver.posterior import mix
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DPMpp2M(Solver):

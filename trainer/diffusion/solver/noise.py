@@ -1,13 +1,18 @@
 """Which noise does a step use? A number names a draw; a Brownian path also relates overlapping intervals."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-import torch
-from torch import Tensor
+from trainer.lazily import torch
 
-NoiseSource = Callable[[int], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+NoiseSource: TypeAlias = "Callable[[int], Tensor]"
 """draw number -> standard normal noise [B, ...], independent between numbers. The number is the step, except where
 a solver draws twice in a step. A source may also be a `PathNoise`."""
 

@@ -4,13 +4,14 @@ Karras et al. 2022 (EDM) and k-diffusion: one- and two-evaluation steps with opt
 noise, and linear multistep. Steps to edm_sigma 0 are Euler's: they end at D itself.
 """
 
+from __future__ import annotations
+
 import itertools
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from numpy.polynomial import Polynomial
 from pydantic import Field, NonNegativeFloat
-from torch import Tensor
 
 from trainer.diffusion.solver.base import (
     Denoiser,
@@ -22,6 +23,10 @@ from trainer.diffusion.solver.base import (
     to_preserving,
 )
 from trainer.diffusion.solver.noise import NoiseSource
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 NO_SIGNAL = 1e3
 """edm_sigma above which x is noise to a part in a thousand. Grids that begin at pure noise leave it in one step

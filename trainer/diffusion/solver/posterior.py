@@ -3,15 +3,19 @@
 Both draw x_s given x_t and x0_hat in the variance-preserving gauge, s being the cleaner level.
 """
 
-from typing import Annotated, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from trainer.diffusion.log_snr import alpha, edm_sigma, sigma
 from trainer.diffusion.solver.base import Denoiser, Solver, SpreadDenoiser
 from trainer.diffusion.solver.noise import NoiseSource, draw
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class DDPM(Solver):
@@ -93,7 +97,7 @@ def mix(a: Tensor | float, x: Tensor, b: Tensor | float, y: Tensor) -> Tensor:
 
 
 def _scalar(value: Tensor | float, like: Tensor) -> Tensor | float:
-    return value.to(like) if isinstance(value, Tensor) else value
+    return value.to(like) if isinstance(value, torch.Tensor) else value
 
 
 PosteriorSolvers = DDPM | DDIM

@@ -4,12 +4,12 @@ In log-SNR with h = ln(sigma/sigma') the exact step is x' = (sigma'/sigma) x + e
 corrector interpolate D through past levels, the corrector also through the new one.
 """
 
-import math
-from typing import Annotated, Literal, NamedTuple
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
 from pydantic import Field
-from torch import Tensor
 
 from trainer.diffusion.solver.base import (
     Denoiser,
@@ -20,6 +20,10 @@ from trainer.diffusion.solver.base import (
     to_preserving,
 )
 from trainer.diffusion.solver.noise import NoiseSource
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class UniPC(Solver):

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trainer.diffusion.timestep.adaptive import LossHistory as LossHistory
 from trainer.diffusion.timestep.adaptive import LossSecondMoment as LossSecondMoment
 from trainer.diffusion.timestep.adaptive import entry_index as entry_index
 from trainer.diffusion.timestep.base import LevelLaw as LevelLaw

@@ -4,13 +4,17 @@ u = 0 is the clean end and u = 1 the noisy end for every member, so that trials 
 look at comparable noise. Density and importance weight are stated over log-SNR.
 """
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainer.diffusion.schedule import LOG_SNR_LIMIT, Schedule
+from trainer.lazily import torch
 from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 
 QUANTILE_KNOTS = 4096
 """Intervals of the midpoint rule behind a continuous quantile; its error is below 1e-6 in u."""
@@ -54,7 +58,7 @@ class TimestepSampler(Spec):
         """What a sampler that learns remembers; it belongs to the checkpoint."""
         return None
 
-    def live(self, memory: nn.Module) -> "TimestepSampler":
+    def live(self, memory: nn.Module) -> TimestepSampler:
         """This sampler on the module that `build` gave, as it stands at every call."""
         raise NotImplementedError
 

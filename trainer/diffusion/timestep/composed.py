@@ -1,10 +1,10 @@
 """Which timestep samplers combine others: tilted by a weighting, or corrected by importance weights?"""
 
-from typing import Annotated, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated, Literal
+
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from trainer.diffusion import weighting
 from trainer.diffusion.schedule import Schedule
@@ -13,6 +13,11 @@ from trainer.diffusion.timestep.level import LevelLaws, LogNormal
 from trainer.diffusion.timestep.p2 import P2
 from trainer.diffusion.timestep.time import TimeLaws, Uniform
 from trainer.diffusion.timestep.truncated import TruncatedLaws
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 Law = P2 | TimeLaws | LevelLaws | TruncatedLaws
 """What may be combined: every sampler that stands for itself, listed at the bottom of its file."""
@@ -74,7 +79,7 @@ class Importance(TimestepSampler):
     """Whose expected loss it estimates."""
 
     @model_validator(mode="after")
-    def _weighs_once(self) -> "Importance":
+    def _weighs_once(self) -> Importance:
         if self.unbiased or self.proposal.unbiased:
             raise ValueError(
                 "unbiased: leave it false here and in `proposal`, `target` says what the weights restore"

@@ -1,12 +1,16 @@
 """Which timestep samplers are distributions of the noise level itself?"""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import PositiveFloat
-from torch import Tensor
 
 from trainer.diffusion.timestep.base import LevelLaw
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LogNormal(LevelLaw):

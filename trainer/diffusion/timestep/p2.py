@@ -1,13 +1,17 @@
 """Which timestep sampler draws by the P2 weight? The under-sampler."""
 
-from typing import Annotated, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated, Literal
+
 from pydantic import Field, NonNegativeFloat
-from torch import Tensor
 
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep.base import TimestepSampler, cell_levels, cell_quantile
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class P2(TimestepSampler):

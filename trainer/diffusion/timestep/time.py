@@ -1,15 +1,20 @@
 """Which timestep samplers are distributions of the schedule's time?"""
 
-import math
-from typing import Annotated, Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, Literal
+
 from pydantic import Field, PositiveFloat
-from torch import Tensor
 
 from trainer.diffusion.numeric import invert
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep.base import TimeLaw, TimestepSampler
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 MODE_MAX = 2.0 / (math.pi - 2.0)
 BETA_CELLS = 2048

@@ -1,16 +1,21 @@
 """Which timestep samplers are distributions of the noise level between two bounds?"""
 
-import math
-from typing import Literal
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
-from torch import Tensor
 
 from trainer.diffusion.numeric import invert
 from trainer.diffusion.schedule import LOG_SNR_LIMIT, Schedule
 from trainer.diffusion.schedule.cosine import cosine_path
 from trainer.diffusion.timestep.base import LevelLaw
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 TINY = 1e-12
 """Distance from 0 and 1 of a rank within a law, whose quantile may be infinite there."""
@@ -29,7 +34,7 @@ class _Truncated(LevelLaw):
     """Largest edm_sigma; null: no bound."""
 
     @model_validator(mode="after")
-    def _ordered(self) -> "_Truncated":
+    def _ordered(self) -> _Truncated:
         if self.sigma_max is not None and self.sigma_min >= self.sigma_max:
             raise ValueError("sigma_min must be smaller than sigma_max")
         return self
@@ -205,7 +210,7 @@ class CosineInterpolated(_Truncated):
     """Largest edm_sigma."""
 
     @model_validator(mode="after")
-    def _sizes(self) -> "CosineInterpolated":
+    def _sizes(self) -> CosineInterpolated:
         if self.noise_size_low > self.noise_size_high:
             raise ValueError("noise_size_low must not exceed noise_size_high")
         return self

@@ -1,18 +1,22 @@
 """What is a feature space? A spec that says what it needs and builds the frozen network that images are compared by."""
 
+from __future__ import annotations
+
 import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainer.data import Codec, Source
 from trainer.data.base import DataSpec
 from trainer.errors import UserError
 from trainer.spec import Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 WIDEST = 16_384
 """Dimensions of a feature space: a covariance of more takes over 2 GB, and its eigenvalues hours."""

@@ -1,5 +1,7 @@
 """How are images compared offline? By a small classifier that the data's own labels trained."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 import json
@@ -7,19 +9,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import torch
 from pydantic import PositiveInt
-from torch import Tensor, nn
-from torch.nn import functional
 
 from trainer.data import Absent, Codec, Source
 from trainer.data.base import DataSpec
 from trainer.errors import UserError
 from trainer.evaluation.features.base import Extractor, FeatureSpace, needs_images
 from trainer.files import made_once
+from trainer.lazily import torch
 from trainer.randomness import Stream, derive
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from trainer.evaluation.features.classifier_network import Network
+
 
 _BATCH = 128
 _ASKED = 10_000
@@ -112,37 +118,11 @@ class Classifier(FeatureSpace):
     def _file(self, source: Source, cache: Path) -> Path:
         return cache / f"classifier-{source.fingerprint}-{self.digest()}.pt"
 
-    def _network(self, codec: Codec) -> "_Classifier":
+    def _network(self, codec: Codec) -> Network:
         assert codec.classes is not None, "checked"
-        return _Classifier(codec.shape, self.width, codec.classes)
+        from trainer.evaluation.features.classifier_network import Network
 
-
-class _Classifier(nn.Module):
-    """Two halvings of convolutions, then a hidden layer of `width`: the features."""
-
-    def __init__(self, shape: tuple[int, ...], width: int, classes: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(shape[0], 32, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.AdaptiveMaxPool2d(2),
-            nn.Flatten(), nn.Linear(256, width), nn.ReLU(),
-        )  # fmt: skip
-        self.head = nn.Linear(width, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.body(x))
-
-    @torch.inference_mode()
-    def features(self, x: Tensor) -> Tensor:
-        """[B, width]."""
-        return self.body(x.float())
-
-    @torch.inference_mode()
-    def classify(self, features: Tensor) -> Tensor:
-        """[B, width] -> float64 [B, classes]."""
-        weight, bias = self.head.weight.double(), self.head.bias.double()
-        return functional.linear(features.double(), weight, bias).softmax(1)
+        return Network(codec.shape, self.width, codec.classes)
 
 
 def _train(
@@ -161,7 +141,7 @@ def _train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "classifier/init"))
         for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
+            if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
                 module.reset_parameters()
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=1e-2)
     rates = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
@@ -172,10 +152,10 @@ def _train(
         x, y = source.codec.scale(source.read(rows)).cpu(), source.labels_of(rows)
         assert y is not None
         move = (pick.bits(torch.tensor([-2 * step - 1, -2 * step - 2])) % 3 - 1).tolist()
-        batch = functional.pad(x, (1, 1, 1, 1), value=-1.0)
+        batch = torch.nn.functional.pad(x, (1, 1, 1, 1), value=-1.0)
         batch = torch.roll(batch, move, (2, 3))[..., 1:-1, 1:-1]
         batch = batch + 0.05 * jitter.normal(index, source.codec.shape)
-        loss = functional.cross_entropy(network(batch), y.cpu(), label_smoothing=0.05)
+        loss = torch.nn.functional.cross_entropy(network(batch), y.cpu(), label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -204,7 +184,7 @@ class _Progress:
         )
 
 
-def _remark(network: _Classifier, source: Source, file: Path) -> str:
+def _remark(network: Network, source: Source, file: Path) -> str:
     """How many of its own training images it names rightly, kept beside the weights; empty where nobody knows.
 
     Nothing is held out of what it trains on: a classifier of less would be another space, and every number and name

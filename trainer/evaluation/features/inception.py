@@ -1,24 +1,28 @@
 """How is the FID of papers measured? By TF1's Inception v3, from weights that are checked before they are used."""
 
+from __future__ import annotations
+
 import hashlib
 import io
 import os
 import urllib.request
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import Tensor
-from torch.nn import functional
 
 from trainer.data import Source
 from trainer.data.base import DataSpec
 from trainer.errors import EnvironmentProblem, UserError
 from trainer.evaluation.features.base import Extractor, FeatureSpace, needs_colours
 from trainer.files import cache_lock
+from trainer.lazily import torch
 from trainer.spec import Incidental, Neutral
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _REACHABLE_S = 10.0
 """How long to wait for the server of the weights when it is only asked whether it is there."""
@@ -95,7 +99,9 @@ class Inception(FeatureSpace):
         @torch.inference_mode()
         def classify(features: Tensor) -> Tensor:
             # without bias, as Salimans et al. have it
-            return functional.linear(features.double(), network.fc.weight.double()).softmax(1)
+            return torch.nn.functional.linear(
+                features.double(), network.fc.weight.double()
+            ).softmax(1)
 
         return Extractor(extract, digest.hexdigest()[:12], classify)
 
@@ -144,7 +150,7 @@ def _plain_tensors(file: Path) -> dict[str, Any]:
         raise
     except Exception:  # a cut or foreign file fails in as many ways as it has bytes
         raise ValueError("is not a whole file of plain tensors") from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise ValueError("is not a file of named tensors")
     return state
 

@@ -1,21 +1,24 @@
 """How are images compared by today's encoders? DINOv2 and CLIP from a folder or a hub name, through transformers."""
 
+from __future__ import annotations
+
 import hashlib
 import importlib.util
 from abc import abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import torch
 from pydantic import PositiveInt
-from torch import Tensor, nn
-from torch.nn import functional
 
 from trainer.data import Source
 from trainer.data.base import DataSpec
 from trainer.errors import EnvironmentProblem, UserError
 from trainer.evaluation.features.base import Extractor, FeatureSpace, needs_colours
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class _Encoder(FeatureSpace):
@@ -70,7 +73,7 @@ class _Encoder(FeatureSpace):
             pixels = (x.float().clamp(-1.0, 1.0) + 1.0) * 0.5
             pixels = pixels[:, :1].expand(-1, 3, -1, -1) if pixels.shape[1] != 3 else pixels
             size = (self.side, self.side)
-            large = functional.interpolate(pixels, size, mode="bicubic", antialias=True)
+            large = torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True)
             return self.encoded(network, (large.clamp(0.0, 1.0) - mean) / spread)
 
         return Extractor(extract, digest.hexdigest()[:12])

@@ -1,18 +1,23 @@
 """What is a metric? A number of generated images beside real ones in a feature space, or of the network itself."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from trainer.data import Codec, Split
 from trainer.diffusion.process import Diffusion, Network
 from trainer.evaluation.features import AnyFeatures
+from trainer.lazily import torch
 from trainer.spec import Neutral, Spec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 Need = Literal["moments", "features", "probabilities"]
 """What a metric looks at: sums over all images, or a row of every image."""
@@ -29,7 +34,7 @@ class Moments:
     outer: Tensor
 
     @classmethod
-    def empty(cls, width: int, device: torch.device | str = "cpu") -> "Moments":
+    def empty(cls, width: int, device: torch.device | str = "cpu") -> Moments:
         """No features yet, `width` dimensions."""
         zero = torch.zeros(width, dtype=torch.float64, device=device)
         return cls(zero.new_zeros(()), zero, zero.new_zeros(width, width))
@@ -72,7 +77,7 @@ class Statistics:
         return torch.cat([self.classify(rows).double() for rows in torch.split(self.kept(), BLOCK)])
 
 
-Prepared = dict[str, Tensor]
+Prepared: TypeAlias = "dict[str, Tensor]"
 """What a metric keeps of the real images: made once per data set and feature space, cached on disk."""
 
 

@@ -1,12 +1,16 @@
 """Does a classifier recognize the generated images, and many different things in them?"""
 
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from trainer.evaluation.metric.base import Metric, Need, Prepared, Real, Statistics
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class InceptionScore(Metric):

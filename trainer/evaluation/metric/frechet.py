@@ -1,12 +1,12 @@
 """How far apart are two sets of features, each taken for a normal distribution?"""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from trainer.evaluation.metric.base import (
     BLOCK,
@@ -17,6 +17,10 @@ from trainer.evaluation.metric.base import (
     Real,
     Statistics,
 )
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class FID(Metric):
@@ -91,26 +95,26 @@ class Reference(NamedTuple):
     trace: Tensor
 
     @classmethod
-    def of(cls, features: Tensor) -> "Reference":
+    def of(cls, features: Tensor) -> Reference:
         """Of features [N, D]."""
         moments = Moments.empty(features.shape[1], features.device)
         moments.add(features)
         return cls.of_moments(moments)
 
     @classmethod
-    def of_moments(cls, moments: Moments) -> "Reference":
+    def of_moments(cls, moments: Moments) -> Reference:
         """The normal of these moments."""
         return cls.of_normal(moments.mean(), moments.covariance())
 
     @classmethod
-    def of_normal(cls, mean: Tensor, covariance: Tensor) -> "Reference":
+    def of_normal(cls, mean: Tensor, covariance: Tensor) -> Reference:
         """That of mean [D] and covariance [D, D], float64."""
         return cls.of_spectrum(mean, covariance, *torch.linalg.eigh(covariance))
 
     @classmethod
     def of_spectrum(
         cls, mean: Tensor, covariance: Tensor, values: Tensor, vectors: Tensor
-    ) -> "Reference":
+    ) -> Reference:
         """The same, of a covariance whose eigenvalues [D], rising, and eigenvectors [D, D] are known."""
         return cls(mean, vectors * values.clamp_min(0.0).sqrt(), covariance.trace())
 

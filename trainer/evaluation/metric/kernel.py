@@ -1,11 +1,14 @@
 """How far apart are two sets of features, without a guess at their distribution?"""
 
-from typing import ClassVar, Literal
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainer.evaluation.metric.base import BLOCK, Metric, Need, Prepared, Real, Statistics
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class KID(Metric):

@@ -1,19 +1,23 @@
 """How likely does the network think real images are? In bits per dimension: lower is better."""
 
-import math
-from typing import Annotated, ClassVar, Literal, Self
+from __future__ import annotations
 
-import torch
+import math
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+
 from pydantic import Field, model_validator
-from torch import Tensor
 
 from trainer.data import Codec
 from trainer.diffusion.process import Diffusion
 from trainer.errors import UserError
 from trainer.evaluation.likelihood import bits_per_dimension, flow_log_likelihood
 from trainer.evaluation.metric.base import ModelMetric, Shown
+from trainer.lazily import torch
 from trainer.randomness import Stream
 from trainer.spec import Count
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class BitsPerDimension(ModelMetric):

@@ -1,13 +1,17 @@
 """Do generated images lie where real ones lie, and the other way round? Balls around features estimate a support."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from trainer.evaluation.metric.base import BLOCK, Metric, Need, Prepared, Real, Statistics
+from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 NEIGHBOURS = 3
 """k of precision and recall, as published."""
@@ -23,7 +27,7 @@ class Manifold:
     radius: Tensor
 
     @classmethod
-    def of(cls, features: Tensor, k: int = NEIGHBOURS) -> "Manifold":
+    def of(cls, features: Tensor, k: int = NEIGHBOURS) -> Manifold:
         """Balls that reach each point's k-th nearest other point; needs more than k points, else ValueError."""
         if len(features) <= k:
             raise ValueError(

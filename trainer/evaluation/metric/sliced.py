@@ -1,13 +1,18 @@
 """How far apart are two sets of features along lines? One-dimensional optimal transport, by sorting."""
 
-from typing import Annotated, ClassVar, Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
 from pydantic import Field
-from torch import Tensor
 
 from trainer.evaluation.metric.base import BLOCK, Metric, Need, Prepared, Real, Statistics
+from trainer.lazily import torch
 from trainer.randomness import Stream
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _AT_ONCE = 64
 """Directions whose projections are held together."""

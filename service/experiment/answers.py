@@ -1,0 +1,52 @@
+"""What was computed of specs before? Passports, twins and fits are functions of specs alone, so an answer is kept.
+
+A command that finds all its answers needs no torch, which takes seconds to import. They are kept under the specs'
+digests and the state of the code that gave them, so an edited formula is asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import trainer
+from trainer.spec import Spec
+
+
+class Answers:
+    """`home/cache/answers`: one small file for each question."""
+
+    def __init__(self, home: Path) -> None:
+        self._folder = home / "cache" / "answers"
+
+    def ask(self, question: str, of: Sequence[Spec | str], compute: Callable[[], Any]) -> Any:
+        """The kept answer, else what `compute` gives: plain JSON data, lists for tuples. What it raises is not kept."""
+        parts = [part.digest() if isinstance(part, Spec) else part for part in of]
+        known = json.dumps([question, parts, _code()])
+        file = self._folder / f"{question}-{hashlib.sha256(known.encode()).hexdigest()[:20]}.json"
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(file.read_bytes())
+        text = json.dumps(compute())
+        with contextlib.suppress(OSError):  # a home that cannot be written: asked again next time
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial = file.with_name(f".{file.name}.{os.getpid()}")
+            partial.write_text(text)
+            partial.replace(file)
+        return json.loads(text)
+
+
+@cache
+def _code() -> str:
+    """Sizes and times of the files that compute: the trainer's own, and torch's first."""
+    files = sorted(Path(*trainer.__path__).rglob("*.py"))
+    found = importlib.util.find_spec("torch")
+    files += [Path(found.origin)] if found is not None and found.origin else []
+    states = [(str(file), (state := file.stat()).st_size, state.st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
