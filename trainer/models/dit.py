@@ -63,9 +63,13 @@ class DiT(Spec):
                 f"model.patch: {self.patch} does not divide images of {shape[1]} x {shape[2]}; "
                 "use a divisor of both sides"
             )
-        from trainer.models.transformer import Transformer
+        from trainer.models.transformer import Tokens, Transformer
 
-        return Transformer(self, shape, output_channels or shape[0], vector)
+        hidden = round(self.mlp_ratio * self.width)
+        plan = Tokens(
+            self.patch, self.width, self.depth, self.heads, hidden, self.dropout, self.classes
+        )
+        return Transformer(plan, shape, output_channels or shape[0], vector)
 
 
 Transformers = DiT

@@ -32,7 +32,8 @@ class MLP(Spec):
         """
         from trainer.models.perceptron import Perceptron
 
-        return Perceptron(self, shape, (output_channels or shape[0], *shape[1:]), vector)
+        output = (output_channels or shape[0], *shape[1:])
+        return Perceptron(self.width, self.depth, shape, output, vector, self.classes)
 
 
 Perceptrons = MLP

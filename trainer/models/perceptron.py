@@ -1,31 +1,31 @@
 """The module of `mlp`: residual layers on the flattened example."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from trainer.models.embedding import NoiseLevelEmbedding
 
-if TYPE_CHECKING:
-    from trainer.models.mlp import MLP
-
 
 class Perceptron(nn.Module):
     """Told noise level, label and vector by a sum."""
 
     def __init__(
-        self, spec: MLP, shape: tuple[int, ...], output: tuple[int, ...], vector: int
+        self,
+        width: int,
+        depth: int,
+        shape: tuple[int, ...],
+        output: tuple[int, ...],
+        vector: int,
+        classes: int | None,
     ) -> None:
         super().__init__()
         self.output = output
-        self.embed = NoiseLevelEmbedding(32, spec.width, classes=spec.classes, vector=vector)
-        self.inward = nn.Linear(math.prod(shape), spec.width)
-        self.layers = nn.ModuleList(nn.Linear(spec.width, spec.width) for _ in range(spec.depth))
-        self.outward = nn.Linear(spec.width, math.prod(output))
+        self.embed = NoiseLevelEmbedding(32, width, classes=classes, vector=vector)
+        self.inward = nn.Linear(math.prod(shape), width)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.outward = nn.Linear(width, math.prod(output))
         nn.init.zeros_(self.outward.weight)
         nn.init.zeros_(self.outward.bias)
 

@@ -1,9 +1,7 @@
 """The module of `dit`: patches to tokens, blocks, tokens to patches."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,28 +10,39 @@ from torch.nn import functional
 from trainer.models.embedding import NoiseLevelEmbedding
 from trainer.models.layers import zero
 
-if TYPE_CHECKING:
-    from trainer.models.dit import DiT
-
 SINUSOIDS = 256
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What the network is made of."""
+
+    patch: int
+    width: int
+    depth: int
+    heads: int
+    hidden: int
+    """Width inside perceptrons."""
+    dropout: float
+    classes: int | None
 
 
 class Transformer(nn.Module):
     """Patches to tokens, blocks, tokens to patches."""
 
-    def __init__(self, spec: DiT, shape: tuple[int, ...], out: int, vector: int) -> None:
+    def __init__(self, plan: Tokens, shape: tuple[int, ...], out: int, vector: int) -> None:
         super().__init__()
-        self.patch, self.out = spec.patch, out
-        rows, columns = shape[1] // spec.patch, shape[2] // spec.patch
+        self.patch, self.out = plan.patch, out
+        rows, columns = shape[1] // plan.patch, shape[2] // plan.patch
         self.embed = NoiseLevelEmbedding(
-            SINUSOIDS, spec.width, classes=spec.classes, vector=vector, last=False
+            SINUSOIDS, plan.width, classes=plan.classes, vector=vector, last=False
         )
-        self.inward = nn.Linear(shape[0] * spec.patch**2, spec.width)
-        self.register_buffer("position", positions(rows, columns, spec.width), persistent=False)
-        self.blocks = nn.ModuleList(_Block(spec) for _ in range(spec.depth))
-        self.norm = nn.LayerNorm(spec.width, eps=1e-6, elementwise_affine=False)
-        self.modulation = nn.Linear(spec.width, 2 * spec.width)
-        self.outward = nn.Linear(spec.width, out * spec.patch**2)
+        self.inward = nn.Linear(shape[0] * plan.patch**2, plan.width)
+        self.register_buffer("position", positions(rows, columns, plan.width), persistent=False)
+        self.blocks = nn.ModuleList(_Block(plan) for _ in range(plan.depth))
+        self.norm = nn.LayerNorm(plan.width, eps=1e-6, elementwise_affine=False)
+        self.modulation = nn.Linear(plan.width, 2 * plan.width)
+        self.outward = nn.Linear(plan.width, out * plan.patch**2)
         self._initialize()
 
     def forward(
@@ -73,19 +82,18 @@ class Transformer(nn.Module):
 class _Block(nn.Module):
     """Attention, then a perceptron; each on a modulated norm and gated."""
 
-    def __init__(self, spec: DiT) -> None:
+    def __init__(self, plan: Tokens) -> None:
         super().__init__()
-        hidden = round(spec.mlp_ratio * spec.width)
-        self.heads = spec.heads
-        self.norm1 = nn.LayerNorm(spec.width, eps=1e-6, elementwise_affine=False)
-        self.qkv = nn.Linear(spec.width, 3 * spec.width)
-        self.out = nn.Linear(spec.width, spec.width)
-        self.norm2 = nn.LayerNorm(spec.width, eps=1e-6, elementwise_affine=False)
+        self.heads = plan.heads
+        self.norm1 = nn.LayerNorm(plan.width, eps=1e-6, elementwise_affine=False)
+        self.qkv = nn.Linear(plan.width, 3 * plan.width)
+        self.out = nn.Linear(plan.width, plan.width)
+        self.norm2 = nn.LayerNorm(plan.width, eps=1e-6, elementwise_affine=False)
         self.perceptron = nn.Sequential(
-            nn.Linear(spec.width, hidden), nn.GELU("tanh"), nn.Dropout(spec.dropout),
-            nn.Linear(hidden, spec.width), nn.Dropout(spec.dropout),
+            nn.Linear(plan.width, plan.hidden), nn.GELU("tanh"), nn.Dropout(plan.dropout),
+            nn.Linear(plan.hidden, plan.width), nn.Dropout(plan.dropout),
         )  # fmt: skip
-        self.modulation = nn.Linear(spec.width, 6 * spec.width)
+        self.modulation = nn.Linear(plan.width, 6 * plan.width)
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         """x [B, N, width], embedded [B, width] -> [B, N, width]."""

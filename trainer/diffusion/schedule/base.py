@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DISCRETE_MIN = 2
 LOG_SNR_LIMIT = 30.0
 """Log-SNR is kept within +-30 (alpha or sigma 3e-7), so that both ends of every schedule are finite."""
+SMALLEST_RANGE = 1.0
+"""Least distance in log-SNR of the two ends of a schedule that learns."""
 
 ROUNDING = 256.0
 """Machine epsilons of log-SNR by which a level may lie beyond an end, or an entry, and still count as that one."""

@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import PositiveInt, PrivateAttr, model_validator
 
-from trainer.diffusion.schedule.base import Schedule
+from trainer.diffusion.schedule.base import SMALLEST_RANGE, Schedule
 from trainer.lazily import torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainer.diffusion.schedule.learned_curve import LearnedCurve
-
-
-SMALLEST_RANGE = 1.0
-"""Least distance of the two ends in log-SNR."""
 
 
 class Learned(Schedule):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from trainer.diffusion.numeric import invert
-from trainer.diffusion.schedule.learned import SMALLEST_RANGE
+from trainer.diffusion.schedule.base import SMALLEST_RANGE
 
 STEEPNESS = 8.0
 """|w2| at the start: a feature turns within about an eighth of the time axis."""
