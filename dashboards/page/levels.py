@@ -46,8 +46,9 @@ def context(sweep: Sweep, drawn: Mapping[str, Any]) -> dict[str, Any]:
         "levels": {
             group: {"seen": own[:_SEEN_AT_ONCE], "more": own[_SEEN_AT_ONCE:]}
             for group, own in names.items()
-            if own
-        },
+        }
+        if drawn
+        else {},
         "levels_trials": counted(trials, "trial"),
     }
 

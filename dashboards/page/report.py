@@ -10,10 +10,11 @@ from typing import Any
 from dashboards import text
 from dashboards.charts.further import row_colours
 from dashboards.charts.passports import Passport
+from dashboards.claims import claims
 from dashboards.html import environment_of, script_json
 from dashboards.links import Links
 from dashboards.metrics import heading, title
-from dashboards.page import figures, levels, rows, samples, tuning
+from dashboards.page import downloads, figures, levels, rows, samples, tuning
 from dashboards.protocol import explanations
 from dashboards.sweep import Sweep
 from dashboards.verdict.comparable import quantity
@@ -55,6 +56,9 @@ def render(
     cards = cards or {}
     objectives, searched = figures.of_passports(cards), tuning.figures(sweep)
     by_level, pictures = levels.figures(sweep), samples.shown(sweep)
+    made = created or datetime.now().astimezone()
+    version = (versions or {}).get("diffsweep", "")
+    said = claims(sweep, verdicts, refusal=refusal, version=version, created=made)
     begin = headline(verdicts) if verdicts is not None else (refusal or "Nothing to judge yet.")
     return (
         environment_of(row_colours(sweep, verdicts))
@@ -62,7 +66,7 @@ def render(
         .render(
             sweep=sweep,
             headline=begin,
-            facts=rows.facts(sweep, verdicts, created or datetime.now().astimezone()),
+            facts=rows.facts(sweep, verdicts, made),
             **_judged(sweep, verdicts),
             **_spread(sweep, verdicts),
             refusal=None if verdicts is not None or refusal == begin else refusal,
@@ -84,6 +88,8 @@ def render(
             refused=refused,
             hint=hint,
             charts=figures.as_json(drawn | objectives | searched | by_level),
+            verdict_data=script_json(json.dumps(said, indent=1)),
+            **downloads.context(sweep, verdicts),
             **levels.context(sweep, by_level),
             **tuning.context(sweep, list(searched)),
         )
