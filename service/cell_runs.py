@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from service.tracking.cells import average
 from service.tracking.outbox import Outbox
-from trainer.report import Status
+from trainer.report import Report, Status
 
 if TYPE_CHECKING:
     from service.experiment import PlannedTrial
@@ -24,6 +24,8 @@ class Entry:
     """Key of its MLflow run."""
     status: Status = Status.WAITING
     started: float | None = None
+    ended_ms: int | None = None
+    """Unix time in ms at which it ended or paused, if this run of the driver knows that."""
     work_s: float | None = None
     """Seconds of training and evaluation, if all of them were in this run."""
     resumed: bool = False
@@ -59,6 +61,15 @@ class CellRuns:
             return True
         return trial.seed in states[trial.cell].seeds
 
+    def run_of(self, entry: Entry) -> str:
+        """The key of the run that stands above a trial's."""
+        return self.keys[entry.trial.cell]
+
+    def begin(self, entry: Entry, time_ms: int) -> None:
+        """A trial began then, and with it its cell, if it is the first."""
+        self._outbox.begin(self.run_of(entry), time_ms)
+        self._outbox.begin(entry.run, time_ms)
+
     def average(self, cells: Iterable[str]) -> None:
         """The mean curve of cells. A cell that may get more seeds has none yet: MLflow takes no point back."""
         for cell in cells:
@@ -77,9 +88,11 @@ class CellRuns:
                     self._outbox.status(entry.run, Status.STOPPED, now)
 
     def end(self, now: int) -> None:
-        """How each cell ended."""
+        """How each cell ended: when the last of its trials did."""
         for cell, key in self.keys.items():
-            statuses = {entry.status for entry in self._own(cell)}
+            own = self._own(cell)
+            statuses = {entry.status for entry in own}
+            now = max((e.ended_ms for e in own if e.ended_ms is not None), default=now)
             if statuses == {Status.FINISHED}:
                 self._outbox.status(key, Status.FINISHED, now)
             else:
@@ -92,3 +105,10 @@ class CellRuns:
             return self._entries[cell]
         seeds = self._states[cell].seeds
         return [entry for entry in self._entries[cell] if entry.trial.seed in seeds]
+
+
+def began_s(first: Report) -> float:
+    """Unix time at which a trial began, as its first report tells."""
+    pace = first.metrics.get("sys/img_per_s", 0.0)
+    trained = first.images / pace if pace > 0 else 0.0
+    return first.time_s - trained - first.metrics.get("sys/eval_s", 0.0)

@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from dashboards.verdict.evidence import rung_twin
 from service import progress
-from service.cell_runs import CellRuns, Entry
+from service.cell_runs import CellRuns, Entry, began_s
 from service.outcome import Failure, Outcome
-from service.tracking.announce import announce, cell_runs, commit, trial_runs
-from service.tracking.keys import PROTOCOL_OF, sweep_key
+from service.tracking.announce import announce, cell_runs, commit, result_tags, trial_runs
+from service.tracking.keys import EVALUATION_S, TRAINING_S, sweep_key
 from service.tracking.outbox import Outbox
 from trainer.record import Record
 from trainer.report import Report, Result, Status, Stop
@@ -64,18 +63,14 @@ class Ledger:
         self._announce(e for entries in self._entries.values() for e in entries)
         for key, entries in self._entries.items():
             record = self._record(key)
-            for report in record.reports():
-                self._ingest(entries, report, record.sample(report))
-            if (result := record.result()) is not None:
-                self._end(entries, result, reused=True)
-            elif any(self._cells.is_open(entry) for entry in entries):
+            result = self._take_in(entries, record)
+            if result is None and any(self._cells.is_open(entry) for entry in entries):
                 waiting.append(entries[0].trial)
+        sweep = sweep_key(self._experiment.name)
+        self._outbox.begin(sweep, self._now_ms())
         if waiting and trains:
-            sweep = sweep_key(self._experiment.name)
             self._outbox.tag(sweep, self._commit)
             self._outbox.status(sweep, Status.RUNNING)
-            for cell in {trial.cell for trial in waiting}:
-                self._outbox.status(self._cells.keys[cell], Status.RUNNING)
         for cell, reason in self.outcome.stopped.items():
             self._cells.stop(cell, reason, self._announced, self._now_ms())
         self._cells.average(self._cells.keys)
@@ -135,7 +130,9 @@ class Ledger:
     def started(self, key: str) -> None:
         """A trial got its resources."""
         reports = self._record(key).reports()
+        self._begin_at(self._entries[key], self._clock())
         for entry in self._entries[key]:
+            self._outbox.status(self._cells.run_of(entry), Status.RUNNING)
             entry.status, entry.started = Status.RUNNING, self._clock()
             entry.resumed = bool(reports)
             self._outbox.tag(entry.run, self._commit)
@@ -189,9 +186,9 @@ class Ledger:
             self._ingest(self._entries[key], report, record.sample(report))
         self._cells.average(entry.trial.cell for entry in self._entries[key])
         for entry in self._entries[key]:
-            entry.status = Status.STOPPED
+            entry.status, entry.ended_ms = Status.STOPPED, self._now_ms()
             trial = entry.trial
-            self._outbox.status(entry.run, Status.STOPPED, self._now_ms())
+            self._outbox.status(entry.run, Status.STOPPED, entry.ended_ms)
             kimg = reports[-1].kimg if reports else 0.0
             total = trial.spec.total_images() / 1000
             why = self.outcome.stopped.get(trial.cell, "")
@@ -205,14 +202,15 @@ class Ledger:
 
     def failed(self, key: str, reason: str, log: str | None = None) -> None:
         """A trial broke; the sweep goes on without it."""
+        self._begin_at(self._entries[key], self._clock())  # where it never got its resources
         for entry in self._entries[key]:
             if entry.status is Status.FAILED:
                 continue
-            entry.status = Status.FAILED
+            entry.status, entry.ended_ms = Status.FAILED, self._now_ms()
             trial = entry.trial
             self.outcome.failed.append(Failure(trial.cell, trial.seed, key, reason, log))
             self._outbox.tag(entry.run, {"reason": reason[:500]})
-            self._outbox.status(entry.run, Status.FAILED, self._now_ms())
+            self._outbox.status(entry.run, Status.FAILED, entry.ended_ms)
             self._emit(progress.TrialFailed(trial.cell, trial.seed, key, reason))
 
     def is_settled(self, key: str) -> bool:
@@ -225,6 +223,7 @@ class Ledger:
         for entries in self._entries.values():
             for entry in entries:
                 if entry.status is Status.RUNNING:
+                    entry.ended_ms = now
                     self._outbox.status(entry.run, Status.STOPPED, now)
         self._cells.average(self._cells.keys)
         self._cells.end(now)
@@ -245,24 +244,35 @@ class Ledger:
         for entry in entries:
             self._outbox.ingest(entry.run, report, png)
 
+    def _take_in(self, entries: list[Entry], record: Record) -> Result | None:
+        """What the record of a trial knew before this run; returns its result."""
+        reports, result = record.reports(), record.result()
+        for report in reports:
+            self._ingest(entries, report, record.sample(report))
+        if result is not None:
+            self._end(entries, result, reused=True)
+        elif reports:
+            self._begin_at(entries, began_s(reports[0]))
+        return result
+
+    def _begin_at(self, entries: list[Entry], began_s: float) -> None:
+        """These began then: they, their cells and the sweep, of which the earliest counts."""
+        self._outbox.begin(sweep_key(self._experiment.name), int(began_s * 1000))
+        for entry in entries:
+            self._cells.begin(entry, int(began_s * 1000))
+
     def _end(self, entries: list[Entry], result: Result, reused: bool) -> None:
-        metric = self._experiment.metric
-        tags = {
-            "protocol": result.protocol.get(metric, ""),
-            "protocol_rung": result.protocol.get(rung_twin(metric), ""),
-            "reason": result.reason or "",
-            "parameters": str(result.parameters),
-            **{f"{PROTOCOL_OF}{name}": one for name, one in result.protocol.items()},
-        }
+        self._begin_at(entries, result.started_s)
+        tags = result_tags(result, self._experiment.metric)
         for entry in entries:
             trial, run = entry.trial, entry.run
             last = self._record(trial.key).reports()
             ended = int(last[-1].time_s * 1000) if last else self._now_ms()
-            totals = {"sys/seconds": result.seconds, "sys/eval_seconds": result.eval_seconds}
+            totals = {TRAINING_S: result.seconds, EVALUATION_S: result.eval_seconds}
             points = [(name, result.images, ended, value) for name, value in totals.items()]
             self._outbox.metrics(run, points)
             self._outbox.tag(run, tags)
-            entry.status = Status(result.status)
+            entry.status, entry.ended_ms = Status(result.status), ended
             self._outbox.status(run, entry.status, ended)
             self._tell_end(entry, result, reused)
 

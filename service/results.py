@@ -18,6 +18,7 @@ from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import Spread, spreads
 from service.search.standing import still_tuned, tunings
 from service.search.study import tuned, tuned_by
+from service.tracking.notes import REPORT
 from service.verdict_log import in_force, judged_before, late_cells, note, question
 from trainer.files import write_whole
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.tracking.readback import SweepRows
 
-REPORT = "report.html"
 _PACKAGES = ("diffsweep", "torch", "ray", "mlflow", "numpy")
 
 
@@ -239,33 +239,13 @@ def remarks(experiment: Experiment, settings: Settings) -> list[str]:
 def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple[Path, int]:
     """Write the report and hand it to MLflow: its path, and how many records wait for the server."""
     from service.tracking.delivery import attach
+    from service.tracking.verdict import told
 
-    path, known = write_report(experiment, settings, result), tuned(experiment, settings)
-    tags = {} if result.verdicts is None else _verdict_tags(known, result.verdicts)
-    return path, attach(settings, experiment.name, {REPORT: path}, tags)
-
-
-def _verdict_tags(experiment: Experiment, verdicts: Verdicts) -> dict[str, dict[str, str]]:
-    """What MLflow says of the verdict: every cell's word, and its number with interval and p, as printed."""
-    from dashboards.text import counted
-    from dashboards.verdict.sentences import headline
-    from dashboards.verdict.wording import effect
-    from service.tracking.announce import cell_runs
-    from service.tracking.keys import sweep_key
-
-    runs = cell_runs(experiment)
-    tags = {sweep_key(experiment.name): {"verdict": headline(verdicts)}}
-    found = [(c.cell, "verdict", c.word, c.final) for c in verdicts.comparisons]
-    for row in verdicts.rows:
-        than = "same_training" if row.same_training else "baseline"
-        name = f"verdict.{row.row.protocol}.against_{than}"
-        found.append((row.row.cell, name, row.word, row.final))
-    for cell, name, word, pairs in found:
-        said = "" if pairs is None else effect(pairs)
-        if pairs is not None and pairs.seeds:
-            said += f", {counted(len(pairs.seeds), 'pair')}"
-        tags.setdefault(runs[cell], {}).update({name: word, f"{name}.effect": said})
-    return tags
+    path, said = (
+        write_report(experiment, settings, result),
+        told(tuned(experiment, settings), result),
+    )
+    return path, attach(settings, experiment.name, {REPORT: path}, said.tags, said.points)
 
 
 def command(experiment: Experiment) -> str:

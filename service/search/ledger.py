@@ -52,6 +52,13 @@ class StudyRuns(CellRuns):
         """A candidate's trial."""
         self._of_key[entry.trial.key] = entry.run
 
+    def run_of(self, entry: Entry) -> str:
+        """The run of the search that a candidate's trial belongs to."""
+        cell = entry.trial.cell
+        return next(
+            self.keys[s.id] for s in self._studies if any(one.name == cell for one in s.cells)
+        )
+
     def average(self, cells: Iterable[str]) -> None:
         """What is known of all candidates, whichever has reported."""
         for study in self._studies:
@@ -121,11 +128,13 @@ class TuningLedger(Ledger):
             tags = {SEARCH: TUNING, "cell": study.cell or ""}
             name = f"{study.cell} {TUNING}" if study.cell is not None else TUNING
             header = RunHeader(run_of(study), "cell", name, sweep, params, tags)
-            self._outbox.open_run(header, self._now_ms())
+            self._outbox.open_run(header)
         waiting = [key for key in list(self._entries) if self._begin(key)]
+        self._outbox.begin(sweep, self._now_ms())
         if trains:
             self._outbox.tag(sweep, self._commit)
             for run in (sweep, *(run_of(study) for study in self._studies if not study.is_over)):
+                self._outbox.begin(run, self._now_ms())
                 self._outbox.status(run, Status.RUNNING)
         self._cells.average(())
         return [self._entries[key][0].trial for key in waiting]
@@ -134,13 +143,12 @@ class TuningLedger(Ledger):
         """Announce one trial's run; whether it has no result yet."""
         entries, (study, candidate) = self._entries[key], self._owners[key]
         tags = {SEARCH: TUNING, "candidate": str(candidate.number)}
-        announce_trial(self._outbox, entries[0].trial, entries[0].run, run_of(study), tags)
+        params = {path: str(value) for path, value in candidate.params.items()}
+        trial, run = entries[0].trial, entries[0].run
+        announce_trial(self._outbox, trial, run, run_of(study), params, tags)
         record = self._record(key)
-        for report in record.reports():
-            self._ingest(entries, report, record.sample(report))
-        if (result := record.result()) is not None:
-            self._end(entries, result, reused=True)
-        elif study.has_ended(key):
+        result = self._take_in(entries, record)
+        if result is None and study.has_ended(key):
             entries[0].status = Status.STOPPED if record.failure() is None else Status.FAILED
         return result is None
 

@@ -9,14 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dashboards.verdict.evidence import rung_twin
 from service.search.study import tuned_by
+from service.tracking import notes, view
 from service.tracking.cells import cell_key
-from service.tracking.keys import TUNED_BY, sweep_key, trial_run_key
+from service.tracking.keys import PROTOCOL_OF, TUNED_BY, sweep_key, trial_run_key
 from service.tracking.outbox import Outbox
 from service.tracking.rows import RunHeader
 
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
+    from trainer.report import Result
 
 
 def trial_runs(experiment: Experiment) -> list[tuple[PlannedTrial, str]]:
@@ -48,23 +51,24 @@ def announce(
     cells: Mapping[str, str],
 ) -> None:
     """Open all runs of the experiment in the outbox. Repeating it changes nothing."""
-    now = int(time.time() * 1000)
-    sweep = announce_sweep(outbox, experiment)
+    sweep, told = announce_sweep(outbox, experiment), told_apart(experiment)
     for cell in experiment.cells:
-        params = flat_params(cell.overrides) if cell.overrides else {}
         tags = {"cell": cell.name, "seeds": ",".join(map(str, experiment.seeds))}
-        header = RunHeader(cells[cell.name], "cell", cell.name, sweep, params, tags)
-        outbox.open_run(header, now)
+        header = RunHeader(cells[cell.name], "cell", cell.name, sweep, told[cell.name], tags)
+        outbox.open_run(header)
+        outbox.note(cells[cell.name], notes.of_cell(experiment, cell))
     tuned = tuned_by(experiment)
     for trial, run in trials:
         tags = {TUNED_BY: tuned[trial.cell]} if tuned else {}
-        announce_trial(outbox, trial, run, cells[trial.cell], tags)
+        announce_trial(outbox, trial, run, cells[trial.cell], told[trial.cell], tags)
 
 
 def announce_sweep(outbox: Outbox, experiment: Experiment) -> str:
     """Open the experiment's sweep run, and return its key."""
     now, sweep = int(time.time() * 1000), sweep_key(experiment.name)
-    outbox.open_run(RunHeader(sweep, "sweep", experiment.name), now)
+    outbox.open_run(RunHeader(sweep, "sweep", experiment.name))
+    outbox.note(sweep, notes.of_sweep(experiment))
+    outbox.experiment_tag(view.TAG, view.saved_view(experiment.metric, now))
     resolved = json.dumps(experiment.resolved(), indent=1).encode()
     outbox.file(sweep, "spec/experiment.json", resolved, now)
     outbox.file(sweep, "spec/experiment.yaml", experiment.text.encode(), now)
@@ -76,25 +80,57 @@ def announce_trial(
     trial: PlannedTrial,
     run: str,
     parent: str,
+    told: Mapping[str, str],
     tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Open one trial's run below that of its cell, with further `tags`."""
-    now = int(time.time() * 1000)
-    outbox.open_run(_trial_header(trial, run, parent, tags or {}), now)
-    outbox.file(run, "spec/trial.json", trial.spec.model_dump_json(indent=1).encode(), now)
-
-
-def _trial_header(trial: PlannedTrial, run: str, parent: str, tags: Mapping[str, str]) -> RunHeader:
-    tags = {
+    """Open one trial's run below that of its cell, with what tells it from others, and further `tags`."""
+    own = {
         "trial_key": trial.key,
         "cell": trial.cell,
         "seed": str(trial.seed),
         "spec_digest": trial.spec.digest(),
-        **tags,
+        **(tags or {}),
     }
-    params = flat_params(trial.spec.model_dump(mode="json"))
-    name = f"{trial.cell} seed {trial.seed}"
-    return RunHeader(run, "trial", name, parent, params, tags)
+    candidate = own.get("candidate")
+    which = f"seed {trial.seed}" if candidate is None else f"candidate {candidate}"
+    params = {**told, "seed": str(trial.seed)}
+    outbox.open_run(RunHeader(run, "trial", f"{which}: {trial.cell}", parent, params, own))
+    outbox.note(run, notes.OF_TRIAL)
+    spec = trial.spec.model_dump_json(indent=1).encode()
+    outbox.file(run, "spec/trial.json", spec, int(time.time() * 1000))
+
+
+def result_tags(result: Result, metric: str) -> dict[str, str]:
+    """What a finished trial's run says of itself, in an experiment that is decided by this metric."""
+    return {
+        "protocol": result.protocol.get(metric, ""),
+        "protocol_rung": result.protocol.get(rung_twin(metric), ""),
+        "reason": result.reason or "",
+        "parameters": str(result.parameters),
+        **{f"{PROTOCOL_OF}{name}": one for name, one in result.protocol.items()},
+    }
+
+
+def told_apart(experiment: Experiment) -> dict[str, dict[str, str]]:
+    """Of every cell, the settings in which cells differ, as params: the baseline has them as well.
+
+    The rest is the same everywhere, and in the artifact `spec/trial.json`; a hundred params hide the ten that matter.
+    """
+    settings = {
+        cell.name: flat_params(cell.with_seed(0).model_dump(mode="json"))
+        for cell in experiment.cells
+    }
+    every = {path for own in settings.values() for path in own}
+    differ = {p for p in every if len({own.get(p) for own in settings.values()}) > 1}
+    written = tuple(path for cell in experiment.cells for path in cell.overrides)
+    return {
+        cell: {
+            path: value
+            for path, value in own.items()
+            if path in differ or any(path == w or path.startswith(f"{w}.") for w in written)
+        }
+        for cell, own in settings.items()
+    }
 
 
 def flat_params(value: Any, prefix: str = "") -> dict[str, str]:

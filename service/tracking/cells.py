@@ -8,12 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from service.tracking.outbox import Outbox
+from service.tracking.rows import Point
 
 AVERAGED = ("eval/", "rung/")
 """Beginnings of the metrics that are worth a mean."""
 LOW, HIGH = "ci_low", "ci_high"
-Point = tuple[str, int, int, float]
-"""Metric, step, time in ms, value."""
 
 
 def cell_key(cell: str, trial_keys: Iterable[str]) -> str:
@@ -44,7 +43,7 @@ def average(outbox: Outbox, run_keys: Sequence[str]) -> list[Point]:
             continue
         last = max(time_ms for time_ms, _ in measured)
         numbers = [value for _, value in measured]
-        points += [(name, step, last, spread(numbers).mean), ("kimg", step, last, step / 1000)]
+        points.append((name, step, last, spread(numbers).mean))
         known = quantity(name)
         ends = mean_interval(numbers, ratio=known is not None and known.ratio)
         if ends.low is not None and ends.high is not None:

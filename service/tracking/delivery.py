@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from service.command_line import diffsweep
 from service.errors import ServiceError
 from service.tracking.keys import sweep_key
 from service.tracking.outbox import Outbox
+from service.tracking.rows import Point
 from service.tracking.server import check_reachable, one_line
 from service.tracking.uploader import Uploader
 from trainer.files import HeldError
@@ -62,14 +64,20 @@ def attach(
     name: str,
     files: Mapping[str, Path],
     tags: Mapping[str, Mapping[str, str]] | None = None,
+    points: Mapping[str, Sequence[tuple[str, int, float]]] | None = None,
 ) -> int:
-    """Put files (artifact path -> file) on the sweep's run, tags on any; returns the records left over."""
+    """Put files (artifact path -> file) on the sweep's run, tags and a verdict's numbers on any.
+
+    Numbers (metric, step, value) that were said before and are not now become NaN. Returns the records left over.
+    """
     outbox = Outbox(settings.experiment(name) / "outbox.db")
     now = int(time.time() * 1000)
     for path, file in files.items():
         outbox.file(sweep_key(name), path, file.read_bytes(), now)
     for key, own in (tags or {}).items():
         outbox.tag(key, own)
+    for key, numbers in (points or {}).items():
+        outbox.metrics(key, _renewed(outbox, key, numbers, now), newest=True)
     uploader = Uploader(outbox, settings, name)
     uploader.start()
     left = uploader.drain(settings.tracking_patience_s)
@@ -90,3 +98,13 @@ def log_model(
             f"MLflow at {settings.store_uri} did not take the model: {one_line(error)}",
             f"it lies in {folder}; the same run logs it once the server answers",
         ) from error
+
+
+def _renewed(
+    outbox: Outbox, key: str, numbers: Sequence[tuple[str, int, float]], now: int
+) -> list[Point]:
+    """With their time, and never before a step that is known: MLflow takes the highest step for the newest."""
+    highest = {name: step for name, step, _, _ in outbox.points(key, ("verdict/",))}
+    said = [(name, max(step, highest.get(name, 0)), now, value) for name, step, value in numbers]
+    gone = highest.keys() - {name for name, *_ in said}
+    return said + [(name, highest[name], now, math.nan) for name in sorted(gone)]

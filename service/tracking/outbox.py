@@ -19,33 +19,39 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.tracking.rows import LEVELS, Item, Kind, RunHeader, StoredRun
+from service.tracking import schema
+from service.tracking.keys import NOTE
+from service.tracking.rows import (
+    LEVELS,
+    Item,
+    Kind,
+    Point,
+    RunHeader,
+    StoredRun,
+    report_points,
+    stored_run,
+)
 from trainer.report import Status
 
 if TYPE_CHECKING:
     from trainer.report import Report
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS run(
-    key TEXT PRIMARY KEY, level INTEGER NOT NULL, parent TEXT, name TEXT NOT NULL,
-    params TEXT NOT NULL, tags TEXT NOT NULL, started_ms INTEGER NOT NULL,
-    status TEXT NOT NULL, ended_ms INTEGER,
-    run_id TEXT, header_sent INTEGER NOT NULL DEFAULT 0, status_sent TEXT);
-CREATE TABLE IF NOT EXISTS item(
-    id INTEGER PRIMARY KEY, run TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
-    step INTEGER NOT NULL, time_ms INTEGER NOT NULL, number REAL, body BLOB,
-    sent INTEGER NOT NULL DEFAULT 0, problem TEXT,
-    UNIQUE(run, kind, key, step));
-CREATE INDEX IF NOT EXISTS item_waiting ON item(run, kind, id) WHERE sent = 0;
-UPDATE run SET status='waiting' WHERE status='scheduled';
-UPDATE run SET status_sent='waiting' WHERE status_sent='scheduled';
-"""
-DRAWS = "draws/"
-"""Beginning of the metrics that are one generation noise's part of a reported number."""
 LEVELS_FOLDER = "loss_by_noise_level"
 """Folder of a run's artifacts with one table for each report."""
-_WAITING = "(run_id IS NULL OR header_sent=0 OR status_sent IS NOT status)"
+_TAG = "tag "
+_POINT = (
+    "INSERT INTO item(run, kind, key, step, time_ms, number) VALUES(?,'metric',?,?,?,?)"
+    " ON CONFLICT(run, kind, key, step)"
+)
+_RENEWED = (
+    " DO UPDATE SET number=excluded.number, time_ms=excluded.time_ms, sent=0, problem=NULL"
+    " WHERE number IS NOT excluded.number"
+)
+FIRST_PICTURE = 0
+"""Where MLflow's slider over pictures stands at first: the first picture is there too, lest a reader see none."""
+_BEGUN = "started_ms >= 0"
+_WAITING = f"({_BEGUN} AND (run_id IS NULL OR header_sent=0 OR status_sent IS NOT status))"
+_ITEMS = f"SELECT run FROM item WHERE sent=0 AND run IN (SELECT key FROM run WHERE {_BEGUN})"
 
 
 class Outbox:
@@ -58,7 +64,7 @@ class Outbox:
         self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(SCHEMA)
+        schema.prepare(self._db)
 
     def close(self) -> None:
         """Give the file back. What is stored stays stored."""
@@ -82,22 +88,25 @@ class Outbox:
 
     # What happened
 
-    def open_run(self, header: RunHeader, time_ms: int) -> None:
-        """Announce a run. Params and start time stay as first given; the rest may change."""
+    def open_run(self, header: RunHeader, time_ms: int | None = None) -> None:
+        """Announce a run that began then, or has not begun: MLflow learns of it only once it has.
+
+        A param stays as first given, further ones may come; the rest may change.
+        """
+        level, params = LEVELS[header.kind], _text(header.params)
+        own = (header.key, level, header.parent, header.name, params)
         with self._write() as db:
             db.execute(
                 "INSERT OR IGNORE INTO run"
                 "(key, level, parent, name, params, tags, started_ms, status)"
                 " VALUES(?,?,?,?,?,'{}',?,'waiting')",
-                (
-                    header.key,
-                    LEVELS[header.kind],
-                    header.parent,
-                    header.name,
-                    _text(header.params),
-                    time_ms,
-                ),
+                (*own, -1 if time_ms is None else time_ms),
             )
+            (params,) = db.execute("SELECT params FROM run WHERE key=?", (header.key,)).fetchone()
+            widened = _text({**header.params, **json.loads(params)})
+            if widened != params:
+                query = "UPDATE run SET params=?, header_sent=0 WHERE key=?"
+                db.execute(query, (widened, header.key))
             db.execute(
                 "UPDATE run SET name=?, parent=?, header_sent=0"
                 " WHERE key=? AND (name IS NOT ? OR parent IS NOT ?)",
@@ -110,24 +119,49 @@ class Outbox:
         with self._write() as db:
             _merge_tags(db, key, tags)
 
-    def status(self, key: str, status: Status, time_ms: int | None = None) -> None:
-        """Set a run's state."""
+    def note(self, key: str, text: str) -> None:
+        """Give a run its first description; one that it has stays."""
+        with self._write() as db:
+            (known,) = db.execute("SELECT tags FROM run WHERE key=?", (key,)).fetchone()
+            if NOTE not in json.loads(known):
+                _merge_tags(db, key, {NOTE: text})
+
+    def experiment_tag(self, name: str, value: str) -> None:
+        """Give the experiment a tag, delivered with the sweep's description; the first stays."""
+        with self._write() as db:
+            db.execute("INSERT OR IGNORE INTO meta VALUES(?, ?)", (_TAG + name, value))
+
+    def experiment_tags(self) -> dict[str, str]:
+        """Tags of the experiment."""
+        rows = self._read("SELECT name, value FROM meta WHERE name GLOB ?", (_TAG + "*",))
+        return {name.removeprefix(_TAG): value for name, value in rows}
+
+    def begin(self, key: str, time_ms: int) -> None:
+        """Say when a run began; the earliest counts, as long as MLflow does not know one."""
         with self._write() as db:
             db.execute(
-                "UPDATE run SET status=?, ended_ms=? WHERE key=? AND status IS NOT ?",
+                "UPDATE run SET started_ms=? WHERE key=?"
+                " AND (started_ms < 0 OR (run_id IS NULL AND started_ms > ?))",
+                (time_ms, key, time_ms),
+            )
+
+    def status(self, key: str, status: Status, time_ms: int | None = None) -> None:
+        """Set the state of a run that has begun; others have none but waiting."""
+        with self._write() as db:
+            db.execute(
+                f"UPDATE run SET status=?, ended_ms=? WHERE key=? AND {_BEGUN} AND status IS NOT ?",
                 (status, time_ms, key, status),
             )
 
-    def metrics(self, key: str, points: Iterable[tuple[str, int, int, float]]) -> int:
-        """Store points (metric, step, time_ms, value), the first wins; returns how many are new."""
+    def metrics(self, key: str, points: Iterable[Point], newest: bool = False) -> int:
+        """Store points (metric, step, time_ms, value); returns how many are new.
+
+        The first value at a step wins; with `newest` the last, as of a verdict, which MLflow then shows.
+        """
         rows = [(key, name, step, ms, _number(value)) for name, step, ms, value in points]
         with self._write() as db:
             before = db.total_changes
-            db.executemany(
-                "INSERT OR IGNORE INTO item(run, kind, key, step, time_ms, number)"
-                " VALUES(?,'metric',?,?,?,?)",
-                rows,
-            )
+            db.executemany(_POINT + (_RENEWED if newest else " DO NOTHING"), rows)
             return db.total_changes - before
 
     def image(self, key: str, name: str, step: int, time_ms: int, png: bytes) -> None:
@@ -154,7 +188,9 @@ class Outbox:
         """Store everything one report says; returns the number of new points. Idempotent."""
         stored = self.metrics(key, report_points(report))
         if png is not None:
-            self.image(key, "samples", report.images, int(report.time_s * 1000), png)
+            time_ms = int(report.time_s * 1000)
+            self.image(key, "samples", FIRST_PICTURE, time_ms, png)
+            self.image(key, "samples", report.images, time_ms, png)
         if report.levels:
             path = f"{LEVELS_FOLDER}/{report.images:012d}.csv"
             self.file(key, path, report.levels_csv().encode(), int(report.time_s * 1000))
@@ -165,8 +201,8 @@ class Outbox:
     def pending(self) -> int:
         """How many runs and items wait for delivery."""
         rows = self._read(
-            "SELECT (SELECT count(*) FROM item WHERE sent=0) + (SELECT count(*) FROM run"
-            f" WHERE {_WAITING})"
+            f"SELECT (SELECT count(*) FROM ({_ITEMS}))"
+            f" + (SELECT count(*) FROM run WHERE {_WAITING})"
         )
         return int(rows[0][0])
 
@@ -175,10 +211,10 @@ class Outbox:
         rows = self._read(
             "SELECT key, level, parent, name, params, tags, started_ms, status, ended_ms,"
             " run_id, header_sent, status_sent FROM run"
-            + (f" WHERE {_WAITING} OR key IN (SELECT run FROM item WHERE sent=0)" * waiting)
+            + (f" WHERE {_WAITING} OR key IN ({_ITEMS})" * waiting)
             + " ORDER BY level, rowid"
         )
-        return [_stored_run(row) for row in rows]
+        return [stored_run(row) for row in rows]
 
     def run_id(self, key: str) -> str | None:
         """The MLflow run id of a run, once it is known."""
@@ -208,8 +244,9 @@ class Outbox:
         with self._write() as db:
             db.execute("UPDATE run SET run_id=? WHERE key=?", (run_id, header.key))
             db.execute(
-                "UPDATE run SET header_sent=1 WHERE key=? AND tags=? AND name=? AND parent IS ?",
-                (header.key, _text(header.tags), header.name, header.parent),
+                "UPDATE run SET header_sent=1"
+                " WHERE key=? AND tags=? AND params=? AND name=? AND parent IS ?",
+                (header.key, _text(header.tags), _text(header.params), header.name, header.parent),
             )
 
     def status_delivered(self, key: str, status: Status) -> None:
@@ -240,9 +277,7 @@ class Outbox:
         )
         return [f"{run} {key} at {step}: {problem}" for run, key, step, problem in rows]
 
-    def points(
-        self, key: str, beginnings: Sequence[str] = ("",)
-    ) -> list[tuple[str, int, int, float]]:
+    def points(self, key: str, beginnings: Sequence[str] = ("",)) -> list[Point]:
         """Stored metric points of a run, of metrics that begin so: (metric, step, time_ms, value)."""
         chosen = " OR ".join(["key GLOB ?"] * len(beginnings))
         rows = self._read(
@@ -251,27 +286,6 @@ class Outbox:
             (key, *(f"{beginning}*" for beginning in beginnings)),
         )
         return [(k, s, ms, math.nan if v is None else v) for k, s, ms, v in rows]
-
-
-def report_points(report: Report) -> list[tuple[str, int, int, float]]:
-    """The metric points of one report; `kimg` rides along at every step as the charts' x axis."""
-    time_ms = int(report.time_s * 1000)
-    dense = [(step, {"kimg": step / 1000, **values}) for step, values in report.series]
-    last = (report.images, {"kimg": report.kimg, **report.metrics, **_drawn(report)})
-    return [
-        (name, step, time_ms, value)
-        for step, values in [*dense, last]
-        for name, value in values.items()
-    ]
-
-
-def _drawn(report: Report) -> dict[str, float]:
-    """`draws/fid.0`, `draws/fid.1`: names of their own, so that no mean, curve or table takes one for a result."""
-    return {
-        f"{DRAWS}{name.rpartition('/')[2]}.{k}": value
-        for name, values in report.draws.items()
-        for k, value in enumerate(values)
-    }
 
 
 def _number(value: float) -> float | None:
@@ -290,11 +304,3 @@ def _merge_tags(db: sqlite3.Connection, key: str, tags: Mapping[str, str]) -> No
 
 def _text(values: Mapping[str, str]) -> str:
     return json.dumps(dict(values), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def _stored_run(row: tuple[Any, ...]) -> StoredRun:
-    key, level, parent, name, params, tags, started, status, ended, run_id, sent, status_sent = row
-    kind: Any = next(kind for kind, number in LEVELS.items() if number == level)
-    header = RunHeader(key, kind, name, parent, json.loads(params), json.loads(tags))
-    delivered = Status(status_sent) if status_sent else None
-    return StoredRun(header, started, Status(status), ended, run_id, bool(sent), delivered)

@@ -46,7 +46,12 @@ def read_sweep(
     try:
         store = Store(settings, name, create=False)
         trials = [t for t in store.trials() if trial_keys is None or t["trial_key"] in trial_keys]
-        return SweepRows(trials, store.curves(trials))
+        curves = store.curves(trials)
+        reached = {point["trial_key"]: 0.0 for point in curves}
+        for point in curves:
+            reached[point["trial_key"]] = max(reached[point["trial_key"]], point["kimg"])
+        trials = [{**trial, "kimg": reached.get(trial["trial_key"], 0.0)} for trial in trials]
+        return SweepRows(trials, curves)
     except Exception as error:
         raise ServiceError(
             f"MLflow at {settings.store_uri}: {one_line(error)}",

@@ -19,8 +19,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.tracking.keys import PROTOCOL_OF, SEARCH, TUNED_BY, TUNING
-from service.tracking.rows import Item, RunHeader
+from service.tracking.keys import NOTE, SEARCH, TUNING
+from service.tracking.notes import VIEW_LINK, placed
+from service.tracking.relocation import relocate
+from service.tracking.rows import Item, RunHeader, trial_row
 from trainer.files import FileLock
 from trainer.report import Status
 
@@ -38,8 +40,6 @@ RUN_STATUS = {
     Status.STOPPED: "KILLED",
 }
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
-_TEXTS = ("cell", "trial_key", "reason", "protocol", "protocol_rung", "spec_digest")
-"""Tags of a trial's run that its row shows as they are."""
 _NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "diffsweep")
 
 
@@ -91,9 +91,23 @@ class Store:
         """Bring name, place in the tree and tags of a known run up to date."""
         from mlflow.entities import RunTag
 
-        tags = [RunTag(name, value) for name, value in _tags(header, parent_id).items()]
+        described = (
+            {NOTE: placed(header.tags[NOTE], self._id, run_id)} if NOTE in header.tags else {}
+        )
+        own = _tags(header, parent_id) | described
+        tags = [RunTag(name, value) for name, value in own.items()]
         self._client.log_batch(run_id, tags=tags)
         self._client.update_run(run_id, name=header.name)
+
+    def introduce(self, run_id: str, header: RunHeader, tags: Mapping[str, str]) -> None:
+        """Describe the experiment as its sweep's run is, and set its tags. What a person wrote about it stays."""
+        known = self._client.get_experiment(self._id).tags
+        note = known.get(NOTE, "")
+        if NOTE in header.tags and (not note or VIEW_LINK.partition("?")[2] in note):
+            tags = {**tags, NOTE: header.tags[NOTE]}
+        for name, value in tags.items():
+            if known.get(name) != (text := placed(value, self._id, run_id)):
+                self._client.set_experiment_tag(self._id, name, text)
 
     def params(self, run_id: str, header: RunHeader) -> None:
         """Log the params; the same values again are accepted, so a cut delivery can be repeated."""
@@ -191,7 +205,11 @@ class Store:
         Candidates of a search are none of them.
         """
         runs = self._search("trial")
-        return [_trial_row(run) for run in runs if run.data.tags.get(SEARCH) != TUNING]
+        return [
+            trial_row(run.info.run_id, run.info.start_time, run.data.tags, run.data.metrics)
+            for run in runs
+            if run.data.tags.get(SEARCH) != TUNING
+        ]
 
     def curves(self, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """One row per metric point of these trials."""
@@ -256,6 +274,7 @@ def _client(settings: Settings) -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the default blocks 246 s
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
     import mlflow
 
     for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
@@ -264,6 +283,8 @@ def _client(settings: Settings) -> Any:
     with _only_creator(settings):  # building it creates the tables of a new database
         client = mlflow.MlflowClient(settings.store_uri, registry_uri=settings.store_uri)
         client.search_experiments(max_results=1)
+        if not settings.tracking_uri:
+            relocate(settings.database, settings.artifacts)
     return client
 
 
@@ -277,23 +298,3 @@ def _only_creator(settings: Settings) -> contextlib.AbstractContextManager[Any]:
 def _tags(header: RunHeader, parent_id: str | None) -> dict[str, str]:
     tags = {**header.tags, "diffsweep.key": header.key, "diffsweep.kind": header.kind}
     return tags | ({"mlflow.parentRunId": parent_id} if parent_id else {})
-
-
-def _trial_row(run: Run) -> dict[str, Any]:
-    tags, metrics, nan = run.data.tags, dict(run.data.metrics), float("nan")
-    outcome = tags.get("outcome", Status.RUNNING)
-    row: dict[str, Any] = {name: tags.get(name, "") for name in (*_TEXTS, TUNED_BY)}
-    return row | {
-        "seed": int(tags.get("seed", -1)),
-        "run_id": run.info.run_id,
-        "started_ms": run.info.start_time,
-        "status": Status(outcome) if outcome in {*Status} else Status.WAITING,
-        "kimg": metrics.pop("kimg", 0.0),
-        "seconds": sum(metrics.get(f"sys/{part}", nan) for part in ("seconds", "eval_seconds")),
-        "metrics": metrics,
-        "protocols": {
-            name.removeprefix(PROTOCOL_OF): identifier
-            for name, identifier in tags.items()
-            if name.startswith(PROTOCOL_OF)
-        },
-    }

@@ -121,9 +121,10 @@ class Uploader(threading.Thread):
             run_id = run_id or store.find(header.key)
             if run_id is None:
                 run_id = store.create(header, parent_id, run.started_ms)
-            else:
-                store.describe(run_id, header, parent_id)
+            store.describe(run_id, header, parent_id)
             store.params(run_id, header)
+            if header.kind == "sweep":
+                store.introduce(run_id, header, self._outbox.experiment_tags())
             self._outbox.header_delivered(run, run_id)
         self._deliver_items(store, header.key, run_id)
         if run.status != run.status_sent:

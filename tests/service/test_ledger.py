@@ -19,7 +19,7 @@ from tests.service.sweeps import sweep
 from trainer.record import Record
 from trainer.report import Result
 
-RESULT = Result("finished", None, 2560, {"eval/fid": 1.0}, 5.0, 1.0, 1.0, {"eval/fid": "P"}, 10)
+RESULT = Result("finished", None, 2560, {"eval/fid": 1.0}, 500.0, 1.0, 1.0, {"eval/fid": "P"}, 10)
 
 
 @pytest.fixture

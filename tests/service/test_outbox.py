@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.tracking.outbox import Outbox, report_points
-from service.tracking.rows import Item, RunHeader, StoredRun
+from service.tracking.outbox import Outbox
+from service.tracking.rows import Item, RunHeader, StoredRun, report_points
 from tests.service.sweeps import ROOT
 from trainer.files import FileLock, HeldError
 from trainer.report import Report, Status
@@ -82,22 +82,27 @@ def test_what_is_not_finite_is_kept_as_nan(outbox: Outbox, value: float) -> None
     assert outbox.waiting("trial:1", "metric", 9)[0].number is None
 
 
-def test_a_report_becomes_points_at_its_images_with_kimg_at_every_step() -> None:
-    report = Report(2000, 1.5, {"eval/fid": 3.0}, [(1000, {"train/loss": 0.5})], None)
+def test_a_report_becomes_points_at_its_images_and_no_kimg() -> None:
+    metrics = {"eval/fid": 3.0, "sys/eval_s": 2.0, "sys/img_per_s": 9.0}
+    report = Report(2000, 1.5, metrics, [(1000, {"train/loss": 0.5})], None)
     assert sorted(report_points(report)) == [
         ("eval/fid", 2000, 1500, 3.0),
-        ("kimg", 1000, 1500, 1.0),
-        ("kimg", 2000, 1500, 2.0),
+        ("system/evaluation_s", 2000, 1500, 2.0),
+        ("system/img_per_s", 2000, 1500, 9.0),
         ("train/loss", 1000, 1500, 0.5),
     ]
 
 
 def test_live_and_reread_reports_are_the_same(outbox: Outbox) -> None:
     report = Report(2000, 1.5, {"eval/fid": 3.0}, [(1000, {"train/loss": 0.5})], None)
-    assert outbox.ingest("trial:1", report, b"png") == 4
+    assert outbox.ingest("trial:1", report, b"png") == 2
     assert outbox.ingest("trial:1", Report.from_json(report.to_json()), b"other") == 0
-    (image,) = outbox.waiting("trial:1", "image", 9)
+    first, image = outbox.waiting("trial:1", "image", 9)
     assert (image.key, image.step, image.time_ms, image.body) == ("samples", 2000, 1500, b"png")
+    assert (first.key, first.step, first.body) == ("samples", 0, b"png"), "the slider begins there"
+    outbox.ingest("trial:1", Report(4000, 2.5, {"eval/fid": 2.0}), b"later")
+    steps = [(item.step, item.body) for item in outbox.waiting("trial:1", "image", 9)]
+    assert steps == [(0, b"png"), (2000, b"png"), (4000, b"later")]
 
 
 def test_a_table_of_losses_by_noise_level_is_an_artifact_of_its_report(outbox: Outbox) -> None:

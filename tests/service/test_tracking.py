@@ -80,7 +80,7 @@ def filled(settings: Settings, name: str) -> Outbox:
         box.open_run(RunHeader(run, "trial", f"a seed {seed}", CELL, params, tags), 1000)
         box.status(run, "running")
         for step in (1000, 2000, 3000):
-            points = {"eval/fid": step / 1000 + seed, "rung/fid": 9.0, "kimg": step / 1000}
+            points = {"eval/fid": step / 1000 + seed, "rung/fid": 9.0}
             box.metrics(run, [(name, step, 5000 + step, v) for name, v in points.items()])
             box.image(run, "samples", step, 5000 + step, png())
         box.file(run, "spec/trial.json", b"{}", 1000)
@@ -222,7 +222,7 @@ def test_draws_are_beside_a_trial_and_in_no_mean_and_no_curve(
     for seed, run in enumerate(TRIALS):
         values = [float(seed), seed + 1.0, seed + 5.0]
         report = Report(4000, 9.0, {"eval/fid": seed + 2.0}, draws={"eval/fid": values})
-        assert box.ingest(run, report) == 5, "kimg, the number and three draws"
+        assert box.ingest(run, report) == 4, "the number and three draws"
         assert box.ingest(run, report) == 0
     box.metrics(CELL, average(box, TRIALS))
     deliver(settings, name)
@@ -348,12 +348,12 @@ def test_a_cell_shows_the_mean_only_where_every_seed_has_a_number(
         expected = math.sqrt(2 * 3) * math.exp(sign * half)
         assert points[f"eval/fid.ci_{end}", 2000][1] == pytest.approx(expected, rel=1e-5)
     assert not any(step == 4000 or name == "train/loss" for name, step in points)
-    assert {name for name, _ in points if "." not in name} == {"eval/fid", "rung/fid", "kimg"}
+    assert {name for name, _ in points if "." not in name} == {"eval/fid", "rung/fid"}
 
 
 def test_a_cell_of_one_seed_has_a_mean_without_an_interval(settings: Settings, name: str) -> None:
     names = {metric for metric, *_ in average(filled(settings, name), TRIALS[:1])}
-    assert names == {"eval/fid", "rung/fid", "kimg"}
+    assert names == {"eval/fid", "rung/fid"}
 
 
 def test_params_are_flat_dotted_and_never_too_long() -> None:

@@ -1,0 +1,135 @@
+"""What does MLflow say of a verdict? Words as tags and descriptions, differences and p values as metrics."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dashboards.verdict.values import Comparison, Measure, Verdicts
+from service.tracking.announce import cell_runs
+from service.tracking.keys import NOTE, sweep_key
+from service.tracking.notes import LINKS, of_cell
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment
+    from service.results import Judged
+
+VERDICT = "verdict/"
+"""Beginning of the metrics of a verdict."""
+_UNUSABLE = re.compile(r"[^\w.\- :]", re.ASCII)
+
+
+@dataclass
+class Told:
+    """What the runs of an experiment say, by key."""
+
+    tags: dict[str, dict[str, str]] = field(default_factory=dict)
+    points: dict[str, list[tuple[str, int, float]]] = field(default_factory=dict)
+    """Metric, number of pairs, value."""
+
+    def tag(self, run: str, **tags: str) -> None:
+        """Add tags to a run."""
+        self.tags.setdefault(run, {}).update(tags)
+
+
+def told(experiment: Experiment, judged: Judged) -> Told:
+    """Everything that the sweep's run and those of the cells say of a verdict, or of why there is none."""
+    from dashboards.verdict.sentences import comparison_sentence, headline
+
+    sweep, runs, told = sweep_key(experiment.name), cell_runs(experiment), Told()
+    verdicts, hint = judged.verdicts, f"{judged.hint}\n\n" if judged.hint else ""
+    if verdicts is None:
+        told.tag(sweep, **{NOTE: f"No verdict: {judged.refusal}\n\n{LINKS}"})
+        return told
+    note = f"{headline(verdicts)}\n\n{table(judged, verdicts)}\n\n{hint}{LINKS}"
+    told.tag(sweep, verdict=headline(verdicts), **{NOTE: note})
+    cells = {cell.name: of_cell(experiment, cell) for cell in experiment.cells}
+    named = metric_names([c.cell for c in verdicts.comparisons])
+    for comparison in verdicts.comparisons:
+        cell = comparison.cell
+        said = f"**{comparison.word}**: {comparison_sentence(comparison)}\n\n{cells[cell]}"
+        told.tag(runs[cell], verdict=comparison.word, **{NOTE: said})
+        told.tag(runs[cell], **{"verdict.effect": _effect(comparison.final)})
+        for run, name in ((sweep, f"{VERDICT}{named[cell]}/"), (runs[cell], VERDICT)):
+            told.points.setdefault(run, []).extend(_points(name, comparison.final))
+    for row in verdicts.rows:
+        than = "same_training" if row.same_training else "baseline"
+        name = f"verdict.{row.row.protocol}.against_{than}"
+        told.tag(runs[row.row.cell], **{name: row.word, f"{name}.effect": _effect(row.final)})
+        beginning = f"{VERDICT}{row.row.protocol}.against_{than}/"
+        told.points.setdefault(runs[row.row.cell], []).extend(_points(beginning, row.final))
+    return told
+
+
+def table(judged: Judged, verdicts: Verdicts) -> str:
+    """The comparison as a Markdown table, one row for each cell."""
+    from dashboards.metrics import heading
+    from dashboards.text import p_value, share
+    from dashboards.verdict.comparable import finals
+    from dashboards.verdict.wording import ends_text, mean_and_spread, size
+
+    sweep, evidence = judged.sweep, judged.sweep.evidence
+    values = finals(evidence, evidence.metric)
+    titles = ("cell", "seeds", heading(sweep.metric, sweep.space), "difference", "95 % CI", "p")
+    lines = [_line(*titles, "verdict"), "|---|--:|--:|--:|---|---|---|"]
+    compared = {comparison.cell: comparison for comparison in verdicts.comparisons}
+    for cell in sweep.cells:
+        own = list(values[cell].values())
+        mean = " ± ".join(filter(None, mean_and_spread(own)))
+        final = compared[cell].final if cell in compared else None
+        numbers = ("", "", "")
+        if final is not None:
+            p = "" if final.p_adjusted is None else p_value(final.p_adjusted)
+            numbers = (size(final), ends_text(final), p)
+        word = _word(cell, compared, judged, verdicts)
+        lines.append(_line(f"`{cell}`", share(len(own), len(evidence.seeds)), mean, *numbers, word))
+    return "\n".join(lines)
+
+
+def metric_names(cells: list[str]) -> dict[str, str]:
+    """Cells by names that MLflow takes in a metric's: it knows no `~`, `=` or `,`. No two become one."""
+    names: dict[str, str] = {}
+    for cell in cells:
+        name = plain = _UNUSABLE.sub(
+            "_", cell.replace("=", ":").replace(",", " ").replace("~", ":")
+        )
+        count = 1
+        while name in names.values():
+            count += 1
+            name = f"{plain} {count}"
+        names[cell] = name
+    return names
+
+
+def _word(cell: str, compared: Mapping[str, Comparison], judged: Judged, verdicts: Verdicts) -> str:
+    if cell in compared:
+        return f"**{compared[cell].word}**"
+    if cell == verdicts.baseline:
+        return "baseline"
+    return "stopped" if cell in judged.sweep.evidence.stopped else "not compared"
+
+
+def _points(beginning: str, final: Measure | None) -> Iterator[tuple[str, int, float]]:
+    """Effects as `--json` has them: shares of the baseline, or the metric's own unit."""
+    if final is None:
+        return
+    ends = final.interval
+    numbers = {"difference": final.effect, "low": ends.low, "high": ends.high}
+    for name, number in {**numbers, "p": final.p_adjusted}.items():
+        if number is not None:
+            yield f"{beginning}{name}", final.tested, number
+
+
+def _effect(final: Measure | None) -> str:
+    from dashboards.text import counted
+    from dashboards.verdict.wording import effect
+
+    if final is None:
+        return ""
+    return effect(final) + (f", {counted(len(final.seeds), 'pair')}" if final.seeds else "")
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,97 @@
+"""Which charts does MLflow show at the first look? A saved view, kept as a tag of the experiment.
+
+MLflow's own first look is the sweep's run alone, with an empty section for each metric of the trials. This view has the
+cells, one colour each: their verdicts, their curves with intervals, their final numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dashboards.verdict.evidence import rung_twin
+from service.tracking.cells import HIGH, LOW
+from service.tracking.notes import VIEW
+
+TAG = f"mlflow.sharedViewState.{VIEW}"
+"""Where MLflow's page looks for saved views."""
+_CELLS = "tags.`diffsweep.kind` = 'cell'"
+_MOST = 50
+"""Cells in a chart."""
+
+
+def saved_view(metric: str, created_ms: int) -> str:
+    """The tag's value, for an experiment that is decided by this metric."""
+    curve = rung_twin(metric)
+    sections = {
+        "verdict": [_bar("verdict/difference"), _bar("verdict/p")],
+        "curve": [_line(curve, curve, f"{curve}.{LOW}", f"{curve}.{HIGH}")],
+        "final": [_bar(metric)],
+    }
+    titles = {
+        "verdict": "Difference to the baseline",
+        "curve": "Mean over seeds and its 95 % interval, by training images",
+        "final": "Final metric, mean over seeds",
+    }
+    state = {
+        "searchFilter": _CELLS,
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "runsExpanded": {},
+        "runsPinned": [],
+        "runsHidden": [],
+        "hideEmptyCharts": True,
+        "isAccordionReordered": True,
+        "compareRunSections": [
+            {
+                "uuid": uuid,
+                "name": titles[uuid],
+                "display": True,
+                "isReordered": True,
+            }
+            for uuid in sections
+        ],
+        "compareRunCharts": [
+            {**chart, "metricSectionId": uuid, "uuid": f"{uuid}-{number}"}
+            for uuid, charts in sections.items()
+            for number, chart in enumerate(charts)
+        ],
+    }
+    view = {"name": "Cells", "createdAt": created_ms, "updatedAt": created_ms}
+    return json.dumps({**view, "state": json.dumps(state)})
+
+
+def _bar(metric: str) -> dict[str, Any]:
+    return {
+        "type": "BAR",
+        "deleted": False,
+        "isGenerated": False,
+        "runsCountToCompare": _MOST,
+        "metricKey": metric,
+        "dataAccessKey": metric,
+    }
+
+
+def _line(metric: str, *selected: str) -> dict[str, Any]:
+    return {
+        "type": "LINE",
+        "deleted": False,
+        "isGenerated": False,
+        "runsCountToCompare": _MOST,
+        "metricKey": metric,
+        "selectedMetricKeys": selected,
+        "scaleType": "linear",
+        "xAxisKey": "step",
+        "xAxisScaleType": "linear",
+        "selectedXAxisMetricKey": "",
+        "selectedYAxisMetricKeys": [],
+        "selectedYAxisExpressions": [],
+        "lineSmoothness": 0,
+        "useGlobalLineSmoothing": False,
+        "useGlobalXaxisKey": False,
+        "range": {},
+    }
