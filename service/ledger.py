@@ -229,9 +229,11 @@ class Ledger:
         self._cells.end(now)
         ended = Status.FAILED if self.outcome.failed else Status.FINISHED
         status = Status.STOPPED if interrupted else ended
+        every = [entry for entries in self._entries.values() for entry in entries]
+        if all(entry.started is None for entry in every):  # nothing was left to do
+            now = max((e.ended_ms for e in every if e.ended_ms is not None), default=now)
         self._outbox.status(sweep_key(self._experiment.name), status, now)
         self.outcome.interrupted = interrupted
-        every = (entry for entries in self._entries.values() for entry in entries)
         self.outcome.ended_early = sum(
             entry.trial.cell in self.outcome.stopped and entry.ended_early for entry in every
         )

@@ -245,7 +245,7 @@ def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple
         write_report(experiment, settings, result),
         told(tuned(experiment, settings), result),
     )
-    return path, attach(settings, experiment.name, {REPORT: path}, said.tags, said.points)
+    return path, attach(settings, experiment.name, {REPORT: path}, said)
 
 
 def command(experiment: Experiment) -> str:

@@ -68,7 +68,7 @@ def announce_sweep(outbox: Outbox, experiment: Experiment) -> str:
     now, sweep = int(time.time() * 1000), sweep_key(experiment.name)
     outbox.open_run(RunHeader(sweep, "sweep", experiment.name))
     outbox.note(sweep, notes.of_sweep(experiment))
-    outbox.experiment_tag(view.TAG, view.saved_view(experiment.metric, now))
+    outbox.describe(view.TAG, view.saved_view(experiment.metric))
     resolved = json.dumps(experiment.resolved(), indent=1).encode()
     outbox.file(sweep, "spec/experiment.json", resolved, now)
     outbox.file(sweep, "spec/experiment.yaml", experiment.text.encode(), now)
@@ -122,13 +122,8 @@ def told_apart(experiment: Experiment) -> dict[str, dict[str, str]]:
     }
     every = {path for own in settings.values() for path in own}
     differ = {p for p in every if len({own.get(p) for own in settings.values()}) > 1}
-    written = tuple(path for cell in experiment.cells for path in cell.overrides)
     return {
-        cell: {
-            path: value
-            for path, value in own.items()
-            if path in differ or any(path == w or path.startswith(f"{w}.") for w in written)
-        }
+        cell: {path: own[path] for path in sorted(differ & own.keys())}
         for cell, own in settings.items()
     }
 

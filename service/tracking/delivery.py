@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from service.command_line import diffsweep
 from service.errors import ServiceError
-from service.tracking.keys import sweep_key
+from service.tracking.keys import NOTE, VERDICT, sweep_key
 from service.tracking.outbox import Outbox
 from service.tracking.rows import Point
 from service.tracking.server import check_reachable, one_line
@@ -20,6 +20,7 @@ from trainer.files import HeldError
 
 if TYPE_CHECKING:
     from service.settings import Settings
+    from service.tracking.verdict import Told
 
 
 @dataclass(frozen=True)
@@ -59,25 +60,21 @@ def sync(settings: Settings, name: str, timeout_s: float = 600.0) -> Delivery:
         outbox.close()
 
 
-def attach(
-    settings: Settings,
-    name: str,
-    files: Mapping[str, Path],
-    tags: Mapping[str, Mapping[str, str]] | None = None,
-    points: Mapping[str, Sequence[tuple[str, int, float]]] | None = None,
-) -> int:
-    """Put files (artifact path -> file) on the sweep's run, tags and a verdict's numbers on any.
+def attach(settings: Settings, name: str, files: Mapping[str, Path], told: Told) -> int:
+    """Put files (artifact path -> file) on the sweep's run, and what is told of a verdict on every run.
 
-    Numbers (metric, step, value) that were said before and are not now become NaN. Returns the records left over.
+    A number of an earlier verdict that is not told now becomes NaN. Returns the records left over.
     """
     outbox = Outbox(settings.experiment(name) / "outbox.db")
     now = int(time.time() * 1000)
     for path, file in files.items():
         outbox.file(sweep_key(name), path, file.read_bytes(), now)
-    for key, own in (tags or {}).items():
+    for key, own in told.tags.items():
         outbox.tag(key, own)
-    for key, numbers in (points or {}).items():
+    for key, numbers in told.points.items():
         outbox.metrics(key, _renewed(outbox, key, numbers, now), newest=True)
+    if told.experiment:
+        outbox.describe(NOTE, told.experiment)
     uploader = Uploader(outbox, settings, name)
     uploader.start()
     left = uploader.drain(settings.tracking_patience_s)
@@ -104,7 +101,7 @@ def _renewed(
     outbox: Outbox, key: str, numbers: Sequence[tuple[str, int, float]], now: int
 ) -> list[Point]:
     """With their time, and never before a step that is known: MLflow takes the highest step for the newest."""
-    highest = {name: step for name, step, _, _ in outbox.points(key, ("verdict/",))}
+    highest = {name: step for name, step, _, _ in outbox.points(key, (VERDICT,))}
     said = [(name, max(step, highest.get(name, 0)), now, value) for name, step, value in numbers]
     gone = highest.keys() - {name for name, *_ in said}
     return said + [(name, highest[name], now, math.nan) for name in sorted(gone)]

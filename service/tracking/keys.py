@@ -10,6 +10,8 @@ TUNED_BY = "tuned_by"
 """The tag of a compared trial whose setting a search found: the search's id."""
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as the description of a run or an experiment, in Markdown."""
+VERDICT = "verdict/"
+"""Beginning of the metrics of a verdict."""
 TRAINING_S, EVALUATION_S = "system/total_training_s", "system/total_evaluation_s"
 """Wall seconds of a trial that ended, over all its attempts."""
 FORMER_TOTALS = {TRAINING_S: "sys/seconds", EVALUATION_S: "sys/eval_seconds"}

@@ -1,6 +1,6 @@
 """What does MLflow say in words of an experiment, its cells and its trials, before there is a verdict? Markdown.
 
-`:experiment` and `:run` in a link stand for MLflow's ids, which are known when it is delivered.
+`:experiment:` and `:run:` stand for MLflow's ids, which are known when it is delivered.
 """
 
 from __future__ import annotations
@@ -12,15 +12,17 @@ if TYPE_CHECKING:
 
 REPORT = "report.html"
 """The page among the artifacts of the sweep's run."""
-REPORT_LINK = f"#/experiments/:experiment/runs/:run/artifacts/{REPORT}"
+REPORT_LINK = f"#/experiments/:experiment:/runs/:run:/artifacts/{REPORT}"
 VIEW = "diffsweep"
 """Id of the saved view that this experiment brings along (see `view`)."""
-VIEW_LINK = f"#/experiments/:experiment/runs?viewStateShareKey={VIEW}"
+VIEW_LINK = f"#/experiments/:experiment:/runs?viewStateShareKey={VIEW}&compareRunsMode=CHART"
+OURS = VIEW_LINK.partition("?")[2]
+"""What tells a description of ours from one that a person wrote."""
 LINKS = f"[Report]({REPORT_LINK}) · [Cells in charts]({VIEW_LINK})"
 STEPS = "Steps are training images: 1,000 are 1 kimg."
 OF_TRIAL = (
     f"{STEPS} The slider of the pictures begins with the first one, which stands at step 0 too. What was set, with"
-    " nothing left out: [spec/trial.json](#/experiments/:experiment/runs/:run/artifacts/spec/trial.json)."
+    " nothing left out: [spec/trial.json](#/experiments/:experiment:/runs/:run:/artifacts/spec/trial.json)."
 )
 
 
@@ -50,5 +52,5 @@ def of_cell(experiment: Experiment, cell: Cell) -> str:
 
 
 def placed(text: str, experiment_id: str, run_id: str) -> str:
-    """The text with MLflow's ids in its links."""
-    return text.replace(":experiment/", f"{experiment_id}/").replace(":run/", f"{run_id}/")
+    """The text with MLflow's ids, of the experiment and of the run that it is about."""
+    return text.replace(":experiment:", experiment_id).replace(":run:", run_id)

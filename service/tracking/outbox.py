@@ -126,12 +126,15 @@ class Outbox:
             if NOTE not in json.loads(known):
                 _merge_tags(db, key, {NOTE: text})
 
-    def experiment_tag(self, name: str, value: str) -> None:
-        """Give the experiment a tag, delivered with the sweep's description; the first stays."""
+    def describe(self, tag: str, value: str) -> None:
+        """Give the experiment itself a tag, which is delivered with its sweep's run."""
         with self._write() as db:
-            db.execute("INSERT OR IGNORE INTO meta VALUES(?, ?)", (_TAG + name, value))
+            known = db.execute("SELECT value FROM meta WHERE name=?", (_TAG + tag,)).fetchone()
+            if known is None or known[0] != value:
+                db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (_TAG + tag, value))
+                db.execute("UPDATE run SET header_sent=0 WHERE level=0")
 
-    def experiment_tags(self) -> dict[str, str]:
+    def description(self) -> dict[str, str]:
         """Tags of the experiment."""
         rows = self._read("SELECT name, value FROM meta WHERE name GLOB ?", (_TAG + "*",))
         return {name.removeprefix(_TAG): value for name, value in rows}

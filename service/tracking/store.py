@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.tracking.keys import NOTE, SEARCH, TUNING
-from service.tracking.notes import VIEW_LINK, placed
+from service.tracking.notes import OURS, placed
 from service.tracking.relocation import relocate
 from service.tracking.rows import Item, RunHeader, trial_row
 from trainer.files import FileLock
@@ -99,14 +99,12 @@ class Store:
         self._client.log_batch(run_id, tags=tags)
         self._client.update_run(run_id, name=header.name)
 
-    def introduce(self, run_id: str, header: RunHeader, tags: Mapping[str, str]) -> None:
-        """Describe the experiment as its sweep's run is, and set its tags. What a person wrote about it stays."""
+    def introduce(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of the experiment, of which this is the sweep's run. What a person wrote about it stays."""
         known = self._client.get_experiment(self._id).tags
-        note = known.get(NOTE, "")
-        if NOTE in header.tags and (not note or VIEW_LINK.partition("?")[2] in note):
-            tags = {**tags, NOTE: header.tags[NOTE]}
         for name, value in tags.items():
-            if known.get(name) != (text := placed(value, self._id, run_id)):
+            text, before = placed(value, self._id, run_id), known.get(name, "")
+            if text != before and (name != NOTE or not before or OURS in before):
                 self._client.set_experiment_tag(self._id, name, text)
 
     def params(self, run_id: str, header: RunHeader) -> None:

@@ -124,7 +124,7 @@ class Uploader(threading.Thread):
             store.describe(run_id, header, parent_id)
             store.params(run_id, header)
             if header.kind == "sweep":
-                store.introduce(run_id, header, self._outbox.experiment_tags())
+                store.introduce(run_id, self._outbox.description())
             self._outbox.header_delivered(run, run_id)
         self._deliver_items(store, header.key, run_id)
         if run.status != run.status_sent:

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 from dashboards.verdict.values import Comparison, Measure, Verdicts
 from service.tracking.announce import cell_runs
-from service.tracking.keys import NOTE, sweep_key
+from service.tracking.keys import NOTE, VERDICT, sweep_key
 from service.tracking.notes import LINKS, of_cell
 
 if TYPE_CHECKING:
     from service.experiment import Experiment
     from service.results import Judged
 
-VERDICT = "verdict/"
-"""Beginning of the metrics of a verdict."""
 _UNUSABLE = re.compile(r"[^\w.\- :]", re.ASCII)
 
 
@@ -28,6 +26,8 @@ class Told:
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     points: dict[str, list[tuple[str, int, float]]] = field(default_factory=dict)
     """Metric, number of pairs, value."""
+    experiment: str = ""
+    """Of the experiment: MLflow shows its first line above the runs."""
 
     def tag(self, run: str, **tags: str) -> None:
         """Add tags to a run."""
@@ -39,18 +39,20 @@ def told(experiment: Experiment, judged: Judged) -> Told:
     from dashboards.verdict.sentences import comparison_sentence, headline
 
     sweep, runs, told = sweep_key(experiment.name), cell_runs(experiment), Told()
-    verdicts, hint = judged.verdicts, f"{judged.hint}\n\n" if judged.hint else ""
+    verdicts, hint = judged.verdicts, f"\n\n{judged.hint}" if judged.hint else ""
     if verdicts is None:
-        told.tag(sweep, **{NOTE: f"No verdict: {judged.refusal}\n\n{LINKS}"})
+        told.experiment = f"{LINKS} · No verdict: {judged.refusal}"
+        told.tag(sweep, **{NOTE: told.experiment})
         return told
-    note = f"{headline(verdicts)}\n\n{table(judged, verdicts)}\n\n{hint}{LINKS}"
-    told.tag(sweep, verdict=headline(verdicts), **{NOTE: note})
+    said, rows = headline(verdicts), table(judged, verdicts)
+    told.experiment = f"{LINKS} · {said}\n\n{rows}{hint}"
+    told.tag(sweep, verdict=said, **{NOTE: f"{LINKS}\n\n{rows}\n\n{said}{hint}"})
     cells = {cell.name: of_cell(experiment, cell) for cell in experiment.cells}
     named = metric_names([c.cell for c in verdicts.comparisons])
     for comparison in verdicts.comparisons:
         cell = comparison.cell
-        said = f"**{comparison.word}**: {comparison_sentence(comparison)}\n\n{cells[cell]}"
-        told.tag(runs[cell], verdict=comparison.word, **{NOTE: said})
+        own = f"{comparison_sentence(comparison)}\n\n{cells[cell]}"
+        told.tag(runs[cell], verdict=comparison.word, **{NOTE: own})
         told.tag(runs[cell], **{"verdict.effect": _effect(comparison.final)})
         for run, name in ((sweep, f"{VERDICT}{named[cell]}/"), (runs[cell], VERDICT)):
             told.points.setdefault(run, []).extend(_points(name, comparison.final))

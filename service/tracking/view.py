@@ -20,7 +20,7 @@ _MOST = 50
 """Cells in a chart."""
 
 
-def saved_view(metric: str, created_ms: int) -> str:
+def saved_view(metric: str) -> str:
     """The tag's value, for an experiment that is decided by this metric."""
     curve = rung_twin(metric)
     sections = {
@@ -41,7 +41,7 @@ def saved_view(metric: str, created_ms: int) -> str:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "runsExpanded": {},
+        "runsExpanded": {":run:": True},
         "runsPinned": [],
         "runsHidden": [],
         "hideEmptyCharts": True,
@@ -61,7 +61,7 @@ def saved_view(metric: str, created_ms: int) -> str:
             for number, chart in enumerate(charts)
         ],
     }
-    view = {"name": "Cells", "createdAt": created_ms, "updatedAt": created_ms}
+    view = {"name": "Cells", "createdAt": 0, "updatedAt": 0}
     return json.dumps({**view, "state": json.dumps(state)})
 
 

@@ -26,6 +26,7 @@ from service.tracking.readback import read_sweep
 from service.tracking.rows import RunHeader
 from service.tracking.server import check_reachable, ui_command
 from service.tracking.uploader import Uploader
+from service.tracking.verdict import Told
 from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
 from trainer.files import FileLock
 from trainer.report import Report
@@ -242,7 +243,7 @@ def test_an_attached_report_replaces_the_one_before(
     page = tmp_path / "page.html"
     for text in ("first", "second"):
         page.write_text(text)
-        assert attach(settings, name, {"report.html": page}, {CELL: {"verdict": text}}) == 0
+        assert attach(settings, name, {"report.html": page}, Told({CELL: {"verdict": text}})) == 0
     cell = next(run for run in runs(settings, name) if run.data.tags["diffsweep.kind"] == "cell")
     assert cell.data.tags["verdict"] == "second"
     sweep = next(run for run in runs(settings, name) if run.data.tags["diffsweep.kind"] == "sweep")
