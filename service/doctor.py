@@ -94,7 +94,8 @@ def _tracking(settings: Settings) -> Check:
 def _cluster(settings: Settings) -> Check:
     if not settings.ray_address:
         return Check("cluster", True, "none set: Ray starts on this machine when it is needed")
-    from service.submit import Jobs, address_of
+    from service.address import address_of
+    from service.submit import Jobs
 
     address = address_of(settings)
     try:

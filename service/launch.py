@@ -7,6 +7,7 @@ the same command submits, resumes and extends; Tune's own state is never restore
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import threading
@@ -16,18 +17,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.agenda import Agenda, WorkSource
+from service.command_line import diffsweep
 from service.dispatch import Dispatch
 from service.errors import ServiceError
 from service.experiment.saved import save
+from service.job_progress import published
 from service.ledger import Ledger
 from service.outcome import Outcome
 from service.search.study import studies, tuned
-from service.settings import Settings
+from service.settings import Settings, inside_ray_job, own_job
 from service.settings import load as load_settings
 from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
-from trainer.files import FileLock, HeldError
+from trainer.files import FileLock, HeldError, holder
 
 if TYPE_CHECKING:
     from service.cluster.connect import Cluster
@@ -51,7 +54,7 @@ def run(
     check_reachable(settings)
     home = settings.experiment(experiment.name)
     with contextlib.ExitStack() as held:
-        held.enter_context(_sole_driver(home, experiment.name))
+        held.enter_context(_sole_driver(settings, experiment.name))
         outbox = held.enter_context(contextlib.closing(Outbox(home / "outbox.db")))
         held.enter_context(_terminable())
         work = _Driver(settings, outbox, on_event, stop, held)
@@ -81,7 +84,8 @@ class _Driver:
 
         searches = studies(experiment, self.settings)
         save(tuned(experiment, self.settings), self.settings.experiment(experiment.name))
-        ledger = TuningLedger(experiment, searches, self.settings, self.outbox, self.on_event)
+        show = published(experiment, self.on_event)
+        ledger = TuningLedger(experiment, searches, self.settings, self.outbox, show)
 
         def wants(_: Experiment, settings: Settings, attempt: str) -> TuningAgenda:
             return TuningAgenda(searches, settings, attempt, ledger.expect)
@@ -94,7 +98,8 @@ class _Driver:
     def compare(self, experiment: Experiment) -> Outcome:
         """Train what is left of the trials that are compared."""
         save(experiment, self.settings.experiment(experiment.name))
-        ledger = Ledger(experiment, self.settings, self.outbox, self.on_event)
+        show = published(experiment, self.on_event)
+        ledger = Ledger(experiment, self.settings, self.outbox, show)
         return self._work(experiment, ledger, Agenda)
 
     def _work(
@@ -144,17 +149,39 @@ def _keep_logs(logs: Path, kept: Path) -> None:
         shutil.copytree(logs, kept, symlinks=True)
 
 
+def driver(settings: Settings, name: str) -> str | None:
+    """Who runs an experiment in this home now; None if nobody does."""
+    return holder(_lock(settings, name))
+
+
+def refuse_second(settings: Settings, name: str) -> None:
+    """ServiceError where an experiment is at work in this home already: said before anything is prepared."""
+    if (who := driver(settings, name)) is not None:
+        raise _at_work(name, who)
+
+
+def _lock(settings: Settings, name: str) -> Path:
+    return settings.experiment(name) / "driver.lock"
+
+
+def _at_work(name: str, who: str) -> ServiceError:
+    job = re.match(r"job (\S+),", who)
+    end = "end that process" if inside_ray_job() else "stop it with Ctrl-C where it runs"
+    if job:
+        end = f"end it with `{diffsweep('stop', job[1])}`"
+    fix = f"wait until it ends, or {end}; then the same command continues"
+    return ServiceError(f"{name} is being run by {who}", fix)
+
+
 @contextlib.contextmanager
-def _sole_driver(home: Path, name: str) -> Iterator[None]:
+def _sole_driver(settings: Settings, name: str) -> Iterator[None]:
     """A driver that was just killed frees the lock at once; a living one keeps it."""
+    job = own_job()
     try:
-        with FileLock(home / "driver.lock"):
+        with FileLock(_lock(settings, name), wait_s=0.2, who=f"job {job}" if job else ""):
             yield
     except HeldError as held:
-        raise ServiceError(
-            f"{name} is being run by {held.holder}",
-            "wait until it ends, or stop it with Ctrl-C; then the same command continues",
-        ) from None
+        raise _at_work(name, held.holder) from None
 
 
 @contextlib.contextmanager

@@ -256,7 +256,10 @@ def command(experiment: Experiment) -> str:
 def continuation(experiment: Experiment, settings: Settings) -> str:
     """What a person types here to run this experiment on."""
     from service.command_line import diffsweep
+    from service.settings import inside_ray_job
 
+    if inside_ray_job():  # who reads its log has another machine, with the YAML
+        return shlex.join(["diffsweep", "submit", *_words(experiment)[1:]])
     return diffsweep(*_words(experiment), settings=settings)
 
 

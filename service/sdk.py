@@ -264,7 +264,8 @@ class Client:
         self.address = address
         self._jobs: Jobs | None = None
         if address is not None:
-            from service.submit import Jobs, address_of
+            from service.address import address_of
+            from service.submit import Jobs
 
             self._jobs = Jobs(address_of(self.settings, address))
 

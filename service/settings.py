@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -28,6 +29,15 @@ RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 def inside_ray_job() -> bool:
     """Whether this process was started by `ray job submit`: its working directory is then a temporary copy."""
     return bool(os.environ.get(RAY_JOB_VARIABLE))
+
+
+def own_job() -> str | None:
+    """The submission id of the Ray job that this process is, if it is one."""
+    try:
+        known = json.loads(os.environ.get(RAY_JOB_VARIABLE) or "{}")
+        return str(known["metadata"]["job_submission_id"])
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def default_home() -> Path:

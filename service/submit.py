@@ -2,27 +2,25 @@
 
 A thin layer over Ray's job submission: what is sent is the code beside this file and the experiment,
 a megabyte or so, to run as `python -m service run`. The uploaded code is what runs, whatever the cluster
-has installed. The same experiment submitted again continues: only its attempt number rises.
+has installed. An experiment is one job at a time, wherever it is submitted from and with whatever options;
+the same one submitted again continues: only its attempt number rises.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shlex
-import shutil
-import tempfile
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.command_line import diffsweep
 from service.errors import ServiceError
-from service.tracking.server import is_server, one_line
-from trainer.errors import InputError
-from trainer.yaml.source import read
-from trainer.yaml.writer import yaml_document
+from service.job_progress import JobProgress
+from service.staging import check_sendable, entrypoint, metadata, staged, variables
+from service.tracking.server import one_line
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -30,15 +28,15 @@ if TYPE_CHECKING:
     from service.experiment import Experiment
     from service.settings import Settings
 
-DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-ROOT = Path(__file__).resolve().parent.parent
-SENT = ("trainer", "service", "dashboards", "experiments", "pyproject.toml")
-"""What of the checkout (or of site-packages) goes to the cluster."""
 _RUNNING = ("PENDING", "RUNNING")
-_OF_HERE = ("DIFFSWEEP_RAY_ADDRESS", "DIFFSWEEP_TRACKING_URI")
-"""The job is inside its cluster; the tracking server is sent under MLflow's name."""
-_PATHS = ("DIFFSWEEP_HOME", "DIFFSWEEP_DATA")
-_LOCAL_STORES = ("sqlite:", "file:", "/", ".")
+_OURS = re.compile(r"""(?:-m service|\bdiffsweep) run (?:(['"])(.+?)\1|(\S+))""")
+"""The command of an experiment that was submitted with Ray alone."""
+_ENDED = {
+    "1": "not all trials have a number",
+    "2": "the experiment is not valid there",
+    "3": "something that it needs is not there",
+}
+"""Exit code of a driver to what it says."""
 
 
 @dataclass(frozen=True)
@@ -50,30 +48,40 @@ class Submission:
     status: str
     """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
     message: str = ""
+    """Why it waits or failed, in a few words; its log says more."""
     started_ms: int | None = None
     ended_ms: int | None = None
+    progress: JobProgress | None = None
+    """How many of its trials are done, as far as that was asked and its log says it."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The environment that it was given."""
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What Ray keeps of the experiment, see `service.staging.metadata`."""
 
     @property
     def is_over(self) -> bool:
         """Whether it will not change any more."""
         return self.status not in _RUNNING
 
-
-def address_of(settings: Settings, given: str | None = None) -> str:
-    """The cluster's HTTP address: as given, from RAY_API_SERVER_ADDRESS or RAY_ADDRESS, or here."""
-    for address in (given, os.environ.get("RAY_API_SERVER_ADDRESS"), settings.ray_address):
-        if address and is_server(address):
-            return address.rstrip("/")
-    return DEFAULT_ADDRESS
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        told = asdict(self)
+        return {name: told[name] for name in told if name not in ("variables", "metadata")}
 
 
 class Jobs:
     """The jobs of one cluster. Every method raises `ServiceError` when it cannot be reached."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    def __init__(self, address: str, found_as: str | None = None) -> None:
+        """`found_as` is what a command would find without `--address`, if that is known."""
+        self.address, self._found_as = address, found_as
         with self._reaching():
             self._client = _client(address)
+
+    def command(self, *words: str) -> str:
+        """A `diffsweep` command about a job here, with `--address` where it takes that."""
+        where = () if self.address == self._found_as else ("--address", self.address)
+        return diffsweep(*words, *where)
 
     def submit(
         self,
@@ -82,38 +90,90 @@ class Jobs:
         env: Mapping[str, str] | None = None,
     ) -> Submission:
         """Send an experiment; `env` are variables for the job. Refuses while it is already running."""
-        begins = f"{experiment.name}-{_digest(experiment)}-"
-        earlier = [job for job in self.list() if job.id.startswith(begins)]
-        for job in earlier:
-            if not job.is_over:
-                raise ServiceError(
-                    f"{experiment.name} is running already, as {job.id}",
-                    f"follow it with `{diffsweep('logs', job.id)}`, "
-                    f"end it with `{diffsweep('stop', job.id)}`",
+        check_sendable(experiment)
+        given, name = variables(settings, env), experiment.name
+        every = self._every()
+        for job in every:
+            if job.experiment == name and not job.is_over:
+                raise self._at_work(name, job.id)
+        self._refuse_driver(name, settings, given.get("DIFFSWEEP_HOME"))
+        ids = [job.id.rpartition("-") for job in every]
+        attempts = [
+            int(number) for before, _, number in ids if before == name and number.isdecimal()
+        ]
+        job_id = f"{name}-{1 + max(attempts, default=0)}"
+        with staged(experiment) as (folder, file), self._reaching():
+            try:
+                self._client.submit_job(
+                    entrypoint=entrypoint(file, experiment.options),
+                    submission_id=job_id,
+                    runtime_env={"working_dir": str(folder), "env_vars": given},
+                    metadata=metadata(experiment),
+                    entrypoint_num_cpus=0,
                 )
-        attempts = [job.id.rpartition("-")[2] for job in earlier]
-        attempt = 1 + max((int(number) for number in attempts if number.isdecimal()), default=0)
-        with _staged(experiment) as (folder, file), self._reaching():
-            submitted = self._client.submit_job(
-                entrypoint=_entrypoint(file, experiment.options),
-                submission_id=f"{begins}{attempt}",
-                runtime_env={"working_dir": str(folder), "env_vars": _variables(settings, env)},
-                metadata={"experiment": experiment.name},
-                entrypoint_num_cpus=0,
-            )
-        return self.status(submitted)
+            except RuntimeError as error:
+                if "already exists" in str(error):  # somebody was quicker
+                    raise self._at_work(name, job_id) from None
+                raise
+        return self.status(job_id)
+
+    def _at_work(self, name: str, job_id: str) -> ServiceError:
+        follow, end = self.command("logs", "-f", job_id), self.command("stop", job_id)
+        return ServiceError(
+            f"{name} is running already, as {job_id}",
+            f"follow it with `{follow}`, end it with `{end}`; another one takes a name of its own: -o name=NAME",
+        )
+
+    def _refuse_driver(self, name: str, settings: Settings, home: str | None) -> None:
+        """Refuse where the job's home can be seen from here and a driver is at work in it, of whatever kind."""
+        from service.launch import refuse_second
+
+        if home is not None:
+            refuse_second(settings.model_copy(update={"home": Path(home).expanduser()}), name)
 
     def status(self, job_id: str) -> Submission:
         """One job."""
         with self._reaching(job_id):
-            return _submission(self._client.get_job_info(job_id))
+            return self._named(_submission(self._client.get_job_info(job_id)))
 
-    def list(self) -> list[Submission]:
-        """All jobs that were submitted to this cluster by diffsweep, the newest first."""
+    def find(self, named: str) -> Submission:
+        """A job by its id, or the newest one of an experiment by its name."""
+        try:
+            return self.status(named)
+        except ServiceError:
+            if found := next((job for job in self.list() if job.experiment == named), None):
+                return found
+            raise
+
+    def _every(self) -> list[Submission]:
         with self._reaching():
-            ours = [job for job in self._client.list_jobs() if "experiment" in (job.metadata or {})]
-        jobs = [_submission(job) for job in ours]
-        return sorted(jobs, key=lambda job: job.started_ms or 0, reverse=True)
+            jobs = [_submission(job) for job in self._client.list_jobs() if job.submission_id]
+        with ThreadPoolExecutor(8) as pool:
+            named = list(pool.map(self._named, jobs))
+        return sorted(named, key=lambda job: job.started_ms or 0, reverse=True)
+
+    def _named(self, job: Submission) -> Submission:
+        """Of a job that was submitted with Ray alone, the log knows which experiment it is; its file's name may."""
+        if not job.experiment or "experiment" in job.metadata:
+            return job
+        told = self.progress(job.id)
+        return job if told is None else replace(job, experiment=told.experiment, progress=told)
+
+    def progress(self, job_id: str) -> JobProgress | None:
+        """How many trials are done, by the job's log; None while it does not say so."""
+        try:
+            return JobProgress.read(self.logs(job_id))
+        except ServiceError:  # its node is gone, or it has not begun
+            return None
+
+    def with_progress(self, jobs: list[Submission]) -> list[Submission]:
+        """The same jobs, each with how far it is."""
+
+        def ask(job: Submission) -> Submission:
+            return job if job.progress else replace(job, progress=self.progress(job.id))
+
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(ask, jobs))
 
     def logs(self, job_id: str) -> str:
         """Everything that the job has printed."""
@@ -126,16 +186,16 @@ class Jobs:
 
         tail: AsyncIterator[str] = self._client.tail_job_logs(job_id)
         loop = asyncio.new_event_loop()
-        try:
+        with (
+            contextlib.closing(loop),
+            ThreadPoolExecutor(1) as thread,
+        ):  # a notebook's own loop runs in this one
             while True:
-                try:
-                    with self._reaching(job_id):
-                        text = loop.run_until_complete(anext(tail))
-                except StopAsyncIteration:
+                with self._reaching(job_id):
+                    text = thread.submit(loop.run_until_complete, anext(tail, None)).result()
+                if text is None:
                     return
                 yield text
-        finally:
-            loop.close()
 
     def stop(self, job_id: str) -> bool:
         """Ask a job to end; it finishes its bookkeeping. False if it had ended."""
@@ -146,21 +206,21 @@ class Jobs:
     def _reaching(self, job_id: str | None = None) -> Iterator[None]:
         try:
             yield
-        except ConnectionError:
-            raise ServiceError(
-                f"no Ray cluster answers at {self.address}",
-                "start one with `ray start --head`, or give its dashboard's address with --address",
-            ) from None
-        except (StopAsyncIteration, GeneratorExit):
+        except ServiceError:
             raise
         except Exception as error:
-            text = str(error)
+            text, kind = str(error), type(error).__name__
+            if isinstance(error, ConnectionError) or kind == "ConnectionError":  # of requests
+                raise ServiceError(
+                    f"no Ray cluster answers at {self.address}",
+                    "start one with `ray start --head`, or give its dashboard's address with --address",
+                ) from None
             if job_id is not None and ("404" in text or "does not exist" in text):
                 raise ServiceError(
                     f"{self.address} knows no job {job_id}",
-                    f"see `{diffsweep('status')}` for the jobs it has",
+                    f"see `{self.command('status')}` for the jobs it has",
                 ) from None
-            if type(error).__name__ == "AuthenticationError" or "401" in text or "403" in text:
+            if kind == "AuthenticationError" or "401" in text or "403" in text:
                 raise ServiceError(
                     f"{self.address} refuses this user's token",
                     "copy the cluster's token to ~/.ray/auth_token (mode 600), or set RAY_AUTH_TOKEN",
@@ -170,99 +230,47 @@ class Jobs:
                 "look at the cluster's dashboard at that address, or at its logs in /tmp/ray",
             ) from error
 
+    def list(self) -> list[Submission]:
+        """All jobs of this cluster that run experiments, whoever submitted them, the newest first."""
+        return [job for job in self._every() if job.experiment]
+
 
 def _client(address: str) -> JobSubmissionClient:
-    from service.cluster.connect import use_token
+    from service.cluster.connect import environment, use_token
 
     use_token()
     from ray.job_submission import JobSubmissionClient
 
-    return JobSubmissionClient(address)
+    with environment(
+        {"RAY_API_SERVER_ADDRESS": address}
+    ):  # Ray lets the variable win over what is given
+        return JobSubmissionClient(address)
 
 
 def _submission(job: Any) -> Submission:
+    status, known = str(getattr(job.status, "value", job.status)), job.metadata or {}
+    command = _OURS.search(job.entrypoint or "")
     return Submission(
         id=job.submission_id or "",
-        experiment=(job.metadata or {}).get("experiment", ""),
-        status=str(getattr(job.status, "value", job.status)),
-        message=job.message or "",
+        experiment=known.get("experiment")
+        or (Path(command[2] or command[3]).stem if command else ""),
+        status=status,
+        message=_why(status, job.message or ""),
         started_ms=job.start_time,
         ended_ms=job.end_time,
+        variables=(job.runtime_env or {}).get("env_vars") or {},
+        metadata=known,
     )
 
 
-def _digest(experiment: Experiment) -> str:
-    import hashlib
-    import json
-
-    text = json.dumps(experiment.resolved(), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _entrypoint(file: str, options: tuple[str, ...]) -> str:
-    words = ["python", "-m", "service", "run", file]
-    for option in options:
-        if option.partition("=")[0].strip() != "base":  # the sent file has that preset written out
-            words += ["-o", option]
-    return shlex.join(words)
-
-
-def _variables(settings: Settings, env: Mapping[str, str] | None) -> dict[str, str]:
-    """What the job gets: this shell's own variables, the tracking server, and `env`, which wins.
-
-    What means something on this machine only stays here: defaults, relative paths, local databases.
-    """
-    own = {
-        name: value
-        for name, value in os.environ.items()
-        if name.startswith("DIFFSWEEP_") and name not in _OF_HERE and _travels(name, value)
-    }
-    tracking = settings.tracking_uri
-    if tracking and not tracking.startswith(_LOCAL_STORES):
-        own["MLFLOW_TRACKING_URI"] = tracking
-    return {**own, **(env or {})}
-
-
-def _travels(name: str, value: str) -> bool:
-    return value.startswith(("/", "~")) if name in _PATHS else bool(value)
-
-
-@contextlib.contextmanager
-def _staged(experiment: Experiment) -> Iterator[tuple[Path, str]]:
-    """A folder with the code and the experiment, and the experiment's path in it."""
-    with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
-        folder = Path(scratch) / "diffsweep"
-        folder.mkdir()
-        for name in SENT:
-            source = ROOT / name
-            if source.is_dir():
-                ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
-                shutil.copytree(source, folder / name, ignore=ignore)
-            elif source.exists():
-                shutil.copy2(source, folder / name)
-        yield folder, _place(experiment, folder)
-
-
-def _says(file: Path, whole: Mapping[str, Any], folder: Path) -> bool:
-    """Whether a sent file, with its preset, is this experiment to the letter."""
-    data = read(file).data
-    base = data.get("base") if isinstance(data, dict) else None
-    if isinstance(base, str):
-        preset = (file.parent / base).resolve()
-        if not preset.is_relative_to(folder.resolve()):
-            return False
-        data = {**data, "base": read(preset).data}
-    return isinstance(data, dict) and yaml_document(data) == yaml_document(whole)
-
-
-def _place(experiment: Experiment, folder: Path) -> str:
-    """The experiment's YAML in the folder: its own file if that means the same there, else one written for it."""
-    assert experiment.whole, "an experiment that was restored has no YAML to send"
-    original = experiment.folder / Path(experiment.file).name
-    with contextlib.suppress(ValueError, OSError, InputError):
-        path = original.resolve().relative_to(ROOT)
-        if _says(folder / path, experiment.whole, folder):
-            return str(path)
-    path = Path(f"{experiment.name}.yaml")
-    (folder / path).write_text(yaml_document(experiment.whole), encoding="utf-8")
-    return str(path)
+def _why(status: str, message: str) -> str:
+    """In a few words why a job waits or failed: Ray's message has the job's log in it."""
+    first = message.strip().splitlines()[0] if message.strip() else ""
+    if status == "PENDING":
+        return first.partition(". ")[0].rstrip(".")[:100]
+    if status != "FAILED":
+        return ""
+    code = re.search(r"failed with exit code (-?\d+)", first)
+    if code:
+        return f"exit code {code[1]}: {_ENDED.get(code[1], 'its log says why')}"
+    return first[:100]

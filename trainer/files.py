@@ -125,8 +125,9 @@ class FileLock:
     The file keeps who took it last, for messages only. Not re-entrant.
     """
 
-    def __init__(self, path: Path, wait_s: float = 0.0) -> None:
-        self.path, self.wait_s = path, wait_s
+    def __init__(self, path: Path, wait_s: float = 0.0, who: str = "") -> None:
+        """`who` takes it, where a process's number does not say that."""
+        self.path, self.wait_s, self._who = path, wait_s, who
         self._fd: int | None = None
 
     def __enter__(self) -> Self:
@@ -145,7 +146,8 @@ class FileLock:
             else:
                 break
         os.ftruncate(fd, 0)
-        os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        process = f"process {os.getpid()} on {socket.gethostname()}"
+        os.pwrite(fd, f"{self._who}{', ' if self._who else ''}{process}".encode(), 0)
         self._fd = fd
         return self
 
@@ -158,3 +160,18 @@ class FileLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def holder(path: Path) -> str | None:
+    """Who holds the lock at `path` now; None if nobody does."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.pread(fd, 200, 0).decode(errors="replace").strip() or "another process"
+    finally:
+        os.close(fd)
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,10 +29,14 @@ Address = Annotated[
     typer.Option(
         "--address",
         metavar="URL",
-        help="The cluster's dashboard [RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265].",
+        help="The cluster's dashboard, as in head:8265 [RAY_API_SERVER_ADDRESS, else this machine's].",
     ),
 ]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="As `diffsweep status` lists it.")]
+JobId = Annotated[
+    str, typer.Argument(metavar="JOB", help="As `status` lists it, or the experiment's name.")
+]
+_SHOWN = 20
+"""Ended jobs that `status` lists."""
 
 
 def submit(
@@ -49,7 +53,6 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Send an experiment and this code to a Ray cluster; the same experiment again continues there."""
-    from service.command_line import diffsweep
     from service.experiment import Experiment
 
     variables = _variables(env or [])
@@ -57,34 +60,63 @@ def submit(
     jobs = _jobs(address)
     job = jobs.submit(experiment, settings_of(), variables)
     if as_json:
-        print_json(asdict(job))
+        print_json(job.to_dict())
         return
     say(f"{job.id} is {job.status} on {jobs.address}")
+    say(f"watch it: {jobs.command('logs', '-f', job.id)}")
+    say(f"end it:   {jobs.command('stop', job.id)}")
     if follow:
         _follow(jobs, job.id)
-    where = ("--address", address) if address else ()
-    watch, end = diffsweep("logs", "-f", job.id, *where), diffsweep("stop", job.id, *where)
-    say(f"watch it: {watch}    end it: {end}")
 
 
 def status(
-    job: Annotated[str | None, typer.Argument(metavar="[JOB]", help="Only this one.")] = None,
+    job: Annotated[
+        str | None,
+        typer.Argument(metavar="[JOB]", help="Only this one, or an experiment's newest."),
+    ] = None,
     address: Address = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All that have ended too, not the newest 20.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the experiments of a cluster, the newest first."""
-    from service.command_line import diffsweep
-
+    """List the experiments of a cluster, the newest first, with how far their trials are."""
     jobs = _jobs(address)
-    known = [jobs.status(job)] if job else jobs.list()
+    known = [jobs.find(job)] if job else jobs.list()
+    over = [one for one in known if one.is_over]
+    left_out = [] if every else over[_SHOWN:]
+    known = jobs.with_progress([one for one in known if one not in left_out])
     if as_json:
-        print_json([asdict(one) for one in known])
+        print_json([one.to_dict() for one in known])
         return
     if not known:
-        say(f"{jobs.address} has no diffsweep jobs; send one with `{diffsweep('submit')} FILE`")
+        say(
+            f"{jobs.address} has no diffsweep jobs; send one with `{jobs.command('submit', 'FILE')}`"
+        )
         return
-    rows = [[one.id, one.experiment, one.status, _age(one), one.message] for one in known]
-    print_table(("job", "experiment", "status", "time", "message"), rows)
+    columns = ["job", "experiment", "status", "trials", "time", "left"]
+    rows = [[one.id, one.experiment, one.status, *_how_far(one)] for one in known]
+    if all(one.id.startswith(f"{one.experiment}-") for one in known):  # the name says it
+        columns.remove("experiment")
+        rows = [[row[0], *row[2:]] for row in rows]
+    print_table(columns, rows)
+    for one in known:
+        if one.message:
+            why = f"; {jobs.command('logs', one.id)}" if one.is_over else ""
+            say(f"{one.id}: {one.message}{why}")
+    if left_out:
+        say(f"{len(left_out)} older ones: {jobs.command('status', '--all')}")
+
+
+def _how_far(job: Submission) -> tuple[str, str, str]:
+    """Its trials, its time, and what is left of it."""
+    known = job.progress
+    if known is None:
+        return "", _age(job), ""
+    if job.is_over and known.running:  # it was cut off
+        known = replace(known, running=0)
+    left = "" if job.is_over or known.left_s is None else f"about {duration(known.left_s)}"
+    return known.counts(), _age(job), left
 
 
 def logs(
@@ -94,17 +126,19 @@ def logs(
 ) -> None:
     """Print what a job has printed."""
     jobs = _jobs(address)
+    job_id = jobs.find(job).id
     if follow:
-        _follow(jobs, job)
+        _follow(jobs, job_id)
     else:
-        print(jobs.logs(job), end="")
+        print(jobs.logs(job_id), end="")
 
 
 def stop(job: JobId, address: Address = None) -> None:
     """End a job cleanly: its trials keep their checkpoints, submitting it again continues."""
     jobs = _jobs(address)
-    ended = jobs.stop(job)
-    say(f"{job} is asked to end" if ended else f"{job} had ended already")
+    job_id = jobs.find(job).id
+    ended = jobs.stop(job_id)
+    say(f"{job_id} is asked to end" if ended else f"{job_id} had ended already")
 
 
 def sync(
@@ -150,9 +184,11 @@ def doctor(home: Home = None, as_json: AsJson = False) -> None:
 
 
 def _jobs(address: str | None) -> Jobs:
-    from service.submit import Jobs, address_of
+    from service.address import address_of
+    from service.submit import Jobs
 
-    return Jobs(address_of(settings_of(), address))
+    settings = settings_of()
+    return Jobs(address_of(settings, address), found_as=address_of(settings))
 
 
 def _follow(jobs: Jobs, job: str) -> None:

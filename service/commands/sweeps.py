@@ -49,6 +49,7 @@ def run(
     settings = settings_of(home, concurrency=at_once)
     experiment = Experiment.from_yaml(file, override or (), home=settings.home)
     settings.prepare()
+    launch.refuse_second(settings, experiment.name)
     readiness.make_ready(experiment, settings)
     trials = results.first_trials(experiment, settings)
     if not as_json:

@@ -9,9 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,38 @@ def wait_for(condition: Any, what: str, timeout_s: float = 120.0) -> Any:
             return value
         time.sleep(0.05)
     raise AssertionError(f"waited {timeout_s:g} s for {what}")
+
+
+@dataclass
+class Answering:
+    """A server on loopback, and how often it was asked."""
+
+    address: str
+    asked: int = 0
+
+
+@contextlib.contextmanager
+def answering(version: str) -> Iterator[Answering]:
+    """What says that it is a Ray of this version, and nothing else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known.asked += 1
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"ray_version": version}).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    known = Answering(f"http://127.0.0.1:{server.server_port}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield known
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 class MlflowServer:

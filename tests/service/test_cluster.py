@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from service.cluster.janitor import clean
@@ -146,21 +148,119 @@ def test_a_stranger_without_the_token_is_refused(ray: Ray) -> None:
     assert "refuses this user's token" in done.stderr
 
 
-def test_ray_job_submit_from_a_checkout_with_nothing_installed(
+SMALL = (
+    " -o seeds=2 -o train.kimg=2.56 -o optimizer.lr_schedule.warmup_kimg=0.64 -o evaluation.draws=1"
+    " -o evaluation.features='{kind: pixels}' -o evaluation.full.images=64 -o evaluation.rung.images=64"
+    " -o launcher=inproc"
+)
+
+
+def of_the_readme(ray: Ray, mlflow: MlflowServer, home: Path) -> dict[str, str]:
+    """README's commands for a cluster by their first words, with this test's servers and folder for its own."""
+    fenced = (ROOT / "README.md").read_text().split("```")[1::2]
+    (block,) = (text for text in fenced if "ray start --head" in text)
+    lines = re.sub(r"\\\n\s*", "", block).splitlines()
+    commands = [re.sub(r"\s+#.*", "", line) for line in lines if line and not line.startswith("#")]
+    places = {"http://127.0.0.1:8265": ray.address, "http://127.0.0.1:5000": mlflow.uri}
+    for written, here in {**places, "/shared/diffsweep": str(home)}.items():
+        assert any(written in command for command in commands), written
+        commands = [command.replace(written, here) for command in commands]
+    kinds = ("ray start", "mlflow server", "export", "diffsweep submit", "ray job submit")
+    assert len(commands) == len(kinds), commands
+    return dict(zip(kinds, commands, strict=True))
+
+
+def shell(ray: Ray, command: str) -> subprocess.Popen[str]:
+    """A command in a shell whose cluster is this one, in a fresh clone with its environment activated."""
+    away = {"RAY_API_SERVER_ADDRESS": ray.address, "DIFFSWEEP_HOME": "", "MLFLOW_TRACKING_URI": ""}
+    return subprocess.Popen(
+        ["bash", "-euc", command], cwd=ROOT, env={**ray.environment, **away}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def said(ray: Ray, command: str) -> tuple[int, str]:
+    done = shell(ray, command)
+    text, _ = done.communicate(timeout=300)
+    return done.returncode, text
+
+
+def test_the_readmes_commands_land_where_it_says_and_an_experiment_is_one_job(
     ray: Ray, mlflow: MlflowServer, tmp_path: Path
 ) -> None:
-    variables = {"env_vars": {"DIFFSWEEP_HOME": str(tmp_path / "home")}}
-    command = [str(BIN / "ray"), "job", "submit", "--address", ray.address, "--working-dir", "."]
-    command += ["--runtime-env-json", json.dumps(variables)]
-    command += ["--", "python", "-m", "service", "run", "experiments/smoke.yaml"]
-    done = subprocess.run(
-        command, cwd=ROOT, env=ray.environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    home = Settings(home=tmp_path / "home", tracking_uri=mlflow.uri)
-    rows = read_sweep(home, "smoke")
-    assert len(rows.trials) == 4
+    """Word for word, at reduced size: by Ray alone, by ours while that runs, and again when it has ended."""
+    home = tmp_path / "home"
+    readme = of_the_readme(ray, mlflow, home)
+    by_ray = shell(ray, f"{readme['export']}; {readme['ray job submit']}{SMALL}")
+
+    def running() -> dict[str, Any] | None:
+        code, text = said(ray, "diffsweep status --json quickstart")
+        told: dict[str, Any] | None = json.loads(text) if code == 0 else [None]
+        return told[0] if told[0] and told[0]["status"] == "RUNNING" else None
+
+    job = wait_for(running, "the job of Ray alone")
+    assert job["id"].startswith("raysubmit_")
+    assert job["experiment"] == "quickstart", "known by its command, it has no name of ours"
+    ours = f"{readme['export']}; {readme['diffsweep submit']}"
+    for again in (
+        f"{ours}{SMALL}",
+        f"{ours} -o seeds=1",
+        f"cd experiments; {ours.replace('experiments/', '')}",
+    ):
+        code, text = said(ray, again)
+        assert code == 3, text
+        assert f"quickstart is running already, as {job['id']}" in text
+        assert "diffsweep stop raysubmit_" in text
+    text, _ = by_ray.communicate(timeout=300)
+    assert by_ray.returncode == 0, text[-4000:]
+
+    rows = read_sweep(Settings(home=home, tracking_uri=mlflow.uri), "quickstart")
+    assert len(rows.trials) == 6
     assert {trial["status"] for trial in rows.trials} == {"finished"}
+    assert len(list((home / "trials").glob("*/result.json"))) == 6
+    assert (home / "experiments" / "quickstart" / "report.html").is_file()
+    assert "quickstart: 6 of 6 trials done" in text
+
+    code, text = said(ray, f"{ours}{SMALL} --follow")
+    assert code == 0, text[-4000:]
+    assert "0 trials trained" in text
+    assert "6 were finished already" in text
+    code, table = said(ray, "diffsweep status")
+    assert code == 0
+    (newest, first) = (line for line in table.splitlines() if "quickstart" in line)
+    assert newest.startswith("quickstart-1 ")
+    for line in (newest, first):
+        assert "SUCCEEDED" in line
+        assert "6 of 6 done" in line
+
+
+def test_a_failed_job_is_told_in_a_line_and_its_address_wins(ray: Ray, tmp_path: Path) -> None:
+    """The experiment is valid here and not there: its data lie on this machine. The variable names no cluster."""
+    away = f"export RAY_API_SERVER_ADDRESS=http://127.0.0.1:{free_port()}; "
+    here = ray.address.removeprefix("http://")
+    np.savez(tmp_path / "few.npz", arr_0=np.zeros((64, 4, 4, 1), np.uint8))
+    (tmp_path / "gone.yaml").write_text(
+        "name: gone\nbase: {data: {kind: npz, path: few.npz}, model: {kind: mlp}, train: {kimg: 1},"
+        " evaluation: {evaluations: 1, features: {kind: pixels}, full: {images: 32, steps: 2}}}\nseeds: 1\n"
+    )
+    submit = f"{away}cd {tmp_path}; diffsweep submit gone.yaml --address {here} --follow"
+    code, text = said(ray, submit)
+    assert code == 1, text
+    assert f"gone-1 is PENDING on {ray.address}" in text
+    assert f"diffsweep stop gone-1 --address {ray.address}" in text, "the address is really used"
+    code, table = said(ray, f"{away}diffsweep status --address {here}")
+    assert code == 0, table
+    why = [line for line in table.splitlines() if line.startswith("gone-1: ")]
+    assert why == [
+        "gone-1: exit code 2: the experiment is not valid there; "
+        f"diffsweep logs gone-1 --address {ray.address}"
+    ]
+    assert "few.npz" not in table, "its log is not in the table"
+    code, text = said(ray, f"{away}diffsweep logs gone --address {here}")
+    assert code == 0
+    assert "few.npz" in text
+    code, text = said(ray, f"{away}diffsweep status")
+    assert (code, "no Ray cluster answers at" in text) == (3, True)
 
 
 def test_the_sdk_submits_waits_and_reads_a_table_and_again_finds_all_done(

@@ -1,0 +1,124 @@
+"""What is sent to a cluster? The code beside this file and the experiment, in a folder; a command line; variables."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.errors import ServiceError
+from trainer.errors import InputError
+from trainer.yaml.source import read
+from trainer.yaml.writer import yaml_document
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment
+    from service.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SENT = ("trainer", "service", "dashboards", "experiments", "pyproject.toml")
+"""What of the checkout (or of site-packages) goes to the cluster."""
+_OF_HERE = ("DIFFSWEEP_RAY_ADDRESS", "DIFFSWEEP_TRACKING_URI")
+"""The job is inside its cluster; the tracking server is sent under MLflow's name."""
+_PATHS = ("DIFFSWEEP_HOME", "DIFFSWEEP_DATA")
+_LOCAL_STORES = ("sqlite:", "file:", "/", ".")
+_LONGEST = 30_000
+"""Characters of an experiment that Ray keeps with its job: it hands them to the driver as a variable."""
+
+
+def metadata(experiment: Experiment) -> dict[str, str]:
+    """What Ray keeps of the experiment with its job: the name, and what it takes to read it anywhere."""
+    known = {"experiment": experiment.name}
+    whole = yaml_document(experiment.whole)
+    if len(whole) <= _LONGEST:
+        known |= {"yaml": whole, "options": json.dumps(_own_options(experiment.options))}
+    return known
+
+
+def check_sendable(experiment: Experiment) -> None:
+    """ServiceError for one that was restored from records: they hold what it means, not what to send."""
+    if not experiment.whole:
+        raise ServiceError(
+            f"{experiment.name} was read from its records, which hold no YAML to send",
+            "submit its YAML file: Experiment.from_yaml(FILE)",
+        )
+
+
+def _own_options(options: tuple[str, ...]) -> list[str]:
+    """The sent file has a preset that an option named written out."""
+    return [option for option in options if option.partition("=")[0].strip() != "base"]
+
+
+def entrypoint(file: str, options: tuple[str, ...]) -> str:
+    """The job's command line."""
+    words = ["python", "-m", "service", "run", file]
+    for option in _own_options(options):
+        words += ["-o", option]
+    return shlex.join(words)
+
+
+def variables(settings: Settings, env: Mapping[str, str] | None) -> dict[str, str]:
+    """What the job gets: this shell's own variables, the tracking server, and `env`, which wins.
+
+    What means something on this machine only stays here: defaults, relative paths, local databases.
+    """
+    own = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("DIFFSWEEP_") and name not in _OF_HERE and _travels(name, value)
+    }
+    tracking = settings.tracking_uri
+    if tracking and not tracking.startswith(_LOCAL_STORES):
+        own["MLFLOW_TRACKING_URI"] = tracking
+    return {**own, **(env or {})}
+
+
+def _travels(name: str, value: str) -> bool:
+    return value.startswith(("/", "~")) if name in _PATHS else bool(value)
+
+
+@contextlib.contextmanager
+def staged(experiment: Experiment) -> Iterator[tuple[Path, str]]:
+    """A folder with the code and the experiment, and the experiment's path in it."""
+    with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
+        folder = Path(scratch) / "diffsweep"
+        folder.mkdir()
+        for name in SENT:
+            source = ROOT / name
+            if source.is_dir():
+                ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+                shutil.copytree(source, folder / name, ignore=ignore)
+            elif source.exists():
+                shutil.copy2(source, folder / name)
+        yield folder, _place(experiment, folder)
+
+
+def _says(file: Path, whole: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a sent file, with its preset, is this experiment to the letter."""
+    data = read(file).data
+    base = data.get("base") if isinstance(data, dict) else None
+    if isinstance(base, str):
+        preset = (file.parent / base).resolve()
+        if not preset.is_relative_to(folder.resolve()):
+            return False
+        data = {**data, "base": read(preset).data}
+    return isinstance(data, dict) and yaml_document(data) == yaml_document(whole)
+
+
+def _place(experiment: Experiment, folder: Path) -> str:
+    """The experiment's YAML in the folder: its own file if that means the same there, else one written for it."""
+    assert experiment.whole, "see `check_sendable`"
+    original = experiment.folder / Path(experiment.file).name
+    with contextlib.suppress(ValueError, OSError, InputError):
+        path = original.resolve().relative_to(ROOT)
+        if _says(folder / path, experiment.whole, folder):
+            return str(path)
+    path = Path(f"{experiment.name}.yaml")
+    (folder / path).write_text(yaml_document(experiment.whole), encoding="utf-8")
+    return str(path)
