@@ -1,46 +1,34 @@
-"""How does a running sweep look in a terminal? A table that is redrawn in place."""
+"""How does a running sweep look in a terminal? A table that is redrawn in place, once a second."""
 
 from __future__ import annotations
 
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from dashboards.text import duration
-from service.progress import (
-    Event,
-    PlainLines,
-    Renderer,
-    SweepEvidence,
-    SweepProgress,
-    TrialEvent,
-    TrialFinished,
-    TrialReported,
-    TrialStarted,
-    TrialStopped,
-    describe,
-    headline,
-)
+from service.board import Board, Row
+from service.progress import Event, PlainLines, Renderer
 from trainer.report import Status
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
+    from rich.text import Text
 
-
-@dataclass
-class _Row:
-    cell: str
-    seed: int
-    status: Status = Status.WAITING
-    kimg: float = 0.0
-    total_kimg: float = 0.0
-    text: str = ""
+_WIDE = 100
+"""Columns from which on there is room for a bar."""
+_STYLE = {
+    Status.RUNNING: "cyan",
+    Status.FAILED: "bold red",
+    Status.STOPPED: "yellow",
+    Status.WAITING: "dim",
+    Status.FINISHED: "green",
+}
+"""How a trial's row looks; what should be seen first stands first."""
 
 
 class LiveTable:
@@ -51,20 +39,18 @@ class LiveTable:
         trials: Sequence[tuple[str, int, str]],
         metrics: Sequence[str],
         console: Console,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+        homes: Path | None = None,
     ) -> None:
-        self._rows = {key: _Row(cell, seed) for cell, seed, key in trials}
-        self._metrics, self._console, self._clock = metrics, console, clock
-        self._lock = threading.Lock()
-        self._begun, self._note, self._evidence = clock(), "", ""
+        self._board, self._console = Board(trials, metrics, homes, clock), console
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
         from rich.live import Live
 
-        self._begun = self._clock()
+        self._board.begin()
         self._live = Live(
-            get_renderable=self.table, console=self._console, refresh_per_second=4, transient=True
+            get_renderable=self.table, console=self._console, refresh_per_second=1, transient=True
         )
         self._live.__enter__()
         return self
@@ -82,94 +68,99 @@ class LiveTable:
 
     def __call__(self, event: Event) -> None:
         """Update the trial's row."""
-        with self._lock:
-            if isinstance(event, SweepProgress):
-                self._note = event.note or self._note
-                return
-            if isinstance(event, SweepEvidence):
-                self._evidence = describe(event, self._metrics)
-                return
-            row = self._rows.setdefault(event.key, _Row(event.cell, event.seed))
-            _update(row, event, self._metrics)
+        self._board.take(event)
 
     def table(self, everything: bool = False) -> RenderableType:
         """The picture as it is now; unless `everything`, cut to what fits the terminal."""
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
         from rich.text import Text
 
-        with self._lock:
-            rows = list(self._rows.values())
-            lines = [self._totals(rows), *filter(None, [self._evidence, self._note])]
-            room = len(rows) if everything else max(3, self._console.height - 6 - len(lines))
-            if len(rows) > room:
-                lines.insert(0, f"... and {len(rows) - room} more trials")
-                rows = sorted(rows, key=lambda row: list(_STYLE).index(row.status))[:room]
-            table = Table(box=None, pad_edge=False, header_style="bold")
-            for heading in ("cell", "seed", "state", "kimg", "", "last result"):
-                table.add_column(
-                    heading, justify="right" if heading in ("seed", "kimg") else "left"
-                )
-            for row in rows:
-                done = row.status is Status.FINISHED
-                share = row.kimg / row.total_kimg if row.total_kimg else float(done)
-                bar = ProgressBar(total=1.0, completed=share, width=20)
-                seen = f"{row.kimg:.4g}/{row.total_kimg:.4g}" if row.total_kimg else ""
-                state = Text(row.status, style=_STYLE[row.status])
-                table.add_row(Text(row.cell), str(row.seed), state, seen, bar, Text(row.text))
-            return Group(table, *(Text(line, style="dim") for line in lines))
-
-    def _totals(self, rows: Sequence[_Row]) -> str:
-        seconds = self._clock() - self._begun
-        count = Counter(row.status for row in rows)
-        text = f"{count[Status.FINISHED]} of {len(rows)} trials finished"
-        text += f", {count[Status.RUNNING]} running"
-        text += f", {count[Status.FAILED]} FAILED" if count[Status.FAILED] else ""
-        return f"{text}; {duration(seconds)} elapsed"
+        board = self._board
+        rows = board.look()
+        said = f"{board.standing(rows).text()}; {duration(board.elapsed_s())} elapsed"
+        lines = [said, *filter(None, [board.evidence, board.note])]
+        width = self._console.width
+        taken = sum(1 + len(line) // width for line in lines)
+        room = len(rows) if everything else max(3, self._console.height - 5 - taken)
+        if len(rows) > room:
+            lines.insert(0, f"... and {len(rows) - room} more trials")
+            rows = sorted(rows, key=lambda row: list(_STYLE).index(row.status))[:room]
+        return Group(_drawn(rows, width), *(Text(line, style="dim") for line in lines))
 
 
-_STYLE = {
-    Status.RUNNING: "cyan",
-    Status.FAILED: "bold red",
-    Status.STOPPED: "yellow",
-    Status.WAITING: "dim",
-    Status.FINISHED: "green",
-}
-"""How a trial's row looks; what should be seen first stands first."""
+def _drawn(rows: Sequence[Row], width: int) -> RenderableType:
+    """Prose in the last column wraps at words; names that are too long end with an ellipsis."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    is_wide, moves = width >= _WIDE, any(row.status is Status.RUNNING for row in rows)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("cell", no_wrap=True, max_width=max(12, width // 4))
+    table.add_column("seed", justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("kimg", justify="right", no_wrap=True)
+    if is_wide:
+        table.add_column("", no_wrap=True, width=20)
+    if moves:
+        for heading in ("img/s", "loss", "left"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("last result")
+    for row in rows:
+        cells: list[RenderableType] = [_plain(row.cell), str(row.seed), _state(row)]
+        cells.append(_seen(row))
+        if is_wide:
+            style = _STYLE[row.status]
+            bar = ProgressBar(
+                total=1.0, completed=row.share, width=20, complete_style=style, finished_style=style
+            )
+            cells.append(bar)
+        table.add_row(*cells, *(_motion(row) if moves else ()), _plain(row.text))
+    return table
 
 
-def _update(row: _Row, event: TrialEvent, metrics: Sequence[str]) -> None:
-    if isinstance(event, TrialStarted):
-        row.status, row.kimg, row.total_kimg = Status.RUNNING, event.start_kimg, event.total_kimg
-        row.text = f"continued from {event.start_kimg:g} kimg" if event.start_kimg else ""
-    elif isinstance(event, TrialReported):
-        row.status, row.kimg, row.total_kimg = Status.RUNNING, event.kimg, event.total_kimg
-        row.text = headline(event.metrics, metrics) or row.text
-    elif isinstance(event, TrialStopped):
-        row.status, row.kimg, row.total_kimg = Status.STOPPED, event.kimg, event.total_kimg
-        row.text = event.reason or row.text
-    elif isinstance(event, TrialFinished):
-        row.status = Status.FINISHED
-        row.kimg = row.total_kimg
-        row.text = headline(event.metrics, metrics) or row.text
-        row.text += "  (already done)" if event.reused else ""
-    else:
-        row.status, row.text = Status.FAILED, event.reason
+def _state(row: Row) -> Text:
+    from rich.text import Text
+
+    measures = row.status is Status.RUNNING and row.beat is not None and row.beat.measures
+    return Text("measuring" if measures else row.status, style=_STYLE[row.status])
+
+
+def _seen(row: Row) -> str:
+    return f"{row.kimg:.4g}/{row.total_kimg:.4g}" if row.total_kimg else ""
+
+
+def _motion(row: Row) -> tuple[str, str, str]:
+    """Images per second, loss and the time that is left, while it runs."""
+    beat = row.beat if row.status is Status.RUNNING else None
+    if beat is None:
+        return "", "", ""
+    loss = "" if beat.loss is None else f"{beat.loss:.4g}"
+    rate = f"{beat.img_per_s:.4g}" if beat.img_per_s else ""
+    return rate, loss, duration(row.standing().left_s)
+
+
+def _plain(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(text)
 
 
 def renderer(
     trials: Sequence[tuple[str, int, str]],
     metrics: Sequence[str],
     stream: TextIO | None = None,
+    homes: Path | None = None,
 ) -> Renderer:
     """A live table when `stream` is a terminal, plain timestamped lines elsewhere.
 
-    `trials` are (cell, seed, key) in the order to show; `metrics` are the names worth showing, best first.
+    `trials` are (cell, seed, key) in the order to show; `metrics` are the names worth showing, best first; `homes` is
+    the folder of the trials' directories, where running ones say how far they are.
     """
     out = stream or sys.stdout
     if out.isatty():
         from rich.console import Console
 
-        return LiveTable(trials, metrics, Console(file=out))
-    return PlainLines(metrics, out)
+        return LiveTable(trials, metrics, Console(file=out), homes=homes)
+    from service.plain_totals import PlainTotals
+
+    return PlainTotals(Board(trials, metrics, homes), PlainLines(metrics, out))

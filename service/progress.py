@@ -126,7 +126,10 @@ class PlainLines:
 
     def __call__(self, event: Event) -> None:
         """Write the event's line."""
-        text = describe(event, self._metrics)
+        self.write(describe(event, self._metrics))
+
+    def write(self, text: str) -> None:
+        """Write a line of its own, unless it is the last one again."""
         with self._lock:
             if not text or text == self._last:
                 return

@@ -16,8 +16,9 @@ from trainer.errors import EnvironmentProblem, InputError, Problem, UserError
 from trainer.evaluation.enough import few_images
 from trainer.files import HeldError
 from trainer.loop import train
-from trainer.record import Record
-from trainer.report import Report
+from trainer.presets import shipped
+from trainer.record import REPORTS, RESULT, Record
+from trainer.report import Report, Result
 from trainer.trial import TrialSpec
 from trainer.yaml.keys import split
 from trainer.yaml.overrides import Layered, Origin, read_option
@@ -63,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 _EXAMPLES = """examples:
-  python -m trainer experiments/presets/digits.yaml
+  python -m trainer digits                    a preset by its name
   python -m trainer trial.yaml -o train.kimg=20 -o optimizer.lr=1e-3 --out runs/short
   python -m trainer trial.yaml -o 'diffusion.timesteps={kind: p2, gamma: 0.5}' -o seed=1
   torchrun --nproc-per-node 2 -m trainer trial.yaml
@@ -79,18 +80,23 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("trial", type=Path, help="YAML of a complete trial (a preset)")
     parser.add_argument(
-        "-o", dest="override", metavar="PATH=VALUE", action="append", default=[],
+        "trial", type=Path, help="YAML of a complete trial, or the name of a preset"
+    )
+    parser.add_argument(
+        "-o", "--override", dest="override", metavar="PATH=VALUE", action="append", default=[],
         help="change a value of the trial; repeatable. A mapping changes the keys it has, one that names its `kind` "
         "is the whole value",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, help="directory of the trial [runs/trials/<key>]; repeat it to continue"
+        "--home", type=Path, metavar="DIR", help="where results live [DIFFSWEEP_HOME, else ./runs]"
     )
     parser.add_argument(
-        "--cache", type=Path, default=Path("runs/cache"),
-        help="directory of what trials share, such as reference statistics [runs/cache]",
+        "--out", type=Path, help="directory of the trial [HOME/trials/<key>]; repeat it to continue"
+    )
+    parser.add_argument(
+        "--cache", type=Path,
+        help="directory of what trials share, such as reference statistics [HOME/cache]",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... [auto]")
     return parser
@@ -98,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _tree(path: Path, overrides: list[str]) -> Layered:
     """The trial's values with their lines; InputError when the file or an option is unfit."""
-    source = read(path)
+    source = read(path if path.exists() else shipped(str(path)) or path)
     if not isinstance(source.data, dict) or "base" in source.data:
         raise InputError([_no_trial(source)])
     tree = Layered(source.data, Origin(source, ()), TrialSpec)
@@ -126,8 +132,10 @@ def _no_trial(source: Source) -> Problem:
 
 
 def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
-    key, device = _key(trial, options.cache), _own_device(options.device)
-    out = options.out or Path("runs/trials") / key
+    home = (options.home or Path(os.environ.get("DIFFSWEEP_HOME") or "runs")).expanduser()
+    cache = options.cache or home / "cache"
+    key, device = _key(trial, cache), _own_device(options.device)
+    out = options.out or home / "trials" / key
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     first = World.current().first
@@ -138,18 +146,22 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
         if (result := record.result()) is None:
             for line in few_images(trial.evaluation, trial.data.shape) if first else ():
                 print(f"note: {line}", file=sys.stderr)
-            for report in train(trial, out, cache=options.cache, device=device):
+            for report in train(trial, out, cache=cache, device=device):
                 if first:
                     _show(report)
             World.current().barrier()
             result = record.result()
         elif result.trial not in ("", key):
             raise UserError(f"{out} holds this trial with other data: choose another --out")
+        elif first:
+            print(f"{result.status} earlier: there is nothing left to train")
+            _show_result(result)
     assert result is not None
     if first:
         for kind, known in result.spaces.items():
             print(f"features {kind}: {known}")
         print(f"{result.status}: {result.reason or out}")
+        print(f"numbers: {out / RESULT}, their curve: {out / REPORTS}, pictures: {out}/samples")
     return 0 if result.status == "finished" else 1
 
 
@@ -172,6 +184,13 @@ def _key(trial: TrialSpec, cache: Path) -> str:
     if trial.evaluation.looks_at_test:
         test = held_out_outline(trial.data, Path(), cache).fingerprint
     return trial.key(fingerprint, test)
+
+
+def _show_result(result: Result) -> None:
+    """The last numbers, a line each, and what they cost."""
+    for name, value in result.metrics.items():
+        print(f"  {name:24} {value:.6g}")
+    print(f"  after {result.images / 1000:g} kimg, {result.seconds:.0f} s of training")
 
 
 def _show(report: Report) -> None:

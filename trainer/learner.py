@@ -1,5 +1,7 @@
 """What learns in a trial? The network, and whatever else has weights or statistics; called, it gives the losses."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor, nn
 

@@ -21,6 +21,7 @@ from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.measurement import Measurement, Part
 from trainer.evaluation.picture import png
 from trainer.growing import begin
+from trainer.pulse import Heart
 from trainer.record import KEEP, Record
 from trainer.report import Report, Result
 from trainer.training import Training
@@ -59,6 +60,7 @@ def train(
         record.begin(trial, training.images)
     world.barrier()
     keeper = _Keeper(record, training, evaluator, checkpoint_every_s)
+    heart = Heart(directory, trial.total_images()) if world.first else None
     if training.images == trial.total_images():  # it was killed just before the result
         report = _last_report(record)
         if world.first:
@@ -67,7 +69,10 @@ def train(
         yield report
 
     training.go_on()
-    for point in _points(trial, training.images, until_images):
+    left = _points(trial, training.images, until_images)
+    for point in left:
+        if heart is not None:
+            heart.go_on(training.images)
         # Train up to the next evaluation; on the way read the loss curve and keep checkpoints
         failure = None
         while training.images < point and failure is None:
@@ -76,6 +81,8 @@ def train(
                 keeper.save_snapshots(copies)
             if training.at_loss_point or training.images == point:
                 failure = training.read_losses()
+                if heart is not None:
+                    heart.beat(training.images, training.progress.series, training.images == point)
                 if world.first and failure is None and training.images < point:
                     keeper.save_if_due()
         training.pause()
@@ -92,6 +99,8 @@ def train(
         report = _report(training, metrics, measured, picture, notes)
         if world.first:
             keeper.keep(report)
+        if heart is not None and (report.done or point == left[-1]):
+            heart.stop()
         world.barrier()
         yield report
         if report.done:

@@ -9,6 +9,7 @@ averages/*.pt     averages that were made of them afterwards, and given a name
 stops.json        which experiments ended it for good on the way, and why
 failure.json      why the last attempt broke, with failure.log; gone once an attempt succeeds
 result.json       how it ended; written last: a directory with a result is done
+pulse.json        how far it is at this moment (`trainer.pulse`); no part of the record
 writer.lock       held by the process that trains here
 train/            scratch of whatever runs the training; no part of the record
 """

@@ -1,5 +1,7 @@
 """How is one optimizer step made? Learner, average, optimizer and progress of a trial, as one object."""
 
+from __future__ import annotations
+
 import contextlib
 import copy
 import math

@@ -7,9 +7,10 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +60,19 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
+def prose(text: str, indent: str = "") -> None:
+    """A sentence: on a terminal it is broken at words, further lines begin with `indent`; in a pipe it is one line."""
+    if not sys.stdout.isatty():
+        say(text)
+        return
+    width = max(40, shutil.get_terminal_size().columns)
+    say(
+        textwrap.fill(
+            text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+    )
+
+
 def print_json(data: Any) -> None:
     """Data as JSON; what is not finite becomes null."""
     print(json.dumps(finite(data), indent=2))
@@ -80,7 +94,8 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: s
 
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in headings:
-        table.add_column(heading, justify="right" if heading in right.split("|") else "left")
+        justify: Literal["right", "left"] = "right" if heading in right.split("|") else "left"
+        table.add_column(heading, justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console().print(table)
@@ -89,7 +104,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], right: s
 def print_findings(lines: Sequence[str]) -> None:
     """What a person should read before spending compute."""
     for line in lines:
-        say(f"note: {line}")
+        prose(f"note: {line}", indent="      ")
 
 
 def settings_of(home: Path | None = None, **more: Any) -> Settings:

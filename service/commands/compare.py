@@ -15,6 +15,7 @@ from service.commands.common import (
     find,
     print_json,
     print_table,
+    prose,
     say,
     settings_of,
 )
@@ -56,29 +57,29 @@ def compare(
     print_comparison(judged)
     say()
     if judged.verdicts is None:
-        say(f"no verdict: {judged.refusal}")
+        prose(f"no verdict: {judged.refusal}")
         _say_budget(judged)
         return
     for comparison in judged.verdicts.comparisons:
-        say(comparison_sentence(comparison))
-    say(looks(judged.verdicts.guarantee))
+        prose(comparison_sentence(comparison))
+    prose(looks(judged.verdicts.guarantee))
     _say_budget(judged)
     if judged.hint:
-        say(judged.hint)
+        prose(judged.hint)
     if depends := condition(judged.spreads):
         say()
-        say(depends)
+        prose(depends)
     if sampled := sampling_sentences(judged.spreads):
         say()
         for line in sampled:
-            say(line)
+            prose(line)
     say()
-    say(f"verdict: {headline(judged.verdicts)}")
+    prose(f"verdict: {headline(judged.verdicts)}")
 
 
 def _say_budget(judged: Judged) -> None:
     if judged.budget is not None:
-        say(f"note: {judged.budget}")
+        prose(f"note: {judged.budget}")
 
 
 def report(
@@ -117,11 +118,11 @@ def print_comparison(judged: Judged) -> None:
         rows += _further(judged, verdicts)
     print_table(headings, rows, right=f"seeds|{metric}|difference")
     for refusal in verdicts.refused if verdicts is not None else ():
-        say(f"`{refusal.cell}` is not compared: {refusal.reason}")
+        prose(f"`{refusal.cell}` is not compared: {refusal.reason}")
     for sentence in unlike_sentences(verdicts) if verdicts is not None else ():
-        say(sentence)
+        prose(sentence)
     for found in judged.sweep.tuning:
-        say(said(found))
+        prose(said(found))
 
 
 def _further(judged: Judged, verdicts: Verdicts) -> list[list[str]]:

@@ -14,6 +14,7 @@ from service.commands.common import (
     print_findings,
     print_json,
     print_table,
+    prose,
     say,
     settings_of,
 )
@@ -47,7 +48,7 @@ def plan(
     if as_json:
         print_json(planned.to_dict())
         return
-    say(opening(experiment))
+    prose(opening(experiment))
     for line in data_lines(experiment.cells, experiment.outlines):
         if not line.startswith(" "):  # the remarks are validate's
             say(line)

@@ -13,10 +13,12 @@ from service.commands.common import (
     AsJson,
     Home,
     Overrides,
+    console,
     find,
     print_findings,
     print_json,
     print_table,
+    prose,
     say,
     settings_of,
 )
@@ -67,8 +69,11 @@ def show(
 def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, TrialSpec]:
     """The cells of an experiment, or the one trial of a preset."""
     from service.experiment import Experiment
+    from trainer.presets import shipped
     from trainer.yaml.source import read
 
+    if not os.path.exists(file):
+        file = str(shipped(file) or file)
     if os.path.isfile(file):
         data = read(file).data
         if (
@@ -101,6 +106,16 @@ def _write_passports(file: Path, trials: dict[str, TrialSpec]) -> None:
     file.write_text(page, encoding="utf-8")
 
 
+_ONE_TABLE = 120
+"""Columns of a terminal from which on all of a cell stands in one row."""
+_MEANINGS = (
+    "first SNR, last SNR: signal to noise at the cleanest and at the noisiest level that is trained",
+    "sample size: the share of a batch that counts, since weights on the network's output are uneven",
+    "TV to first: total variation between a cell's expected loss over the noise levels and the first one's: "
+    "0 is the same objective, 1 is nothing in common",
+)
+
+
 def _as_data(trial: TrialSpec) -> dict[str, Any]:
     from trainer.diffusion.passport import passport
 
@@ -117,13 +132,24 @@ def _print_passports(trials: dict[str, TrialSpec]) -> None:
     for name, trial in trials.items():
         diffusion = trial.diffusion
         card = passport(diffusion)
-        parts = (diffusion.schedule, diffusion.timesteps, diffusion.weighting, diffusion.prediction)
-        numbers = (f"{card.initial_snr:.3g}", f"{card.terminal_snr:.3g}")
+        members = (diffusion.schedule, diffusion.timesteps, diffusion.weighting)
+        labels = [part.label() for part in (*members, diffusion.prediction)]
+        snr = (f"{card.initial_snr:.3g}", f"{card.terminal_snr:.3g}")
         share = f"{card.effective_sample_size:.0%}"
         distance = f"{total_variation(first, diffusion):.3f}"
-        rows.append([name, *(part.label() for part in parts), *numbers, share, distance])
-    headings = ("cell", "schedule", "timesteps", "weighting", "prediction", "first SNR", "last SNR")
-    print_table((*headings, "sample size", "TV to first"), rows)
+        rows.append([name, *labels, *snr, share, distance])
+    parts = ("cell", "schedule", "timesteps", "weighting", "prediction")
+    numbers = ("first SNR", "last SNR", "sample size", "TV to first")
+    if console().width >= _ONE_TABLE:
+        print_table((*parts, *numbers), rows)
+    else:
+        print_table(parts, [row[: len(parts)] for row in rows])
+        say()
+        print_table(("cell", *numbers), [[row[0], *row[len(parts) :]] for row in rows])
+    say()
+    for line in _MEANINGS:
+        prose(line, indent="  ")
+    say()
 
 
 def to_yaml(data: Any) -> str:

@@ -17,6 +17,7 @@ from service.commands.common import (
     print_findings,
     print_json,
     print_table,
+    prose,
     say,
     settings_of,
 )
@@ -53,10 +54,10 @@ def run(
     readiness.make_ready(experiment, settings)
     trials = results.first_trials(experiment, settings)
     if not as_json:
-        say(opening(experiment))
+        prose(opening(experiment))
         print_findings([*experiment.findings(), *_replaced(experiment, settings)])
     stream = sys.stderr if as_json else sys.stdout
-    with renderer(trials, experiment.shown_metrics, stream) as show:
+    with renderer(trials, experiment.shown_metrics, stream, settings.trials) as show:
         outcome = launch.run(experiment, settings, show)
     judged = results.judged(experiment, settings, results.collect(experiment, settings))
     if as_json:
@@ -85,15 +86,15 @@ def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> Non
     print_comparison(judged)
     say()
     if judged.verdicts is not None:
-        say(f"verdict: {headline(judged.verdicts)}")
+        prose(f"verdict: {headline(judged.verdicts)}")
     else:
-        say(f"no verdict: {judged.refusal}")
+        prose(f"no verdict: {judged.refusal}")
     say()
     report, left = deliver(experiment, settings, judged)
     say(f"report:  {report}")
     say(f"MLflow:  {ui_command(settings)}")
     if left:
-        say(f"note: {waiting_note(settings, experiment.name, left)}")
+        prose(f"note: {waiting_note(settings, experiment.name, left)}")
     asked = export_as_asked(experiment, settings, judged)
     for line in [] if asked is None else asked.lines():
         say(line)
@@ -122,9 +123,9 @@ def _tell(outcome: Outcome) -> None:
     parts += [f"{outcome.skipped} were finished already"] if outcome.skipped else []
     say(", ".join(parts) + (", then interrupted: nothing is lost" if outcome.interrupted else ""))
     for cell, reason in outcome.stopped.items():
-        say(f"{cell}: {reason}")
+        prose(f"{cell}: {reason}")
     if outcome.budget is not None:
-        say(f"note: {outcome.budget}")
+        prose(f"note: {outcome.budget}")
     for failure in [*outcome.diverged, *outcome.failed]:
         log = f" (log: {failure.log})" if failure.log else ""
         say(f"FAILED: {failure.cell} seed {failure.seed}: {failure.reason}{log}")
@@ -150,7 +151,7 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
         found = {cell.name: _found(experiment, cell) for cell in experiment.cells}
         print_json({**experiment.resolved(), "trials": keys, "data": found, "findings": findings})
         return
-    say(opening(experiment))
+    prose(opening(experiment))
     for line in data_lines(experiment.cells, experiment.outlines):
         say(line)
     say()

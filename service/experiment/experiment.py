@@ -13,6 +13,7 @@ from service.experiment.answers import Answers
 from service.experiment.changed import changed
 from service.experiment.comparison import Cell, metrics
 from service.experiment.data_sets import input_notes, outlines
+from service.experiment.mistaken import a_trial
 from service.experiment.remarks import findings, remarks
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
@@ -20,7 +21,9 @@ from service.experiment.starts import Planned, Starts
 from service.settings import load as load_settings
 from trainer.data import Outline
 from trainer.errors import InputError, Problem
+from trainer.presets import shipped
 from trainer.trial import TrialSpec
+from trainer.yaml.files import display
 from trainer.yaml.overrides import Layered
 from trainer.yaml.source import Source, read
 from trainer.yaml.wording import leading_path
@@ -93,6 +96,8 @@ class Experiment:
         Data sets with a relative path are below `data_root`: DIFFSWEEP_DATA, else the working directory. Trials to
         start from are those of `home`: DIFFSWEEP_HOME, else ./runs.
         """
+        if not os.path.exists(path) and (preset := shipped(str(path))) is not None:
+            raise InputError([a_trial(display(preset))])
         folder = Path(path).resolve().parent
         return cls._from_source(read(path), folder, overrides, data_root, home)
 

@@ -10,20 +10,19 @@ from typing import Any, cast
 from service.experiment.answers import Answers
 from service.experiment.comparison import Cell, Comparison
 from service.experiment.expansion import Choice, Combination, Setting, combine, dimensions, settings
+from service.experiment.mistaken import a_trial, is_trial, no_experiment
 from service.experiment.options import Option, apply_options
 from service.experiment.searching import Searching
 from service.experiment.spec import ExperimentSpec, name_fault
 from service.experiment.starts import StartError, Starts
 from trainer.errors import InputError, Problem, UserError
+from trainer.presets import located, refusal
 from trainer.trial import TrialSpec
 from trainer.yaml.faults import Fault
-from trainer.yaml.files import why_unreadable
 from trainer.yaml.keys import Keys, split
 from trainer.yaml.overrides import Layered, Merged, Origin
 from trainer.yaml.source import Source, read
-from trainer.yaml.wording import leading_path, shown
-
-_LONGEST_NAME = 60
+from trainer.yaml.wording import leading_path
 
 
 @dataclass
@@ -48,9 +47,9 @@ class Resolution:
     def resolve(self) -> tuple[ExperimentSpec, list[Cell]]:
         """The experiment and its cells; InputError with all problems."""
         if not isinstance(self.source.data, dict):
-            raise InputError([_no_experiment(self.source)])
-        if {"data", "model", "train"} <= self.source.data.keys():
-            raise InputError([_a_trial(self.source)])
+            raise InputError([no_experiment(self.source)])
+        if is_trial(self.source.data):
+            raise InputError([a_trial(self.source.file)])
         self.document = Layered(self.source.data, Origin(self.source, ()), ExperimentSpec)
         arms = self.document.data.get("arms")
         if isinstance(
@@ -129,10 +128,10 @@ class Resolution:
         base = self.spec.base
         if isinstance(base, dict):
             return self.document.below("base", TrialSpec)
-        if (refusal := _refusal(base, self.folder)) is not None:
-            self._complain(("base",), refusal)
+        if (why := refusal(base, self.folder)) is not None:
+            self._complain(("base",), why)
             self._give_up_if_wrong()
-        preset = read(self.folder / base)
+        preset = read(located(base, self.folder))
         if not isinstance(preset.data, dict):
             fault = "is empty" if preset.data is None else "must be a mapping `key: value`"
             raise InputError(
@@ -281,31 +280,3 @@ def _fault(trial: TrialSpec) -> tuple[Keys, str] | None:
     except (RuntimeError, OverflowError, MemoryError):  # sizes that overflow
         return ("model",), "is too large to be built: write smaller widths, channels or depths"
     return None
-
-
-def _no_experiment(source: Source) -> Problem:
-    if source.data is None:
-        return Problem(source.file, None, "", "is empty: an experiment needs `name:` and `base:`")
-    message = f"an experiment is a mapping that begins with `name:`, this is {shown(source.data)}"
-    return source.problem((), message)
-
-
-def _a_trial(source: Source) -> Problem:
-    message = (
-        f"is a trial, this command takes an experiment: `python -m trainer {source.file}` trains it alone; an "
-        "experiment has `name:`, `base:` with the name of this file, and `arms:` or `axes:`"
-    )
-    return Problem(source.file, None, "", message)
-
-
-def _refusal(base: str, folder: Path) -> str | None:
-    """Why a preset, named from `folder`, cannot be read; None if it can."""
-    if "\n" in base:
-        return "is a text of several lines: write the mapping without `|`, or the name of a file"
-    if not base.strip():
-        return "is empty: write the name of a preset's file, or a whole trial"
-    if base.startswith("~"):
-        return f"{base[:_LONGEST_NAME]}: `~` is not a folder here, write the path of the home directory"
-    reason = why_unreadable(folder / base, None if Path(base).is_absolute() else folder)
-    name = base if len(base) <= _LONGEST_NAME else f"{base[: _LONGEST_NAME - 3]}..."
-    return f"{name} {reason}" if reason is not None else None

@@ -1,5 +1,7 @@
 """What does a network say of real images? Metrics of the network alone, over all workers."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple

@@ -1,5 +1,7 @@
 """What do the metrics know of the real images? Streamed once per data set and feature space, cached for all trials."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 

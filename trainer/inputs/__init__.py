@@ -1,5 +1,7 @@
 """What may a network be told beside x_t and its noise level? Labels come with `model.classes`; here is the rest."""
 
+from __future__ import annotations
+
 from trainer.inputs.augmented import AugmentedInputs
 from trainer.inputs.base import (
     Batch,

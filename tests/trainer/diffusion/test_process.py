@@ -5,6 +5,8 @@ Diffsched's loops, in float64 at their tolerance; that the training loss is x0-e
 networks are called as documented, with labels if there are any.
 """
 
+from __future__ import annotations
+
 import math
 from typing import Any
 

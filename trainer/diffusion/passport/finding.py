@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 from trainer.diffusion import prediction, timestep, weighting
 from trainer.diffusion.passport.card import SAME_OBJECTIVE, passport
 from trainer.diffusion.passport.expected import total_variation
@@ -25,31 +23,50 @@ WITH_BOUND = frozenset({"hybrid", "vlb"})
 def findings(cells: dict[str, Diffusion]) -> list[str]:
     """Sentences a person should read before spending compute on these cells."""
     lines = [line for name, cell in cells.items() for line in _own_findings(name, cell)]
-    for (name, cell), (other, twin) in combinations(cells.items(), 2):
-        distance = total_variation(cell, twin)
-        if distance < SAME_OBJECTIVE and not (cell.schedule.learns or twin.schedule.learns):
-            lines.append(_equal(name, cell, other, twin, distance))
-    return lines
+    return [*lines, *(_equal(members, distance) for members, distance in _classes(cells))]
 
 
-def _equal(name: str, cell: Diffusion, other: str, twin: Diffusion, distance: float) -> str:
-    """What two cells of one expected loss still differ in."""
+def _classes(cells: dict[str, Diffusion]) -> list[tuple[dict[str, Diffusion], float]]:
+    """Cells of one expected loss, two or more, and how far the farthest is from the one that it joined."""
+    classes: list[tuple[dict[str, Diffusion], float]] = []
+    for name, cell in cells.items():
+        if cell.schedule.learns:
+            continue
+        for place, (members, far) in enumerate(classes):
+            near = min(total_variation(member, cell) for member in members.values())
+            if near < SAME_OBJECTIVE:
+                classes[place] = ({**members, name: cell}, max(far, near))
+                break
+        else:
+            classes.append(({name: cell}, 0.0))
+    return [(members, far) for members, far in classes if len(members) > 1]
+
+
+def _equal(members: dict[str, Diffusion], distance: float) -> str:
+    """What cells of one expected loss still differ in."""
+    *others, last = [f"`{name}`" for name in members]
+    who, first = f"{', '.join(others)} and {last}", next(iter(members.values()))
     changed = [
-        f"{part} {getattr(cell, part)} and {getattr(twin, part)}"
-        if part == "conditioning"
-        else f"{part} {getattr(cell, part).label()} and {getattr(twin, part).label()}"
+        f"{part} {' and '.join(dict.fromkeys(_said(cell, part) for cell in members.values()))}"
         for part in ("prediction", "conditioning")
-        if getattr(cell, part) != getattr(twin, part)
+        if any(getattr(cell, part) != getattr(first, part) for cell in members.values())
     ]
     if changed:
         return (
-            f"`{name}` and `{other}` have the same expected loss for the same denoiser (TV {distance:.3f}), in "
-            f"another parametrization ({', '.join(changed)}): what a network learns of it differs"
+            f"{who} have the same expected loss for the same denoiser (TV {distance:.3f}), in another parametrization "
+            f"({', '.join(changed)}): what a network learns of it differs"
         )
+    if all(cell == first for cell in members.values()):
+        return f"{who} are the same objective, drawn and weighed alike"
     return (
-        f"`{name}` and `{other}` are the same objective (TV {distance:.3f}): the expected loss has one "
-        "minimum, only the variance of its estimate differs"
+        f"{who} are the same objective (TV {distance:.3f}): the expected loss has one minimum, only the variance of "
+        "its estimate differs"
     )
+
+
+def _said(cell: Diffusion, part: str) -> str:
+    value = getattr(cell, part)
+    return value if isinstance(value, str) else str(value.label())
 
 
 def _own_findings(name: str, cell: Diffusion) -> list[str]:

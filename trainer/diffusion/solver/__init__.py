@@ -6,6 +6,8 @@ at its bottom; here the lists are joined, and that is all there is to a member. 
 importers a path.
 """
 
+from __future__ import annotations
+
 from typing import Annotated
 
 from pydantic import Field
