@@ -37,12 +37,11 @@ _NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT}
 app = typer.Typer(
     name="diffsweep",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Does this noise schedule, timestep sampler or weighting really train faster, or was it luck? "
     "Paired, seed-replicated, equal-compute diffusion trainings with a verdict.",
-    epilog="Begin with: diffsweep run experiments/quickstart.yaml",
+    epilog="Begin with: diffsweep run experiments/quickstart.yaml. Tab completion: diffsweep --install-completion",
 )
 
 

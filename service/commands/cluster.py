@@ -20,6 +20,7 @@ from service.commands.common import (
     say,
     settings_of,
 )
+from service.commands.completing import jobs
 
 if TYPE_CHECKING:
     from service.submit import Jobs, Submission
@@ -33,7 +34,12 @@ Address = Annotated[
     ),
 ]
 JobId = Annotated[
-    str, typer.Argument(metavar="JOB", help="As `status` lists it, or the experiment's name.")
+    str,
+    typer.Argument(
+        metavar="JOB",
+        help="As `status` lists it, or the experiment's name.",
+        autocompletion=jobs,
+    ),
 ]
 _SHOWN = 20
 """Ended jobs that `status` lists."""
@@ -72,7 +78,11 @@ def submit(
 def status(
     job: Annotated[
         str | None,
-        typer.Argument(metavar="[JOB]", help="Only this one, or an experiment's newest."),
+        typer.Argument(
+            metavar="[JOB]",
+            help="Only this one, or an experiment's newest.",
+            autocompletion=jobs,
+        ),
     ] = None,
     address: Address = None,
     every: Annotated[

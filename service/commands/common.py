@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from service.commands.completing import experiments, yaml_files
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,9 +24,16 @@ if TYPE_CHECKING:
 
 _PIPE_WIDTH = 140
 
-YamlFile = Annotated[Path, typer.Argument(metavar="FILE", help="YAML of an experiment.")]
+YamlFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="YAML of an experiment.", autocompletion=yaml_files)
+]
 Target = Annotated[
-    str, typer.Argument(metavar="EXPERIMENT", help="YAML file, or name of one that was run.")
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT",
+        help="YAML file, or name of one that was run.",
+        autocompletion=experiments,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.commands.common import Home, console, say, settings_of
+from service.commands.completing import cells, experiments
 
 if TYPE_CHECKING:
     from trainer.trial import TrialSpec
@@ -19,9 +20,13 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="Key of a trial, or its beginning; a trial's directory; or an experiment, with --cell and --seed.",
+        autocompletion=experiments,
     ),
 ]
-Cell = Annotated[str | None, typer.Option("--cell", metavar="NAME", help="Cell of the experiment.")]
+Cell = Annotated[
+    str | None,
+    typer.Option("--cell", metavar="NAME", help="Cell of the experiment.", autocompletion=cells),
+]
 Seed = Annotated[
     int | None, typer.Option("--seed", help="Seed of the cell's training (the first if left out).")
 ]

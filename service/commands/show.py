@@ -22,16 +22,21 @@ from service.commands.common import (
     say,
     settings_of,
 )
+from service.commands.completing import cells, shown
 
 if TYPE_CHECKING:
     from trainer.trial import TrialSpec
 
 
 def show(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Experiments or presets.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Experiments or presets.", autocompletion=shown),
+    ],
     override: Overrides = None,
     cell: Annotated[
-        str | None, typer.Option("--cell", help="Print this cell's whole trial.")
+        str | None,
+        typer.Option("--cell", help="Print this cell's whole trial.", autocompletion=cells),
     ] = None,
     html: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Draw the passports on a page.")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from service.commands.common import Home, Overrides, say, settings_of
+from service.commands.completing import preset_files
 
 File = Annotated[
     Path,
@@ -22,6 +23,7 @@ As = Annotated[
     typer.Option(
         "--as",
         metavar="YAML",
+        autocompletion=preset_files,
         help="The trial that the weights are of: a preset, such as presets/improved_diffusion_cifar10.yaml.",
     ),
 ]
@@ -60,7 +62,7 @@ def import_(
     if trial is None and override:
         message = "changes the YAML of --as: name one, or leave it out"
         raise InputError([Problem("-o", None, "", message)])
-    spec = origin_of(file) if trial is None else trial_of(str(trial), override or [])
+    spec = origin_of(file) if trial is None else trial_of(_preset(trial), override or [])
     if spec is None and is_folder_of_diffusers(file):
         spec = inferred(file)
     if spec is None:
@@ -70,3 +72,10 @@ def import_(
     for note in take_in(file, spec, folder, order=order, data_root=root, cache=cache):
         say(f"note: {note}")
     say(f"{folder}: try {diffsweep('sample', str(folder))}")
+
+
+def _preset(trial: Path) -> str:
+    """A YAML, or the name of a preset."""
+    from trainer.presets import shipped
+
+    return str(trial if trial.exists() else shipped(str(trial)) or trial)
