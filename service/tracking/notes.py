@@ -16,7 +16,7 @@ REPORT_LINK = f"#/experiments/:experiment:/runs/:run:/artifacts/{REPORT}"
 VIEW = "diffsweep"
 """Id of the saved view that this experiment brings along (see `view`)."""
 VIEW_LINK = f"#/experiments/:experiment:/runs?viewStateShareKey={VIEW}&compareRunsMode=CHART"
-OURS = VIEW_LINK.partition("?")[2]
+OURS = f"viewStateShareKey={VIEW}"
 """What tells a description of ours from one that a person wrote."""
 LINKS = f"[Report]({REPORT_LINK}) · [Cells in charts]({VIEW_LINK})"
 STEPS = "Steps are training images: 1,000 are 1 kimg."

@@ -2,10 +2,9 @@
 
 One sqlite file per experiment. Whatever a trial reports is stored here first and delivered later by
 `service.tracking`, so training never waits for a server and nothing is lost with one. Each row has
-one identity (run, kind, key, step); storing it again changes nothing, so live reports, re-read
-report files and reports repeated after a crash can all be poured in. Timestamps are stored once:
-MLflow keys a metric point by (key, timestamp, step, value), which makes sending a row twice the
-same as sending it once.
+one identity (run, kind, key, step); storing it again changes nothing, so live reports, re-read ones and
+those repeated after a crash can all be poured in. Timestamps are stored once: MLflow keys a metric point
+by (key, timestamp, step, value), so sending a row twice is the same as sending it once.
 """
 
 from __future__ import annotations
@@ -102,9 +101,8 @@ class Outbox:
                 " VALUES(?,?,?,?,?,'{}',?,'waiting')",
                 (*own, -1 if time_ms is None else time_ms),
             )
-            (params,) = db.execute("SELECT params FROM run WHERE key=?", (header.key,)).fetchone()
-            widened = _text({**header.params, **json.loads(params)})
-            if widened != params:
+            known = db.execute("SELECT params FROM run WHERE key=?", (header.key,)).fetchone()[0]
+            if (widened := _text({**header.params, **json.loads(known)})) != known:
                 query = "UPDATE run SET params=?, header_sent=0 WHERE key=?"
                 db.execute(query, (widened, header.key))
             db.execute(
@@ -122,16 +120,16 @@ class Outbox:
     def note(self, key: str, text: str) -> None:
         """Give a run its first description; one that it has stays."""
         with self._write() as db:
-            (known,) = db.execute("SELECT tags FROM run WHERE key=?", (key,)).fetchone()
-            if NOTE not in json.loads(known):
-                _merge_tags(db, key, {NOTE: text})
+            _merge_tags(db, key, {NOTE: text}, first=True)
 
     def describe(self, tag: str, value: str) -> None:
-        """Give the experiment itself a tag, which is delivered with its sweep's run."""
+        """Give the experiment a tag, which is delivered with its sweep's run."""
         with self._write() as db:
-            known = db.execute("SELECT value FROM meta WHERE name=?", (_TAG + tag,)).fetchone()
-            if known is None or known[0] != value:
-                db.execute("INSERT OR REPLACE INTO meta VALUES(?, ?)", (_TAG + tag, value))
+            if db.execute(
+                "INSERT INTO meta VALUES(?, ?) ON CONFLICT(name) DO UPDATE"
+                " SET value=excluded.value WHERE value IS NOT excluded.value",
+                (_TAG + tag, value),
+            ).rowcount:
                 db.execute("UPDATE run SET header_sent=0 WHERE level=0")
 
     def description(self) -> dict[str, str]:
@@ -170,11 +168,8 @@ class Outbox:
     def image(self, key: str, name: str, step: int, time_ms: int, png: bytes) -> None:
         """Store one PNG of an image series. First stored wins."""
         with self._write() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO item(run, kind, key, step, time_ms, body)"
-                " VALUES(?,'image',?,?,?,?)",
-                (key, name, step, time_ms, png),
-            )
+            query = "INSERT OR IGNORE INTO item(run, kind, key, step, time_ms, body)"
+            db.execute(f"{query} VALUES(?,'image',?,?,?,?)", (key, name, step, time_ms, png))
 
     def file(self, key: str, path: str, body: bytes, time_ms: int) -> None:
         """Store an artifact under its path in the run. New content replaces the old."""
@@ -297,10 +292,13 @@ def _number(value: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _merge_tags(db: sqlite3.Connection, key: str, tags: Mapping[str, str]) -> None:
+def _merge_tags(
+    db: sqlite3.Connection, key: str, tags: Mapping[str, str], first: bool = False
+) -> None:
     known = db.execute("SELECT tags FROM run WHERE key=?", (key,)).fetchone()
     assert known is not None, f"run {key} was never opened"
-    merged = _text({**json.loads(known[0]), **tags})
+    before = json.loads(known[0])
+    merged = _text({**tags, **before} if first else {**before, **tags})
     if merged != known[0]:
         db.execute("UPDATE run SET tags=?, header_sent=0 WHERE key=?", (merged, key))
 

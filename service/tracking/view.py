@@ -30,20 +30,17 @@ def saved_view(metric: str) -> str:
     }
     titles = {
         "verdict": "Difference to the baseline",
-        "curve": "Mean over seeds and its 95 % interval, by training images",
-        "final": "Final metric, mean over seeds",
+        "curve": "Mean and 95 % interval",
+        "final": "Final metric",
     }
     state = {
         "searchFilter": _CELLS,
-        "orderByKey": "attributes.start_time",
+        "orderByKey": "metrics.`verdict/difference`",  # by time it would fold cells below the sweep
         "orderByAsc": True,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "runsExpanded": {":run:": True},
-        "runsPinned": [],
-        "runsHidden": [],
         "hideEmptyCharts": True,
         "isAccordionReordered": True,
         "compareRunSections": [

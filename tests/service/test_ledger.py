@@ -15,9 +15,9 @@ from service.settings import Settings
 from service.tracking.announce import commit
 from service.tracking.outbox import Outbox
 from service.tracking.rows import StoredRun
-from tests.service.sweeps import sweep
+from tests.service.sweeps import UNDER, sweep
 from trainer.record import Record
-from trainer.report import Result
+from trainer.report import Report, Result
 
 RESULT = Result("finished", None, 2560, {"eval/fid": 1.0}, 500.0, 1.0, 1.0, {"eval/fid": "P"}, 10)
 
@@ -60,6 +60,52 @@ def test_only_what_this_run_trains_gets_its_commit_and_times(
     assert {third[key].header.tags["git_sha"] for key in added} == {"two"}
     for key in (key for key in first if key.startswith("trial:")):
         assert facts(third[key]) == facts(first[key]), "though its cell is another"
+
+
+def test_runs_begin_and_end_when_their_trials_do(toy: dict[str, Any], settings: Settings) -> None:
+    """However long they waited; what never began is told to nobody."""
+    now = 10.0
+    outbox = Outbox(settings.home / "outbox.db")
+    experiment = sweep(toy)
+    book = Ledger(experiment, settings, outbox, lambda _event: None, lambda: now)
+    waiting = book.open()
+    assert {run.header.kind for run in outbox.runs(waiting=True)} == {"sweep"}
+    first, second = (trial for trial in waiting if trial.cell == "under")
+    for trial, began, reported in ((first, 100.0, 150.0), (second, 200.0, 260.0)):
+        now = began
+        book.started(trial.key)
+        report = Report(2560, reported, {"eval/fid": 1.0}, done=True)
+        book.take(trial.key, {"event": "reported", "report": report.to_json()})
+        book.take(trial.key, {"event": "ended", "result": asdict(RESULT)})
+    now = 900.0
+    book.close()
+
+    told = {run.header.name: (run.started_ms, run.ended_ms) for run in outbox.runs(waiting=True)}
+    assert told == {
+        "toy": (10_000, 900_000),
+        "under": (100_000, 260_000),
+        "seed 0: under": (100_000, 150_000),
+        "seed 1: under": (200_000, 260_000),
+    }
+
+
+def test_params_are_what_cells_differ_in_and_the_baseline_has_them(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    outbox = Outbox(settings.home / "outbox.db")
+    Ledger(sweep(toy, seeds=1), settings, outbox, lambda _event: None).open()
+    params = {run.header.name: run.header.params for run in outbox.runs()}
+    assert params["uniform"] == {"diffusion.timesteps.kind": "uniform"}
+    assert params["under"]["diffusion.timesteps.kind"] == "p2"
+    assert params["under"]["diffusion.timesteps.gamma"] == "0.5"
+    assert params["seed 0: uniform"] == {**params["uniform"], "seed": "0"}
+
+    lr = {"fast": {"optimizer.lr": 9e-3}}
+    wider = sweep(toy, seeds=1, arms={"uniform": {}, "under": UNDER, **lr})
+    Ledger(wider, settings, outbox, lambda _event: None).open()
+    params = {run.header.name: run.header.params for run in outbox.runs()}
+    assert params["fast"]["optimizer.lr"] == "0.009"
+    assert params["seed 0: uniform"]["optimizer.lr"] == params["uniform"]["optimizer.lr"]
 
 
 @pytest.mark.parametrize("metrics", [["fid", "kid"], ["kid", "fid"]])

@@ -133,14 +133,19 @@ def test_a_file_that_changes_while_it_is_sent_still_waits(outbox: Outbox) -> Non
     assert [item.body for item in outbox.waiting("trial:1", "file", 1)] == [b"two"]
 
 
-def test_params_and_start_stay_while_tags_and_place_may_change(outbox: Outbox) -> None:
+def test_a_param_and_the_start_stay_while_tags_and_place_may_change(outbox: Outbox) -> None:
     deliver(outbox)
     again = RunHeader(
-        "trial:1", "trial", "b seed 0", parent="cell:2", params={"lr": "2"}, tags={"cell": "b"}
+        "trial:1",
+        "trial",
+        "b seed 0",
+        parent="cell:2",
+        params={"lr": "2", "kind": "b"},
+        tags={"cell": "b"},
     )
     outbox.open_run(again, 9999)
     run = the_run(outbox)
-    assert (run.header.params, run.started_ms) == ({"lr": "1"}, 1000)
+    assert (run.header.params, run.started_ms) == ({"lr": "1", "kind": "b"}, 1000)
     assert run.header.tags == {"seed": "0", "cell": "b"}
     assert (run.header.name, run.header.parent, run.header_sent) == ("b seed 0", "cell:2", False)
     assert run.run_id == "id of trial:1"
@@ -191,16 +196,60 @@ def test_threads_write_and_read_together(outbox: Outbox) -> None:
     assert len(sent) == len({(item.key, item.step) for item in sent}) == 200
 
 
-def test_an_outbox_of_former_days_says_waiting(tmp_path: Path) -> None:
-    outbox = Outbox(tmp_path / "outbox.db")
-    outbox.open_run(RunHeader("trial:1", "trial", "a"), 0)
+def test_an_outbox_of_former_days_tells_the_same_under_todays_names(tmp_path: Path) -> None:
+    """What was delivered stays so, and `kimg` is nothing that another server should hear of."""
+    path, names = tmp_path / "outbox.db", ("kimg", "sys/eval_s", "sys/img_per_s", "sys/seconds")
+    outbox = Outbox(path)
+    for key in ("trial:1", "trial:2"):
+        outbox.open_run(RunHeader(key, "trial", "a"), 7)
+    outbox.metrics("trial:1", [(name, 1000, 5, 1.0) for name in (*names, "sys/eval_seconds")])
+    deliver(outbox)
     outbox.close()
-    with sqlite3.connect(tmp_path / "outbox.db") as db:
+    with sqlite3.connect(path) as db:
         db.execute("UPDATE run SET status='scheduled', status_sent='scheduled'")
+        db.execute("UPDATE run SET run_id=NULL WHERE key='trial:2'")
+        db.execute("PRAGMA user_version=0")
 
-    (run,) = Outbox(tmp_path / "outbox.db").runs()
+    for _ in range(2):
+        outbox = Outbox(path)
+        one, two = outbox.runs()
+        assert (one.status, one.status_sent, one.started_ms) == ("waiting", "waiting", 7)
+        assert two.started_ms < 0, "it waits, and MLflow has not heard of it"
+        assert [name for name, *_ in outbox.points("trial:1")] == [
+            "system/evaluation_s",
+            "system/img_per_s",
+            "system/total_evaluation_s",
+            "system/total_training_s",
+        ]
+        report = Report(1000, 0.005, {"sys/eval_s": 1.0, "sys/img_per_s": 1.0})
+        assert outbox.ingest("trial:1", report) == 0
+        assert outbox.pending() == 0
+        outbox.close()
 
-    assert (run.status, run.status_sent) == (Status.WAITING, Status.WAITING)
+
+def test_a_run_is_told_of_once_it_has_begun(outbox: Outbox) -> None:
+    deliver(outbox)
+    outbox.open_run(RunHeader("trial:2", "trial", "b"))
+    outbox.metrics("trial:2", [("a", 1, 1, 1.0)])
+    outbox.status("trial:2", Status.STOPPED, 50)
+    assert (outbox.pending(), deliver(outbox)) == (0, [])
+    for time_ms in (900, 500, 700):
+        outbox.begin("trial:2", time_ms)
+    outbox.begin("trial:1", 1)
+    outbox.status("trial:2", Status.RUNNING)
+    one, two = outbox.runs()
+    assert (two.started_ms, two.status) == (500, Status.RUNNING), "the earliest that is known"
+    assert one.started_ms == 1000, "MLflow takes no other start for a run that it has"
+    assert [item.key for item in deliver(outbox)] == ["a"]
+
+
+def test_of_a_verdict_the_last_number_counts(outbox: Outbox) -> None:
+    outbox.metrics("trial:1", [("verdict/p", 6, 5, 0.5)], newest=True)
+    assert len(deliver(outbox)) == 1
+    outbox.metrics("trial:1", [("verdict/p", 6, 9, 0.5)], newest=True)
+    assert deliver(outbox) == []
+    outbox.metrics("trial:1", [("verdict/p", 6, 9, 0.25)], newest=True)
+    assert [(item.step, item.time_ms, item.number) for item in deliver(outbox)] == [(6, 9, 0.25)]
 
 
 def test_what_was_stored_before_kill_9_is_there_afterwards(tmp_path: Path) -> None:

@@ -18,9 +18,11 @@ from service.agenda import stand
 from service.experiment import Experiment
 from service.looks import evidence_of
 from service.policy import Design
-from service.results import _verdict_tags, collect, judged
+from service.results import collect, judged
 from service.settings import Settings
 from service.tracking.announce import cell_runs
+from service.tracking.keys import NOTE
+from service.tracking.verdict import told
 from service.verdict_log import VerdictLog
 from tests.service.test_one_method import STEPS, invoke, plain
 from trainer.record import Record
@@ -98,7 +100,8 @@ def test_rows_are_where_cells_are(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_driver_and_mlflow_know_the_same_rows(made: tuple[Experiment, Settings]) -> None:
     experiment, settings = made
     sweep = collect(experiment, settings)
-    verdicts = judged(experiment, settings, sweep).verdicts
+    result = judged(experiment, settings, sweep)
+    verdicts = result.verdicts
     assert verdicts is not None
     assert names(verdicts) == PAIRS
 
@@ -111,8 +114,9 @@ def test_the_driver_and_mlflow_know_the_same_rows(made: tuple[Experiment, Settin
         r.final.p_adjusted for r in verdicts.rows if r.final
     ]
 
-    tags, runs = _verdict_tags(experiment, verdicts), cell_runs(experiment)
-    assert set(tags[runs["under"]]) == {
+    said, runs = told(experiment, result), cell_runs(experiment)
+    tags = said.tags
+    assert set(tags[runs["under"]]) - {NOTE} == {
         f"verdict{name}{end}"
         for name in ("", ".few.against_baseline", ".few.against_same_training", ".large.against_baseline")
         for end in ("", ".effect")
@@ -121,6 +125,10 @@ def test_the_driver_and_mlflow_know_the_same_rows(made: tuple[Experiment, Settin
         "verdict.few.against_same_training", "verdict.few.against_same_training.effect",
     }  # fmt: skip
     assert tags[runs["under"]]["verdict.few.against_same_training"] == "WORSE"
+    numbers = {name: (pairs, value) for name, pairs, value in said.points[runs["under"]]}
+    (few,) = (r.final for r in verdicts.rows if r.row.name == "under@few" and r.same_training)
+    assert few is not None
+    assert numbers["verdict/few.against_same_training/difference"] == (8, few.effect)
     log = VerdictLog.read(settings.experiment(experiment.name))
     assert log is not None
     assert log.given[-1].words["under@few against under"] == "WORSE"

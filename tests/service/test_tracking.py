@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import math
+import shutil
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,12 +20,14 @@ import pytest
 from service.command_line import program
 from service.errors import ServiceError
 from service.settings import Settings
+from service.tracking import notes, view
 from service.tracking.announce import flat_params
 from service.tracking.cells import average
 from service.tracking.delivery import Delivery, attach, sync
-from service.tracking.keys import sweep_key
+from service.tracking.keys import NOTE, sweep_key
 from service.tracking.outbox import Outbox
 from service.tracking.readback import read_sweep
+from service.tracking.relocation import relocate
 from service.tracking.rows import RunHeader
 from service.tracking.server import check_reachable, ui_command
 from service.tracking.uploader import Uploader
@@ -252,6 +257,100 @@ def test_an_attached_report_replaces_the_one_before(
     ).read_text() == "second"
 
 
+def test_descriptions_carry_mlflows_ids_and_a_persons_own_stays(
+    settings: Settings, name: str
+) -> None:
+    box = filled(settings, name)
+    box.note(sweep_key(name), notes.LINKS)
+    box.note(sweep_key(name), "too late")
+    box.describe(NOTE, notes.LINKS)
+    box.describe(view.TAG, view.saved_view("eval/fid"))
+    deliver(settings, name)
+    client = mlflow.MlflowClient(settings.store_uri)
+    known = client.get_experiment_by_name(name)
+    run = next(r for r in runs(settings, name) if r.data.tags["diffsweep.kind"] == "sweep")
+    link = f"#/experiments/{known.experiment_id}/runs/{run.info.run_id}/artifacts/report.html"
+    assert f"[Report]({link})" in run.data.tags[NOTE]
+    assert known.tags[NOTE] == run.data.tags[NOTE]
+    charts = json.loads(json.loads(known.tags[view.TAG])["state"])["compareRunCharts"]
+    assert {chart["metricKey"] for chart in charts} >= {"verdict/difference", "rung/fid"}
+
+    box.describe(NOTE, f"{notes.LINKS} and more")
+    deliver(settings, name)
+    assert client.get_experiment_by_name(name).tags[NOTE].endswith("and more")
+    client.set_experiment_tag(known.experiment_id, NOTE, "mine")
+    box.describe(NOTE, notes.LINKS)
+    deliver(settings, name)
+    assert client.get_experiment_by_name(name).tags[NOTE] == "mine"
+
+
+def test_a_number_of_a_verdict_is_replaced_and_one_that_is_no_longer_said_is_nan(
+    settings: Settings, name: str
+) -> None:
+    filled(settings, name)
+    two = [("verdict/a/p", 6, 0.5), ("verdict/b/p", 6, 0.25)]
+    for points in (two, [("verdict/a/p", 6, 0.125)], [("verdict/a/p", 4, 0.0625)]):
+        assert attach(settings, name, {}, Told(points={sweep_key(name): points})) == 0
+    run = next(r for r in runs(settings, name) if r.data.tags["diffsweep.kind"] == "sweep")
+    assert run.data.metrics["verdict/a/p"] == 0.0625, "though it stands on fewer pairs"
+    assert math.isnan(run.data.metrics["verdict/b/p"])
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_home_that_was_moved_or_copied_keeps_its_artifacts(tmp_path: Path, moved: bool) -> None:
+    first = Settings(home=tmp_path / "first home", tracking_uri=None, tracking_patience_s=30)
+    box = filled(first, "x")
+    deliver(first, "x")
+    box.close()
+    second = first.model_copy(update={"home": tmp_path / "second"})
+    (shutil.move if moved else shutil.copytree)(first.home, second.home)
+    kept = sorted(first.home.rglob("*"))
+
+    box = Outbox(second.experiment("x") / "outbox.db")
+    box.image(TRIALS[0], "samples", 4000, 9000, png())
+    deliver(second, "x")
+
+    one = next(r for r in runs(second, "x") if r.data.tags["diffsweep.key"] == TRIALS[0])
+    place = second.artifacts / "x" / one.info.run_id / "artifacts"
+    assert one.info.artifact_uri == place.as_uri()
+    assert len(list((place / "images").iterdir())) == 8
+    assert len(runs(second, "x")) == 4
+    assert sorted(first.home.rglob("*")) == kept, "the former place is left alone"
+    assert relocate(second.database, second.artifacts) == []
+
+    link = tmp_path / "link"
+    link.symlink_to(second.home)
+    assert relocate(link / "mlflow.db", link / "mlartifacts") == [], "the same under another name"
+
+
+def test_what_an_earlier_version_logged_is_read_and_continued(
+    settings: Settings, name: str
+) -> None:
+    box = filled(settings, name)
+    for key in ("kimg", "sys/seconds", "sys/eval_seconds"):
+        box.metrics(TRIALS[0], [(key, 3000, 5000, 2.0)])
+    deliver(settings, name)
+    before = {run.info.run_id for run in runs(settings, name)}
+    box.close()
+    with sqlite3.connect(box.path) as db:
+        db.execute("PRAGMA user_version=0")
+
+    box = Outbox(box.path)
+    assert box.pending() == 0, "nothing of it is told again"
+    box.open_run(
+        RunHeader(TRIALS[0], "trial", "seed 0: a", CELL, {"model.kind": "unet", "new": "1"})
+    )
+    box.metrics(TRIALS[0], [("eval/fid", 4000, 9000, 0.5)])
+    deliver(settings, name)
+
+    assert {run.info.run_id for run in runs(settings, name)} == before
+    one = next(run for run in runs(settings, name) if run.data.tags["diffsweep.key"] == TRIALS[0])
+    assert (one.info.run_name, one.data.params["new"]) == ("seed 0: a", "1")
+    row = next(t for t in read_sweep(settings, name).trials if t["trial_key"] == "1")
+    assert (row["kimg"], row["seconds"]) == (4.0, 4.0)
+    assert set(row["metrics"]) == {"eval/fid", "rung/fid"}
+
+
 def test_a_server_that_never_answered_is_refused_within_seconds(settings: Settings) -> None:
     away = settings.model_copy(update={"tracking_uri": f"http://127.0.0.1:{free_port()}"})
     begun = time.monotonic()
@@ -322,12 +421,14 @@ def test_a_server_killed_in_the_middle_gets_each_point_once_and_nobody_waits(
 
 
 @pytest.mark.slow
-def test_images_and_files_go_through_the_server(
-    settings: Settings, name: str, server: MlflowServer
+def test_images_and_files_go_through_the_server_without_a_word(
+    settings: Settings, name: str, server: MlflowServer, capfd: pytest.CaptureFixture[str]
 ) -> None:
     away = settings.model_copy(update={"tracking_uri": server.uri})
-    filled(away, name)
+    box = filled(away, name)
+    box.status(TRIALS[0], "finished", 9000)
     deliver(away, name)
+    assert capfd.readouterr().out == "", "MLflow has two lines for each run that ends"
     one = next(run for run in runs(away, name) if run.data.tags["diffsweep.key"] == TRIALS[0])
     client = mlflow.MlflowClient(server.uri)
     assert len(client.list_artifacts(one.info.run_id, "images")) == 6
