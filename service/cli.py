@@ -25,6 +25,7 @@ from service.commands import (
     show,
     sweeps,
     take_in,
+    watch,
 )
 from service.errors import BAD_ENVIRONMENT, BAD_INPUT, ServiceError
 from trainer import lazily
@@ -71,7 +72,7 @@ def _options(
 
 _VERBS: dict[str, list[Callable[..., None]]] = {
     "Experiments": [sweeps.run, sweeps.validate, planning.plan],
-    "Results and specs": [compare.compare, compare.report, show.show, show.schema],
+    "Results and specs": [compare.compare, compare.report, watch.watch, show.show, show.schema],
     "Trained models": [sample.sample, evaluate.evaluate, export.export, take_in.import_],
     "Cluster": [
         *(cluster.submit, cluster.status, cluster.logs, cluster.stop),

@@ -27,6 +27,7 @@ from service.outcome import Outcome
 from service.search.study import studies, tuned
 from service.settings import Settings, inside_ray_job, own_job
 from service.settings import load as load_settings
+from service.stop_request import heeded
 from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
@@ -48,7 +49,7 @@ def run(
 
     Where it searches, candidates come first, then the comparison of the winners. Raises `ServiceError`
     before any work when the tracking server does not answer, another driver is at work on it, or a trial
-    cannot be placed. Ctrl-C, SIGTERM and `stop` end it with `interrupted`.
+    cannot be placed. Ctrl-C, SIGTERM, `stop` and a stop request end it with `interrupted`.
     """
     settings, stop = settings or load_settings(), stop or threading.Event()
     check_reachable(settings)
@@ -57,6 +58,7 @@ def run(
         held.enter_context(_sole_driver(settings, experiment.name))
         outbox = held.enter_context(contextlib.closing(Outbox(home / "outbox.db")))
         held.enter_context(_terminable())
+        held.enter_context(heeded(home, stop))
         work = _Driver(settings, outbox, on_event, stop, held)
         if experiment.spec.search is None:
             return work.compare(experiment)
@@ -178,7 +180,7 @@ def _sole_driver(settings: Settings, name: str) -> Iterator[None]:
     """A driver that was just killed frees the lock at once; a living one keeps it."""
     job = own_job()
     try:
-        with FileLock(_lock(settings, name), wait_s=0.2, who=f"job {job}" if job else ""):
+        with FileLock(_lock(settings, name), who=f"job {job}" if job else ""):
             yield
     except HeldError as held:
         raise _at_work(name, held.holder) from None

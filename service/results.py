@@ -199,18 +199,15 @@ def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
     ]
 
 
-def write_report(
-    experiment: Experiment, settings: Settings, result: Judged, out: Path | None = None
-) -> Path:
-    """The HTML report; by default in the experiment's directory."""
+def report_page(experiment: Experiment, settings: Settings, result: Judged) -> str:
+    """The HTML report as text."""
     from dashboards.page import render
     from service.tracking.addresses import links
     from trainer.diffusion.passport import passport
 
     experiment = tuned(experiment, settings)
     cards = {cell.name: passport(cell.trial.diffusion).to_dict() for cell in experiment.cells}
-    path = out or settings.experiment(experiment.name) / REPORT
-    page = render(
+    return render(
         result.sweep,
         result.verdicts,
         cards,
@@ -221,7 +218,14 @@ def write_report(
         hint=result.hint,
         links=links(experiment, settings),
     )
-    write_whole(path, page)
+
+
+def write_report(
+    experiment: Experiment, settings: Settings, result: Judged, out: Path | None = None
+) -> Path:
+    """The HTML report in a file; by default in the experiment's directory."""
+    path = out or settings.experiment(experiment.name) / REPORT
+    write_whole(path, report_page(experiment, settings, result))
     return path
 
 

@@ -125,8 +125,8 @@ class FileLock:
     The file keeps who took it last, for messages only. Not re-entrant.
     """
 
-    def __init__(self, path: Path, wait_s: float = 0.0, who: str = "") -> None:
-        """`who` takes it, where a process's number does not say that."""
+    def __init__(self, path: Path, wait_s: float = 0.2, who: str = "") -> None:
+        """`wait_s` spans the moment in which `holder` looks; `who` takes it, where a process's number is not enough."""
         self.path, self.wait_s, self._who = path, wait_s, who
         self._fd: int | None = None
 
