@@ -13,6 +13,7 @@ from service.command_line import diffsweep
 from service.errors import ServiceError
 from service.tracking.keys import NOTE, VERDICT, sweep_key
 from service.tracking.outbox import Outbox
+from service.tracking.relocation import relocate
 from service.tracking.rows import Point
 from service.tracking.server import check_reachable, one_line
 from service.tracking.uploader import Uploader
@@ -42,6 +43,8 @@ def sync(settings: Settings, name: str, timeout_s: float = 600.0) -> Delivery:
             f"{settings.home} holds no experiment {name}", "set DIFFSWEEP_HOME to where it was run"
         )
     check_reachable(settings)
+    if not settings.tracking_uri:  # also where nothing waits: the home may have been moved
+        relocate(settings.database, settings.artifacts)
     outbox = Outbox(path)
     uploader = Uploader(outbox, settings, name)
     deadline = time.monotonic() + timeout_s

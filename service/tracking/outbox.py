@@ -47,7 +47,7 @@ _RENEWED = (
     " WHERE number IS NOT excluded.number"
 )
 FIRST_PICTURE = 0
-"""Where MLflow's slider over pictures stands at first: the first picture is there too, lest a reader see none."""
+"""The step at which MLflow's slider over pictures begins: the first picture stands there too."""
 _BEGUN = "started_ms >= 0"
 _WAITING = f"({_BEGUN} AND (run_id IS NULL OR header_sent=0 OR status_sent IS NOT status))"
 _ITEMS = f"SELECT run FROM item WHERE sent=0 AND run IN (SELECT key FROM run WHERE {_BEGUN})"
@@ -61,8 +61,6 @@ class Outbox:
         self.path = path
         self._lock = threading.RLock()
         self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=NORMAL")
         schema.prepare(self._db)
 
     def close(self) -> None:
@@ -134,8 +132,8 @@ class Outbox:
 
     def description(self) -> dict[str, str]:
         """Tags of the experiment."""
-        rows = self._read("SELECT name, value FROM meta WHERE name GLOB ?", (_TAG + "*",))
-        return {name.removeprefix(_TAG): value for name, value in rows}
+        rows = self._read("SELECT name, value FROM meta")
+        return {name[len(_TAG) :]: value for name, value in rows if name.startswith(_TAG)}
 
     def begin(self, key: str, time_ms: int) -> None:
         """Say when a run began; the earliest counts, as long as MLflow does not know one."""
@@ -276,7 +274,7 @@ class Outbox:
         return [f"{run} {key} at {step}: {problem}" for run, key, step, problem in rows]
 
     def points(self, key: str, beginnings: Sequence[str] = ("",)) -> list[Point]:
-        """Stored metric points of a run, of metrics that begin so: (metric, step, time_ms, value)."""
+        """Stored points of a run, of metrics that begin so."""
         chosen = " OR ".join(["key GLOB ?"] * len(beginnings))
         rows = self._read(
             f"SELECT key, step, time_ms, number FROM item WHERE run=? AND kind='metric'"

@@ -35,6 +35,8 @@ FORMER = (
 
 def prepare(db: sqlite3.Connection) -> None:
     """Make the tables, or bring those of an earlier version up to date. Repeating it changes nothing."""
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=NORMAL")
     db.executescript(SCHEMA)
     if _version(db) == len(FORMER):
         return

@@ -40,6 +40,7 @@ RUN_STATUS = {
     Status.STOPPED: "KILLED",
 }
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+_KIND = "custom_model_development"  # the UI opens its training view
 _NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "diffsweep")
 
 
@@ -67,17 +68,14 @@ class Store:
             self._client.create_experiment(
                 experiment,
                 artifact_location=None if settings.tracking_uri else place,
-                tags={
-                    "mlflow.experimentKind": "custom_model_development"
-                },  # the UI opens its training view
+                tags={"mlflow.experimentKind": _KIND},
             )
         return self._client.get_experiment_by_name(experiment)
 
     def find(self, key: str) -> str | None:
         """The id of the run that carries this key."""
-        runs = self._client.search_runs(
-            [self._id], f"tags.`diffsweep.key` = '{key}'", max_results=1
-        )
+        mine = f"tags.`diffsweep.key` = '{key}'"
+        runs = self._client.search_runs([self._id], mine, max_results=1)
         return str(runs[0].info.run_id) if runs else None
 
     def create(self, header: RunHeader, parent_id: str | None, started_ms: int) -> str:
@@ -282,7 +280,10 @@ def _client(settings: Settings) -> Any:
         client = mlflow.MlflowClient(settings.store_uri, registry_uri=settings.store_uri)
         client.search_experiments(max_results=1)
         if not settings.tracking_uri:
+            from mlflow.tracking._tracking_service import utils
+
             relocate(settings.database, settings.artifacts)
+            getattr(utils, "_artifact_repos_cache", {}).clear()  # by run, not by home
     return client
 
 
