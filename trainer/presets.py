@@ -27,7 +27,7 @@ def presets() -> dict[str, Path]:
 def shipped(name: str) -> Path | None:
     """The preset of this name, written `digits`, `digits.yaml` or `presets/digits.yaml`; None if there is none."""
     path = Path(name)
-    if path.is_absolute() or path.parent.name not in ("", "presets") or ".." in path.parts:
+    if path.is_absolute() or str(path.parent) not in (".", "presets"):
         return None
     stem = path.stem if path.suffix in _SUFFIXES else path.name
     return presets().get(stem)
@@ -61,7 +61,7 @@ def refusal(base: str, folder: Path) -> str | None:
         return f"{base[:_LONGEST_NAME]}: `~` is not a folder here, write the path of the home directory"
     file = located(base, folder)
     reason = why_unreadable(file, None if Path(base).is_absolute() else folder)
-    if reason is not None and not file.exists() and "did you mean" not in reason:
+    if reason is not None and reason.startswith("does not exist") and "did you mean" not in reason:
         reason += hint(base)
     name = base if len(base) <= _LONGEST_NAME else f"{base[: _LONGEST_NAME - 3]}..."
     return f"{name} {reason}" if reason is not None else None

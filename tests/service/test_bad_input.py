@@ -59,8 +59,8 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "a trial": (
         "data: {kind: digits}\nmodel: {kind: unet}\ntrain: {kimg: 1}\nevaluation: {}\n",
-        "x.yaml: is a trial, this command takes an experiment: `python -m trainer x.yaml` trains it alone; an "
-        "experiment has `name:`, `base:` with the name of this file, and `arms:` or `axes:`",
+        "x.yaml: is a trial, this command takes an experiment: train it alone with `python -m trainer x.yaml`, or "
+        "make it an experiment, a YAML with `name: mine`, `base: x.yaml`, `seeds: 6` and `arms:` or `axes:`",
     ),
     "no name": (
         "base: preset.yaml\n",

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
+import re
 import threading
+import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from service.board import Board
 from service.live_table import LiveTable, renderer
+from service.plain_totals import PlainTotals
 from service.progress import (
     Event,
     PlainLines,
@@ -107,6 +113,52 @@ def test_a_low_terminal_shows_what_is_at_work_first() -> None:
     assert "base" in table(events, height=9, everything=True)
 
 
+def test_totals_with_the_time_left_are_told_now_and_then(tmp_path: Path) -> None:
+    """Until the thread has told its first line; a sweep in which nothing runs is not told."""
+    told = threading.Event()
+
+    class Out(io.StringIO):
+        def write(self, text: str) -> int:
+            if " left" in text:
+                told.set()
+            return super().write(text)
+
+    out, now = Out(), time.time()
+    (tmp_path / "k1").mkdir()
+    beat = {"images": 5760, "total": 57600, "img_per_s": 1000.0, "time_s": now}
+    (tmp_path / "k1" / "pulse.json").write_text(json.dumps(beat))
+    board = Board(TRIALS[:2], METRICS, tmp_path)
+    with PlainTotals(board, PlainLines(METRICS, out), every_s=0.01) as show:
+        show(STORY[0])
+        show(STORY[1])
+        assert told.wait(30)
+    assert "1 of 2 trials finished, 1 running; about 52 s left" in out.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_running_trial_moves_and_fits(tmp_path: Path, width: int) -> None:
+    (tmp_path / "k1").mkdir()
+    beat = {"images": 19200, "total": 57600, "img_per_s": 1872.25, "loss": 0.12345, "time_s": 0.0}
+    (tmp_path / "k1" / "pulse.json").write_text(json.dumps(beat))
+    out = io.StringIO()
+    console = Console(
+        file=out, width=width, height=40, force_terminal=True, color_system="truecolor"
+    )
+    live = LiveTable(TRIALS, METRICS, console, clock=lambda: 1.0, homes=tmp_path)
+    for event in STORY[:2]:
+        live(event)
+    console.print(live.table())
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
+    assert max(len(line) for line in plain.splitlines()) <= width
+    (row,) = (line for line in plain.splitlines() if line.startswith("under"))
+    assert "19.2/57.6" in row
+    assert [word in row for word in ("1872", "0.1235", "21 s")] == [True] * 3
+    (painted,) = (line for line in out.getvalue().splitlines() if "under" in line)
+    assert not re.search(
+        r"\x1b\[(?:1;)?31m|249;38;114", painted
+    )  # nothing red where nothing failed
+
+
 def test_a_trial_the_table_was_not_told_of_is_added() -> None:
     assert "stranger" in table([TrialStarted("stranger", 0, "k9", total_kimg=1.0)])
 
@@ -155,5 +207,5 @@ class _Terminal(io.StringIO):
 
 
 def test_the_renderer_suits_the_stream() -> None:
-    assert isinstance(renderer(TRIALS, METRICS, io.StringIO()), PlainLines)
+    assert isinstance(renderer(TRIALS, METRICS, io.StringIO()), PlainTotals)
     assert isinstance(renderer(TRIALS, METRICS, _Terminal()), LiveTable)

@@ -31,6 +31,29 @@ def test_a_trial_runs_and_a_second_call_has_nothing_to_do(
     assert (tmp_path / "out" / "result.json").stat().st_mtime_ns == before
 
 
+def test_a_finished_trial_says_where_its_numbers_are_and_prints_them(
+    toy: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the home of the environment, under the key of what `-o` made of the trial."""
+    monkeypatch.setenv("DIFFSWEEP_HOME", str(tmp_path / "home"))
+    arguments = [write(tmp_path / "t.yaml", toy), "-o", "optimizer.lr=1e-4"]
+    assert main(arguments) == 0
+    (directory,) = (tmp_path / "home" / "trials").iterdir()
+    result = Record(directory).result()
+    assert result is not None
+    assert (tmp_path / "home" / "cache").is_dir()
+    capsys.readouterr()
+    assert main(arguments) == 0
+    told = capsys.readouterr().out
+    assert "there is nothing left to train" in told
+    assert f"{result.metrics['eval/fid']:.6g}" in told
+    assert str(directory / "result.json") in told
+    assert not (directory / "pulse.json").exists()
+
+
 def test_divergence_is_exit_code_one(toy: dict[str, Any], tmp_path: Path) -> None:
     file = write(tmp_path / "t.yaml", {**toy, "optimizer": {"lr": 1e30, "grad_clip": None}})
     assert main([file, "--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]) == 1

@@ -1,0 +1,93 @@
+"""A command imports what it needs: validate answers without torch when asked again, mistakes always."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.experiment.answers import Answers
+from tests.service.toy_experiment import EXPERIMENT, TOY
+
+HEAVY = ("torch", "pandas", "scipy", "sklearn", "ray", "mlflow", "plotly", "torchvision")
+PROGRAM = """
+import sys
+from service.cli import main
+try:
+    main()
+finally:
+    loaded = sorted(name for name in {heavy} if name in sys.modules)
+    print("LOADED", *loaded, file=sys.stderr)
+"""
+
+
+def loaded(folder: Path, *words: str) -> tuple[int, str, list[str]]:
+    """Exit code, output, and the heavy packages that a command had imported when it ended."""
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(heavy=HEAVY), *words],
+        cwd=folder, env={**os.environ, "PYTHONPATH": root, "DIFFSWEEP_HOME": str(folder / "runs")},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    *_, last = done.stderr.strip().splitlines()
+    return done.returncode, done.stdout + done.stderr, last.split()[1:]
+
+
+@pytest.fixture
+def toys(tmp_path: Path) -> Path:
+    (tmp_path / "toy.yaml").write_text(TOY)
+    (tmp_path / "x.yaml").write_text(EXPERIMENT + "controls: equal_objective\n")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_validate_says_the_same_without_torch(toys: Path) -> None:
+    """The first time computes the mathematics; from then on the answers are at hand."""
+    code, first, _ = loaded(toys, "validate", "x.yaml")
+    assert code == 0, first
+    again = loaded(toys, "validate", "x.yaml")
+    assert again[0] == 0
+    assert "are the same objective" in again[1]
+    assert again[2] == []
+    said = [text.rsplit("LOADED", 1)[0] for text in (first, again[1])]
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("--help",), 0),
+        (("validate", "--help"), 0),
+        (("schema",), 0),
+        (("validate", "wrong.yaml"), 2),
+    ],
+)
+def test_help_schema_and_complaints_need_none_of_it(
+    toys: Path, words: tuple[str, ...], code: int
+) -> None:
+    (toys / "wrong.yaml").write_text(EXPERIMENT.replace("gamma", "gama"))
+    ended, text, heavy = loaded(toys, *words)
+    assert ended == code, text
+    assert heavy == []
+
+
+def test_an_answer_is_computed_once_and_again_for_other_specs(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def compute() -> list[float]:
+        calls.append("asked")
+        return [0.1 + 0.2, 1e-300]
+
+    for of in (["a"], ["a"], ["b"]):
+        assert Answers(tmp_path).ask("q", of, compute) == [0.1 + 0.2, 1e-300]
+    assert len(calls) == 2
+    (kept, _) = (tmp_path / "cache" / "answers").glob("q-*.json")
+    kept.write_text("{cut o")  # a damaged one is computed again
+    for of in (["a"], ["b"]):
+        Answers(tmp_path).ask("q", of, compute)
+    assert len(calls) == 3
+    assert json.loads(kept.read_text()) == [0.1 + 0.2, 1e-300]
