@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import pandas as pd
 
@@ -23,10 +23,8 @@ from dashboards.verdict.statistics import spread
 from dashboards.verdict.values import Measure, Verdicts
 from dashboards.verdict.wording import ends_text, mean_and_spread, size
 
-Format = Literal["markdown", "latex", "csv", "json"]
-Of = Literal["verdict", "trials", "curves"]
-FORMATS: tuple[str, ...] = get_args(Format)
-TABLES: tuple[str, ...] = get_args(Of)
+FORMATS = ("markdown", "latex", "csv", "json")
+TABLES = ("verdict", "trials", "curves")
 _MEANT_FOR_PEOPLE = ("markdown", "latex")
 
 
@@ -42,8 +40,8 @@ class Table:
     """A sentence on what it shows."""
 
 
-def export(sweep: Sweep, verdicts: Verdicts | None, form: Format, of: Of = "verdict") -> str:
-    """A table as text: numbers are whole in CSV and JSON, as the report writes them elsewhere (of the verdict)."""
+def export(sweep: Sweep, verdicts: Verdicts | None, form: str, of: str = "verdict") -> str:
+    """One of `TABLES` in one of `FORMATS`. Numbers have all digits, except in a verdict for people."""
     if of == "verdict":
         made = verdict_text if form in _MEANT_FOR_PEOPLE else verdict_numbers
         return WRITERS[form](made(sweep, verdicts))

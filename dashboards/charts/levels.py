@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from dashboards.charts.style import finish, round_ticks
 from dashboards.levels import Levels
-from dashboards.text import number
 
 AMOUNT = [
     [0.0, "#12305c"],
@@ -28,6 +27,8 @@ AGAINST = [
     [1.0, "#b34a00"],
 ]
 """Less than the baseline, as much, more: blue, grey, orange."""
+_DECADES = 3.0
+"""What colours reach below the largest value: less is as good as nothing."""
 _WIDEST, _NARROWEST = 1.0, 0.05
 """Powers of two: a difference is drawn as at most twice and at least a scale of 4 % is drawn."""
 
@@ -60,6 +61,9 @@ def differences(cells: Mapping[str, Levels], baseline: str) -> dict[str, go.Figu
         at: f"{2**at - 1:+.0%}".replace("%", " %").replace("-", "\N{MINUS SIGN}")
         for at in (-reach, reach)
     }
+    if every.max() > reach:
+        ends[-reach] = f"\N{LESS-THAN OR EQUAL TO} {ends[-reach]}"
+        ends[reach] = f"\N{GREATER-THAN OR EQUAL TO} {ends[reach]}"
     ticks = {"tickvals": [-reach, 0.0, reach], "ticktext": [ends[-reach], "0", ends[reach]]}
     bar = {"colorscale": AGAINST, "zmin": -reach, "zmax": reach, "colorbar": ticks}
     hover = "%{customdata:+.1f} %"
@@ -77,13 +81,16 @@ def _amounts(
     every = np.concatenate(known) if known else np.zeros(0)
     if not every.size:
         return {}
-    low, high = float(every.min()), float(every.max())
+    high = float(every.max())
+    low = max(float(every.min()), high - _DECADES)
     room = 0.1 * (high - low)
     between = [float(at) for at in range(-99, 99) if low + room < at < high - room]
-    if not between and high > low:
-        between = [(low + high) / 2]
-    tickvals = [low, *between, high] if high > low else [low]
-    ticks = {"tickvals": tickvals, "ticktext": [number(10**at, 2) for at in tickvals]}
+    ticks = {
+        "tickvals": [low, *between, high],
+        "ticktext": [f"{10**at:.2g}" for at in (low, *between, high)],
+    }
+    if low > float(every.min()):
+        ticks["ticktext"][0] = f"\N{LESS-THAN OR EQUAL TO} {ticks['ticktext'][0]}"
     bar = {"colorscale": AMOUNT, "zmin": low, "zmax": high, "colorbar": ticks}
     hover = f"{called} %{{customdata:.3g}}"
     return {

@@ -163,9 +163,9 @@ def _ticks(figure: go.Figure, place: int, written: Mapping[float, str]) -> None:
 
 
 def _short(text: str) -> str:
-    """A number at three digits."""
+    """A long number at three digits."""
     try:
-        return number(float(text))
+        return f"{float(text):.3g}" if len(text) > 6 else text
     except ValueError:
         return text
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dashboards.directories import Picture
 from dashboards.page.rows import shown as status_text
 from dashboards.sweep import Sweep
 from dashboards.text import counted
@@ -154,13 +155,13 @@ def _read(sweep: Sweep, choice: Choice) -> dict[tuple[str, int], list[tuple[int,
 def _over_time(sweep: Sweep, trial: tuple[str, int], choice: Choice) -> Iterator[tuple[int, Path]]:
     """At each time the newest picture there was; each once, and the last in any case."""
     own = sweep.samples.get(trial, ())
-    before: Path | None = None
+    before: Picture | None = None
     for place, at in enumerate(choice.kimg):
         is_last = place == len(choice.kimg) - 1
-        there = [p.path for p in own if p.kimg <= at + 1e-6 or is_last]
+        there = [picture for picture in own if picture.kimg <= at + 1e-6 or is_last]
         if there and there[-1] != before:
             before = there[-1]
-            yield place, before
+            yield place, before.path
 
 
 def _png(path: Path, *, cut: bool) -> bytes:
@@ -175,7 +176,7 @@ def _png(path: Path, *, cut: bool) -> bytes:
     for one in (picture, _in_palette(picture)):
         if one is not None:
             encoded = io.BytesIO()
-            one.save(encoded, "PNG", optimize=True)
+            one.save(encoded, "PNG")
             found.append(encoded.getvalue())
     return min(found, key=len)
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dashboards.verdict.evidence import Row
     from dashboards.verdict.values import Measure, Verdicts
     from service.results import Judged
+    from service.settings import Settings
 
 _PLAIN = ("sign-flip", "constant", "none")
 """Intervals that need no name beside them."""
@@ -37,6 +38,16 @@ def compare(
     baseline: Annotated[str | None, typer.Option(help="Compare with this cell instead.")] = None,
     margin: Annotated[float | None, typer.Option(min=0.0, help="Relative margin of SAME.")] = None,
     as_json: AsJson = False,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format", metavar="FORMAT", help="markdown, latex, csv or json: only a table."
+        ),
+    ] = None,
+    table: Annotated[
+        str,
+        typer.Option("--table", metavar="TABLE", help="With --format: verdict, trials or curves."),
+    ] = "verdict",
 ) -> None:
     """Print the comparison of an experiment's finished trials, and the verdict."""
     from dashboards.verdict.outlook import looks
@@ -44,6 +55,8 @@ def compare(
     from dashboards.verdict.spread_sentences import condition, sampling_sentences
     from service import results
 
+    if form is not None or table != "verdict":
+        _check_format(form, table)
     settings = settings_of(home)
     experiment = find(target, override, settings)
     sweep = results.collect(experiment, settings, metric=metric, baseline=baseline, margin=margin)
@@ -51,8 +64,13 @@ def compare(
     judged = results.judged(
         experiment, settings, sweep, strict=asked
     )  # what was typed and cannot be is an error
-    if as_json:
+    if as_json or (form, table) == ("json", "verdict"):
         print_json(judged.to_dict())
+        return
+    if form is not None:
+        from dashboards.exports import export
+
+        print(export(judged.sweep, judged.verdicts, form, table), end="")
         return
     print_comparison(judged)
     say()
@@ -77,26 +95,72 @@ def compare(
     prose(f"verdict: {headline(judged.verdicts)}")
 
 
+def _check_format(form: str | None, table: str) -> None:
+    """Refuse what is misspelled before anything is read."""
+    from dashboards.exports import FORMATS, TABLES
+    from trainer.errors import UserError, suggestion
+
+    if form is None:
+        raise UserError(f"--table {table} needs a --format: {', '.join(FORMATS)}")
+    for option, word, known in (("--format", form, FORMATS), ("--table", table, TABLES)):
+        if word not in known:
+            raise UserError(f"{option} {word} is unknown{suggestion(word, known)}")
+
+
 def _say_budget(judged: Judged) -> None:
     if judged.budget is not None:
         prose(f"note: {judged.budget}")
 
 
 def report(
-    target: Target,
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[EXPERIMENT]", help="YAML file, or name of one that was run."),
+    ] = None,
     override: Overrides = None,
     home: Home = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="Where to write.")
     ] = None,
+    check: Annotated[
+        Path | None,
+        typer.Option(
+            "--check",
+            metavar="FILE",
+            help="Write nothing: do the runs still say what this page says?",
+        ),
+    ] = None,
 ) -> None:
-    """Write the report again, from the trials as they are now: one HTML file that needs no network."""
+    """Write the report again, from the trials as they are now: one HTML file that needs no network.
+
+    With --check, exits 1 and lists the differences when the runs no longer support a claim of a page.
+    """
     from service import results
+    from trainer.errors import UserError
 
     settings = settings_of(home)
+    if check is not None:
+        _check_page(check, target, override, settings)
+        return
+    if target is None:
+        raise UserError("whose report? Name an experiment, or a page with --check FILE")
     experiment = find(target, override, settings)
     judged = results.judged(experiment, settings, results.collect(experiment, settings))
     say(str(results.write_report(experiment, settings, judged, out)))
+
+
+def _check_page(
+    file: Path, target: str | None, override: list[str] | None, settings: Settings
+) -> None:
+    from service.checking import check, read_claims
+
+    said = read_claims(file)
+    found = check(said, find(target or said["experiment"], override, settings), settings)
+    for line in found.differences:
+        say(line)
+    say(found.summary)
+    if not found.holds:
+        raise typer.Exit(1)
 
 
 def print_comparison(judged: Judged) -> None:

@@ -83,10 +83,6 @@ def page(browser: Any, shown: Shown) -> Iterator[Any]:
     assert complaints == []
 
 
-def pixels(png: bytes) -> np.ndarray[Any, Any]:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("L"))
-
-
 def picture(shown: Shown, cell: str, seed: int, time: int) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(shown.sweep.samples[cell, seed][time].path).convert("L"))
 
@@ -95,17 +91,19 @@ def enlarged(of: np.ndarray[Any, Any], factor: int) -> np.ndarray[Any, Any]:
     return of.repeat(factor, 0).repeat(factor, 1)
 
 
-def holds(screen: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> bool:
-    """Whether a screenshot is exactly this; one of an element that begins inside a pixel has a line more around it."""
+def is_drawn(page: Any, image: Any, expected: np.ndarray[Any, Any], density: float = 1) -> bool:
+    """Whether the screen shows exactly these pixels where the image is."""
+    image.scroll_into_view_if_needed()
+    box = image.bounding_box()
+    screen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))
+    top, left = int(box["y"] * density), int(box["x"] * density)
     height, width = expected.shape
-    more, wider = screen.shape[0] - height, screen.shape[1] - width
-    assert 0 <= more <= 2
-    assert 0 <= wider <= 2
-    return any(
-        (screen[y : y + height, x : x + width] == expected).all()
-        for y in range(more + 1)
-        for x in range(wider + 1)
+    found = (
+        screen[y : y + height, x : x + width]
+        for y in range(max(0, top - 2), top + 3)
+        for x in range(max(0, left - 2), left + 3)
     )
+    return any(np.array_equal(part, expected) for part in found)
 
 
 @pytest.mark.parametrize("density", [1, 2, 1.5])
@@ -117,12 +115,13 @@ def test_every_pixel_of_a_sample_is_a_whole_number_of_screen_pixels(
     )
     opened = context.new_page()
     opened.goto(shown.address)
-    taken = pixels(opened.locator("#samples .zoom img").first.screenshot())
-    context.close()
     own = picture(shown, "uniform", 0, -1)
     factor = int(280 * density / own.shape[1])
     assert factor >= 4
-    assert holds(taken, enlarged(own, factor))
+    assert is_drawn(
+        opened, opened.locator("#samples .zoom img").first, enlarged(own, factor), density
+    )
+    context.close()
 
 
 def test_the_slider_shows_the_samples_of_every_evaluation(page: Any, shown: Shown) -> None:
@@ -135,9 +134,8 @@ def test_the_slider_shows_the_samples_of_every_evaluation(page: Any, shown: Show
     assert slider.get_attribute("aria-valuetext") == "9.6 kimg"
     assert image.get_attribute("alt") == "samples of under_sampled, seed 0, at 9.6 kimg"
     assert image.get_attribute("src") != last
-    taken = pixels(image.screenshot())
     own = picture(shown, "under_sampled", 0, 0)
-    assert holds(taken, enlarged(own, taken.shape[1] // own.shape[1]))
+    assert is_drawn(page, image, enlarged(own, 280 // own.shape[1]))
     page.keyboard.press("End")
     assert image.get_attribute("src") == last
 
@@ -257,8 +255,7 @@ def test_without_javascript_the_last_pictures_show(browser: Any, shown: Shown) -
     assert opened.locator("#samples td:visible img").count() == 8, (
         "three seeds of three cells, less one"
     )
-    taken = pixels(opened.locator("#samples img").first.screenshot())
-    assert holds(taken, picture(shown, "uniform", 0, -1))
+    assert is_drawn(opened, opened.locator("#samples img").first, picture(shown, "uniform", 0, -1))
     assert not opened.locator("#samples-time").is_visible()
     assert not opened.locator("#downloads button").first.is_visible()
     assert (
