@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -9,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from dashboards.levels import Interval
 from dashboards.verdict.evidence import rung_twin
 from trainer.record import Record
-from trainer.report import Result
+from trainer.report import Report, Result
 from trainer.spec import Spec
 
 
@@ -58,6 +60,10 @@ class TrialRows:
     """Final metric to its standard error from the images alone, where it was asked for."""
     spaces: dict[str, str]
     """Kind of a feature space to what is known of it."""
+    clock: list[dict[str, Any]]
+    """`CLOCK_COLUMNS` of the tables: what it took to come to each evaluation."""
+    flops_per_image: float | None
+    """Floating point operations of training for one image, where they were counted."""
 
 
 def read_trial(
@@ -100,7 +106,26 @@ def read_trial(
         draws={name: tuple(values) for name, values in draws.items()},
         errors=_errors(result),
         spaces=result.spaces if result is not None else {},
+        clock=[identity | point for point in _clock(reports)],
+        flops_per_image=result.flops_per_image if result is not None else None,
     )
+
+
+def _clock(reports: Sequence[Report]) -> Iterator[dict[str, Any]]:
+    """Seconds of training and of evaluation up to each report, without pauses and without what was lost in between.
+
+    A report says how fast the training was since the last one; it ends with the first that does not.
+    """
+    train_s = eval_s = 0.0
+    before = 0
+    for report in reports:
+        speed = report.metrics.get("sys/img_per_s", math.nan)
+        if not speed > 0:
+            return
+        train_s += (report.images - before) / speed
+        eval_s += report.metrics.get("sys/eval_s", 0.0)
+        before = report.images
+        yield {"images": report.images, "train_s": train_s, "eval_s": eval_s}
 
 
 def _errors(result: Result | None) -> dict[str, float]:

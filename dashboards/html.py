@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
+from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup, escape
 
 from dashboards.charts.style import plotly_javascript
+
+
+class Anchored(NamedTuple):
+    """The sections of a page."""
+
+    body: Markup
+    contents: tuple[tuple[str, Markup], ...]
+    """Anchor and heading of each."""
 
 
 def environment_of(shade: Mapping[str, str]) -> Environment:
@@ -23,7 +37,9 @@ def environment_of(shade: Mapping[str, str]) -> Environment:
 
     def chip(cell: str) -> Markup:
         colour = shade.get(cell, "currentColor")
-        return Markup('<span class="chip" style="--cell:{}">{}</span>').format(colour, cell)
+        return Markup('<span class="chip" style="--cell:{}">{}</span>').format(
+            colour, breakable(cell)
+        )
 
     def prose(text: str) -> Markup:
         """Backticks become cell chips or code; verdict words stand out."""
@@ -37,14 +53,71 @@ def environment_of(shade: Mapping[str, str]) -> Environment:
                 parts.append(typeset(part))
         return Markup("").join(parts)
 
-    environment.filters |= {"chip": chip, "prose": prose}
+    @pass_context
+    def chart(context: Context, name: str) -> Markup:
+        """A figure's place, with its legend and its switches."""
+        drawn = context["charts"][name]
+        return Markup(environment.get_template("figure.html").render(name=name, drawn=drawn))
+
+    def strip(forest: object, one: object) -> Markup:
+        """One line of a forest plot."""
+        return Markup(environment.get_template("strip.html").render(forest=forest, strip=one))
+
+    scripts = '(() => {\n"use strict";\n' + _joined(environment, "scripts/", "theme.js") + "})();"
+    environment.filters |= {
+        "chip": chip,
+        "prose": prose,
+        "typeset": typeset,
+        "breakable": breakable,
+        "anchored": anchored,
+    }
     environment.globals |= {
-        "chart": lambda name: Markup('<div class="chart" data-figure="{}"></div>').format(name),
-        "plotly": Markup(plotly_javascript()),
-        "css": Markup(_joined(environment, "styles/", first="base.css", last="print.css")),
-        "js": Markup(_joined(environment, "scripts/", first="theme.js")),
+        "chart": chart,
+        "shade": shade,
+        "strip": strip,
+        "plotly": _packed_plotly(),
+        "css": Markup(_joined(environment, "styles/", "base.css", "print.css")),
+        "js": Markup(scripts),
+        "policy": Markup(_policy(scripts, plotly_javascript())),
     }
     return environment
+
+
+def _policy(*scripts: str) -> str:
+    """Nothing is loaded, and no script runs but these, whatever a name may smuggle in. (A data: picture is no load.)"""
+    known = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
+    ]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in known)
+    return (
+        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"
+    )
+
+
+@cache
+def _packed_plotly() -> Markup:
+    return packed(plotly_javascript())
+
+
+def packed(text: str) -> Markup:
+    """Text as gzip and base64: what a browser inflates by itself; the same text, the same characters."""
+    return Markup(base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode())
+
+
+_HEADING = re.compile(r'<section id="([\w-]+)">\s*<h2>(.*?)</h2>', re.DOTALL)
+
+
+def anchored(body: str) -> Anchored:
+    """A page's sections with an anchor at each heading, and their list of contents."""
+    plain = str(body)
+    contents = tuple((name, Markup(title)) for name, title in _HEADING.findall(plain))
+    link = r'<section id="\1"><h2>\2<a class="anchor" href="#\1" aria-label="link to this section">#</a></h2>'
+    return Anchored(Markup(_HEADING.sub(link, plain)), contents)
+
+
+def breakable(name: str) -> Markup:
+    """A name that may be broken behind the marks in it, so that it fits on a telephone."""
+    return Markup(re.sub(r"(?<=[,=_/@])(?=\w)", "<wbr>", str(escape(name))))
 
 
 def typeset(text: str) -> Markup:
@@ -59,7 +132,7 @@ def typeset(text: str) -> Markup:
     return Markup(safe)
 
 
-def _joined(environment: Environment, folder: str, *, first: str, last: str = "") -> str:
+def _joined(environment: Environment, folder: str, first: str, last: str = "") -> str:
     """The files of a folder beside the templates as one text, in the order of their names but for two."""
     loader = environment.loader
     assert loader is not None

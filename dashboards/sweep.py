@@ -70,6 +70,10 @@ class Sweep:
     """Seeds in the order in which they count; empty: ascending."""
     late: frozenset[str] = frozenset()
     """Cells that came after the first verdict."""
+    clock: pd.DataFrame = field(default_factory=tables.clock_table)
+    """`CLOCK_COLUMNS`; no rows of trials that did not say how fast they were."""
+    flops: dict[str, float] = field(default_factory=dict)
+    """Cell to the floating point operations of training for one image, where they were counted."""
     tuning: tuple[Tuning, ...] = ()
     """The searches that found the cells' settings, or are at it; their candidates are none of `trials`."""
 
@@ -267,6 +271,12 @@ class Sweep:
             draws=_known(planned, [rows.draws for rows in read]),
             errors=_known(planned, [rows.errors for rows in read]),
             spaces={kind: said for rows in read for kind, said in rows.spaces.items()},
+            clock=tables.clock_table([point for rows in read for point in rows.clock]),
+            flops={
+                trial.cell: rows.flops_per_image
+                for trial, rows in zip(planned, read, strict=True)
+                if rows.flops_per_image
+            },
             experiment_yaml=experiment_yaml,
             gpus=gpus,
             cpus=cpus,

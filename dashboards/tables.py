@@ -29,6 +29,8 @@ TRIAL_COLUMNS = (
 are of training and evaluation. Then one column per final metric."""
 FINAL = ("eval/", "rung/")
 """Beginnings of the metrics that a trial ends with."""
+CLOCK_COLUMNS = ("cell", "seed", "trial_key", "images", "train_s", "eval_s")
+"""What it took to come to an evaluation: seconds of training, and of evaluations with this one, without pauses."""
 CURVE_COLUMNS = ("cell", "seed", "trial_key", "protocol", "metric", "images", "kimg", "value")
 
 
@@ -64,6 +66,12 @@ def curve_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return table.drop_duplicates(
         ["cell", "seed", "trial_key", "metric", "images"], keep="last", ignore_index=True
     )
+
+
+def clock_table(rows: Sequence[Mapping[str, Any]] = ()) -> pd.DataFrame:
+    """`CLOCK_COLUMNS` from one mapping per evaluation."""
+    table = pd.DataFrame(list(rows), columns=list(CLOCK_COLUMNS))
+    return table.astype({"images": "int64", "train_s": "float64", "eval_s": "float64"})
 
 
 def _with_finals(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -231,6 +231,7 @@ class _Keeper:
                 trial=self._training.trial.key(
                     self._training.source.fingerprint, self._evaluator.held_out or ""
                 ),
+                flops_per_image=self._training.flops_per_image(),
             )
         )
 

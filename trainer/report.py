@@ -114,6 +114,8 @@ class Result:
     """Kind of a feature space to what is known of it, such as how well a classifier knows its images."""
     trial: str = ""
     """Key of what was trained; empty in results of earlier versions."""
+    flops_per_image: float | None = None
+    """Floating point operations of training for one image (see `trainer.flops`); None where they are not known."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.ema import Average, Power
 from trainer.errors import CheckpointError, UserError
+from trainer.flops import flops_per_image
 from trainer.inputs import Batch, Conditions, keep, trained
 from trainer.learner import Learner
 from trainer.noise_scale import NoiseScale
@@ -214,6 +215,13 @@ class Training:
         images, seconds = self._timed
         self._timed = (self.images, self.progress.seconds)
         return (self.images - images) / (self.progress.seconds - seconds)
+
+    def flops_per_image(self) -> float | None:
+        """Floating point operations of the network for one training image."""
+        channels, *size = self.source.codec.shape
+        planes = sum(one.planes(self.source.codec.shape) for one in self.inputs)
+        vector = sum(one.vector() for one in self.inputs)
+        return flops_per_image(self.average.network, (channels + planes, *size), vector)
 
     # What survives
 

@@ -24,6 +24,8 @@ PALETTE = (
 DASHES = ("solid", "dash", "dot", "dashdot")
 INK = "#6b7280"
 RULE = "rgba(128,128,128,0.22)"
+TITLE: dict[str, Any] = {"font": {"size": 13}, "standoff": 10}
+"""Of an axis."""
 FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -58,21 +60,12 @@ def axis_kinds(values: Sequence[float]) -> dict[str, dict[str, Any]]:
     return {"log": log, "linear": linear} if wide else {"linear": linear, "log": log}
 
 
-def axis_buttons(kinds: dict[str, dict[str, Any]], *, at_top: bool) -> list[dict[str, Any]]:
-    """plotly `updatemenus` that switch the y axis, in the corner which the curves leave free."""
-    buttons = [
-        {
-            "label": name,
-            "method": "relayout",
-            "args": [{f"yaxis.{key}": value for key, value in settings.items()}],
-        }
-        for name, settings in sorted(kinds.items(), key=lambda item: item[0] != "log")
-    ]
-    place = {"y": 1, "yanchor": "top"} if at_top else {"y": 0, "yanchor": "bottom"}
-    look = {"bgcolor": "rgba(128,128,128,0.08)", "bordercolor": RULE, "showactive": False}
-    menu = {"type": "buttons", "direction": "right", "buttons": buttons, "x": 1, "xanchor": "right"}
-    size = {"pad": {"t": 4, "r": 4, "b": 4}, "font": {"size": 11, "color": INK}}
-    return [menu | place | look | size]
+def with_gaps(lines: Sequence[Sequence[Any] | np.ndarray]) -> list[Any]:
+    """One after the other, with nothing in between, so that many lines are one trace."""
+    joined: list[Any] = []
+    for line in lines:
+        joined += [*([None] if joined else []), *np.asarray(line).tolist()]
+    return joined
 
 
 def layout(*, hovermode: str, height: int, legend: bool) -> dict[str, Any]:
@@ -83,7 +76,7 @@ def layout(*, hovermode: str, height: int, legend: bool) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": FONT, "size": 13, "color": INK},
-        "margin": {"l": 64, "r": 16, "t": 44, "b": 52},
+        "margin": {"l": 64, "r": 16, "t": 12 if legend else 44, "b": 52},
         "hovermode": hovermode,
         "showlegend": legend,
         "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
@@ -97,8 +90,8 @@ def axis() -> dict[str, Any]:
         "tickcolor": RULE,
         "linecolor": RULE,
         "zeroline": False,
-        "title_standoff": 10,
-        "title_font_size": 13,
+        "title_standoff": TITLE["standoff"],
+        "title_font_size": TITLE["font"]["size"],
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
 import re
 import shlex
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from dashboards import exports
+from dashboards.html import packed
 from dashboards.sweep import Sweep
 from dashboards.text import counted
 from dashboards.verdict.values import Verdicts
@@ -75,6 +74,5 @@ def _packed(
     command = f"diffsweep compare {shlex.quote(sweep.name)} --format csv --table {of} > {name}"
     if len(frame) * _DENSEST * 4 / 3 > most_bytes:
         return File(name, said, command=command)
-    packed = gzip.compress(exports.csv_of(frame).encode(), 6, mtime=0)
-    fits = len(packed) * 4 / 3 <= most_bytes
-    return File(name, said, base64.b64encode(packed).decode() if fits else "", command)
+    text = packed(exports.csv_of(frame))
+    return File(name, said, text if len(text) <= most_bytes else "", command)

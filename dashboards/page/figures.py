@@ -1,19 +1,46 @@
-"""Which figures does a page have? Those for which there is data, as JSON."""
+"""Which figures does a page have? Those for which there is data, as small as they can travel, and in words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from markupsafe import Markup
+
 from dashboards.charts import evidence as growth
-from dashboards.charts.comparison import paired_differences, speed_up
+from dashboards.charts.comparison import speed_up
 from dashboards.charts.curves import convergence, training_loss
-from dashboards.charts.further import row_differences
 from dashboards.charts.passports import Passport, passports
-from dashboards.html import script_json
+from dashboards.html import packed, script_json
 from dashboards.sweep import Sweep
+from dashboards.text import number
 from dashboards.verdict.comparable import IncomparableError
 from dashboards.verdict.values import Verdicts
+
+_PACKED_FROM = 16_000
+"""Characters from which on a figure travels compressed."""
+_DIGITS = 5
+"""Significant ones of a number that is drawn: more than a screen can show."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as the page carries it."""
+
+    text: Markup
+    """Its JSON, or that compressed."""
+    is_packed: bool
+    label: str
+    """What it shows, for those who do not see it."""
+    legend: tuple[tuple[str, str], ...]
+    """Name and colour of what can be shown and hidden."""
+    meta: dict[str, Any]
+    """What can be switched: `x`, `y`, `seeds` (see `charts.curves.convergence`)."""
+    height: int
 
 
 def of_sweep(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], str]:
@@ -33,10 +60,6 @@ def of_sweep(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], s
     pairs = [len(c.final.seeds) for c in verdicts.comparisons if c.final] if verdicts else []
     if verdicts is not None and max(pairs, default=0) >= growth.FEWEST:
         drawn["evidence"] = growth.evidence(sweep, verdicts)
-    if verdicts is not None and any(c.final is not None for c in verdicts.comparisons):
-        drawn["paired_differences"] = paired_differences(sweep, verdicts)
-    if verdicts is not None and any(row.final and row.final.seeds for row in verdicts.rows):
-        drawn["row_differences"] = row_differences(sweep, verdicts)
     if len(sweep.curve("train/loss")):
         drawn["training_loss"] = training_loss(sweep)
     return drawn, refused
@@ -48,6 +71,68 @@ def of_passports(cards: Mapping[str, Passport]) -> dict[str, Any]:
     return {f"passport_{name}": figure for name, figure in figures.items()}
 
 
-def as_json(drawn: Mapping[str, Any]) -> dict[str, str]:
-    """By name, as text for the page."""
-    return {name: script_json(figure.to_json()) for name, figure in drawn.items()}
+def carried(drawn: Mapping[str, Any]) -> dict[str, Drawn]:
+    """By name, as the page carries them."""
+    return {name: _carried(figure) for name, figure in drawn.items()}
+
+
+def _carried(figure: Any) -> Drawn:
+    legend = tuple(_legend(figure))
+    whole = _plain(figure.to_plotly_json())
+    layout = whole["layout"]
+    layout.pop("template", None)
+    layout["showlegend"] = (
+        False  # it is beside the figure, as buttons that every width has room for
+    )
+    text = script_json(json.dumps(whole, separators=(",", ":")))
+    is_packed = len(text) > _PACKED_FROM
+    return Drawn(
+        text=packed(text) if is_packed else text,
+        is_packed=is_packed,
+        label=_label(figure, [name for name, _ in legend]),
+        legend=legend,
+        meta={"x": [], "y": [], "seeds": 0} | layout.get("meta", {}),
+        height=int(layout.get("height", 420)),
+    )
+
+
+def _legend(figure: Any) -> Iterator[tuple[str, str]]:
+    if not figure.layout.showlegend:
+        return
+    for trace in figure.data:
+        if trace.name and trace.showlegend is not False:
+            style = trace.marker if trace.type == "bar" else trace.line
+            yield str(trace.name), str(style.color or "currentColor")
+
+
+def _label(figure: Any, names: list[str]) -> str:
+    """Axes, cells, and where the means end."""
+    layout = figure.layout
+    title = layout.yaxis.title.text or layout.title.text or ""
+    over = layout.xaxis.title.text
+    said = f"Figure: {title}{f' over {over}' if over else ''}"
+    ends = [
+        f"{trace.name} ends at {number(float(trace.y[-1]))}"
+        for trace in figure.data
+        if isinstance(trace.meta, dict) and trace.meta.get("role") == "mean"
+    ]
+    listed = ends or names
+    return f"{said}{': ' if listed else ''}{', '.join(listed)}"
+
+
+def _plain(value: Any) -> Any:
+    """JSON of plain numbers, no longer than they can be seen; what is no number is null."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        short = float(f"{value:.{_DIGITS}g}")
+        return int(short) if short.is_integer() and abs(short) < 1e15 else short
+    return value

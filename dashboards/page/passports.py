@@ -7,7 +7,7 @@ from typing import Any
 
 from dashboards.charts.style import colours
 from dashboards.html import environment_of
-from dashboards.page.figures import as_json, of_passports
+from dashboards.page.figures import carried, of_passports
 
 
 def render_passports(
@@ -37,5 +37,5 @@ def render_passports(
         rows=rows,
         findings=findings,
         chart_names=list(drawn),
-        charts=as_json(drawn),
+        charts=carried(drawn),
     )

@@ -8,13 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from dashboards import text
-from dashboards.charts.further import row_colours
 from dashboards.charts.passports import Passport
 from dashboards.claims import claims
 from dashboards.html import environment_of, script_json
 from dashboards.links import Links
 from dashboards.metrics import heading, title
-from dashboards.page import downloads, figures, levels, rows, samples, tuning
+from dashboards.page import downloads, figures, first, levels, rows, samples, tuning
 from dashboards.protocol import explanations
 from dashboards.sweep import Sweep
 from dashboards.verdict.comparable import quantity
@@ -61,11 +60,12 @@ def render(
     said = claims(sweep, verdicts, refusal=refusal, version=version, created=made)
     begin = headline(verdicts) if verdicts is not None else (refusal or "Nothing to judge yet.")
     return (
-        environment_of(row_colours(sweep, verdicts))
+        environment_of(rows.row_colours(sweep, verdicts))
         .get_template("report.html")
         .render(
             sweep=sweep,
             headline=begin,
+            **first.context(sweep, verdicts, begin),
             facts=rows.facts(sweep, verdicts, made),
             **_judged(sweep, verdicts),
             **_spread(sweep, verdicts),
@@ -87,7 +87,7 @@ def render(
             versions=dict(versions or {}),
             refused=refused,
             hint=hint,
-            charts=figures.as_json(drawn | objectives | searched | by_level),
+            charts=figures.carried(drawn | objectives | searched | by_level),
             verdict_data=script_json(json.dumps(said, indent=1)),
             **downloads.context(sweep, verdicts),
             **levels.context(sweep, by_level),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dashboards import text
+from dashboards.charts.style import colours
 from dashboards.html import typeset
 from dashboards.sweep import Sweep
 from dashboards.text import counted, number
@@ -42,6 +43,13 @@ _NAMES = {
 """What stands beside an interval: how it was made, where it is not inverted sign flips, and of how many pairs."""
 _SHOWN = {Status.STOPPED: "not finished"}
 """Statuses that a reader of the page would take amiss: nobody need have stopped the trial."""
+
+
+def row_colours(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, str]:
+    """The colour of every cell, and of its rows under further protocols: the same."""
+    shade = colours(sweep.cells)
+    rows = [row for c in (verdicts.rows if verdicts else ()) for row in (c.row, c.against)]
+    return shade | {row.name: shade[row.cell] for row in rows}
 
 
 def facts(sweep: Sweep, verdicts: Verdicts | None, created: datetime) -> list[str]:

@@ -6,13 +6,14 @@ Prints seconds and ratios of this run; the machine's noise is in the spread that
 import argparse
 import sys
 
-from tests.benchmarks import loop, objective, overhead, startup, streaming
+from tests.benchmarks import loop, objective, overhead, page, startup, streaming
 
 BENCHMARKS = {
     "loop": loop.main,
     "objective": objective.main,
     "overhead": overhead.main,
     "startup": startup.main,
+    "page": page.main,
     "streaming": streaming.main,
 }
 

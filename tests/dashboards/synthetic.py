@@ -12,7 +12,7 @@ import numpy as np
 from dashboards.directories import Picture
 from dashboards.levels import Interval, Row
 from dashboards.sweep import Sweep
-from dashboards.tables import curve_table, trial_table
+from dashboards.tables import clock_table, curve_table, trial_table
 from dashboards.tuning import Point, Tuning
 from dashboards.verdict import judging
 from dashboards.verdict.values import Verdicts
@@ -37,6 +37,7 @@ def sweep(
     margin: float = 0.02,
     metric: str = "eval/fid",
     gpus: float = 0.0,
+    kimg: Sequence[float] = KIMG,
 ) -> Sweep:
     """Cells whose final metric is `1 + effect` of the baseline's; `finals` gives it exactly.
 
@@ -72,7 +73,7 @@ def sweep(
                 identity
                 | {"protocol": "p-rung", "metric": "rung/" + metric.split("/")[1]}
                 | {"images": round(k * 1000), "kimg": k, "value": 1.5 * fid(k * speed) * factor}
-                for k in KIMG
+                for k in kimg
             )
             points.extend(
                 identity
@@ -93,6 +94,23 @@ def sweep(
         experiment_yaml="name: synthetic\nbase: presets/digits.yaml\nseeds: 3\n",
         gpus=gpus,
     )
+
+
+def clocked(found: Sweep, *, images_per_s: float = 1500.0, flops: float | None = 3e7) -> Sweep:
+    """The sweep with the times of its evaluations, each trial at a speed of its own, and FLOPs unless None."""
+    rng = np.random.default_rng(5)
+    rows: list[dict[str, Any]] = []
+    for (cell, seed, key), line in found.curve(found.curve_metric).groupby(
+        ["cell", "seed", "trial_key"], observed=True
+    ):
+        speed = images_per_s * (1 + 0.05 * float(rng.standard_normal()))
+        rows.extend(
+            {"cell": cell, "seed": seed, "trial_key": key, "images": images}
+            | {"train_s": images / speed, "eval_s": 2.0 * (place + 1)}
+            for place, images in enumerate(line["images"])
+        )
+    known = {} if flops is None else dict.fromkeys(found.cells, flops)
+    return dataclasses.replace(found, clock=clock_table(rows), flops=known)
 
 
 def judge(found: Sweep, **options: Any) -> Verdicts:

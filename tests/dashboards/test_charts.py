@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 import pytest
 
-from dashboards.charts.comparison import paired_differences, speed_up
+from dashboards.charts.comparison import speed_up
 from dashboards.charts.curves import convergence, training_loss
 from dashboards.charts.passports import passports
 from dashboards.charts.style import PALETTE, colours, round_ticks
 from dashboards.sweep import Sweep
 from dashboards.verdict.comparable import IncomparableError
-from tests.dashboards.synthetic import KIMG, ended, judge, sweep
+from tests.dashboards.synthetic import KIMG, clocked, ended, judge, sweep
 
 CELLS = {"uniform": 0.0, "under": 0.1, "twin": 0.0}
 
@@ -41,10 +42,16 @@ def test_one_colour_per_cell_in_every_chart() -> None:
         assert all(trace.line.color == shade[trace.name] for trace in named)
 
 
+def mean_of(figure: Any, cell: str) -> Any:
+    """The trace of a cell's mean."""
+    means = [t for t in figure.data if (t.meta or {}).get("role") == "mean"]
+    return next(t for t in means if t.name == cell)
+
+
 def test_means_leave_out_unfinished_trials_which_are_still_drawn() -> None:
     found = ended(sweep(), "under", 1, "diverged")
     figure = convergence(found)
-    mean = next(t for t in figure.data if t.name == "under")
+    mean = mean_of(figure, "under")
     curve = found.curve("rung/fid", finished_only=True)
     own = curve[curve["cell"] == "under"].groupby("images")["value"].mean()
     assert list(mean.x) == list(KIMG)
@@ -56,34 +63,73 @@ def test_means_leave_out_unfinished_trials_which_are_still_drawn() -> None:
 def test_bands_hold_the_mean() -> None:
     figure = convergence(sweep())
     for cell in ("uniform", "under"):
-        mean = next(t for t in figure.data if t.name == cell)
+        mean = mean_of(figure, cell)
         band = next(t for t in figure.data if t.fill == "toself" and t.legendgroup == cell)
         high, low = np.array(band.y[:6]), np.array(band.y[6:][::-1])
         assert (low < np.array(mean.y)).all()
         assert (np.array(mean.y) < high).all()
 
 
-def test_axis_buttons_offer_log_only_where_there_is_one() -> None:
-    def labels(found: Sweep) -> list[str]:
-        return [b.label for b in convergence(found).layout.updatemenus[0].buttons]
+def test_y_is_offered_as_a_logarithm_only_where_there_is_one() -> None:
+    def kinds(found: Sweep) -> list[str]:
+        return [kind["name"] for kind in convergence(found).layout.meta["y"]]
 
     found = sweep()
-    assert labels(found) == ["log", "linear"]
+    assert kinds(found) == ["log", "linear"]
     shifted = found.curves.assign(value=found.curves["value"] - 30)
-    assert labels(dataclasses.replace(found, curves=shifted)) == ["linear"]
+    assert kinds(dataclasses.replace(found, curves=shifted)) == ["linear"]
+
+
+def test_single_seeds_are_one_hidden_trace_of_a_cell_that_says_whose_each_point_is() -> None:
+    found = sweep(seeds=4)
+    traces = [t for t in convergence(found).data if (t.meta or {}).get("role") == "seeds"]
+    assert [t.legendgroup for t in traces] == found.cells
+    assert all(t.visible is False for t in traces)
+    rows = found.curve("rung/fid")
+    for trace in traces:
+        own = rows[rows["cell"] == trace.legendgroup]
+        points = zip(trace.customdata, trace.x, trace.y, strict=True)
+        drawn = [point for point in points if point[1] is not None]
+        assert drawn == list(zip(own["seed"], own["kimg"], own["value"], strict=True))
+        assert list(trace.x).count(None) == 3, "a gap between two seeds"
+
+
+def test_x_is_offered_in_what_the_records_of_all_drawn_trials_tell() -> None:
+    def ways(found: Sweep) -> list[str]:
+        return [way["label"] for way in convergence(found).layout.meta["x"]]
+
+    found = clocked(sweep())
+    assert ways(found) == ["kimg", "CPU-seconds", "wall-clock", "FLOPs"]
+    assert ways(dataclasses.replace(found, gpus=2.0))[1] == "GPU-seconds"
+    assert ways(clocked(sweep(), images_per_s=5.0, flops=None))[1:] == ["CPU-hours", "wall-clock"]
+    assert ways(sweep()) == ["kimg"]
+    lacking = found.clock[found.clock["trial_key"] != "under-1"]
+    assert ways(dataclasses.replace(found, clock=lacking)) == ["kimg", "FLOPs"]
+    only = dataclasses.replace(found, flops={"under": 3e7})
+    assert "FLOPs" not in ways(only)
+
+
+def test_device_time_is_training_on_all_devices_and_wall_clock_is_one_with_evaluations() -> None:
+    found = dataclasses.replace(clocked(sweep({"a": 0.0}, seeds=2)), gpus=4.0)
+    (trace,) = [t for t in convergence(found).data if (t.meta or {}).get("role") == "mean"]
+    clock = found.clock.groupby("images")[["train_s", "eval_s"]].mean()
+    assert trace.meta["x"]["device"] == pytest.approx(4 * clock["train_s"])
+    assert trace.meta["x"]["wall"] == pytest.approx(clock["train_s"] + clock["eval_s"])
+    tera = [3e7 * 1000 * kimg / 1e12 for kimg in KIMG]
+    assert trace.meta["x"]["flops"] == pytest.approx(tera)
 
 
 @pytest.mark.parametrize(
     ("kimg", "kind"),
     [
-        (KIMG, None),
-        ([10 * i for i in range(1, 7)], None),
+        (KIMG, "linear"),
+        ([10 * i for i in range(1, 7)], "linear"),
         ([1, 2, 4, 8, 16, 32], "log"),
         ([1, 2.05, 4, 8.1, 16, 20], "log"),
-        ([10, 20, 30, 40, 50, 51], None),
+        ([10, 20, 30, 40, 50, 51], "linear"),
     ],
 )
-def test_doublings_start_with_a_logarithmic_kimg_axis(kimg: list[float], kind: str | None) -> None:
+def test_doublings_start_with_a_logarithmic_kimg_axis(kimg: list[float], kind: str) -> None:
     found = sweep()
     moved = found.curves["kimg"].replace(dict(zip(KIMG, kimg, strict=True)))
     figure = convergence(
@@ -97,25 +143,6 @@ def test_charts_refuse_mixed_protocols() -> None:
     mixed = found.curves["protocol"].where(found.curves["seed"] != 1, "p-other")
     with pytest.raises(IncomparableError, match="2 protocols"):
         convergence(dataclasses.replace(found, curves=found.curves.assign(protocol=mixed)))
-
-
-def test_paired_differences_show_every_seed_zero_and_margin() -> None:
-    found = sweep(CELLS)
-    verdicts = judge(found)
-    figure = paired_differences(found, verdicts)
-    dots = [t for t in figure.data if t.marker.symbol is None]
-    measures = [m for c in verdicts.comparisons for m in c.measures()]
-    assert len(measures) == 8, "two cells, four measures"
-    drawn = {tuple(np.round(t.x, 9)) for t in dots}
-    assert drawn == {tuple(np.round(np.multiply(100, m.effects), 9)) for m in measures if m.seeds}
-    panels = len({m.name for m in measures if m.seeds})
-    rectangles = [s for s in figure.layout.shapes if s.type == "rect"]
-    lines = [s for s in figure.layout.shapes if s.type == "line"]
-    assert [(s.x0, s.x1) for s in rectangles] == [pytest.approx((-2, 2))] * panels
-    assert [s.x0 for s in lines] == [0] * panels
-    left, right = figure.layout.xaxis.range
-    assert left < -2
-    assert right > max(max(t.x) for t in dots)
 
 
 def test_speed_up_is_drawn_over_all_targets_from_easy_to_hard() -> None:

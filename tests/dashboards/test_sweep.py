@@ -99,6 +99,24 @@ def test_directories_become_a_sweep(tmp_path: Path) -> None:
     assert found.specs["slim"] == {"width": 2}
 
 
+def test_time_is_that_of_training_and_evaluation_without_pauses(tmp_path: Path) -> None:
+    """Speeds and evaluations of the reports count; when a report was written, a week later perhaps, does not."""
+    week = 7 * 24 * 3600.0
+    for place, (images, speed) in enumerate(((1000, 100.0), (2000, 50.0))):
+        metrics = {"rung/fid": 9.0, "sys/img_per_s": speed, "sys/eval_s": 3.0}
+        Record(tmp_path / "wide0").add_report(Report(images, week * place, metrics))
+    Record(tmp_path / "wide1").add_report(Report(1000, 0.0, {"rung/fid": 9.0}))
+    last = {"eval/fid": 9.0}
+    Record(tmp_path / "wide0").write_result(
+        Result("finished", None, 2000, last, 0.0, 30.0, 6.0, {}, 7, flops_per_image=5e6)
+    )
+    found = Sweep.from_directories("demo", planned(), tmp_path)
+    assert set(found.clock["trial_key"]) == {"wide0"}, "the other does not tell"
+    assert found.clock["train_s"].tolist() == [10.0, 30.0]
+    assert found.clock["eval_s"].tolist() == [3.0, 6.0]
+    assert found.flops == {"wide": 5e6}
+
+
 def test_curves_hold_every_number_once_under_its_protocol(tmp_path: Path) -> None:
     found = Sweep.from_directories("demo", planned(), written(tmp_path))
     loss = found.curve("train/loss")

@@ -13,10 +13,6 @@
     setTimeout(() => { button.textContent = before; }, 2000);
   };
 
-  const unpacked = (id) => {
-    const bytes = Uint8Array.from(atob(document.getElementById(id).textContent), (sign) => sign.charCodeAt(0));
-    return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).blob();
-  };
   // A page opened from a file may not have the clipboard: then the text is selected, to be copied by hand
   const copy = async (element) => {
     try {
@@ -30,7 +26,7 @@
 
   const take = async (button) => {
     const { packed, text, name } = button.dataset;
-    if (packed) save(new Blob([await unpacked("packed-" + packed)], { type: "text/csv" }), packed);
+    if (packed) save(new Blob([await inflated(document.getElementById("packed-" + packed))], { type: "text/csv" }), packed);
     if (text) save(new Blob([document.getElementById(text).textContent], { type: "text/plain" }), name);
     if (button.dataset.copy) say(button, await copy(document.getElementById(button.dataset.copy)));
   };
@@ -56,11 +52,11 @@
     const button = Object.assign(document.createElement("button"), { type: "button", className: "svg", textContent: "SVG" });
     const name = chart.dataset.figure;
     button.setAttribute("aria-label", "download the figure " + name.replaceAll("_", " ") + " as SVG");
-    button.addEventListener("click", () => {
-      if (!chart.data) return;
+    button.addEventListener("click", async () => {
+      await draw(chart);
       const size = { width: Math.max(480, chart.clientWidth), height: chart.clientHeight };
       Plotly.downloadImage(paper(chart), { format: "svg", filename: name, ...size });
     });
-    chart.append(button);
+    chart.after(button);
   }
 })();
