@@ -108,9 +108,9 @@ def _differences(said: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
     if lost := sorted({*said["seeds"]} - {*found["seeds"]}):
         yield f"{name} has lost seed{'' if len(lost) == 1 else 's'} {', '.join(map(str, lost))}"
     room = _CLOSE * max(abs(_number(said.get(end))) for end in ("effect", "low", "high"))
-    for seed, (before, after) in _by_seed(said, found).items():
-        if abs(before - after) > max(room, _CLOSE * abs(before)):
-            here, there = _shown(after, said), _shown(before, said)
+    for seed, (then, now) in _by_seed(said, found).items():
+        if abs(then - now) > max(room, _CLOSE * abs(then)):
+            here, there = _shown(now, said), _shown(then, said)
             yield f"{name}: seed {seed} differs by {here} now, by {there} on the page"
     if said["seeds"] != found["seeds"]:
         return

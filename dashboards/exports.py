@@ -88,7 +88,12 @@ def verdict_numbers(sweep: Sweep, verdicts: Verdicts | None) -> Table:
             rows.append([*said, *[None] * 8, word])
             continue
         ends = measure.interval
-        found = [len(measure.seeds), measure.effect if measure.seeds else None, ends.low, ends.high]
+        found: list[Any] = [
+            len(measure.seeds),
+            measure.effect if measure.seeds else None,
+            ends.low,
+            ends.high,
+        ]
         found += [ends.method, measure.p_adjusted, measure.ratio, measure.lower_is_better]
         rows.append([*said, *found, word])
     return Table(headings, rows)

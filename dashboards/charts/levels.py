@@ -85,12 +85,11 @@ def _amounts(
     low = max(float(every.min()), high - _DECADES)
     room = 0.1 * (high - low)
     between = [float(at) for at in range(-99, 99) if low + room < at < high - room]
-    ticks = {
-        "tickvals": [low, *between, high],
-        "ticktext": [f"{10**at:.2g}" for at in (low, *between, high)],
-    }
+    marks = [low, *between, high]
+    texts = [f"{10**at:.2g}" for at in marks]
     if low > float(every.min()):
-        ticks["ticktext"][0] = f"\N{LESS-THAN OR EQUAL TO} {ticks['ticktext'][0]}"
+        texts[0] = f"\N{LESS-THAN OR EQUAL TO} {texts[0]}"
+    ticks = {"tickvals": marks, "ticktext": texts}
     bar = {"colorscale": AMOUNT, "zmin": low, "zmax": high, "colorbar": ticks}
     hover = f"{called} %{{customdata:.3g}}"
     return {

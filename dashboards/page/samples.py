@@ -167,7 +167,7 @@ def _over_time(sweep: Sweep, trial: tuple[str, int], choice: Choice) -> Iterator
 def _png(path: Path, *, cut: bool) -> bytes:
     """The same pixels, in a palette where that is shorter; with `cut` those of the first quarter of the grid."""
     whole = path.read_bytes()
-    picture = Image.open(io.BytesIO(whole))
+    picture: Image.Image = Image.open(io.BytesIO(whole))
     if not cut and picture.mode in ("L", "P"):
         return whole
     if cut:
@@ -183,13 +183,12 @@ def _png(path: Path, *, cut: bool) -> bytes:
 
 def _in_palette(picture: Image.Image) -> Image.Image | None:
     """The picture by an exact palette; None where it has more colours, or is no RGB."""
-    if picture.mode != "RGB" or (colours := picture.getcolors(256)) is None:
+    if picture.mode != "RGB" or picture.getcolors(256) is None:
         return None
-    every = np.array([colour for _, colour in colours], np.int64) @ (65536, 256, 1)
-    order = np.argsort(every)
-    pixels = np.asarray(picture).astype(np.int64) @ (65536, 256, 1)
-    made = Image.fromarray(order[np.searchsorted(every, pixels, sorter=order)].astype(np.uint8))
-    made.putpalette([level for _, colour in colours for level in colour])
+    pixels = np.asarray(picture)
+    colours, places = np.unique(pixels.reshape(-1, 3), axis=0, return_inverse=True)
+    made = Image.fromarray(places.reshape(pixels.shape[:2]).astype(np.uint8))
+    made.putpalette(colours.flatten().tolist())
     return made
 
 
