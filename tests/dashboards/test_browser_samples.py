@@ -106,7 +106,7 @@ def is_drawn(page: Any, image: Any, expected: np.ndarray[Any, Any], density: flo
     return any(np.array_equal(part, expected) for part in found)
 
 
-@pytest.mark.parametrize("density", [1, 2, 1.5])
+@pytest.mark.parametrize("density", [1, 2])
 def test_every_pixel_of_a_sample_is_a_whole_number_of_screen_pixels(
     browser: Any, shown: Shown, density: float
 ) -> None:
