@@ -202,11 +202,11 @@ def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
 def report_page(experiment: Experiment, settings: Settings, result: Judged) -> str:
     """The HTML report as text."""
     from dashboards.page import render
+    from service.experiment.answers import Answers
     from service.tracking.addresses import links
-    from trainer.diffusion.passport import passport
 
-    experiment = tuned(experiment, settings)
-    cards = {cell.name: passport(cell.trial.diffusion).to_dict() for cell in experiment.cells}
+    experiment, answers = tuned(experiment, settings), Answers(settings.home)
+    cards = {cell.name: answers.passport(cell.trial.diffusion) for cell in experiment.cells}
     return render(
         result.sweep,
         result.verdicts,

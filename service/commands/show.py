@@ -25,6 +25,7 @@ from service.commands.common import (
 from service.commands.completing import cells, shown
 
 if TYPE_CHECKING:
+    from service.experiment.answers import Answers
     from trainer.trial import TrialSpec
 
 
@@ -45,7 +46,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print a preset with nothing left out, or the objective passports of experiments' cells."""
-    from trainer.diffusion.passport import findings
+    from service.experiment.answers import Answers
     from trainer.errors import InputError, Problem, suggestion
 
     trials: dict[str, TrialSpec] = {}
@@ -67,8 +68,9 @@ def show(
         return
     if len(trials) == 1:
         say(to_yaml(next(iter(trials.values())).model_dump(mode="json")))
-    _print_passports(trials)
-    print_findings(findings({name: trial.diffusion for name, trial in trials.items()}))
+    answers = Answers(settings_of(home).home)
+    _print_passports(trials, answers)
+    print_findings(answers.findings({name: trial.diffusion for name, trial in trials.items()}))
 
 
 def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, TrialSpec]:
@@ -77,7 +79,8 @@ def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, Tri
     from trainer.presets import shipped
     from trainer.yaml.source import read
 
-    if not os.path.exists(file):
+    saved = settings_of(home).experiment(file) / "experiment.json" if "/" not in file else None
+    if not os.path.exists(file) and not (saved is not None and saved.exists()):
         file = str(shipped(file) or file)
     if os.path.isfile(file):
         data = read(file).data
@@ -128,21 +131,18 @@ def _as_data(trial: TrialSpec) -> dict[str, Any]:
     return {"trial": trial.model_dump(mode="json"), "passport": card}
 
 
-def _print_passports(trials: dict[str, TrialSpec]) -> None:
+def _print_passports(trials: dict[str, TrialSpec], answers: Answers) -> None:
     """What each diffusion really optimizes, and how far it is from the first one's objective."""
-    from trainer.diffusion.passport import passport, total_variation
-
     first = next(iter(trials.values())).diffusion
     rows = []
     for name, trial in trials.items():
         diffusion = trial.diffusion
-        card = passport(diffusion)
+        card, distance = answers.passport(diffusion), answers.distance(first, diffusion)
         members = (diffusion.schedule, diffusion.timesteps, diffusion.weighting)
         labels = [part.label() for part in (*members, diffusion.prediction)]
-        snr = (f"{card.initial_snr:.3g}", f"{card.terminal_snr:.3g}")
-        share = f"{card.effective_sample_size:.0%}"
-        distance = f"{total_variation(first, diffusion):.3f}"
-        rows.append([name, *labels, *snr, share, distance])
+        snr = (f"{card['initial_snr']:.3g}", f"{card['terminal_snr']:.3g}")
+        share = f"{card['effective_sample_size']:.0%}"
+        rows.append([name, *labels, *snr, share, f"{distance:.3f}"])
     parts = ("cell", "schedule", "timesteps", "weighting", "prediction")
     numbers = ("first SNR", "last SNR", "sample size", "TV to first")
     if console().width >= _ONE_TABLE:

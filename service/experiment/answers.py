@@ -11,12 +11,13 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import trainer
+from trainer.diffusion.process import Diffusion
 from trainer.spec import Spec
 
 
@@ -40,6 +41,37 @@ class Answers:
             partial.write_text(text)
             partial.replace(file)
         return json.loads(text)
+
+    def passport(self, diffusion: Diffusion) -> dict[str, Any]:
+        """The objective's passport as plain data."""
+
+        def card() -> dict[str, Any]:
+            from trainer.diffusion.passport import passport
+
+            return passport(diffusion).to_dict()
+
+        return self.ask("passport", [diffusion], card)
+
+    def distance(self, one: Diffusion, other: Diffusion) -> float:
+        """Total variation between two objectives."""
+
+        def between() -> float:
+            from trainer.diffusion.passport import total_variation
+
+            return total_variation(one, other)
+
+        return float(self.ask("distance", [one, other], between))
+
+    def findings(self, cells: Mapping[str, Diffusion]) -> list[str]:
+        """What a person should read of these objectives."""
+
+        def lines() -> list[str]:
+            from trainer.diffusion.passport import findings
+
+            return findings(dict(cells))
+
+        of = [part for name, cell in cells.items() for part in (name, cell)]
+        return list(self.ask("objectives", of, lines))
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ def completed(shell: str, line: str, **environment: str) -> tuple[list[str], str
     code = (
         "import sys; from service.cli import main\n"
         "try: main()\n"
-        "finally: print(*(m for m in ('torch', 'pydantic', 'ray') if m in sys.modules), file=sys.stderr)"
+        "finally: print(*(m for m in ('torch', 'numpy', 'ray') if m in sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -33,7 +34,8 @@ def completed(shell: str, line: str, **environment: str) -> tuple[list[str], str
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     text = done.stdout.removeprefix("_arguments '*: :((").removesuffix("))'\n")
-    return [w.strip('"') for line in text.splitlines() if (w := line.strip())], done.stderr.strip()
+    offered = [re.split(r'":"|\t', line.strip())[0].strip('"') for line in text.splitlines()]
+    return [word for word in offered if word], done.stderr.strip()
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -96,7 +96,9 @@ def test_the_table_shows_every_trial() -> None:
     assert "diverged" in rows[3]
     assert rows[4].startswith("idle [b]")
     assert "waiting" in rows[4]
-    assert rows[5].startswith("2 of 4 trials finished, 0 running, 1 FAILED; 0 s elapsed")
+    assert rows[5].startswith(
+        "2 of 4 trials finished, 0 running, 1 FAILED; about 14 s left; 0 s elapsed"
+    )
     assert rows[6].strip() == "under: 3 of 6 pairs; uniform: WORSE at 6 seeds"
     assert rows[7].strip() == "MLflow does not answer: training goes on"
 

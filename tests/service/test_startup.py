@@ -53,7 +53,12 @@ def test_validate_says_the_same_without_torch(toys: Path) -> None:
     assert again[0] == 0
     assert "are the same objective" in again[1]
     assert again[2] == []
-    said = [text.rsplit("LOADED", 1)[0] for text in (first, again[1])]
+    wrong = (toys / "x.yaml").read_text().replace("gamma", "gama")
+    (toys / "wrong.yaml").write_text(wrong)
+    code, text, heavy = loaded(toys, "validate", "wrong.yaml")
+    assert (code, heavy) == (2, [])
+    assert "did you mean `gamma`?" in text
+    said = [each.rsplit("LOADED", 1)[0] for each in (first, again[1])]
     assert said[0] == said[1]
 
 
@@ -63,13 +68,13 @@ def test_validate_says_the_same_without_torch(toys: Path) -> None:
         (("--help",), 0),
         (("validate", "--help"), 0),
         (("schema",), 0),
-        (("validate", "wrong.yaml"), 2),
+        (("validate", "toy.yaml"), 2),
+        (("validate", "absent.yaml"), 2),
     ],
 )
-def test_help_schema_and_complaints_need_none_of_it(
+def test_help_schema_and_what_is_no_experiment_need_none_of_it(
     toys: Path, words: tuple[str, ...], code: int
 ) -> None:
-    (toys / "wrong.yaml").write_text(EXPERIMENT.replace("gamma", "gama"))
     ended, text, heavy = loaded(toys, *words)
     assert ended == code, text
     assert heavy == []
