@@ -1,12 +1,10 @@
 """How long does a person wait for a command? CPU seconds of each, split into imports and work, in a home with results.
 
-Imports are the share that Python's own `-X importtime` counts in a second run. Processor seconds are of the whole
-process, so that neighbours on the machine add little.
+Seconds are the processor's, so that neighbours on the machine add little; imports are all that is done inside the
+outermost `import`.
 """
 
 import os
-import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +17,29 @@ from service.settings import Settings
 from tests.service.toy_experiment import EXPERIMENT, TOY
 from trainer.loop import train
 
+PROGRAM = """
+import builtins, importlib, sys, time
+spent, depth = 0.0, 0
+def timed(original):
+    def importing(*args, **kwargs):
+        global spent, depth
+        depth += 1
+        began = time.process_time() if depth == 1 else 0.0
+        try:
+            return original(*args, **kwargs)
+        finally:
+            depth -= 1
+            if depth == 0:
+                spent += time.process_time() - began
+    return importing
+builtins.__import__ = timed(builtins.__import__)
+importlib.import_module = timed(importlib.import_module)
+try:
+    from service.cli import main
+    main()
+finally:
+    print("IMPORTS", spent, "OF", time.process_time(), file=sys.stderr)
+"""
 COMMANDS = ("--help", "validate", "show", "plan", "compare", "report")
 TIMES = 3
 
@@ -32,29 +53,22 @@ def prepare(folder: Path) -> None:
         list(train(trial.spec, settings.trial(trial.key), cache=settings.cache, device="cpu"))
 
 
-def run(folder: Path, command: str, *options: str) -> tuple[float, float, str]:
-    """CPU and wall seconds of one command, and what it said on standard error."""
+def run(folder: Path, command: str) -> tuple[float, float, float]:
+    """CPU seconds of imports, all CPU seconds, and wall seconds of one command."""
     words = [command] if command.startswith("-") else [command, "x.yaml"]
     root = str(Path(__file__).parents[2])
     environment = {
         **os.environ, "PYTHONPATH": root, "DIFFSWEEP_HOME": str(folder / "runs"), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, *options, "-m", "service", *words],
+        [sys.executable, "-c", PROGRAM, *words],
         cwd=folder, env=environment, check=True, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
-    wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return cpu, wall, done.stderr
-
-
-def imports_share(folder: Path, command: str) -> float:
-    """Of the command's CPU seconds."""
-    cpu, _, text = run(folder, command, "-X", "importtime")
-    micro = sum(int(own) for own in re.findall(r"^import time:\s+(\d+) \|", text, re.MULTILINE))
-    return min(1.0, micro / 1e6 / cpu)
+    wall = time.perf_counter() - began
+    _, imports, _, cpu = done.stderr.split()[-4:]
+    return float(imports), float(cpu), wall
 
 
 def main() -> None:
@@ -63,12 +77,9 @@ def main() -> None:
         folder = Path(name)
         prepare(folder)
         for command in COMMANDS:
-            first, *_ = run(folder, command)
-            cpu, wall = (
-                median(both)
-                for both in zip(*[run(folder, command)[:2] for _ in range(TIMES)], strict=True)
-            )
-            imports = imports_share(folder, command) * cpu
+            _, first, _ = run(folder, command)
+            runs = [run(folder, command) for _ in range(TIMES)]
+            imports, cpu, wall = (median(column) for column in zip(*runs, strict=True))
             print(
                 f"startup, {command}: {cpu:.1f} CPU-s ({imports:.1f} of them imports, {cpu - imports:.1f} work), "
                 f"{wall:.1f} s wall; the first time {first:.1f} CPU-s",
