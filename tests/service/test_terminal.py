@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import sys
 import termios
@@ -25,24 +26,28 @@ def terminal(command: list[str], folder: Path, environment: dict[str, str]) -> t
         os.chdir(folder)
         os.execve(command[0], command, environment)
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 30, COLUMNS, 0, 0))
-    drawn = b""
-    while True:
-        try:
-            more = os.read(master, 65536)
-        except OSError:  # the other end is closed
-            break
-        if not more:
-            break
-        drawn += more
-    os.close(master)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), drawn.decode(errors="replace")
+    drawn, over = b"", False
+    try:
+        while not over:
+            try:
+                more = os.read(master, 65536)
+            except OSError:  # the other end is closed
+                more = b""
+            drawn, over = drawn + more, not more
+    finally:
+        os.close(master)
+        if not over:
+            os.kill(pid, signal.SIGTERM)
+        status = os.waitpid(pid, 0)[1]
+    return os.waitstatus_to_exitcode(status), drawn.decode(errors="replace")
 
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_table_moves_with_training(tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(
-        TOY.replace("kimg: 1.28", "kimg: 384").replace("evaluations: 2", "evaluations: 1")
+        TOY.replace("kimg: 1.28", "kimg: 192").replace("evaluations: 2", "evaluations: 1")
     )
     (tmp_path / "x.yaml").write_text(EXPERIMENT.replace("seeds: 2", "seeds: 1"))
     kept = {
@@ -63,11 +68,11 @@ def test_the_table_moves_with_training(tmp_path: Path) -> None:
 
     assert code == 0, drawn[-3000:]
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn)
-    seen = {float(kimg) for kimg in re.findall(r"running +([0-9.]+)/384", plain)}
-    assert len(seen - {0.0, 384.0}) >= 2, plain[-3000:]  # the only evaluation is at the end
-    assert re.search(r"running +[0-9.]+/384 +[0-9.e+]+ +[0-9.]+", plain)  # img/s and loss
+    seen = {float(kimg) for kimg in re.findall(r"running +([0-9.]+)/192", plain)}
+    assert len(seen - {0.0, 192.0}) >= 2, plain[-3000:]  # the only evaluation is at the end
+    assert re.search(r"running +[0-9.]+/192 +[0-9.e+]+ +[0-9.]+", plain)  # img/s and loss
     assert "left;" in plain
-    painted = [line for line in drawn.splitlines() if "running" in line and "/384" in line]
+    painted = [line for line in drawn.splitlines() if "running" in line and "/192" in line]
     assert painted
     assert not any(
         re.search(r"\x1b\[(?:1;)?31m|38;2;249;38;114|38;5;197", line) for line in painted
