@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from service.experiment import Experiment
-    from service.sdk import Client, Job
+    from service.job import Job
+    from service.sdk import Client
     from trainer.trial import TrialSpec
 
 __all__ = ["Client", "Experiment", "Job", "TrialSpec"]
 _HOMES = {
     "Client": "service.sdk",
     "Experiment": "service.experiment",
-    "Job": "service.sdk",
+    "Job": "service.job",
     "TrialSpec": "trainer.trial",
 }
 

@@ -170,14 +170,15 @@ def published(
     """`on_event`, which inside a Ray job also says in the job's log how far the experiment is."""
     if not inside_ray_job():
         return on_event
-    counting, last = tally(experiment), {"counts": "", "at": clock()}
+    counting, said, at = tally(experiment), "", clock()
 
     def take(event: Event) -> None:
+        nonlocal said, at
         on_event(event)
         counting(event)
         now = counting.progress()
-        if now.counts() != last["counts"] or clock() - float(last["at"]) >= _EVERY_S:
-            last.update(counts=now.counts(), at=clock())
+        if now.counts() != said or clock() - at >= _EVERY_S:
+            said, at = now.counts(), clock()
             print(now.line(), file=out or sys.stderr, flush=True)
 
     return take

@@ -12,25 +12,27 @@ import torch.distributed as dist
 
 from trainer.data import held_out_outline
 from trainer.distributed import World
-from trainer.errors import EnvironmentProblem, InputError, Problem, UserError
+from trainer.errors import EnvironmentProblem, InputError, UserError
 from trainer.evaluation.enough import few_images
 from trainer.files import HeldError
 from trainer.loop import train
-from trainer.presets import shipped
 from trainer.record import REPORTS, RESULT, Record
 from trainer.report import Report, Result
 from trainer.trial import TrialSpec
-from trainer.yaml.keys import split
-from trainer.yaml.overrides import Layered, Origin, read_option
-from trainer.yaml.source import Source, read
-from trainer.yaml.wording import leading_path, shown
+from trainer.yaml.trials import trial_tree
+from trainer.yaml.wording import leading_path
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train one trial; returns 0, 1 (diverged), 2 (bad input), 3 (environment) or 130 (Ctrl-C)."""
     options = _parser().parse_args(arguments)
     try:
-        tree = _tree(options.trial, options.override)
+        tree = trial_tree(
+            options.trial,
+            options.override,
+            TrialSpec,
+            lambda reset: print(f"note: {reset}", file=sys.stderr),
+        )
         trial = cast(TrialSpec, tree.model_or_raise())
         try:
             return _run(trial, options)
@@ -100,35 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... [auto]")
     return parser
-
-
-def _tree(path: Path, overrides: list[str]) -> Layered:
-    """The trial's values with their lines; InputError when the file or an option is unfit."""
-    source = read(path if path.exists() else shipped(str(path)) or path)
-    if not isinstance(source.data, dict) or "base" in source.data:
-        raise InputError([_no_trial(source)])
-    tree = Layered(source.data, Origin(source, ()), TrialSpec)
-    problems: list[Problem] = []
-    for text in overrides:
-        where, value = read_option(text)
-        keys = split(where)
-        merged = tree.merge(keys, value.data, Origin(value, keys))
-        problems += merged.problems
-        for reset in merged.resets:
-            print(f"note: {reset}", file=sys.stderr)
-    if problems:
-        raise InputError(problems)
-    return tree
-
-
-def _no_trial(source: Source) -> Problem:
-    needed = "a trial needs data, model, train and evaluation"
-    if source.data is None:
-        return Problem(source.file, None, "", f"is empty: {needed}")
-    if isinstance(source.data, dict):
-        message = "is an experiment, this command takes one trial: use `diffsweep run`"
-        return Problem(source.file, None, "", message)
-    return source.problem((), f"a trial is a mapping, this is {shown(source.data)}: {needed}")
 
 
 def _run(trial: TrialSpec, options: argparse.Namespace) -> int:

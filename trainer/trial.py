@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from contextlib import suppress
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, cast
 
 from pydantic import (
     Field,
@@ -28,6 +30,7 @@ from trainer.optimizer import AdamW, AnyOptimizer
 from trainer.precision import Precision
 from trainer.spec import MANY, Neutral, Spec
 from trainer.start import Start
+from trainer.yaml.trials import trial_tree
 
 
 class Train(Spec):
@@ -155,6 +158,14 @@ class TrialSpec(Spec):
         if self.train.gns and self.train.batch_size < 2:
             raise ValueError("train.gns: a batch of one has no parts: raise train.batch_size")
         return self
+
+    @classmethod
+    def from_yaml(cls, path: Path | str, overrides: Iterable[str] = ()) -> "TrialSpec":
+        """Read a complete trial, such as a preset; `overrides` are `path=value` texts, such as `train.kimg=20`.
+
+        InputError lists all problems with their lines, and refuses a YAML of an experiment.
+        """
+        return cast(TrialSpec, trial_tree(path, overrides, cls).model_or_raise())
 
     def steps(self) -> int:
         """Optimizer steps of the whole budget."""

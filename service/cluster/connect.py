@@ -1,7 +1,8 @@
 """Which Ray runs the trials, is it large enough, and how is it left behind?
 
-Inside a Ray job, or with RAY_ADDRESS set, that cluster. Otherwise a private one on this machine, which
-ends with the driver however the driver ends (see `service.cluster.janitor`).
+A Ray to which this process is connected already, as in a notebook: that one, which is left as it was. Inside a
+Ray job, or with RAY_ADDRESS set, that cluster. Otherwise a private one on this machine, which ends with the driver
+however the driver ends (see `service.cluster.janitor`).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import logging
 import os
 import secrets
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +65,63 @@ class Cluster:
 
 @contextlib.contextmanager
 def connected(settings: Settings, need: Resources) -> Iterator[Cluster]:
-    """Connect, check that a trial fits, and disconnect at the end; raises `ServiceError`."""
-    address = settings.ray_address or ("auto" if inside_ray_job() else None)
+    """Connect, check that a trial fits, and disconnect at the end; raises `ServiceError`.
+
+    Experiments that run in several threads of one process share the connection; the last one ends it.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(environment({**TRAIN_ENVIRONMENT, **_QUIET}))
-        if address is None:
-            _check("this machine", need, float(_own_cpus()), None)
-            cluster = Cluster(True, stack.enter_context(_private(need)))
-        else:
-            stack.enter_context(_existing(address, need))
-            cluster = Cluster(False, None)
-        _check("the Ray cluster" if address else "this machine", need, *cluster.size())
+        with _SHARED.lock:
+            cluster, place = _SHARED.take(settings, need)
+            stack.callback(_SHARED.release)
+        _check(place, need, *cluster.size())
         yield cluster
+
+
+@dataclass
+class _Shared:
+    """The connection of this process: whoever comes first makes it."""
+
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    users: int = 0
+    cluster: Cluster | None = None
+    place: str = ""
+    held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def take(self, settings: Settings, need: Resources) -> tuple[Cluster, str]:
+        """The cluster, and what messages call it; hold the lock."""
+        if self.cluster is None:
+            with contextlib.ExitStack() as held:
+                self.cluster, self.place = _open(settings, need, held)
+                self.held = held.pop_all()
+        self.users += 1
+        return self.cluster, self.place
+
+    def release(self) -> None:
+        """One user less."""
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                self.cluster = None
+                self.held.close()
+
+
+_SHARED = _Shared()
+
+
+def _open(settings: Settings, need: Resources, held: contextlib.ExitStack) -> tuple[Cluster, str]:
+    import ray
+
+    if (
+        ray.is_initialized()
+    ):  # by whoever owns this process: it stays connected, with all its objects
+        return Cluster(False, None), "the Ray of this process"
+    address = settings.ray_address or ("auto" if inside_ray_job() else None)
+    if address is None:
+        _check("this machine", need, float(_own_cpus()), None)
+        return Cluster(True, held.enter_context(_private(need))), "this machine"
+    held.enter_context(_existing(address, need))
+    return Cluster(False, None), "the Ray cluster"
 
 
 _QUIET = {

@@ -103,6 +103,7 @@ def run(
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=worker.RETRIES),
             callbacks=[Telling(seats)],
+            progress_reporter=Silent(),
             stop=Stopping(seats, stop),
         ),
     )
@@ -179,6 +180,17 @@ class Telling(tune.Callback):  # type: ignore[misc]
     def _release(self, trial: Any, problem: str) -> None:
         key = self._seats.taken.pop(trial.trial_id)
         self._seats.dispatch.released(key, problem, trial.error_file)
+
+
+class Silent(tune.ProgressReporter):  # type: ignore[misc]
+    """Shows nothing: Tune's own one for notebooks clears what the notebook shows, however quiet it is told to be."""
+
+    def should_report(self, trials: Any, done: bool = False) -> bool:
+        """Never."""
+        return False
+
+    def report(self, trials: Any, done: bool, *sys_info: str) -> None:
+        """Nothing."""
 
 
 class Stopping(tune.Stopper):  # type: ignore[misc]

@@ -3,8 +3,11 @@
 from service.experiment.comparison import Cell
 from service.experiment.criterion import Compare
 from service.experiment.experiment import Experiment, PlannedTrial
+from service.experiment.saved import read_named
 from service.experiment.spec import ExperimentSpec
 from service.resources import Resources
+
+Experiment.by_name = read_named
 
 __all__ = [
     "Cell",

@@ -14,6 +14,7 @@ from service.experiment.changed import changed
 from service.experiment.comparison import Cell, metrics
 from service.experiment.data_sets import input_notes, outlines
 from service.experiment.mistaken import a_trial
+from service.experiment.named import Named
 from service.experiment.remarks import findings, remarks
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
@@ -52,8 +53,11 @@ def _data_root() -> Path:
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """A validated experiment: its spec (baseline filled in), its cells, and where it came from."""
+class Experiment(metaclass=Named):
+    """A validated experiment: its spec (baseline filled in), its cells, and where it came from.
+
+    `Experiment("name")` is the one of that name that was run last in DIFFSWEEP_HOME, else ./runs: no YAML is needed.
+    """
 
     spec: ExperimentSpec
     cells: tuple[Cell, ...]

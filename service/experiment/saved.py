@@ -11,7 +11,8 @@ from typing import Any
 from service.experiment.comparison import Cell
 from service.experiment.experiment import Experiment, PlannedTrial
 from service.experiment.spec import ExperimentSpec
-from trainer.errors import InputError, Problem
+from service.settings import load as load_settings
+from trainer.errors import InputError, Problem, suggestion
 from trainer.files import write_whole
 from trainer.trial import TrialSpec
 from trainer.yaml.files import display
@@ -74,6 +75,20 @@ def read_saved(directory: Path) -> Experiment:
             "which writes it anew and keeps all trials that are there"
         )
         raise InputError([Problem(display(file), None, "", message)]) from None
+
+
+def read_named(name: str, home: Path | None = None) -> Experiment:
+    """The experiment of that name that was run last in `home`: DIFFSWEEP_HOME, else ./runs.
+
+    Raises InputError where there is none, or it is damaged. It holds what was run and no YAML to change.
+    """
+    settings = load_settings(home=home)
+    try:
+        return read_saved(settings.experiment(name))
+    except OSError:
+        known = [path.parent.name for path in settings.home.glob(f"experiments/*/{SAVED}")]
+        message = f"is no experiment in {settings.home}{suggestion(name, known)}"
+        raise InputError([Problem(name, None, "", message)]) from None
 
 
 def saved_identities(directory: Path) -> dict[str, str]:

@@ -1,0 +1,86 @@
+"""Which figures of an experiment are there, by name? Those of the report, for a notebook or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from service.errors import ServiceError
+from trainer.errors import suggestion
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment
+    from service.results import Judged
+
+Draw = Callable[[], Any]
+
+
+def available(experiment: Experiment, judged: Judged) -> list[str]:
+    """Names of the figures for which there is data."""
+    return list(_figures(experiment, judged))
+
+
+def figure(experiment: Experiment, judged: Judged, name: str) -> Any:
+    """One of them as a plotly figure; ServiceError where there is none of that name.
+
+    Raises IncomparableError where its cells were measured under different protocols.
+    """
+    drawn = _figures(experiment, judged)
+    if name not in drawn:
+        why = f" ({judged.refusal})" if judged.refusal else ""
+        raise ServiceError(
+            f"{experiment.name} has no figure `{name}`{suggestion(name, list(drawn))}{why}",
+            f"there are {', '.join(drawn)}; others come with the trials they are drawn from",
+        )
+    return drawn[name]()
+
+
+def _figures(experiment: Experiment, judged: Judged) -> dict[str, Draw]:
+    """Name to what draws it."""
+    from dashboards.charts import comparison, curves, evidence, further
+
+    sweep, verdicts, found = judged.sweep, judged.verdicts, dict[str, Draw]()
+    if len(sweep.curve(sweep.curve_metric)):
+        found["convergence"] = lambda: curves.convergence(sweep)
+    if verdicts is not None:
+        finals = [c.final for c in verdicts.comparisons if c.final is not None]
+        if any(c.lines is not None for c in verdicts.comparisons):
+            found["speed_up"] = lambda: comparison.speed_up(sweep, verdicts)
+        if any(len(final.seeds) >= evidence.FEWEST for final in finals):
+            found["evidence"] = lambda: evidence.evidence(sweep, verdicts)
+        if finals:
+            found["paired_differences"] = lambda: comparison.paired_differences(sweep, verdicts)
+        if any(row.final is not None and row.final.seeds for row in verdicts.rows):
+            found["row_differences"] = lambda: further.row_differences(sweep, verdicts)
+    if len(sweep.curve("train/loss")):
+        found["training_loss"] = lambda: curves.training_loss(sweep)
+    return found | _passports(experiment) | _tuning(judged)
+
+
+def _passports(experiment: Experiment) -> dict[str, Draw]:
+    """What each cell trains on: no trial is needed."""
+
+    def draw(name: str) -> Draw:
+        def drawn() -> Any:
+            from dashboards.charts.passports import passports
+            from trainer.diffusion.passport import passport
+
+            cells = experiment.cells
+            return passports({c.name: passport(c.trial.diffusion).to_dict() for c in cells})[name]
+
+        return drawn
+
+    return {f"passport_{name}": draw(name) for name in ("density", "product", "schedule")}
+
+
+def _tuning(judged: Judged) -> dict[str, Draw]:
+    """What the searches found."""
+    from dashboards.charts import tuning
+    from dashboards.charts.style import colours
+
+    begun = [found for found in judged.sweep.tuning if found.best is not None]
+    shade = colours(judged.sweep.cells)
+    drawn: dict[str, Draw] = {"tuning": lambda: tuning.budget(begun, shade)} if begun else {}
+    if explained := [found for found in begun if found.importances]:
+        drawn["tuning_importances"] = lambda: tuning.importances(explained, shade)
+    return drawn
