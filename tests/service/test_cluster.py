@@ -46,6 +46,15 @@ table = job.results() if status == "SUCCEEDED" else None
 rows = [] if table is None else json.loads(table.to_json(orient="records"))
 print(json.dumps({"id": job.id, "status": status, "rows": rows, "logs": job.logs()}))
 """
+AGAIN = """
+import json, sys
+from service import Client
+client = Client(sys.argv[1].removeprefix("http://"))
+job = client.job("smoke")
+rows, known = json.loads(job.results().to_json(orient="records")), job.progress()
+print(json.dumps({"jobs": [one.id for one in client.jobs()], "rows": rows, "headline": str(job.verdict()),
+    "progress": [known.done, known.running, known.failed, known.total]}))
+"""
 
 
 @dataclass(frozen=True)
@@ -275,6 +284,16 @@ def test_the_sdk_submits_waits_and_reads_a_table_and_again_finds_all_done(
         ("lognormal", 0, "finished"),
         ("lognormal", 1, "finished"),
     ]
+    taken_up = subprocess.run(
+        [sys.executable, "-c", AGAIN, ray.address], cwd=tmp_path, capture_output=True, text=True,
+        env={**ray.environment, "PYTHONPATH": str(ROOT)}, timeout=120,
+    )  # fmt: skip
+    assert taken_up.returncode == 0, taken_up.stderr[-3000:]
+    told = json.loads(taken_up.stdout.splitlines()[-1])
+    assert first["id"] in told["jobs"]
+    assert told["rows"] == first["rows"], "without YAML and home of its own, by what Ray keeps"
+    assert told["headline"].startswith("INCONCLUSIVE with 2 paired seeds")
+    assert told["progress"] == [4, 0, 0, 4]
     again = by_sdk(ray, ROOT / "experiments" / "smoke.yaml", tmp_path / "home")
     assert again["id"] == f"{first['id'][:-1]}2"
     assert again["rows"] == first["rows"]

@@ -113,7 +113,9 @@ SMALL = [
     "evaluation.draws=1",
     "evaluation.features={kind: pixels}",
     "evaluation.full.images=64",
+    "evaluation.full.steps=2",
     "evaluation.rung.images=64",
+    "evaluation.rung.steps=2",
     "launcher=inproc",
 ]
 
