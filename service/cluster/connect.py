@@ -69,6 +69,9 @@ def connected(settings: Settings, need: Resources) -> Iterator[Cluster]:
 
     Experiments that run in several threads of one process share the connection; the last one ends it.
     """
+    logging.getLogger("ray.widgets.util").setLevel(
+        logging.ERROR
+    )  # a notebook need not have ipywidgets
     with contextlib.ExitStack() as stack:
         stack.enter_context(environment({**TRAIN_ENVIRONMENT, **_QUIET}))
         with _SHARED.lock:
@@ -284,6 +287,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
         try:
             yield
         finally:
