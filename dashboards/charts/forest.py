@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from dashboards.text import percent, signed
 from dashboards.verdict.values import Measure
@@ -149,17 +148,18 @@ def _places(ratio: bool, low: float, high: float) -> Callable[[float], float]:
 def _ticks(
     measure: Measure, low: float, high: float, place: Callable[[float], float]
 ) -> tuple[tuple[float, str], ...]:
-    """Multiples of the smallest round step whose words do not meet; of a ratio, even in its logarithm."""
+    """Zero, and on both sides multiples of the smallest round step, less those whose words would meet."""
     ends = (math.expm1(low), math.expm1(high)) if measure.ratio else (low, high)
-    for step in _STEPS:
-        if (ends[1] - ends[0]) / step > 100.0 / _APART * 8:
-            continue
-        first, last = math.ceil(ends[0] / step), math.floor(ends[1] / step)
-        values = [k * step for k in range(first, last + 1)]
-        at = [place(value) for value in values]
-        if all(b - a >= _APART for a, b in pairwise(at)):
-            return tuple((round(x, 2), _tick(measure, v)) for x, v in zip(at, values, strict=True))
-    return ((round(place(0.0), 2), _tick(measure, 0.0)),)
+    least = _APART / 100.0 * (high - low)
+    step = next(s for s in _STEPS if min(_scaled(s, measure.ratio), s) >= least or s == _STEPS[-1])
+    kept = [0.0]
+    for sign, end in ((1, ends[1]), (-1, ends[0])):
+        last = 0.0
+        for k in range(1, math.floor(sign * end / step) + 1):
+            if abs(place(sign * k * step) - place(last)) >= _APART:
+                last = sign * k * step
+                kept.append(last)
+    return tuple((round(place(value), 2), _tick(measure, value)) for value in sorted(kept))
 
 
 def _tick(measure: Measure, value: float) -> str:

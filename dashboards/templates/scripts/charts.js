@@ -57,9 +57,14 @@ async function draw(chart) {
   if (states.has(chart)) return;
   states.set(chart, { x: null, y: null, seeds: false, hidden: new Set() });
   const source = document.getElementById("figure-" + chart.dataset.figure);
-  const [text] = await Promise.all([inflated(source), plotly()]);
-  figures.set(chart, JSON.parse(text));
-  await redraw(chart);
+  try {
+    const [text] = await Promise.all([inflated(source), plotly()]);
+    figures.set(chart, JSON.parse(text));
+    await redraw(chart);
+  } catch (error) {  // a browser of before 2023 lacks DecompressionStream
+    chart.textContent = `This figure could not be drawn (${error.message}): open the page in a newer browser.`;
+    console.error(error);
+  }
 }
 
 function redraw(chart) {
