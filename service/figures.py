@@ -37,7 +37,9 @@ def figure(experiment: Experiment, judged: Judged, name: str) -> Any:
 
 def _figures(experiment: Experiment, judged: Judged) -> dict[str, Draw]:
     """Name to what draws it."""
-    from dashboards.charts import comparison, curves, evidence, further
+    from dashboards.charts import comparison, curves, evidence
+    from dashboards.charts.differences import differences
+    from dashboards.charts.style import colours
 
     sweep, verdicts, found = judged.sweep, judged.verdicts, dict[str, Draw]()
     if len(sweep.curve(sweep.curve_metric)):
@@ -48,10 +50,15 @@ def _figures(experiment: Experiment, judged: Judged) -> dict[str, Draw]:
             found["speed_up"] = lambda: comparison.speed_up(sweep, verdicts)
         if any(len(final.seeds) >= evidence.FEWEST for final in finals):
             found["evidence"] = lambda: evidence.evidence(sweep, verdicts)
-        if finals:
-            found["paired_differences"] = lambda: comparison.paired_differences(sweep, verdicts)
-        if any(row.final is not None and row.final.seeds for row in verdicts.rows):
-            found["row_differences"] = lambda: further.row_differences(sweep, verdicts)
+        paired = [final for final in finals if final.seeds]
+        rows = [(row, row.final) for row in verdicts.rows if row.final and row.final.seeds]
+        shade, cells = colours(sweep.cells), [final.cell for final in paired]
+        if paired:
+            found["paired_differences"] = lambda: differences(paired, cells, shade)
+        if rows:
+            names = [f"{row.row.name} \N{MINUS SIGN} {row.against.name}" for row, _ in rows]
+            measures = [final for _, final in rows]
+            found["row_differences"] = lambda: differences(measures, names, shade)
     if len(sweep.curve("train/loss")):
         found["training_loss"] = lambda: curves.training_loss(sweep)
     return found | _passports(experiment) | _tuning(judged)
