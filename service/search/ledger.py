@@ -54,9 +54,11 @@ class StudyRuns(CellRuns):
 
     def run_of(self, entry: Entry) -> str:
         """The run of the search that a candidate's trial belongs to."""
-        cell = entry.trial.cell
+        key = entry.trial.key
         return next(
-            self.keys[s.id] for s in self._studies if any(one.name == cell for one in s.cells)
+            self.keys[study.id]
+            for study in self._studies
+            if any(key in trial_keys(candidate) for candidate in study.candidates)
         )
 
     def average(self, cells: Iterable[str]) -> None:

@@ -91,10 +91,10 @@ def announce_trial(
         "spec_digest": trial.spec.digest(),
         **(tags or {}),
     }
-    candidate = own.get("candidate")
-    which = f"seed {trial.seed}" if candidate is None else f"candidate {candidate}"
+    seed = f"seed {trial.seed}"  # before what is long; of a candidate it tells nothing
+    name = f"{trial.cell} {seed}" if "candidate" in own else f"{seed}: {trial.cell}"
     params = {**told, "seed": str(trial.seed)}
-    outbox.open_run(RunHeader(run, "trial", f"{which}: {trial.cell}", parent, params, own))
+    outbox.open_run(RunHeader(run, "trial", name, parent, params, own))
     outbox.note(run, notes.OF_TRIAL)
     spec = trial.spec.model_dump_json(indent=1).encode()
     outbox.file(run, "spec/trial.json", spec, int(time.time() * 1000))
