@@ -245,10 +245,8 @@ def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple
     from service.tracking.delivery import attach
     from service.tracking.verdict import told
 
-    path, said = (
-        write_report(experiment, settings, result),
-        told(tuned(experiment, settings), result),
-    )
+    path, known = write_report(experiment, settings, result), tuned(experiment, settings)
+    said = told(known, result.sweep, result.verdicts, result.refusal, result.hint)
     return path, attach(settings, experiment.name, {REPORT: path}, said)
 
 

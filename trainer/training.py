@@ -218,10 +218,9 @@ class Training:
 
     def flops_per_image(self) -> float | None:
         """Floating point operations of the network for one training image."""
-        channels, *size = self.source.codec.shape
-        planes = sum(one.planes(self.source.codec.shape) for one in self.inputs)
-        vector = sum(one.vector() for one in self.inputs)
-        return flops_per_image(self.average.network, (channels + planes, *size), vector)
+        shape, vector = self.source.codec.shape, sum(one.vector() for one in self.inputs)
+        whole = (shape[0] + sum(one.planes(shape) for one in self.inputs), *shape[1:])
+        return flops_per_image(self.average.network, whole, vector)
 
     # What survives
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from dashboards.verdict.values import Comparison, Measure, Verdicts
+from dashboards.verdict.values import Measure, Verdicts
 from service.tracking.announce import cell_runs
 from service.tracking.keys import NOTE, VERDICT, sweep_key
 from service.tracking.notes import LINKS, of_cell
 
 if TYPE_CHECKING:
+    from dashboards.sweep import Sweep
     from service.experiment import Experiment
-    from service.results import Judged
 
 _UNUSABLE = re.compile(r"[^\w.\- :]", re.ASCII)
 
@@ -34,17 +34,24 @@ class Told:
         self.tags.setdefault(run, {}).update(tags)
 
 
-def told(experiment: Experiment, judged: Judged) -> Told:
+def told(
+    experiment: Experiment,
+    found: Sweep,
+    verdicts: Verdicts | None,
+    refusal: str | None,
+    hint: str = "",
+) -> Told:
     """Everything that the sweep's run and those of the cells say of a verdict, or of why there is none."""
+    from dashboards.exports import export
     from dashboards.verdict.sentences import comparison_sentence, headline
 
     sweep, runs, told = sweep_key(experiment.name), cell_runs(experiment), Told()
-    verdicts, hint = judged.verdicts, f"\n\n{judged.hint}" if judged.hint else ""
+    hint = f"\n\n{hint}" if hint else ""
     if verdicts is None:
-        told.experiment = f"{LINKS} · No verdict: {judged.refusal}"
+        told.experiment = f"{LINKS} · No verdict: {refusal}"
         told.tag(sweep, **{NOTE: told.experiment})
         return told
-    said, rows = headline(verdicts), table(judged, verdicts)
+    said, rows = headline(verdicts), export(found, verdicts, "markdown").rstrip()
     told.experiment = f"{LINKS} · {said}\n\n{rows}{hint}"
     told.tag(sweep, verdict=said, **{NOTE: f"{LINKS}\n\n{rows}\n\n{said}{hint}"})
     cells = {cell.name: of_cell(experiment, cell) for cell in experiment.cells}
@@ -65,31 +72,6 @@ def told(experiment: Experiment, judged: Judged) -> Told:
     return told
 
 
-def table(judged: Judged, verdicts: Verdicts) -> str:
-    """The comparison as a Markdown table, one row for each cell."""
-    from dashboards.metrics import heading
-    from dashboards.text import p_value, share
-    from dashboards.verdict.comparable import finals
-    from dashboards.verdict.wording import ends_text, mean_and_spread, size
-
-    sweep, evidence = judged.sweep, judged.sweep.evidence
-    values = finals(evidence, evidence.metric)
-    titles = ("cell", "seeds", heading(sweep.metric, sweep.space), "difference", "95 % CI", "p")
-    lines = [_line(*titles, "verdict"), "|---|--:|--:|--:|---|---|---|"]
-    compared = {comparison.cell: comparison for comparison in verdicts.comparisons}
-    for cell in sweep.cells:
-        own = list(values[cell].values())
-        mean = " ± ".join(filter(None, mean_and_spread(own)))
-        final = compared[cell].final if cell in compared else None
-        numbers = ("", "", "")
-        if final is not None:
-            p = "" if final.p_adjusted is None else p_value(final.p_adjusted)
-            numbers = (size(final), ends_text(final), p)
-        word = _word(cell, compared, judged, verdicts)
-        lines.append(_line(f"`{cell}`", share(len(own), len(evidence.seeds)), mean, *numbers, word))
-    return "\n".join(lines)
-
-
 def metric_names(cells: list[str]) -> dict[str, str]:
     """Cells by names that MLflow takes in a metric's: it knows no `~`, `=` or `,`. No two become one."""
     names: dict[str, str] = {}
@@ -103,14 +85,6 @@ def metric_names(cells: list[str]) -> dict[str, str]:
             name = f"{plain} {count}"
         names[cell] = name
     return names
-
-
-def _word(cell: str, compared: Mapping[str, Comparison], judged: Judged, verdicts: Verdicts) -> str:
-    if cell in compared:
-        return f"**{compared[cell].word}**"
-    if cell == verdicts.baseline:
-        return "baseline"
-    return "stopped" if cell in judged.sweep.evidence.stopped else "not compared"
 
 
 def _points(beginning: str, final: Measure | None) -> Iterator[tuple[str, int, float]]:
@@ -131,7 +105,3 @@ def _effect(final: Measure | None) -> str:
     if final is None:
         return ""
     return effect(final) + (f", {counted(len(final.seeds), 'pair')}" if final.seeds else "")
-
-
-def _line(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -114,7 +114,10 @@ def test_the_driver_and_mlflow_know_the_same_rows(made: tuple[Experiment, Settin
         r.final.p_adjusted for r in verdicts.rows if r.final
     ]
 
-    said, runs = told(experiment, result), cell_runs(experiment)
+    said, runs = (
+        told(experiment, result.sweep, result.verdicts, result.refusal),
+        cell_runs(experiment),
+    )
     tags = said.tags
     assert set(tags[runs["under"]]) - {NOTE} == {
         f"verdict{name}{end}"
