@@ -129,33 +129,20 @@ class RecordedJob(Job):
 
         if driver(self._settings, self.id) is not None:
             return "RUNNING"
-        known = self._counted()
+        known = self.progress()
         if known.done + known.failed < known.total:
             return "STOPPED"
         return "FAILED" if known.failed else "SUCCEEDED"
 
     def progress(self) -> JobProgress:
         """Counted from the records."""
-        return self._counted()
+        from service.job_progress import counted
 
-    def _counted(self) -> JobProgress:
-        from service.agenda import Agenda
-        from service.job_progress import JobProgress
-        from service.search.study import tuned
-        from trainer.report import Status
-
-        known = tuned(self.experiment, self._settings)
-        agenda = Agenda(known, self._settings, attempt=None)
-        stopped = agenda.stops()
-        keys = {trial.key for trial in agenda.open_trials() if trial.cell not in stopped}
-        states = [agenda.standing(key).status for key in keys]
-        broken = states.count(Status.FAILED) + states.count(Status.DIVERGED)
-        done, running = states.count(Status.FINISHED), states.count(Status.RUNNING)
-        return JobProgress(self.id, done, running, broken, len(states))
+        return counted(self.experiment, self._settings)
 
     def logs(self) -> str:
         """What its records say: nobody keeps what a driver on this machine has printed."""
-        return self._counted().line()
+        return self.progress().line()
 
     def stop(self) -> None:
         """Tell the driver to end, which a process on this machine does after its bookkeeping."""

@@ -22,9 +22,11 @@ from service.progress import (
     TrialStopped,
 )
 from service.settings import inside_ray_job
+from trainer.report import Status
 
 if TYPE_CHECKING:
     from service.experiment import Experiment
+    from service.settings import Settings
 
 _EVERY_S = 60.0
 """How often what is left is said again while no trial starts or ends."""
@@ -159,6 +161,22 @@ def tally(experiment: Experiment) -> Tally:
     first = experiment.seeds[: experiment.looks[0]]
     trials = [trial for trial in experiment.trials if trial.seed in first]
     return Tally(experiment.name, [(t.key, t.spec.total_images() / 1000) for t in trials])
+
+
+def counted(experiment: Experiment, settings: Settings) -> JobProgress:
+    """From the records and pulses of the trials that are wanted, whoever trains them."""
+    from service.agenda import Agenda
+    from service.search.study import tuned
+    from service.standing import of, trial_standing
+
+    agenda = Agenda(tuned(experiment, settings), settings, attempt=None)
+    stopped = agenda.stops()
+    wanted = {t.key: t for t in agenda.open_trials() if t.cell not in stopped}.values()
+    found = of([trial_standing(t.cell, t.seed, settings.trial(t.key)) for t in wanted])
+    done = sum(one.status is Status.FINISHED for one in found.trials)
+    left = found.eta_s if found.running else None
+    broken = found.done - done + found.failed
+    return JobProgress(experiment.name, done, found.running, broken, found.total, left)
 
 
 def published(

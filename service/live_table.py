@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from dashboards.text import duration
 from service.board import Board, Row
 from service.progress import Event, PlainLines, Renderer
+from service.settings import inside_ray_job
 from trainer.report import Status
 
 if TYPE_CHECKING:
@@ -163,4 +164,6 @@ def renderer(
         return LiveTable(trials, metrics, Console(file=out), homes=homes)
     from service.plain_totals import PlainTotals
 
+    if inside_ray_job():  # its log has a line of totals that `status` reads
+        return PlainLines(metrics, out)
     return PlainTotals(Board(trials, metrics, homes), PlainLines(metrics, out))

@@ -38,14 +38,6 @@ if TYPE_CHECKING:
 LEVELS_FOLDER = "loss_by_noise_level"
 """Folder of a run's artifacts with one table for each report."""
 _TAG = "tag "
-_POINT = (
-    "INSERT INTO item(run, kind, key, step, time_ms, number) VALUES(?,'metric',?,?,?,?)"
-    " ON CONFLICT(run, kind, key, step)"
-)
-_RENEWED = (
-    " DO UPDATE SET number=excluded.number, time_ms=excluded.time_ms, sent=0, problem=NULL"
-    " WHERE number IS NOT excluded.number"
-)
 FIRST_PICTURE = 0
 """The step at which MLflow's slider over pictures begins: the first picture stands there too."""
 _BEGUN = "started_ms >= 0"
@@ -160,13 +152,13 @@ class Outbox:
         rows = [(key, name, step, ms, _number(value)) for name, step, ms, value in points]
         with self._write() as db:
             before = db.total_changes
-            db.executemany(_POINT + (_RENEWED if newest else " DO NOTHING"), rows)
+            db.executemany(schema.POINT + (schema.RENEWED if newest else " DO NOTHING"), rows)
             return db.total_changes - before
 
     def image(self, key: str, name: str, step: int, time_ms: int, png: bytes) -> None:
         """Store one PNG of an image series. First stored wins."""
+        query = "INSERT OR IGNORE INTO item(run, kind, key, step, time_ms, body)"
         with self._write() as db:
-            query = "INSERT OR IGNORE INTO item(run, kind, key, step, time_ms, body)"
             db.execute(f"{query} VALUES(?,'image',?,?,?,?)", (key, name, step, time_ms, png))
 
     def file(self, key: str, path: str, body: bytes, time_ms: int) -> None:
@@ -263,8 +255,7 @@ class Outbox:
     @property
     def destination(self) -> str:
         """Where it delivers, as it was told; empty before."""
-        rows = self._read("SELECT value FROM meta WHERE name='destination'")
-        return str(rows[0][0]) if rows else ""
+        return dict(self._read("SELECT name, value FROM meta")).get("destination", "")
 
     def problems(self) -> list[str]:
         """What the server refused for good, one line each."""

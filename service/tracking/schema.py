@@ -31,6 +31,15 @@ FORMER = (
     """,
 )
 """What an outbox of an earlier version needs, by its `user_version`: the same things under today's names."""
+POINT = (
+    "INSERT INTO item(run, kind, key, step, time_ms, number) VALUES(?,'metric',?,?,?,?)"
+    " ON CONFLICT(run, kind, key, step)"
+)
+RENEWED = (
+    " DO UPDATE SET number=excluded.number, time_ms=excluded.time_ms, sent=0, problem=NULL"
+    " WHERE number IS NOT excluded.number"
+)
+"""What `POINT` ends with where the newest value counts."""
 
 
 def prepare(db: sqlite3.Connection) -> None:
