@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboards import page_levels
+from dashboards.page import levels as page_levels
 from dashboards.charts import levels as charts
 from dashboards.directories import read_trial
 from dashboards.levels import Interval, by_cell

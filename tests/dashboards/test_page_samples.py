@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dashboards.page_samples import MOST_BYTES, Shown, shown
+from dashboards.page.samples import MOST_BYTES, Shown, shown
 from PIL import Image
 
-from dashboards import page_samples
+from dashboards.page import samples as page_samples
 from dashboards.directories import Picture
 from dashboards.sweep import Sweep
 from tests.dashboards.synthetic import KIMG, ended, grids, sweep
