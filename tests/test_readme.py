@@ -35,7 +35,7 @@ SMALLER = {
         "images: 1000": "images: 64",
         "images: 250": "images: 32",
     },
-    "README.md": {"seeds: {first: 6, most: 24}         #": "seeds: {first: 2, most: 3}         #"},
+    "README.md": {"\nseeds: {first: 6, most: 24}": "\nseeds: {first: 2, most: 3}"},
 }
 """File to what is written there and what stands for it: fewer and smaller trainings, the same words."""
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.xdist_group("ray")]

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 ROOT = Path(__file__).parents[2]
 VERBS = (
-    *("run", "validate", "plan", "compare", "report", "show", "schema"),
+    *("run", "validate", "plan", "compare", "report", "watch", "show", "schema"),
     *("sample", "evaluate", "export", "import_"),
     *("submit", "status", "logs", "stop", "sync", "doctor"),
 )

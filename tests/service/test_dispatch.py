@@ -192,10 +192,10 @@ def test_all_pause_at_the_rung_and_the_better_half_goes_on(
         "toy": Status.FINISHED,
         survivor: Status.FINISHED,
         other: Status.STOPPED,
-        f"{survivor} seed 0": Status.FINISHED,
-        f"{survivor} seed 1": Status.FINISHED,
-        f"{other} seed 0": Status.STOPPED,
-        f"{other} seed 1": Status.STOPPED,
+        f"seed 0: {survivor}": Status.FINISHED,
+        f"seed 1: {survivor}": Status.FINISHED,
+        f"seed 0: {other}": Status.STOPPED,
+        f"seed 1: {other}": Status.STOPPED,
     }
 
 

@@ -68,6 +68,8 @@ def test_the_winner_is_written_and_logged_once(experiment: Experiment, settings:
     with contextlib.closing(Outbox(settings.experiment("digits") / "outbox.db")) as outbox:
         trials = [(trial, trial.key) for trial in experiment.trials]
         announce(outbox, experiment, trials, cell_runs(experiment))
+        for known in outbox.runs():
+            outbox.begin(known.header.key, 1)
     assert results.deliver(experiment, settings, judged)[1] == 0
     found = export_winner(experiment, settings, judged)
     assert found.cell == "uniform"
