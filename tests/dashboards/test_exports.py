@@ -13,8 +13,8 @@ import re
 import numpy as np
 import pandas as pd
 
-from dashboards.page import downloads as page_downloads
 from dashboards.exports import Table, as_csv, as_latex, as_markdown, export
+from dashboards.page import downloads as page_downloads
 from dashboards.verdict.wording import size
 from tests.dashboards.synthetic import judge, sweep
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dashboards.page import levels as page_levels
 from dashboards.charts import levels as charts
 from dashboards.directories import read_trial
 from dashboards.levels import Interval, by_cell
+from dashboards.page import levels as page_levels
 from dashboards.page import render
 from tests.dashboards.synthetic import judge, levels, sweep
 from tests.dashboards.test_sweep import planned

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dashboards.page.samples import MOST_BYTES, Shown, shown
 from PIL import Image
 
-from dashboards.page import samples as page_samples
 from dashboards.directories import Picture
+from dashboards.page import samples as page_samples
+from dashboards.page.samples import MOST_BYTES, Shown, shown
 from dashboards.sweep import Sweep
 from tests.dashboards.synthetic import KIMG, ended, grids, sweep
 from trainer.evaluation.picture import png
