@@ -7,6 +7,7 @@
   const output = section.querySelector("output");
   const dialog = document.getElementById("enlarged");
   const large = dialog.querySelector(".stage").appendChild(new Image());
+  large.alt = "";
   const WIDTH = 280; // CSS pixels of a picture in the table, at most, as long as one screen pixel each is not more
   let shown = null; // the button whose picture is enlarged
   let time = kimg.length - 1;
