@@ -37,19 +37,14 @@ def figure(experiment: Experiment, judged: Judged, name: str) -> Any:
 
 def _figures(experiment: Experiment, judged: Judged) -> dict[str, Draw]:
     """Name to what draws it."""
-    from dashboards.charts import comparison, curves, evidence
     from dashboards.charts.differences import differences
     from dashboards.charts.style import colours
+    from dashboards.page.figures import available as drawable
 
-    sweep, verdicts, found = judged.sweep, judged.verdicts, dict[str, Draw]()
-    if len(sweep.curve(sweep.curve_metric)):
-        found["convergence"] = lambda: curves.convergence(sweep)
+    sweep, verdicts = judged.sweep, judged.verdicts
+    found = drawable(sweep, verdicts)
     if verdicts is not None:
         finals = [c.final for c in verdicts.comparisons if c.final is not None]
-        if any(c.lines is not None for c in verdicts.comparisons):
-            found["speed_up"] = lambda: comparison.speed_up(sweep, verdicts)
-        if any(len(final.seeds) >= evidence.FEWEST for final in finals):
-            found["evidence"] = lambda: evidence.evidence(sweep, verdicts)
         paired = [final for final in finals if final.seeds]
         rows = [(row, row.final) for row in verdicts.rows if row.final and row.final.seeds]
         shade, cells = colours(sweep.cells), [final.cell for final in paired]
@@ -59,8 +54,6 @@ def _figures(experiment: Experiment, judged: Judged) -> dict[str, Draw]:
             names = [f"{row.row.name} \N{MINUS SIGN} {row.against.name}" for row, _ in rows]
             measures = [final for _, final in rows]
             found["row_differences"] = lambda: differences(measures, names, shade)
-    if len(sweep.curve("train/loss")):
-        found["training_loss"] = lambda: curves.training_loss(sweep)
     return found | _passports(experiment) | _tuning(judged)
 
 

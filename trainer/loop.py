@@ -60,7 +60,7 @@ def train(
         record.begin(trial, training.images)
     world.barrier()
     keeper = _Keeper(record, training, evaluator, checkpoint_every_s)
-    heart = Heart(directory, trial.total_images()) if world.first else None
+    heart = Heart(directory, trial.total_images(), silent=not world.first)
     if training.images == trial.total_images():  # it was killed just before the result
         report = _last_report(record)
         if world.first:
@@ -71,8 +71,7 @@ def train(
     training.go_on()
     left = _points(trial, training.images, until_images)
     for point in left:
-        if heart is not None:
-            heart.go_on(training.images)
+        heart.go_on(training.images)
         # Train up to the next evaluation; on the way read the loss curve and keep checkpoints
         failure = None
         while training.images < point and failure is None:
@@ -81,8 +80,7 @@ def train(
                 keeper.save_snapshots(copies)
             if training.at_loss_point or training.images == point:
                 failure = training.read_losses()
-                if heart is not None:
-                    heart.beat(training.images, training.progress.series, training.images == point)
+                heart.beat(training.images, training.progress.series, training.images == point)
                 if world.first and failure is None and training.images < point:
                     keeper.save_if_due()
         training.pause()
@@ -99,7 +97,7 @@ def train(
         report = _report(training, metrics, measured, picture, notes)
         if world.first:
             keeper.keep(report)
-        if heart is not None and (report.done or point == left[-1]):
+        if report.done or point == left[-1]:
             heart.stop()
         world.barrier()
         yield report

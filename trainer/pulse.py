@@ -52,10 +52,13 @@ def pulse(directory: Path) -> Pulse | None:
 
 
 class Heart:
-    """Beats for one training, on the worker that writes its files."""
+    """Beats for one training. Only the worker that writes its files is heard; the others have a `silent` one."""
 
-    def __init__(self, directory: Path, total: int, every_s: float = 1.0) -> None:
+    def __init__(
+        self, directory: Path, total: int, every_s: float = 1.0, silent: bool = False
+    ) -> None:
         self._file, self._total, self._every_s = directory / FILE, total, every_s
+        self._silent = silent
         self._began, self._from, self._last = time.perf_counter(), 0, -every_s
         self._rate = 0.0
 
@@ -68,7 +71,7 @@ class Heart:
         now = time.perf_counter()
         if images > self._from and not measures:
             self._rate = (images - self._from) / (now - self._began)
-        if now - self._last < self._every_s and not measures:
+        if self._silent or (now - self._last < self._every_s and not measures):
             return
         self._last = now
         loss = curve[-1][1].get("train/loss") if curve else None
@@ -80,5 +83,7 @@ class Heart:
 
     def stop(self) -> None:
         """It is over."""
+        if self._silent:
+            return
         with contextlib.suppress(OSError):
             self._file.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,25 +43,37 @@ class Drawn:
     height: int
 
 
-def of_sweep(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], str]:
-    """The figures for which there is data, and why the convergence chart lacks cells."""
-    drawn: dict[str, Any] = {}
-    refused = ""
+def available(sweep: Sweep, verdicts: Verdicts | None) -> dict[str, Callable[[], Any]]:
+    """The figures for which there is data: name to what draws it.
+
+    That of the convergence raises IncomparableError where its cells were measured under different protocols.
+    """
+    found: dict[str, Callable[[], Any]] = {}
     if len(sweep.curve(sweep.curve_metric)):
+        found["convergence"] = lambda: convergence(sweep)
+    if verdicts is not None:
+        if any(c.lines is not None for c in verdicts.comparisons):
+            found["speed_up"] = lambda: speed_up(sweep, verdicts)
+        pairs = [len(c.final.seeds) for c in verdicts.comparisons if c.final]
+        if max(pairs, default=0) >= growth.FEWEST:
+            found["evidence"] = lambda: growth.evidence(sweep, verdicts)
+    if len(sweep.curve("train/loss")):
+        found["training_loss"] = lambda: training_loss(sweep)
+    return found
+
+
+def of_sweep(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], str]:
+    """All of them, drawn, and why the convergence chart lacks cells."""
+    found, refused = available(sweep, verdicts), ""
+    drawn = {name: draw() for name, draw in found.items() if name != "convergence"}
+    if "convergence" in found:
         try:
-            drawn["convergence"] = convergence(sweep)
+            drawn["convergence"] = found["convergence"]()
         except IncomparableError as error:
             refused = str(error)
             if verdicts is not None:
                 compared = [verdicts.baseline, *(c.cell for c in verdicts.comparisons)]
                 drawn["convergence"] = convergence(sweep, cells=compared)
-    if verdicts is not None and any(c.lines is not None for c in verdicts.comparisons):
-        drawn["speed_up"] = speed_up(sweep, verdicts)
-    pairs = [len(c.final.seeds) for c in verdicts.comparisons if c.final] if verdicts else []
-    if verdicts is not None and max(pairs, default=0) >= growth.FEWEST:
-        drawn["evidence"] = growth.evidence(sweep, verdicts)
-    if len(sweep.curve("train/loss")):
-        drawn["training_loss"] = training_loss(sweep)
     return drawn, refused
 
 

@@ -50,9 +50,6 @@ def compare(
     ] = "verdict",
 ) -> None:
     """Print the comparison of an experiment's finished trials, and the verdict."""
-    from dashboards.verdict.outlook import looks
-    from dashboards.verdict.sentences import comparison_sentence, headline
-    from dashboards.verdict.spread_sentences import condition, sampling_sentences
     from service import results
 
     if form is not None or table != "verdict":
@@ -73,6 +70,15 @@ def compare(
         print(export(judged.sweep, judged.verdicts, form, table), end="")
         return
     print_comparison(judged)
+    _say_verdict(judged)
+
+
+def _say_verdict(judged: Judged) -> None:
+    """A sentence for each cell, what the words rest on, and the verdict; or why there is none."""
+    from dashboards.verdict.outlook import looks
+    from dashboards.verdict.sentences import comparison_sentence, headline
+    from dashboards.verdict.spread_sentences import condition, sampling_sentences
+
     say()
     if judged.verdicts is None:
         prose(f"no verdict: {judged.refusal}")
