@@ -43,6 +43,7 @@
     Object.assign(layout, { paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff", updatemenus: [] });
     layout.font = { ...layout.font, color: ink };
     layout.legend = { ...layout.legend, font: { ...(layout.legend || {}).font, color: ink } };
+    layout.showlegend = chart.closest(".plot").querySelector(".legend") !== null; // on the page it is buttons
     for (const key of Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key))) {
       Object.assign(layout[key], { gridcolor: grid, tickcolor: grid, linecolor: grid, color: ink });
     }
