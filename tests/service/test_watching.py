@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,30 @@ def test_a_finished_sweep_is_shown_too(trained: Path, watching: Any) -> None:
     assert "toy" in page
     assert "http" not in page.replace("http-equiv", ""), "nothing is asked from elsewhere"
     assert watch.get("/report") == watch.get("/report"), "made once"
+
+
+@pytest.mark.browser
+def test_what_is_at_work_has_room_above_the_report(trained: Path, watching: Any) -> None:
+    """Styles of the report are this page's too: none of them may squeeze it."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright here")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium here")
+    watch = watching(str(trained / "x.yaml"), trained / "runs")
+    with api.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        complaints: list[str] = []
+        page.on("console", lambda said: complaints.append(said.text))
+        page.goto(f"{watch.address}/#token={watch.token}")
+        page.get_by_text("4 of 4 trials finished").wait_for()
+        board = page.locator(".board")
+        assert board.evaluate("(e) => e.scrollHeight <= e.clientHeight")
+        assert page.get_by_role("button", name="Stop the run").is_disabled()
+        report = page.frame_locator("iframe:not(.next)")
+        report.get_by_role("heading", name="toy").wait_for()
+        assert complaints == []
+        browser.close()
 
 
 def test_the_report_is_made_again_only_when_a_trial_said_something(
