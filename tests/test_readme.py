@@ -71,7 +71,9 @@ def environment(clone: Path) -> dict[str, str]:
 
 
 def blocks(language: str = "") -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    """Fenced blocks of a language; those without one are commands."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+    return [text for name, text in fenced if name == language]
 
 
 def commands(beginning: str) -> list[str]:
@@ -149,7 +151,7 @@ def test_my_own_question_is_asked_from_any_folder(demo: Path, place: str) -> Non
     (folder / "my.yaml").write_text(yaml[1])
     lines = [f"cd {folder}", *commands("diffsweep validate my.yaml")]
     verbs = [line.split()[1] for line in lines[1:]]
-    assert verbs == ["validate", "plan", "run", "compare", "show", "schema"]
+    assert verbs == ["validate", "plan", "run", "compare", "report", "show", "schema"]
     if place != ".":  # what is trained was trained
         lines = [lines[0], *(line for line in lines[1:] if line.split()[1] in ("validate", "show"))]
     said = typed(demo, lines)
@@ -171,5 +173,6 @@ def test_models_are_sampled_evaluated_and_taken_along(demo: Path) -> None:
 
 
 def test_one_trial_alone_needs_neither_ray_nor_mlflow(clone: Path) -> None:
-    (line,) = re.findall(r"`(python -m trainer experiments/presets/digits.yaml)`", README)
+    (line,) = re.findall(r"`(python -m trainer .*?)`", README)
+    line = line.replace("train.kimg=20", "train.kimg=1.28")
     assert "eval/fid" in typed(clone, [line])
