@@ -38,7 +38,12 @@ SMALLER = {
     "README.md": {"\nseeds: {first: 6, most: 24}": "\nseeds: {first: 2, most: 3}"},
 }
 """File to what is written there and what stands for it: fewer and smaller trainings, the same words."""
-pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.ray,
+    pytest.mark.xdist_group("ray"),
+    pytest.mark.timeout(600),  # a block of commands trains dozens of small trials
+]
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +93,7 @@ def typed(clone: Path, lines: list[str]) -> str:
     script = "\n".join(["set -e", "source .venv/bin/activate", *lines])
     ended = subprocess.run(
         ["bash", "-c", script], cwd=clone, env=environment(clone), capture_output=True, text=True,
-        timeout=280, check=False,
+        timeout=580, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, f"{lines}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}"
     return ended.stdout
