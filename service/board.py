@@ -7,12 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from service import standing
 from service.progress import (
+    CellStopped,
     Event,
     SweepEvidence,
-    SweepProgress,
+    SweepNote,
     TrialEvent,
     TrialFinished,
     TrialReported,
@@ -24,6 +26,10 @@ from service.progress import (
 from service.standing import Standing, TrialStanding
 from trainer.pulse import Pulse, pulse
 from trainer.report import Status
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment
+    from service.settings import Settings
 
 
 @dataclass
@@ -39,7 +45,11 @@ class Row:
     whole_s: float | None = None
     """Seconds that it took."""
     beat: Pulse | None = None
-    """While it runs."""
+    """While it runs, where its directory can be seen."""
+    taken_up: tuple[float, float] = (0.0, 0.0)
+    """Where it stood when it began to run, and Unix time then."""
+    told_s: float = 0.0
+    """Unix time of its last event."""
 
     @property
     def share(self) -> float:
@@ -50,14 +60,22 @@ class Row:
         """For the ETA."""
         if self.status is Status.RUNNING and self.beat is not None:
             return standing.running(self.cell, self.seed, self.beat)
-        whole = self.whole_s if self.status.is_over else None
+        whole = self.whole_s if self.status.is_over else self._pace_s()
         return TrialStanding(self.cell, self.seed, self.status, self.share, whole)
+
+    def _pace_s(self) -> float | None:
+        """Seconds that all of it takes, by what its events told since it began to run."""
+        at, began = self.taken_up
+        if self.status is not Status.RUNNING or self.kimg <= at:
+            return None
+        return self.total_kimg * (self.told_s - began) / (self.kimg - at)
 
 
 class Board:
     """All rows; events may come from any thread. `trials` are (cell, seed, key) in the order to show.
 
-    `homes` is the folder of all trials' directories, where their pulses are looked for; None: nowhere.
+    `homes` is the folder of all trials' directories, where their pulses are looked for; None: nowhere. At least
+    `least` trials will there be.
     """
 
     def __init__(
@@ -66,12 +84,38 @@ class Board:
         metrics: Sequence[str],
         homes: Path | None = None,
         clock: Callable[[], float] = time.time,
+        least: int = 0,
     ) -> None:
+        self._least, self._stopped = least, set[str]()
         self._rows = {key: Row(cell, seed) for cell, seed, key in trials}
-        self._metrics, self._homes, self._clock = metrics, homes, clock
+        self.metrics, self._homes, self._clock = metrics, homes, clock
         self._lock = threading.Lock()
         self._begun, self._most = clock(), 1
         self.note, self.evidence = "", ""
+
+    @classmethod
+    def of(
+        cls,
+        experiment: Experiment,
+        settings: Settings,
+        clock: Callable[[], float] = time.time,
+    ) -> Board:
+        """The trials that a run begins with: candidates while something is searched, else those of the first look."""
+        from service.recorded import candidates, is_tuning, to_ask
+        from service.search.study import studies, tuned
+
+        known, metrics = tuned(experiment, settings), experiment.shown_metrics
+        if is_tuning(known):
+            searches = studies(experiment, settings)
+            board = cls((), metrics, settings.trials, clock, to_ask(searches))
+            for key, one in candidates(searches, settings).items():
+                if one.status.is_over:  # a search does not tell again what it knew
+                    row = Row(one.cell, one.seed, one.status, text="(already done)")
+                    board._rows[key] = row
+            return board
+        first = experiment.seeds[: experiment.looks[0]]
+        trials = [(t.cell, t.seed, t.key) for t in known.trials if t.seed in first]
+        return cls(trials, metrics, settings.trials, clock)
 
     def begin(self) -> None:
         """The sweep starts now."""
@@ -80,13 +124,17 @@ class Board:
     def take(self, event: Event) -> None:
         """What an event says of its trial, or of all."""
         with self._lock:
-            if isinstance(event, SweepProgress):
-                self.note = event.note or self.note
+            if isinstance(event, SweepNote):
+                self.note = event.text
+            elif isinstance(event, CellStopped):
+                self._stopped.add(event.cell)
+                self.note = describe(event, self.metrics)
             elif isinstance(event, SweepEvidence):
-                self.evidence = describe(event, self._metrics)
+                self.evidence = describe(event, self.metrics)
             else:
                 row = self._rows.setdefault(event.key, Row(event.cell, event.seed))
-                _update(row, event, self._metrics)
+                row.told_s = self._clock()
+                _update(row, event, self.metrics)
 
     def look(self) -> list[Row]:
         """The rows, those that run with their newest pulse."""
@@ -101,9 +149,14 @@ class Board:
         return list(rows.values())
 
     def standing(self, rows: Sequence[Row]) -> Standing:
-        """All of them together, by as many at once as have run at once so far."""
+        """All that are wanted together, by as many at once as have run at once so far."""
         self._most = max(self._most, sum(row.status is Status.RUNNING for row in rows))
-        return standing.of([row.standing() for row in rows], self._most)
+        wanted = [row.standing() for row in rows if self._is_wanted(row)]
+        return standing.of(wanted, self._most, self._least)
+
+    def _is_wanted(self, row: Row) -> bool:
+        """Of a cell that was ended for good, what has ended or still runs."""
+        return row.cell not in self._stopped or row.status not in (Status.WAITING, Status.STOPPED)
 
     def elapsed_s(self) -> float:
         """Since the start."""
@@ -114,6 +167,7 @@ def _update(row: Row, event: TrialEvent, metrics: Sequence[str]) -> None:
     if isinstance(event, TrialStarted):
         row.status, row.kimg, row.total_kimg = Status.RUNNING, event.start_kimg, event.total_kimg
         row.text = f"continued from {event.start_kimg:g} kimg" if event.start_kimg else ""
+        row.taken_up = (event.start_kimg, row.told_s)
     elif isinstance(event, TrialReported):
         row.status, row.kimg, row.total_kimg = Status.RUNNING, event.kimg, event.total_kimg
         row.text = headline(event.metrics, metrics) or row.text

@@ -20,8 +20,9 @@ from service.job import Job
 if TYPE_CHECKING:
     import pandas as pd
 
+    from service.board import Board
     from service.exporting import Winner
-    from service.job_progress import JobProgress, Tally
+    from service.job_progress import JobProgress
     from service.outcome import Outcome
     from service.progress import Event
     from service.settings import Settings
@@ -45,7 +46,7 @@ class LocalJob(Job):
         self.winner: Winner | None = None  # of `export: winner`; `logs()` says why there is none
         self._error: BaseException | None = None
         self._lines: list[str] = []
-        self._tally: Tally | None = None
+        self._board: Board | None = None
         self._on_event, self._stop = on_event, threading.Event()
         name = f"diffsweep-{experiment.name}"
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -59,12 +60,12 @@ class LocalJob(Job):
         return job if job is not None and job._thread.is_alive() else None
 
     def _work(self) -> None:
+        from service.board import Board
         from service.exporting import export_as_asked
-        from service.job_progress import tally
         from service.launch import run
 
         try:
-            self._tally = tally(self.experiment)
+            self._board = Board.of(self.experiment, self._settings)
             self.outcome = run(self.experiment, self._settings, self._take, self._stop)
             if (asked := export_as_asked(self.experiment, self._settings)) is not None:
                 self.winner, self._lines = asked.winner, [*self._lines, *asked.lines()]
@@ -75,8 +76,8 @@ class LocalJob(Job):
     def _take(self, event: Event) -> None:
         from service.progress import describe
 
-        if self._tally is not None:
-            self._tally(event)
+        if self._board is not None:
+            self._board.take(event)
         if line := describe(event, self.experiment.shown_metrics):
             self._lines.append(line)
         if self._on_event is not None:
@@ -100,7 +101,12 @@ class LocalJob(Job):
 
     def progress(self) -> JobProgress | None:
         """Counted from what its trials said."""
-        return None if self._tally is None else self._tally.progress()
+        from service.job_progress import JobProgress
+
+        board = self._board
+        if board is None:
+            return None
+        return JobProgress.of(self.id, board.standing(board.look()))
 
     def logs(self) -> str:
         """One line per event so far."""
@@ -136,9 +142,10 @@ class RecordedJob(Job):
 
     def progress(self) -> JobProgress:
         """Counted from the records."""
-        from service.job_progress import counted
+        from service.job_progress import JobProgress
+        from service.recorded import recorded
 
-        return counted(self.experiment, self._settings)
+        return JobProgress.of(self.id, recorded(self.experiment, self._settings))
 
     def logs(self) -> str:
         """What its records say: nobody keeps what a driver on this machine has printed."""

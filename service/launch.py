@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.agenda import Agenda, WorkSource
+from service.board import Board
 from service.command_line import diffsweep
 from service.dispatch import Dispatch
 from service.errors import ServiceError
@@ -86,7 +87,7 @@ class _Driver:
 
         searches = studies(experiment, self.settings)
         save(tuned(experiment, self.settings), self.settings.experiment(experiment.name))
-        show = published(experiment, self.on_event)
+        show = self._published(experiment)
         ledger = TuningLedger(experiment, searches, self.settings, self.outbox, show)
 
         def wants(_: Experiment, settings: Settings, attempt: str) -> TuningAgenda:
@@ -100,9 +101,14 @@ class _Driver:
     def compare(self, experiment: Experiment) -> Outcome:
         """Train what is left of the trials that are compared."""
         save(experiment, self.settings.experiment(experiment.name))
-        show = published(experiment, self.on_event)
+        show = self._published(experiment)
         ledger = Ledger(experiment, self.settings, self.outbox, show)
         return self._work(experiment, ledger, Agenda)
+
+    def _published(self, experiment: Experiment) -> Callable[[Event], None]:
+        return published(
+            experiment.name, lambda: Board.of(experiment, self.settings), self.on_event
+        )
 
     def _work(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +71,7 @@ class Ledger:
             self._outbox.tag(sweep, self._commit)
             self._outbox.status(sweep, Status.RUNNING)
         for cell, reason in self.outcome.stopped.items():
-            self._cells.stop(cell, reason, self._announced, self._now_ms())
+            self._stop(cell, reason)
         self._cells.average(self._cells.keys)
         return waiting
 
@@ -104,8 +103,11 @@ class Ledger:
         fresh = {c: stop.reason for c, stop in stops.items() if c not in self.outcome.stopped}
         self.outcome.stopped |= fresh
         for cell, reason in fresh.items() if self.is_open else ():
-            self._cells.stop(cell, reason, self._announced, self._now_ms())
-            self.note(f"{cell}: {reason}")
+            self._stop(cell, reason)
+
+    def _stop(self, cell: str, reason: str) -> None:
+        self._cells.stop(cell, reason, self._announced, self._now_ms())
+        self._emit(progress.CellStopped(cell, reason))
 
     def budget(self, note: str | None) -> None:
         """That the budget is spent, or that it is not."""
@@ -115,17 +117,7 @@ class Ledger:
 
     def note(self, text: str) -> None:
         """Tell the person one line."""
-        every = (e for entries in self._entries.values() for e in entries)
-        counts = Counter(e.status for e in every if self._cells.is_open(e))
-        self._emit(
-            progress.SweepProgress(
-                counts.total(),
-                counts[Status.FINISHED],
-                counts[Status.FAILED] + counts[Status.DIVERGED],
-                counts[Status.RUNNING],
-                text,
-            )
-        )
+        self._emit(progress.SweepNote(text))
 
     def started(self, key: str) -> None:
         """A trial got its resources."""
@@ -187,12 +179,14 @@ class Ledger:
         self._cells.average(entry.trial.cell for entry in self._entries[key])
         for entry in self._entries[key]:
             entry.status, entry.ended_ms = Status.STOPPED, self._now_ms()
-            trial = entry.trial
             self._outbox.status(entry.run, Status.STOPPED, entry.ended_ms)
             kimg = reports[-1].kimg if reports else 0.0
-            total = trial.spec.total_images() / 1000
-            why = self.outcome.stopped.get(trial.cell, "")
-            self._emit(progress.TrialStopped(trial.cell, trial.seed, key, kimg, total, why))
+            self._tell_pause(entry, kimg, dict(reports[-1].metrics) if reports else {})
+
+    def _tell_pause(self, entry: Entry, kimg: float, _metrics: Mapping[str, float]) -> None:
+        trial, why = entry.trial, self.outcome.stopped.get(entry.trial.cell, "")
+        total = trial.spec.total_images() / 1000
+        self._emit(progress.TrialStopped(trial.cell, trial.seed, trial.key, kimg, total, why))
 
     def released(self, key: str) -> None:
         """A trial gave its resources back."""

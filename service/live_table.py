@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
@@ -35,15 +33,8 @@ _STYLE = {
 class LiveTable:
     """A table that is redrawn in place: one row per trial, running ones first, and a line of totals."""
 
-    def __init__(
-        self,
-        trials: Sequence[tuple[str, int, str]],
-        metrics: Sequence[str],
-        console: Console,
-        clock: Callable[[], float] = time.time,
-        homes: Path | None = None,
-    ) -> None:
-        self._board, self._console = Board(trials, metrics, homes, clock), console
+    def __init__(self, board: Board, console: Console) -> None:
+        self._board, self._console = board, console
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -146,24 +137,15 @@ def _plain(text: str) -> Text:
     return Text(text)
 
 
-def renderer(
-    trials: Sequence[tuple[str, int, str]],
-    metrics: Sequence[str],
-    stream: TextIO | None = None,
-    homes: Path | None = None,
-) -> Renderer:
-    """A live table when `stream` is a terminal, plain timestamped lines elsewhere.
-
-    `trials` are (cell, seed, key) in the order to show; `metrics` are the names worth showing, best first; `homes` is
-    the folder of the trials' directories, where running ones say how far they are.
-    """
+def renderer(board: Board, stream: TextIO | None = None) -> Renderer:
+    """A live table when `stream` is a terminal, plain timestamped lines elsewhere."""
     out = stream or sys.stdout
     if out.isatty():
         from rich.console import Console
 
-        return LiveTable(trials, metrics, Console(file=out), homes=homes)
+        return LiveTable(board, Console(file=out))
     from service.plain_totals import PlainTotals
 
     if inside_ray_job():  # its log has a line of totals that `status` reads
-        return PlainLines(metrics, out)
-    return PlainTotals(Board(trials, metrics, homes), PlainLines(metrics, out))
+        return PlainLines(board.metrics, out)
+    return PlainTotals(board, PlainLines(board.metrics, out))

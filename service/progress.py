@@ -78,18 +78,22 @@ class SweepEvidence:
 
 
 @dataclass(frozen=True, slots=True)
-class SweepProgress:
-    """How far the whole sweep is. `note` is one line for the person (an outage, a recovery)."""
+class CellStopped:
+    """A cell was ended for good: its trials stop at their next report, and no other one begins."""
 
-    total: int
-    finished: int
-    failed: int
-    running: int
-    note: str = ""
+    cell: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SweepNote:
+    """One line for the person: an outage, a recovery, a retry."""
+
+    text: str
 
 
 TrialEvent = TrialStarted | TrialReported | TrialStopped | TrialFinished | TrialFailed
-Event = TrialEvent | SweepEvidence | SweepProgress
+Event = TrialEvent | CellStopped | SweepEvidence | SweepNote
 
 
 class Renderer(Protocol):
@@ -141,12 +145,10 @@ class PlainLines:
 
 def describe(event: Event, metrics: Sequence[str]) -> str:
     """One line for one event."""
-    if isinstance(event, SweepProgress):
-        waiting = event.total - event.finished - event.failed - event.running
-        counts = f"{event.finished} of {event.total} trials finished, {event.running} running"
-        counts += f", {waiting} waiting" if waiting else ""
-        counts += f", {event.failed} FAILED" if event.failed else ""
-        return f"{counts}: {event.note}" if event.note else counts
+    if isinstance(event, SweepNote):
+        return event.text
+    if isinstance(event, CellStopped):
+        return f"{event.cell}: {event.reason}"
     if isinstance(event, SweepEvidence):
         return "; ".join(f"{cell}: {text}" for cell, text in event.cells.items())
     who = f"{event.cell} seed {event.seed}"

@@ -67,13 +67,6 @@ def collect(
     return replace(sweep, tuning=tunings(experiment, settings))
 
 
-def first_trials(experiment: Experiment, settings: Settings) -> list[tuple[str, int, str]]:
-    """Cell, seed and key of what a comparison begins with, as far as no search has still to find it."""
-    known, first = tuned(experiment, settings), experiment.seeds[: experiment.looks[0]]
-    trials = (t for t in known.trials if t.seed in first and known.is_tuned(t.cell))
-    return [(trial.cell, trial.seed, trial.key) for trial in trials]
-
-
 def _given(experiment: Experiment, settings: Settings) -> tuple[list[PlannedTrial], dict[str, str]]:
     """The trials whose seeds the cells were given, and the cells that were stopped, with the reasons."""
     from service.agenda import Agenda

@@ -1,20 +1,13 @@
-"""How far is an experiment, and when will it be done? Pure functions of the records and pulses of its trials."""
+"""How far are many trials together, and when will they be done? Pure functions of how far each is."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dashboards.text import duration
-from trainer.pulse import Pulse, pulse
-from trainer.record import Record
+from trainer.pulse import Pulse
 from trainer.report import Status
-
-if TYPE_CHECKING:
-    from service.experiment import Experiment
 
 
 @dataclass(frozen=True)
@@ -37,13 +30,15 @@ class TrialStanding:
 
 @dataclass(frozen=True)
 class Standing:
-    """All trials of an experiment at one moment."""
+    """All trials that are wanted at one moment."""
 
     done: int
-    """Finished or diverged."""
+    """With a number."""
     running: int
     failed: int
+    """Without one: broken or diverged."""
     total: int
+    """As many as are wanted now: seeds until cells are decided come on top."""
     eta_s: float | None
     """Seconds until all are done; None where nothing is known of their pace, 0 where nothing is left."""
     trials: tuple[TrialStanding, ...] = ()
@@ -55,15 +50,19 @@ class Standing:
         return f"{said}; about {duration(self.eta_s)} left" if self.eta_s else said
 
 
-def of(trials: Sequence[TrialStanding], at_once: int | None = None) -> Standing:
-    """Add up. `at_once` is how many can run side by side; None: as many as run now."""
+def of(trials: Sequence[TrialStanding], at_once: int | None = None, least: int = 0) -> Standing:
+    """Add up. `at_once` is how many can run side by side; None: as many as run now.
+
+    There will be at least `least` of them, those that nobody knows yet as long as the others.
+    """
     running = sum(trial.status is Status.RUNNING for trial in trials)
+    every = [*trials, *[TrialStanding("", 0, Status.WAITING)] * (least - len(trials))]
     return Standing(
-        done=sum(trial.status.is_over for trial in trials),
+        done=sum(trial.status is Status.FINISHED for trial in trials),
         running=running,
-        failed=sum(trial.status is Status.FAILED for trial in trials),
-        total=len(trials),
-        eta_s=left_s(trials, at_once or max(1, running)),
+        failed=sum(trial.status in (Status.FAILED, Status.DIVERGED) for trial in trials),
+        total=len(every),
+        eta_s=left_s(every, at_once or max(1, running)),
         trials=tuple(trials),
     )
 
@@ -95,36 +94,7 @@ def _whole_s(trial: TrialStanding, known: Sequence[TrialStanding]) -> float:
     return sum(paces) / len(paces)
 
 
-def trial_standing(
-    cell: str, seed: int, directory: Path, now: float | None = None
-) -> TrialStanding:
-    """What a trial's directory says at `now`, in Unix time."""
-    record, beat = Record(directory), pulse(directory)
-    if (result := record.result()) is not None:
-        return TrialStanding(
-            cell, seed, Status(result.status), 1.0, result.seconds + result.eval_seconds
-        )
-    if beat is not None and beat.is_fresh(time.time() if now is None else now):
-        return running(cell, seed, beat)
-    trial, images = record.status(), record.images()
-    share = 0.0
-    if images and (spec := record.trial()) is not None:
-        share = images / spec.total_images()
-    return TrialStanding(cell, seed, trial, share)
-
-
 def running(cell: str, seed: int, beat: Pulse) -> TrialStanding:
     """A trial that beats."""
     whole = beat.total / beat.img_per_s if beat.img_per_s > 0 else None
     return TrialStanding(cell, seed, Status.RUNNING, beat.images / beat.total, whole)
-
-
-def standing(home: Path, experiment: Experiment, at_once: int | None = None) -> Standing:
-    """How far an experiment is in a home: the trials of its first look, and whichever of the others were begun."""
-    first = experiment.seeds[: experiment.looks[0]]
-    found = []
-    for trial in experiment.trials:
-        one = trial_standing(trial.cell, trial.seed, home / "trials" / trial.key)
-        if trial.seed in first or one.status is not Status.WAITING:
-            found.append(one)
-    return of(found, at_once)

@@ -13,9 +13,10 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dashboards.text import duration
-from service import launch, results, standing
+from service import launch, results
 from service.agenda import Agenda
 from service.progress import headline
+from service.recorded import is_tuning, of_searches, of_work
 from service.search.standing import sentence, tuning
 from service.search.study import studies, tuned
 from service.stop_request import request_stop
@@ -103,7 +104,12 @@ class Watched:
     def _read(self) -> dict[str, Any]:
         """The state, from what was read last."""
         known, now = self._known, time.time()
-        found = standing.standing(self._settings.home, known)
+        searches = studies(self._given, self._settings) if self._given.spec.search else []
+        found = (
+            of_searches(searches, self._settings)
+            if is_tuning(known)
+            else of_work(self._agenda, self._settings, now)
+        )
         running = []
         for trial in self._trials():
             beat = pulse(self._settings.trial(trial.key))
@@ -112,7 +118,6 @@ class Watched:
                 last = reports[-1].metrics if reports else {}
                 running.append(_row(trial, beat, headline(last, known.shown_metrics)))
         driver = launch.driver(self._settings, self.name)
-        searches = studies(self._given, self._settings) if self._given.spec.search else []
         return {
             "name": self.name,
             "version": str(hash(tuple(self._stamps.items())) & 0xFFFFFFFFFFFF),

@@ -43,6 +43,7 @@ def run(
     submits, resumes and extends. Exit code 1 says that some trials failed; the rest is judged.
     """
     from service import launch, readiness, results
+    from service.board import Board
     from service.experiment import Experiment
     from service.exporting import export_as_asked
     from service.live_table import renderer
@@ -52,12 +53,11 @@ def run(
     settings.prepare()
     launch.refuse_second(settings, experiment.name)
     readiness.make_ready(experiment, settings)
-    trials = results.first_trials(experiment, settings)
     if not as_json:
         prose(opening(experiment))
         print_findings([*experiment.findings(), *_replaced(experiment, settings)])
     stream = sys.stderr if as_json else sys.stdout
-    with renderer(trials, experiment.shown_metrics, stream, settings.trials) as show:
+    with renderer(Board.of(experiment, settings), stream) as show:
         outcome = launch.run(experiment, settings, show)
     judged = results.judged(experiment, settings, results.collect(experiment, settings))
     if as_json:

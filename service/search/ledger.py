@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -153,6 +153,16 @@ class TuningLedger(Ledger):
         if result is None and study.has_ended(key):
             entries[0].status = Status.STOPPED if record.failure() is None else Status.FAILED
         return result is None
+
+    def _tell_pause(self, entry: Entry, kimg: float, metrics: Mapping[str, float]) -> None:
+        """A candidate is done where candidates are compared, which may be before a trial's end."""
+        trial = entry.trial
+        if not self._owners[trial.key][0].has_ended(trial.key):
+            super()._tell_pause(entry, kimg, metrics)
+            return
+        self.outcome.tuned += 1
+        seconds = 0.0 if entry.started is None else self._clock() - entry.started
+        self._emit(progress.TrialFinished(trial.cell, trial.seed, trial.key, metrics, seconds))
 
     def _tell_end(self, entry: Entry, result: Result, reused: bool) -> None:
         """A candidate that diverged is an answer like another; what was known before is not told again."""

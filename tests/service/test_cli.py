@@ -22,7 +22,7 @@ from service.errors import ServiceError
 from service.experiment import Experiment
 from service.experiment.saved import save
 from service.outcome import Failure, Outcome
-from service.progress import SweepProgress, TrialFinished, TrialStarted
+from service.progress import SweepNote, TrialFinished, TrialStarted
 from service.settings import Settings
 from trainer.errors import CheckpointError, DataError, EnvironmentProblem, InputError, Problem
 
@@ -253,7 +253,7 @@ def fake_run(outcome: Outcome) -> Callable[..., Outcome]:
     """A launcher that trains nothing: the trials are trained already."""
 
     def run(experiment: Experiment, _settings: Settings, events: Callable[[Any], None]) -> Outcome:
-        events(SweepProgress(len(experiment.trials), 0, 0, 1))
+        events(SweepNote("MLflow answers again"))
         for trial in experiment.trials:
             events(TrialStarted(trial.cell, trial.seed, trial.key, 1.28))
             events(TrialFinished(trial.cell, trial.seed, trial.key, {"eval/fid": 1.5}, 2.0))

@@ -124,7 +124,7 @@ def test_nothing_is_begun_once_the_budget_is_spent(
         f"the budget of {Budget(**budget).label()} is spent: {count} of 4 trials; raise it to go on"
     )
     assert (outcome.finished, outcome.exit_code, outcome.budget) == (count, 0, said)
-    assert said in [e.note for e in driver.events if isinstance(e, progress.SweepProgress)]
+    assert progress.SweepNote(said) in driver.events
     assert remarks(experiment, driver.settings) == [said]
     assert plan(experiment, driver.settings).budget == said
     assert remarks(planned(toy, Fixed(), budget={"trials": 4}), driver.settings) == []

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.board import Board
 from service.experiment import Experiment
-from service.job_progress import JobProgress, Tally, published
+from service.job_progress import JobProgress, published
 from service.progress import (
+    CellStopped,
     Event,
-    SweepProgress,
+    SweepNote,
     TrialFailed,
     TrialFinished,
     TrialReported,
     TrialStarted,
     TrialStopped,
 )
-from service.settings import RAY_JOB_VARIABLE, own_job
+from service.recorded import recorded
+from service.settings import RAY_JOB_VARIABLE, Settings, own_job
 from tests.service.sweeps import sweep
 
 
@@ -55,75 +59,89 @@ class Clock:
         return self.now
 
 
-def test_trials_are_counted_from_events_and_the_rest_is_foreseen_by_the_speed_so_far() -> None:
+def told(board: Board) -> JobProgress:
+    return JobProgress.of("toy", board.standing(board.look()))
+
+
+def test_trials_are_counted_from_events_and_the_rest_is_foreseen_by_their_pace() -> None:
+    """Where no pulse can be seen: on a cluster without a shared disk."""
     clock = Clock()
-    count = Tally("toy", [("a", 10.0), ("b", 10.0), ("c", 10.0), ("d", 10.0)], clock=clock)
-    assert count.progress() == JobProgress("toy", 0, 0, 0, 4)
-    count(TrialFinished("x", 0, "a", {}, 5.0, reused=True))
-    assert count.progress() == JobProgress("toy", 1, 0, 0, 4), (
-        "an earlier run's speed is not this one's"
-    )
-    count(TrialStarted("x", 1, "b", 10.0, start_kimg=6.0))
+    trials = [("x", 0, "a"), ("x", 1, "b"), ("y", 0, "c"), ("y", 1, "d")]
+    board = Board(trials, (), clock=clock)
+    assert told(board) == JobProgress("toy", 0, 0, 0, 4)
+    board.take(TrialFinished("x", 0, "a", {}, 0.0, reused=True))
+    assert told(board) == JobProgress("toy", 1, 0, 0, 4)
+    board.take(TrialStarted("x", 1, "b", 10.0, start_kimg=6.0))
     clock.now += 8.0
-    count(TrialReported("x", 1, "b", 8.0, 10.0))
-    assert count.progress() == JobProgress("toy", 1, 1, 0, 4, left_s=(2 + 20) * 8 / 2)
-    count(TrialFinished("x", 1, "b", {}, 5.0))
-    count(TrialFailed("y", 0, "c", "broke"))
-    assert count.progress() == JobProgress("toy", 2, 0, 1, 4, left_s=10 * 8 / 4)
-    count(TrialStarted("y", 1, "d", 10.0))
-    count(TrialStopped("y", 1, "d", 5.0, 10.0))
-    assert count.progress().running == 0, "it may go on later"
-    count(TrialStopped("y", 1, "d", 5.0, 10.0, reason="stopped by racing"))
-    assert count.progress() == JobProgress("toy", 2, 0, 1, 3), "nobody wants it any more"
-    count(TrialStarted("z", 7, "e", 10.0))
-    assert (count.progress().running, count.progress().total) == (1, 4), "seeds come on top"
+    board.take(TrialReported("x", 1, "b", 8.0, 10.0))
+    assert told(board) == JobProgress("toy", 1, 1, 0, 4, left_s=8.0 + 2 * 40.0)  # 4 s a kimg
+    board.take(TrialFinished("x", 1, "b", {}, 5.0))
+    board.take(TrialFailed("y", 0, "c", "broke"))
+    assert told(board) == JobProgress("toy", 2, 0, 1, 4), "nothing runs"
+    board.take(TrialStarted("y", 1, "d", 10.0))
+    assert told(board) == JobProgress("toy", 2, 1, 1, 4, left_s=5.0), (
+        "as long as the one that ended"
+    )
+    board.take(TrialStopped("y", 1, "d", 5.0, 10.0))
+    assert (told(board).running, told(board).total) == (0, 4), "it may go on later"
+    board.take(CellStopped("y", "stopped by racing"))
+    assert told(board) == JobProgress("toy", 2, 0, 1, 3), "nobody wants it any more"
+    board.take(TrialStarted("z", 7, "e", 10.0))
+    assert (told(board).running, told(board).total) == (1, 4), "seeds come on top"
 
 
 def test_candidates_that_are_still_to_be_asked_count() -> None:
     clock = Clock()
-    count = Tally("toy", (), least=4, clock=clock)
-    count(TrialStarted("x", 9, "a", 10.0))
+    board = Board((), (), clock=clock, least=4)
+    board.take(TrialStarted("x #0", 9, "a", 10.0))
     clock.now += 3.0
-    count(TrialReported("x", 9, "a", 5.0, 10.0))
-    assert count.progress() == JobProgress("toy", 0, 1, 0, 4, left_s=35 * 3 / 5)
+    board.take(TrialReported("x #0", 9, "a", 5.0, 10.0))
+    assert told(board) == JobProgress("toy", 0, 1, 0, 4, left_s=3.0 + 3 * 6.0)
 
 
 EVENTS: list[Event] = [
     TrialStarted("uniform", 0, "k", 2.56),
-    SweepProgress(4, 0, 0, 1, "a note"),
+    SweepNote("a note"),
     TrialReported("uniform", 0, "k", 1.28, 2.56),
 ]
 
 
 def test_only_the_driver_of_a_job_says_it(
-    toy: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    toy: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A line when a trial starts or ends, and once a minute in between; events go on as they came."""
-    experiment = sweep(toy)
+    experiment, settings = sweep(toy), Settings(home=tmp_path)
     heard: list[Event] = []
-    assert published(experiment, heard.append) == heard.append
+    clock, ticking = Clock(), Clock()
+
+    def board() -> Board:
+        return Board.of(experiment, settings, clock)
+
+    assert published("toy", board, heard.append) == heard.append
     assert own_job() is None
 
     about = {"metadata": {"job_submission_id": "toy-3"}}
     monkeypatch.setenv(RAY_JOB_VARIABLE, json.dumps(about))
     assert own_job() == "toy-3"
-    out, clock = io.StringIO(), Clock()
-    take = published(experiment, heard.append, out, clock)
+    out = io.StringIO()
+    take = published("toy", board, heard.append, out, ticking)
     for event in EVENTS:
         take(event)
+        clock.now += 1.0
     assert heard == EVENTS
     assert out.getvalue() == "toy: 0 of 5 trials done, 1 running\n"
-    clock.now += 60.0
+    ticking.now += 60.0
     take(EVENTS[-1])
     last = out.getvalue().splitlines()[-1]
     assert last.startswith("toy: 0 of 5 trials done, 1 running, about ")
     assert JobProgress.read(out.getvalue()) is not None
 
 
-def test_cells_that_share_a_trial_count_it_once(toy: dict[str, Any]) -> None:
-    from service.job_progress import tally
-
+def test_cells_that_share_a_trial_count_it_once(toy: dict[str, Any], tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
     both: Experiment = sweep(toy, arms={"a": {}, "b": {"optimizer.lr": 1e-3}})
-    assert tally(both).progress().total == 4
+    assert told(Board.of(both, settings)).total == 4
     looks = sweep(toy, seeds={"first": 3, "most": 6})
-    assert tally(looks).progress().total == 6, "seeds of later looks are not wanted yet"
+    assert told(Board.of(looks, settings)).total == 6, "seeds of later looks are not wanted yet"
+    for experiment, count in ((both, 4), (looks, 6)):
+        assert recorded(experiment, settings).total == count, "records say the same"

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service import standing
+from service.agenda import Agenda
 from service.board import Board
 from service.experiment import Experiment
-from service.progress import TrialFinished, TrialStarted
+from service.progress import CellStopped, TrialFinished, TrialStarted, TrialStopped
+from service.recorded import of_work, recorded
 from service.settings import Settings
 from service.standing import TrialStanding
+from tests.service.sweeps import sweep
 from trainer.pulse import Heart, pulse
-from trainer.report import Status
+from trainer.record import Record
+from trainer.report import Report, Status, Stop
 
 DONE, RUNNING, WAITING = Status.FINISHED, Status.RUNNING, Status.WAITING
 
@@ -47,21 +52,45 @@ def test_the_time_that_is_left(
 
 def test_an_experiment_is_counted_from_its_records(folder: Path) -> None:
     experiment, settings = Experiment.from_yaml("x.yaml"), Settings(home=folder / "runs")
-    whole = standing.standing(settings.home, experiment)
+    whole = recorded(experiment, settings)
     assert (whole.done, whole.running, whole.total, whole.eta_s) == (4, 0, 4, 0.0)
     assert whole.text() == "4 of 4 trials finished, 0 running"
     first, second, *_ = experiment.trials
     (settings.trial(first.key) / "result.json").unlink()
     (settings.trial(second.key) / "result.json").unlink()
     Heart(settings.trial(first.key), 1280).beat(640, [(640, {"train/loss": 0.5})])
-    part = standing.standing(settings.home, experiment)
+    part = recorded(experiment, settings)
     assert (part.done, part.running, part.total) == (2, 1, 4)
     assert part.trials[0].share == 0.5
     assert part.eta_s is not None
     assert part.eta_s > 0
-    later = time.time() + 3600
-    silent = standing.trial_standing("uniform", 0, settings.trial(first.key), later)
+    agenda = Agenda(experiment, settings, attempt=None)
+    silent = of_work(agenda, settings, now=time.time() + 3600).trials[0]
     assert silent.status is Status.STOPPED
+
+
+def test_of_a_cell_that_was_ended_only_what_ended_or_runs_is_counted(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """From records and from events alike: the trials that it never began are not to come."""
+    experiment = sweep(toy, policy={"kind": "racing"}, seeds=3)
+    settings = Settings(home=tmp_path)
+    under = [trial for trial in experiment.trials if trial.cell == "under"]
+    rule = experiment.spec.policy.digest()
+    stop = Stop("toy", "under", "racing", rule, "stopped by racing: hopeless", 640)
+    record = Record(settings.trial(under[0].key))
+    record.directory.mkdir(parents=True)
+    record.accept_report(Report(640, time.time(), {"rung/fid": 9.0}))
+    record.write_stop(stop)
+    assert recorded(experiment, settings).total == len(experiment.trials) - len(under)
+
+    board = Board.of(experiment, settings)
+    board.take(TrialStarted("under", 0, under[0].key, total_kimg=1.28))
+    assert board.standing(board.look()).total == len(experiment.trials)
+    board.take(CellStopped("under", "hopeless"))
+    assert board.standing(board.look()).total == len(experiment.trials) - len(under) + 1
+    board.take(TrialStopped("under", 0, under[0].key, 0.64, 1.28, "hopeless"))
+    assert board.standing(board.look()).total == len(experiment.trials) - len(under)
 
 
 def test_a_pulse_is_told_once_a_second_and_ends_with_the_training(tmp_path: Path) -> None:
