@@ -82,13 +82,13 @@ def _disk(home: Path) -> Check:
 
 
 def _tracking(settings: Settings) -> Check:
-    from service.tracking.server import check_reachable
+    from service.tracking.server import check_reachable, without_password
 
     try:
         check_reachable(settings)
     except ServiceError as error:
         return Check("mlflow store", False, error.message, error.fix)
-    return Check("mlflow store", True, settings.store_uri)
+    return Check("mlflow store", True, without_password(settings.store_uri))
 
 
 def _cluster(settings: Settings) -> Check:

@@ -21,7 +21,7 @@ from service.board import Board
 from service.command_line import diffsweep
 from service.dispatch import Dispatch
 from service.errors import ServiceError
-from service.experiment.saved import save
+from service.experiment.saved import read_saved, save
 from service.job_progress import published
 from service.ledger import Ledger
 from service.outcome import Outcome
@@ -29,9 +29,11 @@ from service.search.study import studies, tuned
 from service.settings import Settings, inside_ray_job, own_job
 from service.settings import load as load_settings
 from service.stop_request import heeded
+from service.tracking.keys import sweep_key
 from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
+from trainer.errors import InputError
 from trainer.files import FileLock, HeldError, holder
 
 if TYPE_CHECKING:
@@ -67,6 +69,26 @@ def run(
         if tuning.interrupted or tuning.untuned:
             return tuning
         return work.compare(tuned(experiment, settings)).after(tuning)
+
+
+def catch_up(settings: Settings, name: str, outbox: Outbox) -> None:
+    """Pour whatever the records of an experiment know into its outbox, unless a driver does that now.
+
+    A worker may have died between its record and its word; the outbox may be new, because the former was damaged.
+    """
+    try:
+        experiment = read_saved(settings.experiment(name))
+    except (OSError, InputError):
+        return
+    if driver(settings, name) is not None:
+        return
+    with _sole_driver(settings, name):
+        ledger = Ledger(experiment, settings, outbox, lambda _event: None)
+        dispatch = Dispatch(experiment, settings, ledger, threading.Event(), Agenda)
+        is_new = not outbox.has_ended(sweep_key(name))
+        ledger.open(trains=False)
+        if is_new:
+            ledger.close(interrupted=not dispatch.is_over)
 
 
 @dataclass

@@ -47,6 +47,7 @@ class Ledger:
         self._cells = CellRuns(outbox, cell_runs(experiment))
         self._said: dict[str, str] = {}
         self._announced: set[str] = set()
+        self._poured: dict[str, set[int]] = {}
         for trial, run in trial_runs(experiment):
             entry = Entry(trial, run)
             self._entries.setdefault(trial.key, []).append(entry)
@@ -77,8 +78,7 @@ class Ledger:
 
     def _announce(self, entries: Iterable[Entry]) -> None:
         """Open the runs of those that are worth showing; repeating it changes nothing."""
-        fresh = [e for e in entries if e.run not in self._announced and self._is_shown(e)]
-        if fresh:
+        if fresh := [e for e in entries if e.run not in self._announced and self._is_shown(e)]:
             trials = [(entry.trial, entry.run) for entry in fresh]
             announce(self._outbox, self._experiment, trials, self._cells.keys)
             self._announced.update(entry.run for entry in fresh)
@@ -121,7 +121,7 @@ class Ledger:
 
     def started(self, key: str) -> None:
         """A trial got its resources."""
-        reports = self._record(key).reports()
+        reports = self._pour(key)
         self._begin_at(self._entries[key], self._clock())
         for entry in self._entries[key]:
             self._outbox.status(self._cells.run_of(entry), Status.RUNNING)
@@ -149,7 +149,7 @@ class Ledger:
 
     def _report(self, key: str, report: Report, png: bytes | None) -> None:
         entries = self._entries[key]
-        self._ingest(entries, report, png)
+        self._ingest(key, report, png)
         self._record(key).accept_report(report)  # a copy here, if the worker's disk is another one
         for note in report.notes:
             self.note(f"{entries[0].trial.cell} seed {entries[0].trial.seed}: {note}")
@@ -164,6 +164,7 @@ class Ledger:
     def _ended(self, key: str, result: Result) -> None:
         entries = self._entries[key]
         self._record(key).accept_result(result)
+        self._pour(key)  # what a worker wrote that died before it could tell
         if not entries[0].resumed:
             entries[0].work_s = result.seconds + result.eval_seconds
             first = result.started_s - self._begun
@@ -172,20 +173,16 @@ class Ledger:
 
     def paused(self, key: str) -> None:
         """A trial stopped on the way, as it was asked to; it keeps its checkpoint."""
-        record = self._record(key)
-        reports = record.reports()
-        for report in reports:  # what it reported after the one at which it was stopped
-            self._ingest(self._entries[key], report, record.sample(report))
+        reports = self._pour(key)  # also what it reported after the one at which it was stopped
         self._cells.average(entry.trial.cell for entry in self._entries[key])
         for entry in self._entries[key]:
             entry.status, entry.ended_ms = Status.STOPPED, self._now_ms()
             self._outbox.status(entry.run, Status.STOPPED, entry.ended_ms)
-            kimg = reports[-1].kimg if reports else 0.0
-            self._tell_pause(entry, kimg, dict(reports[-1].metrics) if reports else {})
+            self._tell_pause(entry, reports[-1] if reports else None)
 
-    def _tell_pause(self, entry: Entry, kimg: float, _metrics: Mapping[str, float]) -> None:
+    def _tell_pause(self, entry: Entry, last: Report | None) -> None:
         trial, why = entry.trial, self.outcome.stopped.get(entry.trial.cell, "")
-        total = trial.spec.total_images() / 1000
+        kimg, total = last.kimg if last else 0.0, trial.spec.total_images() / 1000
         self._emit(progress.TrialStopped(trial.cell, trial.seed, trial.key, kimg, total, why))
 
     def released(self, key: str) -> None:
@@ -196,6 +193,7 @@ class Ledger:
 
     def failed(self, key: str, reason: str, log: str | None = None) -> None:
         """A trial broke; the sweep goes on without it."""
+        self._pour(key)
         self._begin_at(self._entries[key], self._clock())  # where it never got its resources
         for entry in self._entries[key]:
             if entry.status is Status.FAILED:
@@ -236,15 +234,23 @@ class Ledger:
             self.outcome.overhead_s = sum(self._held) / len(self._held)
         return self.outcome
 
-    def _ingest(self, entries: list[Entry], report: Report, png: bytes | None) -> None:
-        for entry in entries:
+    def _ingest(self, key: str, report: Report, png: bytes | None) -> None:
+        self._poured.setdefault(key, set()).add(report.images)
+        for entry in self._entries[key]:
             self._outbox.ingest(entry.run, report, png)
+
+    def _pour(self, key: str) -> list[Report]:
+        """Hand over whatever a record says that nobody was told in this run; returns all of its reports."""
+        record, known = self._record(key), self._poured.get(key, ())
+        reports = record.reports()
+        for report in reports:
+            if report.images not in known:
+                self._ingest(key, report, record.sample(report))
+        return reports
 
     def _take_in(self, entries: list[Entry], record: Record) -> Result | None:
         """What the record of a trial knew before this run; returns its result."""
-        reports, result = record.reports(), record.result()
-        for report in reports:
-            self._ingest(entries, report, record.sample(report))
+        reports, result = self._pour(entries[0].trial.key), record.result()
         if result is not None:
             self._end(entries, result, reused=True)
         elif reports:

@@ -173,6 +173,8 @@ def sync(
         )
         for problem in delivery.problems:
             say(f"  the server refused: {problem}")
+        for run in delivery.deleted:
+            say(f"  left alone: {run} was deleted in MLflow; restore it there and sync again")
     if left:
         raise typer.Exit(1)
 

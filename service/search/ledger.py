@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from service.tracking.announce import announce_sweep, announce_trial, flat_param
 from service.tracking.keys import SEARCH, TUNING, trial_run_key
 from service.tracking.outbox import Outbox
 from service.tracking.rows import RunHeader
-from trainer.report import Result, Status
+from trainer.report import Report, Result, Status
 
 if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
@@ -154,13 +154,14 @@ class TuningLedger(Ledger):
             entries[0].status = Status.STOPPED if record.failure() is None else Status.FAILED
         return result is None
 
-    def _tell_pause(self, entry: Entry, kimg: float, metrics: Mapping[str, float]) -> None:
+    def _tell_pause(self, entry: Entry, last: Report | None) -> None:
         """A candidate is done where candidates are compared, which may be before a trial's end."""
         trial = entry.trial
         if not self._owners[trial.key][0].has_ended(trial.key):
-            super()._tell_pause(entry, kimg, metrics)
+            super()._tell_pause(entry, last)
             return
         self.outcome.tuned += 1
+        metrics = dict(last.metrics) if last is not None else {}
         seconds = 0.0 if entry.started is None else self._clock() - entry.started
         self._emit(progress.TrialFinished(trial.cell, trial.seed, trial.key, metrics, seconds))
 

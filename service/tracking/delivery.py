@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from service.tracking.keys import NOTE, VERDICT, sweep_key
 from service.tracking.outbox import Outbox
 from service.tracking.relocation import relocate
 from service.tracking.rows import Point
-from service.tracking.server import check_reachable, one_line
+from service.tracking.server import check_reachable, one_line, without_password
 from service.tracking.uploader import Uploader
 from trainer.files import HeldError
 
@@ -33,12 +33,16 @@ class Delivery:
     """Records that still wait."""
     problems: list[str]
     """What the server refused for good, one line each."""
+    deleted: list[str] = field(default_factory=list)
+    """Names of runs that a person deleted there: they are left alone."""
 
 
 def sync(settings: Settings, name: str, timeout_s: float = 600.0) -> Delivery:
     """Deliver what an experiment's outbox still holds; raises `ServiceError` when it cannot."""
+    from service.launch import catch_up
+
     path = settings.experiment(name) / "outbox.db"
-    if not path.exists():
+    if not path.parent.is_dir():
         raise ServiceError(
             f"{settings.home} holds no experiment {name}", "set DIFFSWEEP_HOME to where it was run"
         )
@@ -49,14 +53,16 @@ def sync(settings: Settings, name: str, timeout_s: float = 600.0) -> Delivery:
     uploader = Uploader(outbox, settings, name)
     deadline = time.monotonic() + timeout_s
     try:
-        while outbox.pending() and time.monotonic() < deadline:
+        catch_up(settings, name, outbox)
+        uploader.deliver()  # also where nothing waits: the server may be another one than before
+        while uploader.left() and time.monotonic() < deadline:
             uploader.deliver()
-        return Delivery(name, outbox.pending(), outbox.problems())
+        return Delivery(name, uploader.left(), outbox.problems(), uploader.deleted)
     except HeldError as held:
         raise ServiceError(f"{name} is being delivered by {held.holder}", "let it end") from None
     except Exception as error:
         raise ServiceError(
-            f"MLflow at {settings.store_uri}: {one_line(error)}",
+            f"MLflow at {without_password(settings.store_uri)}: {one_line(error)}",
             f"run `{diffsweep('sync', name, settings=settings)}` again when it answers; nothing is lost",
         ) from error
     finally:
@@ -95,7 +101,7 @@ def log_model(
         return Store(settings, name).model(sweep_key(name), name, trial_key, folder, metrics)
     except Exception as error:
         raise ServiceError(
-            f"MLflow at {settings.store_uri} did not take the model: {one_line(error)}",
+            f"MLflow at {without_password(settings.store_uri)} did not take the model: {one_line(error)}",
             f"it lies in {folder}; the same run logs it once the server answers",
         ) from error
 

@@ -9,17 +9,16 @@ by (key, timestamp, step, value), so sending a row twice is the same as sending 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.tracking import schema
 from service.tracking.keys import NOTE
+from service.tracking.patient import PatientFile
 from service.tracking.rows import (
     LEVELS,
     Item,
@@ -49,31 +48,13 @@ class Outbox:
     """The delivery queue of one experiment: safe between threads, processes and kill -9."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = path
-        self._lock = threading.RLock()
-        self._db = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
-        schema.prepare(self._db)
+        """Open or make it; one that is damaged is set aside. ServiceError where that is impossible."""
+        self.path, self.storage = path, PatientFile(path)
+        self._write, self._read = self.storage.write, self.storage.read
 
-    def close(self) -> None:
+    def close(self, patience_s: float = 0.0) -> None:
         """Give the file back. What is stored stays stored."""
-        with self._lock:
-            self._db.close()
-
-    @contextlib.contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    def _read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._db.execute(query, values).fetchall()
+        self.storage.close(patience_s)
 
     # What happened
 
@@ -84,7 +65,8 @@ class Outbox:
         """
         level, params = LEVELS[header.kind], _text(header.params)
         own = (header.key, level, header.parent, header.name, params)
-        with self._write() as db:
+
+        def write(db: sqlite3.Connection) -> None:
             db.execute(
                 "INSERT OR IGNORE INTO run"
                 "(key, level, parent, name, params, tags, started_ms, status)"
@@ -102,25 +84,29 @@ class Outbox:
             )
             _merge_tags(db, header.key, header.tags)
 
+        self._write(write)
+
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """Add or change tags of a run."""
-        with self._write() as db:
-            _merge_tags(db, key, tags)
+        given = dict(tags)
+        self._write(lambda db: _merge_tags(db, key, given))
 
     def note(self, key: str, text: str) -> None:
         """Give a run its first description; one that it has stays."""
-        with self._write() as db:
-            _merge_tags(db, key, {NOTE: text}, first=True)
+        self._write(lambda db: _merge_tags(db, key, {NOTE: text}, first=True))
 
     def describe(self, tag: str, value: str) -> None:
         """Give the experiment a tag, which is delivered with its sweep's run."""
-        with self._write() as db:
+
+        def write(db: sqlite3.Connection) -> None:
             if db.execute(
                 "INSERT INTO meta VALUES(?, ?) ON CONFLICT(name) DO UPDATE"
                 " SET value=excluded.value WHERE value IS NOT excluded.value",
                 (_TAG + tag, value),
             ).rowcount:
                 db.execute("UPDATE run SET header_sent=0 WHERE level=0")
+
+        self._write(write)
 
     def description(self) -> dict[str, str]:
         """Tags of the experiment."""
@@ -129,52 +115,48 @@ class Outbox:
 
     def begin(self, key: str, time_ms: int) -> None:
         """Say when a run began; the earliest counts, as long as MLflow does not know one."""
-        with self._write() as db:
-            db.execute(
-                "UPDATE run SET started_ms=? WHERE key=?"
-                " AND (started_ms < 0 OR (run_id IS NULL AND started_ms > ?))",
-                (time_ms, key, time_ms),
-            )
+        query = (
+            "UPDATE run SET started_ms=? WHERE key=?"
+            " AND (started_ms < 0 OR (run_id IS NULL AND started_ms > ?))"
+        )
+        self._execute(query, (time_ms, key, time_ms))
 
     def status(self, key: str, status: Status, time_ms: int | None = None) -> None:
         """Set the state of a run that has begun; others have none but waiting."""
-        with self._write() as db:
-            db.execute(
-                f"UPDATE run SET status=?, ended_ms=? WHERE key=? AND {_BEGUN} AND status IS NOT ?",
-                (status, time_ms, key, status),
-            )
+        query = f"UPDATE run SET status=?, ended_ms=? WHERE key=? AND {_BEGUN} AND status IS NOT ?"
+        self._execute(query, (status, time_ms, key, status))
 
-    def metrics(self, key: str, points: Iterable[Point], newest: bool = False) -> int:
-        """Store points (metric, step, time_ms, value); returns how many are new.
+    def metrics(self, key: str, points: Iterable[Point], newest: bool = False) -> None:
+        """Store points (metric, step, time_ms, value).
 
         The first value at a step wins; with `newest` the last, as of a verdict, which MLflow then shows.
         """
         rows = [(key, name, step, ms, _number(value)) for name, step, ms, value in points]
-        with self._write() as db:
-            before = db.total_changes
-            db.executemany(schema.POINT + (schema.RENEWED if newest else " DO NOTHING"), rows)
-            return db.total_changes - before
+        query = schema.POINT + (schema.RENEWED if newest else " DO NOTHING")
+
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany(query, rows)
+
+        self._write(write)
 
     def image(self, key: str, name: str, step: int, time_ms: int, png: bytes) -> None:
         """Store one PNG of an image series. First stored wins."""
         query = "INSERT OR IGNORE INTO item(run, kind, key, step, time_ms, body)"
-        with self._write() as db:
-            db.execute(f"{query} VALUES(?,'image',?,?,?,?)", (key, name, step, time_ms, png))
+        self._execute(f"{query} VALUES(?,'image',?,?,?,?)", (key, name, step, time_ms, png))
 
     def file(self, key: str, path: str, body: bytes, time_ms: int) -> None:
         """Store an artifact under its path in the run. New content replaces the old."""
-        with self._write() as db:
-            db.execute(
-                "INSERT INTO item(run, kind, key, step, time_ms, body) VALUES(?,'file',?,0,?,?)"
-                " ON CONFLICT(run, kind, key, step) DO UPDATE"
-                " SET body=excluded.body, time_ms=excluded.time_ms, sent=0, problem=NULL"
-                " WHERE body IS NOT excluded.body",
-                (key, path, time_ms, body),
-            )
+        query = (
+            "INSERT INTO item(run, kind, key, step, time_ms, body) VALUES(?,'file',?,0,?,?)"
+            " ON CONFLICT(run, kind, key, step) DO UPDATE"
+            " SET body=excluded.body, time_ms=excluded.time_ms, sent=0, problem=NULL"
+            " WHERE body IS NOT excluded.body"
+        )
+        self._execute(query, (key, path, time_ms, body))
 
-    def ingest(self, key: str, report: Report, png: bytes | None = None) -> int:
-        """Store everything one report says; returns the number of new points. Idempotent."""
-        stored = self.metrics(key, report_points(report))
+    def ingest(self, key: str, report: Report, png: bytes | None = None) -> None:
+        """Store everything one report says. Idempotent."""
+        self.metrics(key, report_points(report))
         if png is not None:
             time_ms = int(report.time_s * 1000)
             self.image(key, "samples", FIRST_PICTURE, time_ms, png)
@@ -182,17 +164,24 @@ class Outbox:
         if report.levels:
             path = f"{LEVELS_FOLDER}/{report.images:012d}.csv"
             self.file(key, path, report.levels_csv().encode(), int(report.time_s * 1000))
-        return stored
+
+    def _execute(self, query: str, values: tuple[Any, ...]) -> None:
+        def write(db: sqlite3.Connection) -> None:
+            db.execute(query, values)
+
+        self._write(write)
 
     # What is still to be told
 
-    def pending(self) -> int:
-        """How many runs and items wait for delivery."""
+    def pending(self, but: Collection[str] = ()) -> int:
+        """How many runs and items wait for delivery, or to be written here; those of runs `but` left out."""
+        mine = f"NOT IN ({','.join('?' * len(but))})"
         rows = self._read(
-            f"SELECT (SELECT count(*) FROM ({_ITEMS}))"
-            f" + (SELECT count(*) FROM run WHERE {_WAITING})"
+            f"SELECT (SELECT count(*) FROM ({_ITEMS}) WHERE run {mine})"
+            f" + (SELECT count(*) FROM run WHERE {_WAITING} AND key {mine})",
+            (*but, *but),
         )
-        return int(rows[0][0])
+        return self.storage.put_off + (int(rows[0][0]) if rows else 0)
 
     def runs(self, waiting: bool = False) -> list[StoredRun]:
         """All runs, or only those with something to deliver; parents before children."""
@@ -203,6 +192,10 @@ class Outbox:
             + " ORDER BY level, rowid"
         )
         return [stored_run(row) for row in rows]
+
+    def has_ended(self, key: str) -> bool:
+        """Whether a run is known, and that it ended."""
+        return bool(self._read("SELECT 1 FROM run WHERE key=? AND ended_ms IS NOT NULL", (key,)))
 
     def run_id(self, key: str) -> str | None:
         """The MLflow run id of a run, once it is known."""
@@ -220,16 +213,19 @@ class Outbox:
 
     def delivered(self, items: Iterable[Item], problem: str | None = None) -> None:
         """Mark items as done; `problem` records why the server will never take them."""
-        with self._write() as db:
-            db.executemany(
-                "UPDATE item SET sent=1, problem=? WHERE id=? AND time_ms=?",
-                [(problem, item.id, item.time_ms) for item in items],
-            )
+        done = [(problem, item.id, item.time_ms) for item in items]
+        query = "UPDATE item SET sent=1, problem=? WHERE id=? AND time_ms=?"
+
+        def write(db: sqlite3.Connection) -> None:
+            db.executemany(query, done)
+
+        self._write(write)
 
     def header_delivered(self, run: StoredRun, run_id: str) -> None:
         """Mark identity, params and tags as delivered, if they are still those that were sent."""
         header = run.header
-        with self._write() as db:
+
+        def write(db: sqlite3.Connection) -> None:
             db.execute("UPDATE run SET run_id=? WHERE key=?", (run_id, header.key))
             db.execute(
                 "UPDATE run SET header_sent=1"
@@ -237,20 +233,24 @@ class Outbox:
                 (header.key, _text(header.tags), _text(header.params), header.name, header.parent),
             )
 
+        self._write(write)
+
     def status_delivered(self, key: str, status: Status) -> None:
         """Mark a run's state as delivered."""
-        with self._write() as db:
-            db.execute("UPDATE run SET status_sent=? WHERE key=?", (status, key))
+        self._execute("UPDATE run SET status_sent=? WHERE key=?", (status, key))
 
     def addressed_to(self, destination: str) -> None:
         """Say where this outbox delivers. A new destination gets everything from the start."""
-        with self._write() as db:
+
+        def write(db: sqlite3.Connection) -> None:
             known = db.execute("SELECT value FROM meta WHERE name='destination'").fetchone()
             if known is not None and known[0] == destination:
                 return
             db.execute("INSERT OR REPLACE INTO meta VALUES('destination', ?)", (destination,))
             db.execute("UPDATE run SET run_id=NULL, header_sent=0, status_sent=NULL")
             db.execute("UPDATE item SET sent=0, problem=NULL")
+
+        self._write(write)
 
     @property
     def destination(self) -> str:

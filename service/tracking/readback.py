@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from service.errors import ServiceError
-from service.tracking.server import check_reachable, one_line, ui_command
+from service.tracking.outbox import Outbox
+from service.tracking.server import check_reachable, one_line, ui_command, without_password
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -44,7 +46,7 @@ def read_sweep(
 
     check_reachable(settings)
     try:
-        store = Store(settings, name, create=False)
+        store = Store(settings, name, create=False, former=_delivered_to(settings, name))
         trials = [t for t in store.trials() if trial_keys is None or t["trial_key"] in trial_keys]
         curves = store.curves(trials)
         reached = {point["trial_key"]: 0.0 for point in curves}
@@ -54,6 +56,15 @@ def read_sweep(
         return SweepRows(trials, curves)
     except Exception as error:
         raise ServiceError(
-            f"MLflow at {settings.store_uri}: {one_line(error)}",
+            f"MLflow at {without_password(settings.store_uri)}: {one_line(error)}",
             f"look at it with `{ui_command(settings)}`",
         ) from error
+
+
+def _delivered_to(settings: Settings, name: str) -> str:
+    """Where this home delivers the experiment, which may have another name there by now; empty where it does not."""
+    path = settings.experiment(name) / "outbox.db"
+    if not path.exists():
+        return ""
+    with contextlib.closing(Outbox(path)) as outbox:
+        return outbox.destination

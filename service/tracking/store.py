@@ -1,4 +1,4 @@
-"""What does diffsweep say to MLflow, and how does it read it back? The only door to mlflow.
+"""What does diffsweep say to MLflow, and how does it read it back? With `client`, the only door to mlflow.
 
 Every verb of `Store` may be repeated: a run is looked up by its `diffsweep.key` tag before it is
 created, metric points carry their stored timestamps, images and files have names derived from what
@@ -7,11 +7,8 @@ they are. A delivery that was cut short and done again leaves no double.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import logging
-import os
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.tracking.client import client, only_creator, refused
 from service.tracking.keys import NOTE, SEARCH, TUNING
 from service.tracking.notes import OURS, placed
-from service.tracking.relocation import relocate
 from service.tracking.rows import Item, RunHeader, trial_row
-from trainer.files import FileLock
+from service.tracking.server import without_password
 from trainer.report import Status
 
 if TYPE_CHECKING:
@@ -39,7 +36,6 @@ RUN_STATUS = {
     Status.FAILED: "FAILED",
     Status.STOPPED: "KILLED",
 }
-_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
 _KIND = "custom_model_development"  # the UI opens its training view
 _NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "diffsweep")
 
@@ -47,17 +43,51 @@ _NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "diffsweep")
 class Store:
     """One MLflow experiment. A server that does not answer raises at once; the caller retries."""
 
-    def __init__(self, settings: Settings, experiment: str, create: bool = True) -> None:
-        self._client = _client(settings)
-        known = self._client.get_experiment_by_name(experiment)
+    def __init__(
+        self, settings: Settings, experiment: str, create: bool = True, former: str = ""
+    ) -> None:
+        """`former` is the identity of the store that has what was delivered before, whatever it is named by now."""
+        self._client = client(settings)
+        known = self._renamed(settings, former)
+        known = known or self._client.get_experiment_by_name(experiment)
         if create and (known is None or known.lifecycle_stage == "deleted"):
-            with _only_creator(settings):
+            with only_creator(settings):
                 known = self._open(settings, experiment)
         self.exists = known is not None
         self._id = known.experiment_id if known is not None else ""
         created = known.creation_time if known is not None else 0
-        self.identity = f"{settings.store_uri} {self._id} {created}"
+        self.identity = f"{without_password(settings.store_uri)} {self._id} {created}"
         """Changes when the store is another one, or was wiped: then it knows nothing of us."""
+
+    def _renamed(self, settings: Settings, former: str) -> Any:
+        """The experiment of a former delivery to this very store, if a person gave it another name."""
+        uri, _, numbers = former.partition(" ")
+        if uri != without_password(settings.store_uri) or " " not in numbers:
+            return None
+        number, created = numbers.split(" ")
+        try:
+            known = self._client.get_experiment(number)
+        except Exception as error:
+            if refused(error):
+                return None
+            raise
+        is_it = known.lifecycle_stage == "active" and str(known.creation_time) == created
+        return known if is_it else None
+
+    def is_deleted(self, run_id: str) -> bool:
+        """Whether a person put a run into the trash, or emptied that."""
+        try:
+            return str(self._client.get_run(run_id).info.lifecycle_stage) == "deleted"
+        except Exception as error:
+            if refused(error):
+                return True
+            raise
+
+    def check_active(self) -> None:
+        """Raise where the experiment itself is in the trash: its runs are then, too."""
+        known = self._client.get_experiment(self._id)
+        if known.lifecycle_stage == "deleted":
+            raise RuntimeError(f"the experiment {known.name} was deleted there")
 
     def _open(self, settings: Settings, experiment: str) -> Any:
         known = self._client.get_experiment_by_name(experiment)
@@ -240,11 +270,6 @@ class Store:
                 return
 
 
-def refused(error: Exception) -> bool:
-    """Whether MLflow understood and will never accept, as opposed to being out of reach."""
-    return getattr(error, "error_code", None) in _REFUSALS
-
-
 def _digest(folder: Path) -> str:
     """Of names and contents below a folder."""
     sha = hashlib.sha256()
@@ -264,34 +289,6 @@ def image_name(run_id: str, item: Item) -> str:
     stamp = f"+step+{item.step}+timestamp+{item.time_ms}"
     unique = uuid.uuid5(_NAMES, f"{run_id} {item.key} {item.step}")
     return f"{item.key.replace('/', '~')}{stamp}+{unique}"
-
-
-def _client(settings: Settings) -> Any:
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the default blocks 246 s
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
-    import mlflow
-
-    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    settings.home.mkdir(parents=True, exist_ok=True)
-    with _only_creator(settings):  # building it creates the tables of a new database
-        client = mlflow.MlflowClient(settings.store_uri, registry_uri=settings.store_uri)
-        client.search_experiments(max_results=1)
-        if not settings.tracking_uri:
-            from mlflow.tracking._tracking_service import utils
-
-            relocate(settings.database, settings.artifacts)
-            getattr(utils, "_artifact_repos_cache", {}).clear()  # by run, not by home
-    return client
-
-
-def _only_creator(settings: Settings) -> contextlib.AbstractContextManager[Any]:
-    """Two processes that create the tables of one sqlite file together break it."""
-    if settings.tracking_uri:
-        return contextlib.nullcontext()
-    return FileLock(settings.home / ".mlflow.lock", wait_s=120)
 
 
 def _tags(header: RunHeader, parent_id: str | None) -> dict[str, str]:

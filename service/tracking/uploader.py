@@ -30,8 +30,15 @@ BATCH = 1000
 """Metric points per request: MLflow's limit; 0.2 s on a local server."""
 
 
+class RunDeletedError(Exception):
+    """A run was deleted in MLflow by a person."""
+
+
 class Uploader(threading.Thread):
-    """Delivers one outbox until closed. An outage makes it try again later, less often."""
+    """Delivers one outbox until closed. An outage makes it try again later, less often.
+
+    A run that a person deleted in MLflow is left alone; once it is restored there, `sync` goes on with it.
+    """
 
     def __init__(
         self,
@@ -47,7 +54,8 @@ class Uploader(threading.Thread):
         self._outbox, self._settings, self._experiment = outbox, settings, experiment
         self._note, self._interval_s, self._first_s = on_note, interval_s, first_s
         self._store: Store | None = None
-        self._failures = 0
+        self._failures, self._told = 0, ""
+        self._gone: dict[str, str] = {}
         self._wake, self._closing = threading.Event(), threading.Event()
         self._round = threading.Condition()
 
@@ -60,6 +68,7 @@ class Uploader(threading.Thread):
             if self._closing.is_set():
                 return
             self._attempt()
+            self._watch()
             with self._round:
                 self._round.notify_all()
 
@@ -67,7 +76,7 @@ class Uploader(threading.Thread):
         """Wait at most `timeout_s` for all that is stored to be delivered; returns what is left."""
         deadline = time.monotonic() + timeout_s
         with self._round:
-            while (left := self._outbox.pending()) and self.is_alive():
+            while (left := self.left()) and self.is_alive():
                 remaining = deadline - time.monotonic()
                 if remaining <= 0:
                     return left
@@ -75,7 +84,16 @@ class Uploader(threading.Thread):
                 self._round.wait(min(remaining, 5.0))
                 if self._failures:
                     self._closing.wait(min(0.5, max(0.0, deadline - time.monotonic())))
-        return self._outbox.pending()
+        return self.left()
+
+    def left(self) -> int:
+        """How many records wait, those of deleted runs left out."""
+        return self._outbox.pending(list(self._gone))
+
+    @property
+    def deleted(self) -> list[str]:
+        """Names of the runs that were found deleted."""
+        return list(self._gone.values())
 
     def close(self, timeout_s: float = 2.0) -> None:
         """Stop delivering. What is left stays in the outbox for `diffsweep sync` or a later run."""
@@ -86,7 +104,7 @@ class Uploader(threading.Thread):
 
     def _attempt(self) -> None:
         try:
-            if self._outbox.pending():
+            if self.left():
                 self.deliver()
         except HeldError:  # `diffsweep sync` delivers it: MLflow is well
             self._closing.wait(HELD_S)
@@ -94,13 +112,25 @@ class Uploader(threading.Thread):
         except Exception as error:
             self._failures += 1
             self.last_problem = one_line(error)
+            self._store = None  # it may be another one when it answers again
             if self._failures == 2:  # once is a hiccup
-                waiting = self._outbox.pending()
-                self._note(f"MLflow does not answer: training goes on, {waiting} records wait")
+                why = f" ({self.last_problem})" if "deleted" in self.last_problem else ""
+                waiting = self.left()
+                self._note(f"MLflow does not answer{why}: training goes on, {waiting} records wait")
             return
         if self._failures >= 2:
             self._note("MLflow answers again: what waited has been delivered")
         self._failures, self.last_problem = 0, None
+
+    def _watch(self) -> None:
+        """What was put off is written when that is possible; the person is told once why it waits."""
+        storage = self._outbox.storage
+        storage.flush()
+        if storage.problem and storage.problem != self._told:
+            self._note(f"{storage.problem}: training goes on, MLflow gets it later")
+        elif self._told and not storage.problem:
+            self._note(f"{self._outbox.path.name} can be written again: nothing is missing")
+        self._told = storage.problem
 
     def deliver(self) -> None:
         """One round: all that waits now, parents first. Raises when the server is out of reach."""
@@ -108,11 +138,28 @@ class Uploader(threading.Thread):
             if self._store is None:
                 from service.tracking.store import Store
 
-                store = Store(self._settings, self._experiment)
+                store = Store(self._settings, self._experiment, former=self._outbox.destination)
                 self._outbox.addressed_to(store.identity)
                 self._store = store
             for run in self._outbox.runs(waiting=True):
-                self._deliver_run(self._store, run)
+                if run.header.key not in self._gone:
+                    self._deliver_unless_deleted(self._store, run)
+
+    def _deliver_unless_deleted(self, store: Store, run: StoredRun) -> None:
+        try:
+            self._deliver_run(store, run)
+        except RunDeletedError:
+            pass
+        except Exception:
+            if run.run_id is None:
+                raise
+            store.check_active()
+            if not store.is_deleted(run.run_id):
+                raise
+        else:
+            return
+        self._gone[run.header.key] = run.header.name
+        self._note(f"the run {run.header.name} was deleted in MLflow: it is left alone")
 
     def _deliver_run(self, store: Store, run: StoredRun) -> None:
         header, run_id = run.header, run.run_id
@@ -132,7 +179,7 @@ class Uploader(threading.Thread):
             self._outbox.status_delivered(header.key, run.status)
 
     def _deliver_items(self, store: Store, key: str, run_id: str) -> None:
-        from service.tracking.store import refused
+        from service.tracking.client import refused
 
         for kind, most in _BATCHES:
             size = most
@@ -147,12 +194,17 @@ class Uploader(threading.Thread):
                 except Exception as error:
                     if not refused(error):
                         raise
+                    store.check_active()
+                    if store.is_deleted(run_id):
+                        raise RunDeletedError from None
                     if len(items) > 1:  # close in on the one it does not accept
                         size = max(1, len(items) // 8)
                         continue
                     self._outbox.delivered(items, problem=one_line(error))
                 else:
                     self._outbox.delivered(items)
+                if self._outbox.storage.put_off:  # else the same would be sent on and on
+                    raise BlockingIOError(self._outbox.storage.problem)
 
 
 _BATCHES: tuple[tuple[Kind, int], ...] = (("metric", BATCH), ("image", 1), ("file", 1))

@@ -159,20 +159,6 @@ def test_delivering_to_the_same_place_from_scratch_adds_nothing(
         assert len(images) in (0, 6)
 
 
-def test_a_store_that_does_not_know_us_gets_everything_again(settings: Settings, name: str) -> None:
-    box = filled(settings, name)
-    deliver(settings, name)
-    client = mlflow.MlflowClient(settings.store_uri)
-    known = client.get_experiment_by_name(name)
-    assert known is not None
-    client.rename_experiment(known.experiment_id, f"{name}-moved")
-    box.tag(CELL, {"touched": "1"})
-    deliver(settings, name)
-    assert len(runs(settings, name)) == 4
-    one = next(r for r in runs(settings, name) if r.data.tags["diffsweep.key"] == TRIALS[0])
-    assert len(history(settings, one.info.run_id, "eval/fid")) == 3
-
-
 def test_what_mlflow_refuses_is_set_aside_and_the_rest_arrives(
     settings: Settings, name: str
 ) -> None:
@@ -228,8 +214,10 @@ def test_draws_are_beside_a_trial_and_in_no_mean_and_no_curve(
     for seed, run in enumerate(TRIALS):
         values = [float(seed), seed + 1.0, seed + 5.0]
         report = Report(4000, 9.0, {"eval/fid": seed + 2.0}, draws={"eval/fid": values})
-        assert box.ingest(run, report) == 4, "the number and three draws"
-        assert box.ingest(run, report) == 0
+        before = len(box.points(run))
+        box.ingest(run, report)
+        box.ingest(run, report)
+        assert len(box.points(run)) == before + 4, "the number and three draws"
     box.metrics(CELL, average(box, TRIALS))
     deliver(settings, name)
     (trial,) = read_sweep(settings, name, {"2"}).trials

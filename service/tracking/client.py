@@ -1,0 +1,67 @@
+"""How is MLflow's client made, so that nobody waits for minutes? And what will MLflow never take?"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from typing import TYPE_CHECKING, Any
+
+from service.tracking.relocation import relocate
+from trainer.files import FileLock
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+
+
+def ask(settings: Settings) -> None:
+    """Raise unless a server answers to who the environment says this is, with MLflow's own variables for that."""
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request
+
+    _be_brief()
+    answer = http_request(get_default_host_creds(settings.store_uri), "/health", "GET")
+    if answer.status_code == 404:  # behind a prefix there is no /health
+        client(settings)
+    elif answer.status_code != 200:
+        raise ConnectionError(f"HTTP {answer.status_code}: {answer.text[:80].strip()}")
+
+
+def _be_brief() -> None:
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the default blocks 246 s
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run
+
+
+def client(settings: Settings) -> Any:
+    """MLflow's, once it has had an answer; it raises what MLflow raises."""
+    _be_brief()
+    import mlflow
+
+    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    with only_creator(settings):  # building it creates the tables of a new database
+        made = mlflow.MlflowClient(settings.store_uri, registry_uri=settings.store_uri)
+        made.search_experiments(max_results=1)
+        if not settings.tracking_uri:
+            from mlflow.tracking._tracking_service import utils
+
+            relocate(settings.database, settings.artifacts)
+            getattr(utils, "_artifact_repos_cache", {}).clear()  # by run, not by home
+    return made
+
+
+def only_creator(settings: Settings) -> contextlib.AbstractContextManager[Any]:
+    """Two processes that create the tables of one sqlite file together break it."""
+    if settings.tracking_uri:
+        return contextlib.nullcontext()
+    return FileLock(settings.home / ".mlflow.lock", wait_s=120)
+
+
+def refused(error: Exception) -> bool:
+    """Whether MLflow understood and will never accept, as opposed to being out of reach."""
+    return getattr(error, "error_code", None) in _REFUSALS
