@@ -1,6 +1,6 @@
-"""How fast is this machine at a trial's own network? A few real training steps and a little generation.
+"""How fast is this machine at a trial's own network, and at an extractor? A few real steps and a little generation.
 
-Measured once per (trial but for its seed and budget, machine) and kept in the cache.
+Measured once per (trial but for its seed and budget, machine) and kept in the cache: what is kept needs no torch.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from trainer.data import Source
 from trainer.distributed import World
 from trainer.evaluation.generation import Generation, generate
 from trainer.files import write_whole
-from trainer.training import Training
+from trainer.lazily import torch
 from trainer.trial import TrialSpec
+
+if TYPE_CHECKING:
+    from trainer.evaluation.features import FeatureSpace
+    from trainer.training import Training
 
 _VERSION = 2
 """Raised when this file measures something else: what was kept before is measured again."""
@@ -88,6 +91,20 @@ def speed(trial: TrialSpec, data_root: Path, cache: Path, cpus: float, gpus: flo
     return measured
 
 
+def learning_s(
+    space: FeatureSpace, outline: Source, load: Callable[[], Source], cache: Path
+) -> float:
+    """Cached seconds that this machine takes to train an extractor; `load` gives the examples where it is timed."""
+    known = [_VERSION, space.identity(), outline.fingerprint, _machine()]
+    file = cache / f"calibration-{space.kind}-{_digest(known)}.json"
+    try:
+        return float(json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        measured = space.seconds(load())
+    write_whole(file, json.dumps(measured))
+    return measured
+
+
 def shape(trial: TrialSpec) -> str:
     """What decides a trial's cost: of its diffusion, how much is computed and what learns, not with which numbers."""
     cost, diffusion = trial.identity(), trial.diffusion
@@ -103,7 +120,7 @@ def shape(trial: TrialSpec) -> str:
 
 def _identity(trial: TrialSpec, device: str, threads: int) -> str:
     """Everything that a step or a generation may depend on; not how many there are."""
-    machine = [platform.node(), platform.machine(), str(os.cpu_count()), torch.__version__, device]
+    machine = [*_machine(), device]
     if device == "cuda":
         machine.append(torch.cuda.get_device_name())
     spec = trial.identity()
@@ -112,6 +129,11 @@ def _identity(trial: TrialSpec, device: str, threads: int) -> str:
         spec["train"].pop(name, None)
     spec["evaluation"].pop("draws", None)
     return _digest([_VERSION, spec, machine, threads])
+
+
+def _machine() -> list[str]:
+    """What makes steps on a CPU take the time they take."""
+    return [platform.node(), platform.machine(), str(os.cpu_count()), version("torch")]
 
 
 def _digest(value: Any) -> str:
@@ -131,6 +153,8 @@ def _measure(trial: TrialSpec, source: Source, device: str, threads: int) -> Spe
 
 def _training(trial: TrialSpec, source: Source) -> Training:
     """The trial's training with batches of one forward pass: larger ones take so many times as long."""
+    from trainer.training import Training
+
     train = trial.train
     size = min(train.microbatch or train.batch_size, train.batch_size)
     small = train.model_copy(update={"batch_size": size, "microbatch": None})

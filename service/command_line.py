@@ -7,8 +7,12 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from service.settings import Settings, default_home
+from service.settings import Settings, default_home, inside_ray_job
+
+if TYPE_CHECKING:
+    from service.experiment import Experiment
 
 
 def program(name: str) -> str:
@@ -24,6 +28,25 @@ def diffsweep(*words: str, settings: Settings | None = None) -> str:
     """A `diffsweep` command line; it says `--home` where the settings have another than it would find."""
     home = () if settings is None or _finds_itself(settings.home) else _home_option(settings.home)
     return f"{program('diffsweep')} {shlex.join([*words, *home])}"
+
+
+def reproduction(experiment: Experiment) -> str:
+    """What anybody types, anywhere, to run this experiment."""
+    return shlex.join(["diffsweep", *_run(experiment)])
+
+
+def continuation(experiment: Experiment, settings: Settings) -> str:
+    """What a person types here to run this experiment on."""
+    if inside_ray_job():  # who reads its log has another machine, with the YAML
+        return shlex.join(["diffsweep", "submit", *_run(experiment)[1:]])
+    return diffsweep(*_run(experiment), settings=settings)
+
+
+def _run(experiment: Experiment) -> list[str]:
+    words = ["run", experiment.file]
+    for option in experiment.options:
+        words += ["-o", option]
+    return words
 
 
 def _finds_itself(home: Path) -> bool:

@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from dashboards.verdict.planning import expected
 from dashboards.verdict.statistics import fewest_seeds
 from service.agenda import Agenda
@@ -23,6 +21,7 @@ from service.resources import Resources
 from service.search.study import to_tune, tuned
 from service.settings import Settings
 from trainer.ema import EMA
+from trainer.lazily import torch
 from trainer.record import Record
 from trainer.report import Result, Status
 
@@ -186,7 +185,8 @@ def local_slots(resources: Resources) -> int:
     """How many trials this machine holds side by side, one at least; without a GPU its CPUs count."""
     affinity = getattr(os, "sched_getaffinity", None)
     cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else math.inf
+    asked = resources.gpus and torch.cuda.is_available()
+    gpus = torch.cuda.device_count() if asked else math.inf
     return max(1, resources.at_once(cpus, gpus))
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.calibration import learning_s
 from service.experiment.answers import Answers
 from trainer.data import Absent, Codec, held_out_source
 from trainer.errors import InputError, Problem, UserError
@@ -44,7 +45,8 @@ def make_ready(experiment: Experiment, settings: Settings) -> None:
     sources = _Sources(experiment, settings.cache)
     _check(experiment, sources)
     for cell, space in _distinct(experiment):
-        source = sources.of(cell) if space.learns else sources.outline(cell)
+        outline = sources.outline(cell)
+        source = outline if space.is_made(outline, settings.cache) else sources.of(cell)
         space.prepare(source, settings.cache)
 
 
@@ -52,9 +54,9 @@ def preparing(experiment: Experiment, settings: Settings) -> float:
     """Seconds that this machine spends once on extractors that are trained on the data: some steps are timed."""
     sources = _Sources(experiment, settings.cache)
     return sum(
-        space.seconds(sources.of(cell), settings.cache)
+        learning_s(space, outline, partial(sources.of, cell), settings.cache)
         for cell, space in _distinct(experiment)
-        if space.learns
+        if not space.is_made(outline := sources.outline(cell), settings.cache)
     )
 
 

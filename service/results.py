@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from dashboards.verdict.judging import judge
 from dashboards.verdict.plain import spreads_to_list, to_dict
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import Spread, spreads
+from service.command_line import reproduction
 from service.search.standing import still_tuned, tunings
 from service.search.study import tuned, tuned_by
 from service.tracking.notes import REPORT
@@ -205,7 +205,7 @@ def report_page(experiment: Experiment, settings: Settings, result: Judged) -> s
         result.verdicts,
         cards,
         [*filter(None, [result.budget]), *experiment.findings()],
-        command=command(experiment),
+        command=reproduction(experiment),
         versions=versions(),
         refusal=result.refusal,
         hint=result.hint,
@@ -241,28 +241,6 @@ def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple
     path, known = write_report(experiment, settings, result), tuned(experiment, settings)
     said = told(known, result.sweep, result.verdicts, result.refusal, result.hint)
     return path, attach(settings, experiment.name, {REPORT: path}, said)
-
-
-def command(experiment: Experiment) -> str:
-    """What anybody types, anywhere, to run this experiment."""
-    return shlex.join(["diffsweep", *_words(experiment)])
-
-
-def continuation(experiment: Experiment, settings: Settings) -> str:
-    """What a person types here to run this experiment on."""
-    from service.command_line import diffsweep
-    from service.settings import inside_ray_job
-
-    if inside_ray_job():  # who reads its log has another machine, with the YAML
-        return shlex.join(["diffsweep", "submit", *_words(experiment)[1:]])
-    return diffsweep(*_words(experiment), settings=settings)
-
-
-def _words(experiment: Experiment) -> list[str]:
-    words = ["run", experiment.file]
-    for option in experiment.options:
-        words += ["-o", option]
-    return words
 
 
 def versions() -> dict[str, str]:

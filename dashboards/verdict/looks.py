@@ -90,12 +90,12 @@ def misses(looks: tuple[int, ...]) -> tuple[float, ...]:
     The levels at which one sign-flip test with these looks would decide, for normal scores as differences.
     A look that cannot decide has the level of the first that can.
     """
-    from scipy import stats
+    from scipy import special
 
     n = looks[-1]
     if len(looks) == 1 or smallest_p(n) >= ALPHA:
         return (ALPHA,) * len(looks)
-    scores = stats.halfnorm.ppf((np.arange(n) + 0.5) / n)
+    scores = special.ndtri((1.0 + (np.arange(n) + 0.5) / n) / 2.0)  # half-normal quantiles
     scores = np.random.default_rng(n).permutation(scores)[:, None]
     rows, early, nominal = signs(n), None, []
     for seeds, spent in zip(looks, spending(looks), strict=True):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dashboards.verdict.statistics import ALPHA, Floats
+from dashboards.verdict.statistics import ALPHA, Floats, chi_square_quantile
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,10 @@ class Sampling:
     @property
     def share_range(self) -> tuple[float, float] | None:
         """95 % interval of the same, for normal seeds: few seeds tell their variance badly."""
-        from scipy import stats
-
         if self.sd == 0:
             return None
         freedom = self.seeds - 1
-        ends = [float(stats.chi2.ppf(p, freedom)) / freedom for p in (ALPHA / 2, 1 - ALPHA / 2)]
+        ends = [chi_square_quantile(p, freedom) / freedom for p in (ALPHA / 2, 1 - ALPHA / 2)]
         low, high = (min(1.0, (self.error / self.sd) ** 2 * end) for end in ends)
         return low, high
 

@@ -37,12 +37,12 @@ def held(rung: Floats, end: Floats) -> float:
     Spearman's rank correlation r as Pearson's 2 sin(pi r / 6), Fisher's z of it averaged with the prior by
     number of cells, and one standard error taken off.
     """
-    from scipy import stats
-
     n = len(rung)
     weight = max(0.0, n - 3.0)
     seen = 0.0
     if weight and np.ptp(rung) > 0 and np.ptp(end) > 0:
+        from scipy import stats
+
         ranks = float(stats.spearmanr(rung, end).statistic)
         seen = math.atanh(min(_HIGHEST, max(-_HIGHEST, 2.0 * math.sin(math.pi * ranks / 6.0))))
     z = (weight * seen + WEIGHT * math.atanh(PRIOR)) / (weight + WEIGHT)

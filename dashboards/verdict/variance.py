@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dashboards.verdict.evidence import Evidence, Row, Trial
 from dashboards.verdict.sampling import Sampling, sampling
-from dashboards.verdict.statistics import ALPHA
+from dashboards.verdict.statistics import ALPHA, chi_square_quantile
 
 Table = NDArray[np.float64]
 """[seeds, draws]."""
@@ -105,9 +105,7 @@ class Parts:
         Exact where there is no interaction and wider than that with one: the mean square of draws is all taken to
         be theirs.
         """
-        from scipy import stats
-
-        least = float(stats.chi2.ppf(ALPHA, self.draw.degrees)) / self.draw.degrees
+        least = chi_square_quantile(ALPHA, self.draw.degrees) / self.draw.degrees
         return math.sqrt(self.draw.mean_square / (least * self.seeds * self.draws))
 
     @property

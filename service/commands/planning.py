@@ -35,10 +35,10 @@ def plan(
 ) -> None:
     """Say what a run would do and cost, after a calibration of a few seconds."""
     from service import readiness
+    from service.command_line import continuation
     from service.experiment import Experiment
     from service.experiment.data_sets import data_lines
     from service.plan import plan as make
-    from service.results import continuation
 
     settings = settings_of(home)
     experiment = Experiment.from_yaml(file, override or (), home=settings.home)

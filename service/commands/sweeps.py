@@ -44,6 +44,7 @@ def run(
     """
     from service import launch, readiness, results
     from service.board import Board
+    from service.command_line import continuation
     from service.experiment import Experiment
     from service.exporting import export_as_asked
     from service.live_table import renderer
@@ -70,7 +71,7 @@ def run(
         _tell(outcome)
         _conclude(experiment, settings, judged)
         if outcome.interrupted or outcome.failed:
-            say(f"continue: {results.continuation(experiment, settings)}")
+            say(f"continue: {continuation(experiment, settings)}")
     raise typer.Exit(outcome.exit_code)
 
 

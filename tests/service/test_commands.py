@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import results
 from service.cli import invoke
+from service.command_line import reproduction
 from service.commands import common
 from service.commands.show import to_yaml
 from service.experiment import Experiment, PlannedTrial
@@ -248,9 +248,7 @@ def test_report_is_written_where_it_says(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_command_that_reproduces_an_experiment() -> None:
     experiment = Experiment.from_yaml("x.yaml", ["train.kimg=1.28", "seeds=[1, 2]"])
 
-    assert results.command(experiment) == (
-        "diffsweep run x.yaml -o train.kimg=1.28 -o 'seeds=[1, 2]'"
-    )
+    assert reproduction(experiment) == ("diffsweep run x.yaml -o train.kimg=1.28 -o 'seeds=[1, 2]'")
 
 
 # --- the cluster's verbs ------------------------------------------------------------------

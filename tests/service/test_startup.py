@@ -1,4 +1,4 @@
-"""A command imports what it needs: validate answers without torch when asked again, mistakes always."""
+"""A command imports what it needs: what was computed or measured before is said without torch, mistakes always are."""
 
 from __future__ import annotations
 
@@ -10,10 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from service.experiment import Experiment
 from service.experiment.answers import Answers
 from tests.service.toy_experiment import EXPERIMENT, TOY
+from trainer.loop import train
 
-HEAVY = ("torch", "pandas", "scipy", "sklearn", "ray", "mlflow", "plotly", "torchvision")
+HEAVY = (
+    "torch",
+    "pandas",
+    "scipy",
+    "scipy.stats",
+    "sklearn",
+    "ray",
+    "mlflow",
+    "plotly",
+    "torchvision",
+)
 PROGRAM = """
 import sys
 from service.cli import main
@@ -60,6 +72,40 @@ def test_validate_says_the_same_without_torch(toys: Path) -> None:
     assert "did you mean `gamma`?" in text
     said = [each.rsplit("LOADED", 1)[0] for each in (first, again[1])]
     assert said[0] == said[1]
+
+
+@pytest.mark.slow
+def test_what_was_timed_here_is_planned_without_torch(toys: Path) -> None:
+    """The first time calibrates: steps of the network, and of the classifier that images are compared by."""
+    text = (toys / "toy.yaml").read_text()
+    text = text.replace("{kind: gaussians, examples: 256}", "{kind: digits}")
+    text = text.replace(
+        "{kind: mlp, width: 16, depth: 1}", "{kind: dit, width: 16, depth: 1, heads: 2, patch: 4}"
+    )
+    text = text.replace("{kind: pixels}", "{kind: classifier, steps: 60}")
+    (toys / "toy.yaml").write_text(text)
+    code, first, heavy = loaded(toys, "plan", "x.yaml")
+    assert code == 0, first
+    assert "torch" in heavy
+    assert "to train the classifier" in first
+    code, again, heavy = loaded(toys, "plan", "x.yaml")
+    assert (code, heavy) == (0, [])
+    assert first.rsplit("LOADED", 1)[0] == again.rsplit("LOADED", 1)[0]
+
+
+@pytest.mark.slow
+def test_results_are_read_without_torch(toys: Path) -> None:
+    home = toys / "runs"
+    for trial in Experiment.from_yaml(toys / "x.yaml", home=home).trials:
+        list(train(trial.spec, home / "trials" / trial.key, cache=home / "cache", device="cpu"))
+    for words, needed in (
+        (("plan", "x.yaml"), []),
+        (("compare", "x.yaml"), ["pandas", "scipy"]),
+        (("report", "x.yaml"), ["pandas", "plotly", "scipy"]),
+    ):
+        loaded(toys, *words)  # asks for what is kept from then on
+        code, text, heavy = loaded(toys, *words)
+        assert (code, heavy) == (0, needed), text
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,12 @@ class FeatureSpace(Spec):
     def ready(self) -> None:
         """Raise UserError or EnvironmentProblem if files or packages that it needs are not there, or not right."""
 
-    def seconds(self, source: Source, cache: Path) -> float:
-        """Estimate, from a few steps on this machine, of what making the extractor takes once; 0 if it is made."""
+    def is_made(self, source: Source, cache: Path) -> bool:
+        """Whether what is trained once on the data is there. The source need not hold its examples."""
+        return not self.learns
+
+    def seconds(self, source: Source) -> float:
+        """Estimate, from a few steps on this machine, of what training the extractor takes once."""
         return 0.0
 
     def prepare(self, source: Source, cache: Path) -> None:

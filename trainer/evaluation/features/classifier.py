@@ -74,17 +74,19 @@ class Classifier(FeatureSpace):
                 "put images into one sub-folder per class, or use kind: pixels"
             )
 
-    def seconds(self, source: Source, cache: Path) -> float:
+    def is_made(self, source: Source, cache: Path) -> bool:
+        """Its weights are kept."""
+        return self._file(source, cache).exists()
+
+    def seconds(self, source: Source) -> float:
         """Some steps, times how many there are."""
-        if self._file(source, cache).exists():
-            return 0.0
         times: list[float] = []
         _train(self._network(source.codec), source, self.steps, self.seed, times.append, _TIMED)
         return self.steps * sum(times[1:]) / len(times[1:])
 
     def prepare(self, source: Source, cache: Path) -> None:
         """Train."""
-        if not self._file(source, cache).exists():
+        if not self.is_made(source, cache):
             self.build(source, cache)
 
     def build(self, source: Source, cache: Path) -> Extractor:
