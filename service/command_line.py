@@ -6,13 +6,10 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from service.settings import Settings, default_home, inside_ray_job
-
-if TYPE_CHECKING:
-    from service.experiment import Experiment
 
 
 def program(name: str) -> str:
@@ -30,23 +27,20 @@ def diffsweep(*words: str, settings: Settings | None = None) -> str:
     return f"{program('diffsweep')} {shlex.join([*words, *home])}"
 
 
-def reproduction(experiment: Experiment) -> str:
-    """What anybody types, anywhere, to run this experiment."""
-    return shlex.join(["diffsweep", *_run(experiment)])
+def reproduction(file: str, options: Sequence[str]) -> str:
+    """What anybody types, anywhere, to run the experiment of a YAML with these overrides."""
+    return shlex.join(["diffsweep", "run", *_words(file, options)])
 
 
-def continuation(experiment: Experiment, settings: Settings) -> str:
-    """What a person types here to run this experiment on."""
+def continuation(file: str, options: Sequence[str], settings: Settings) -> str:
+    """What a person types here to run it on."""
     if inside_ray_job():  # who reads its log has another machine, with the YAML
-        return shlex.join(["diffsweep", "submit", *_run(experiment)[1:]])
-    return diffsweep(*_run(experiment), settings=settings)
+        return shlex.join(["diffsweep", "submit", *_words(file, options)])
+    return diffsweep("run", *_words(file, options), settings=settings)
 
 
-def _run(experiment: Experiment) -> list[str]:
-    words = ["run", experiment.file]
-    for option in experiment.options:
-        words += ["-o", option]
-    return words
+def _words(file: str, options: Sequence[str]) -> list[str]:
+    return [file, *(word for option in options for word in ("-o", option))]
 
 
 def _finds_itself(home: Path) -> bool:

@@ -205,7 +205,7 @@ def report_page(experiment: Experiment, settings: Settings, result: Judged) -> s
         result.verdicts,
         cards,
         [*filter(None, [result.budget]), *experiment.findings()],
-        command=reproduction(experiment),
+        command=reproduction(experiment.file, experiment.options),
         versions=versions(),
         refusal=result.refusal,
         hint=result.hint,

@@ -60,7 +60,7 @@ def plan(
     _costs(planned)
     _expected(planned)
     print_findings([*filter(None, [planned.budget]), *planned.findings])
-    say(f"To run it: {continuation(experiment, settings)}")
+    say(f"To run it: {continuation(experiment.file, experiment.options, settings)}")
 
 
 def _states(experiment: Experiment, seeds: list[int], planned: Plan) -> list[list[str]]:

@@ -71,7 +71,7 @@ def run(
         _tell(outcome)
         _conclude(experiment, settings, judged)
         if outcome.interrupted or outcome.failed:
-            say(f"continue: {continuation(experiment, settings)}")
+            say(f"continue: {continuation(experiment.file, experiment.options, settings)}")
     raise typer.Exit(outcome.exit_code)
 
 

@@ -248,7 +248,9 @@ def test_report_is_written_where_it_says(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_command_that_reproduces_an_experiment() -> None:
     experiment = Experiment.from_yaml("x.yaml", ["train.kimg=1.28", "seeds=[1, 2]"])
 
-    assert reproduction(experiment) == ("diffsweep run x.yaml -o train.kimg=1.28 -o 'seeds=[1, 2]'")
+    assert reproduction(experiment.file, experiment.options) == (
+        "diffsweep run x.yaml -o train.kimg=1.28 -o 'seeds=[1, 2]'"
+    )
 
 
 # --- the cluster's verbs ------------------------------------------------------------------
