@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboards.charts import style
-from dashboards.charts.style import colours, finish, round_ticks, with_gaps
+from dashboards.charts.style import colours, finish, round_ticks, titled, with_gaps
 from dashboards.sweep import Sweep
 from dashboards.verdict.values import Verdicts
 
@@ -45,14 +45,14 @@ def speed_up(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
     figure.add_hline(y=1, line={"color": style.INK, "width": 1.5, "dash": "dash"})
     targets = [t for trace in figure.data for t in trace.x if t is not None]
     ratios = [r for trace in figure.data for r in trace.y if r is not None] or [1.0]
-    figure.update_xaxes(title_text=f"target {verdicts.curve_quantity.heading}: easy to hard")
+    x = titled(f"target {verdicts.curve_quantity.heading}: easy to hard")
     if targets and min(targets) > 0:
-        figure.update_xaxes(type="log", **round_ticks(targets))
+        x |= {"type": "log", **round_ticks(targets)}
     if verdicts.curve_quantity.lower_is_better:
-        figure.update_xaxes(autorange="reversed")
+        x["autorange"] = "reversed"
     low, high = min(0.8, 0.95 * min(ratios)), max(1.25, 1.05 * max(ratios))
     steps = [s for s in _RATIOS if low <= s <= high]
-    figure.update_yaxes(title_text=f"times as fast as {verdicts.baseline}", type="log")
-    figure.update_yaxes(range=[float(np.log10(low)), float(np.log10(high))])
-    figure.update_yaxes(tickvals=steps, ticktext=[f"{s:g}\u00d7" for s in steps])
-    return finish(figure, hovermode="x unified")
+    y = titled(f"times as fast as {verdicts.baseline}") | {"type": "log"}
+    y |= {"range": [float(np.log10(low)), float(np.log10(high))]}
+    y |= {"tickvals": steps, "ticktext": [f"{s:g}\u00d7" for s in steps]}
+    return finish(figure, hovermode="x unified", x=x, y=y)

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from dashboards.charts import style
 from dashboards.charts.effort import Effort, meta_of, with_efforts
-from dashboards.charts.style import colours, faded, finish, round_ticks, with_gaps
+from dashboards.charts.style import colours, faded, finish, round_ticks, titled, with_gaps
 from dashboards.metrics import heading, quantities, title
 from dashboards.sweep import Sweep
 from dashboards.text import number
@@ -52,15 +52,12 @@ def convergence(
     log = _doublings(sorted({float(k) for k in rows["kimg"] if k > 0}))
     meta: dict[str, Any] = {"seeds": int(rows["trial_key"].nunique())}
     meta["x"] = meta_of(ways, {way.name: way.values(rows) for way in ways}, log=log)
-    figure.update_xaxes(**meta["x"][0]["axis"])
-    figure.update_yaxes(title_text=heading(metric, sweep.space))
-    values = rows["value"].tolist()
+    y, values = titled(heading(metric, sweep.space)), rows["value"].tolist()
     if values:
         kinds = style.axis_kinds(values)
-        figure.update_yaxes(**round_ticks(values)).update_yaxes(**next(iter(kinds.values())))
+        y |= round_ticks(values) | next(iter(kinds.values()))
         meta["y"] = [{"name": kind, "axis": axis} for kind, axis in kinds.items()]
-    figure.update_layout(meta=meta)
-    return finish(figure, hovermode="x unified")
+    return finish(figure, hovermode="x unified", x=meta["x"][0]["axis"], y=y, meta=meta)
 
 
 def _doublings(points: Sequence[float]) -> bool:
@@ -197,11 +194,11 @@ def training_loss(sweep: Sweep, metric: str = "train/loss") -> go.Figure:
             opacity=0.8,
             hovertemplate="seed %{customdata}: loss %{y:.3g} at %{x:.4~g} kimg",
         )
-    figure.update_xaxes(title_text="thousand training images (kimg)", rangemode="tozero")
-    figure.update_yaxes(title_text="training loss (not comparable across cells)")
+    x = titled("thousand training images (kimg)") | {"rangemode": "tozero"}
+    y = titled("training loss (not comparable across cells)")
     if values and min(values) > 0:
-        figure.update_yaxes(type="log", **round_ticks(values))
-    return finish(figure, height=380, hovermode="closest")
+        y |= {"type": "log", **round_ticks(values)}
+    return finish(figure, height=380, hovermode="closest", x=x, y=y)
 
 
 def _thinned(line: pd.DataFrame, most: int) -> np.ndarray:

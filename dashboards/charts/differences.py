@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import plotly.graph_objects as go
 
 from dashboards.charts import style
-from dashboards.charts.style import finish
+from dashboards.charts.style import finish, titled
 from dashboards.verdict.values import Measure
 from dashboards.verdict.wording import interval_text, size
 
@@ -31,13 +31,12 @@ def differences(
     figure.add_vline(0, line={"color": style.INK, "width": 1.2}, layer="below")
     low, high = min(reach), max(reach)
     room = 0.06 * (high - low)
-    figure.update_xaxes(
-        range=[low - room, high + room], title_text=f"difference in {measures[0].title}"
-    )
-    figure.update_xaxes(ticksuffix=" %" if measures[0].ratio else "")
-    figure.update_yaxes(range=[-0.6, len(measures) - 0.4], showgrid=False, automargin=True)
-    figure.update_yaxes(tickvals=list(range(len(measures))), ticktext=list(reversed(names)))
-    return finish(figure, height=120 + 70 * len(measures), legend=False, hovermode="closest")
+    x = titled(f"difference in {measures[0].title}")
+    x |= {"range": [low - room, high + room], "ticksuffix": " %" if measures[0].ratio else ""}
+    y = {"range": [-0.6, len(measures) - 0.4], "showgrid": False, "automargin": True}
+    y |= {"tickvals": list(range(len(measures))), "ticktext": list(reversed(names))}
+    height = 120 + 70 * len(measures)
+    return finish(figure, height=height, legend=False, hovermode="closest", x=x, y=y)
 
 
 def _draw(figure: go.Figure, measure: Measure, row: int, colour: str, unit: float) -> list[float]:

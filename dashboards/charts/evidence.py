@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboards.charts import style
-from dashboards.charts.style import colours, faded, finish
+from dashboards.charts.style import colours, faded, finish, titled
 from dashboards.sweep import Sweep
 from dashboards.text import percent, signed
 from dashboards.verdict.anytime import anytime_interval
@@ -75,13 +75,10 @@ def evidence(sweep: Sweep, verdicts: Verdicts) -> go.Figure:
         figure.add_hrect(
             -wide, wide, fillcolor=style.INK, opacity=0.12, line_width=0, layer="below"
         )
-    figure.update_xaxes(title_text="pairs with a number in both", dtick=1 if most <= 15 else None)
-    figure.update_yaxes(
-        title_text=f"difference in {verdicts.quantity.title} to {verdicts.baseline}",
-        range=[low, high],
-        ticksuffix=" %" if ratio else "",
-    )
-    return finish(figure, height=380, hovermode="x unified")
+    x = titled("pairs with a number in both") | ({"dtick": 1} if most <= 15 else {})
+    y = titled(f"difference in {verdicts.quantity.title} to {verdicts.baseline}")
+    y |= {"range": [low, high], "ticksuffix": " %" if ratio else ""}
+    return finish(figure, height=380, hovermode="x unified", x=x, y=y)
 
 
 def _range(lines: list[_Growth]) -> tuple[float, float]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from dashboards.charts.style import finish, round_ticks
+from dashboards.charts.style import finish, heading, round_ticks, titled
 from dashboards.levels import Levels
 
 AMOUNT = [
@@ -122,14 +123,20 @@ def _panel(
         hovertemplate=f"{hover}<br>log-SNR %{{y}}, about %{{x:.3g}} kimg<extra></extra>",
         **{**bar, "colorbar": look | dict(bar["colorbar"])},  # type: ignore[call-overload]
     )
-    figure.update_xaxes(title_text="kimg", showgrid=False, range=[edges[0], edges[-1]])
+    x: dict[str, Any] = titled("kimg") | {"showgrid": False, "range": [edges[0], edges[-1]]}
     if grows:
         ends = [float(np.log10(edges[0])), float(np.log10(edges[-1]))]
-        figure.update_xaxes(type="log", range=ends, **round_ticks(edges))
-    figure.update_yaxes(title_text="log-SNR", showgrid=False)
-    figure.update_layout(title={"text": cell, "font": {"size": 14}, "x": 0, "xref": "paper"})
-    finish(figure, height=300, legend=False, hovermode="closest")
-    return figure.update_layout(margin={"l": 48, "r": 8, "t": 36, "b": 44})
+        x |= {"type": "log", "range": ends, **round_ticks(edges)}
+    return finish(
+        figure,
+        height=300,
+        legend=False,
+        hovermode="closest",
+        x=x,
+        y=titled("log-SNR") | {"showgrid": False},
+        margin={"l": 48, "r": 8, "t": 36, "b": 44},
+        **heading(cell),
+    )
 
 
 def _safe(values: NDArray[np.float64]) -> NDArray[np.float64]:

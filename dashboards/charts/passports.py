@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dashboards.charts import style
-from dashboards.charts.style import colours, finish
+from dashboards.charts.style import colours, finish, heading, titled
 
 Passport = Mapping[str, Sequence[float]]
 
@@ -48,8 +48,13 @@ def passports(curves: Mapping[str, Passport]) -> dict[str, go.Figure]:
             figure.add_scatter(
                 x=xs, y=ys, name=cell, mode="lines", line=line, hovertemplate="%{y:.3g}"
             )
-        figure.update_xaxes(title_text=x_title)
-        figure.update_yaxes(title_text="")
-        figure.update_layout(title={"text": y_title, "font": {"size": 14}, "x": 0, "xref": "paper"})
-        figures[name] = finish(figure, height=300, legend=False, hovermode="x unified")
+        figures[name] = finish(
+            figure,
+            height=300,
+            legend=False,
+            hovermode="x unified",
+            x=titled(x_title),
+            y=titled(""),
+            **heading(y_title),
+        )
     return figures

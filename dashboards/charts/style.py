@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ INK = "#6b7280"
 RULE = "rgba(128,128,128,0.22)"
 TITLE: dict[str, Any] = {"font": {"size": 13}, "standoff": 10}
 """Of an axis."""
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 
@@ -83,16 +85,20 @@ def layout(*, hovermode: str, height: int, legend: bool) -> dict[str, Any]:
     }
 
 
-def axis() -> dict[str, Any]:
-    """What both axes of all charts share: a faint grid and small titles."""
-    return {
-        "gridcolor": RULE,
-        "tickcolor": RULE,
-        "linecolor": RULE,
-        "zeroline": False,
-        "title_standoff": TITLE["standoff"],
-        "title_font_size": TITLE["font"]["size"],
-    }
+def titled(text: str) -> dict[str, Any]:
+    """The title of an axis, or none that is seen."""
+    return {"title": {"text": text, **TITLE}}
+
+
+def heading(text: str) -> dict[str, Any]:
+    """The title of one of several small figures, at its left end."""
+    return {"title": {"text": text, "font": {"size": 14}, "x": 0, "xref": "paper"}}
+
+
+def _axis(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What both axes of all charts share, a faint grid and small titles, with what is an axis's own."""
+    lines = {"gridcolor": RULE, "tickcolor": RULE, "linecolor": RULE, "zeroline": False}
+    return lines | {"title": TITLE} | dict(own)
 
 
 def plotly_javascript() -> str:
@@ -101,8 +107,20 @@ def plotly_javascript() -> str:
 
 
 def finish(
-    figure: go.Figure, *, hovermode: str, height: int = 420, legend: bool = True
+    figure: go.Figure,
+    *,
+    hovermode: str,
+    height: int = 420,
+    legend: bool = True,
+    x: Mapping[str, Any] = NOTHING,
+    y: Mapping[str, Any] = NOTHING,
+    **own: Any,
 ) -> go.Figure:
-    """The figure with the layout and the axes that all charts share."""
-    figure.update_layout(**layout(hovermode=hovermode, height=height, legend=legend))
-    return figure.update_xaxes(**axis(), ticks="outside").update_yaxes(**axis())
+    """The figure with the layout and the axes that all charts share, and its own settings of both.
+
+    All in one update: each takes plotly a hundredth of a second.
+    """
+    shared = layout(hovermode=hovermode, height=height, legend=legend)
+    shared["margin"] |= own.pop("margin", {})
+    both = {"xaxis": _axis(x) | {"ticks": "outside"}, "yaxis": _axis(y)}
+    return figure.update_layout(shared | own | both)

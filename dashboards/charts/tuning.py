@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from dashboards.charts import style
-from dashboards.charts.style import faded, finish, round_ticks
+from dashboards.charts.style import faded, finish, round_ticks, titled
 from dashboards.text import number
 from dashboards.tuning import Tuning, best_of_any_order
 
@@ -47,11 +47,10 @@ def budget(searches: Sequence[Tuning], shade: Mapping[str, str]) -> go.Figure:
         )
         values += [point.value for _, point in sound]
         _best(figure, found, colour)
-    figure.update_xaxes(title_text="candidates spent", rangemode="tozero")
-    figure.update_yaxes(title_text=searches[0].metric)
+    x, y = titled("candidates spent") | {"rangemode": "tozero"}, titled(searches[0].metric)
     if values and min(values) > 0 and max(values) > 3 * min(values):
-        figure.update_yaxes(type="log", **round_ticks(values))
-    return finish(figure, hovermode="closest")
+        y |= {"type": "log", **round_ticks(values)}
+    return finish(figure, hovermode="closest", x=x, y=y)
 
 
 def _best(figure: go.Figure, found: Tuning, colour: str) -> None:
@@ -117,16 +116,17 @@ def settings(found: Tuning, colour: str) -> go.Figure:
     if sound:
         ends = {heights[0]: number(sound[0].value), heights[-1]: number(sound[-1].value)}
         _ticks(figure, len(paths), ends)
-    figure.update_xaxes(
-        tickvals=list(range(len(paths) + 1)),
-        ticktext=[*paths, found.metric],
-        range=[-0.15, len(paths) + 0.35],
-        showgrid=False,
-        side="top",
+    x = {"tickvals": list(range(len(paths) + 1)), "ticktext": [*paths, found.metric]}
+    x |= {"range": [-0.15, len(paths) + 0.35], "showgrid": False, "side": "top"}
+    return finish(
+        figure,
+        hovermode="closest",
+        height=280,
+        legend=False,
+        x=x,
+        y={"range": [-0.06, 1.06], "visible": False},
+        margin={"t": 56, "b": 16},
     )
-    figure.update_yaxes(range=[-0.06, 1.06], visible=False)
-    finish(figure, hovermode="closest", height=280, legend=False)
-    return figure.update_layout(margin={"t": 56, "b": 16})
 
 
 def _heights(values: Sequence[float], *, lower_is_better: bool) -> list[float]:
@@ -183,12 +183,16 @@ def importances(searches: Sequence[Tuning], shade: Mapping[str, str]) -> go.Figu
             marker={"color": shade.get(name(found), style.INK)},
             hovertemplate="%{x:.0f} %",
         )
-    figure.update_xaxes(title_text="share in the variance of the score", ticksuffix=" %")
-    figure.update_xaxes(range=[0, 100])
-    figure.update_yaxes(automargin=True, showgrid=False)
-    figure.update_layout(barmode="group", bargap=0.35)
-    height = 130 + len(paths) * (22 + 16 * len(searches))
-    return finish(figure, hovermode="closest", height=height, legend=len(searches) > 1)
+    return finish(
+        figure,
+        hovermode="closest",
+        height=130 + len(paths) * (22 + 16 * len(searches)),
+        legend=len(searches) > 1,
+        x=titled("share in the variance of the score") | {"ticksuffix": " %", "range": [0, 100]},
+        y={"automargin": True, "showgrid": False},
+        barmode="group",
+        bargap=0.35,
+    )
 
 
 def _words(setting: Mapping[str, str]) -> str:
