@@ -100,8 +100,11 @@ def _packed_plotly() -> Markup:
 
 
 def packed(text: str) -> Markup:
-    """Text as gzip and base64: what a browser inflates by itself; the same text, the same characters."""
-    return Markup(base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode())
+    """Text as gzip and base64: what a browser inflates by itself; the same text, the same characters.
+
+    Level 6: plotly.js would be 0.2 % smaller at 9, which takes half as long again.
+    """
+    return Markup(base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode())
 
 
 _HEADING = re.compile(r'<section id="([\w-]+)">\s*<h2>(.*?)</h2>', re.DOTALL)
