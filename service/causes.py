@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from trainer.files import HeldError
 
 _NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
@@ -31,7 +33,14 @@ def cause(error: BaseException) -> str:
         what = "another run is training it" if is_writer else f"{error.path} is locked"
         return f"{what} ({error.holder}): run again when that is done"
     text = f"{type(error).__name__}: {last_line(str(error))}"
+    if is_out_of_room(error):
+        return f"{text}: make room, then the same command continues"
     return f"{text}: {_LESS_MEMORY}" if _out_of_memory(error) else text
+
+
+def is_out_of_room(error: BaseException) -> bool:
+    """Whether a disk is full, or a quota used up."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -5,13 +5,15 @@ Ray's side (`service.cluster.tuning`) asks and tells; nothing here knows it.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.agenda import Agenda, WorkSource
+from service.causes import is_out_of_room
 from service.worker import Job
 from trainer.record import Record
 from trainer.report import Failure
@@ -78,8 +80,31 @@ class Dispatch:
             record.clear_failure()
         self._ledger.started(key)
 
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        """What is written down here takes room; where there is none, the run ends, and loses nothing."""
+        try:
+            yield
+        except OSError as error:
+            if not is_out_of_room(error):
+                raise
+            self._end_for_room(error.strerror or str(error))
+
+    def _end_for_room(self, why: str) -> None:
+        if not self._stop.is_set():
+            self._stop.set()
+            home = self._settings.home
+            self._ledger.note(
+                f"{home}: {why}: this run ends; make room, then the same command continues"
+            )
+
     def take(self, key: str, message: dict[str, Any]) -> bool:
         """Take a message of a trial's worker; returns whether the trial is to stop here."""
+        with self._room():
+            return self._take(key, message)
+        return False
+
+    def _take(self, key: str, message: dict[str, Any]) -> bool:
         if message["event"] == "failed":
             log = self._keep_failure(key, message["reason"], message["text"])
             message = message | {"log": log}
@@ -101,9 +126,10 @@ class Dispatch:
         """
         del self._until[key]
         if not self._stop.is_set() and not self._ledger.is_settled(key):
-            kept = self._keep_failure(key, problem, _tail(log))
-            self._ledger.failed(key, problem, kept)
-            self._refresh(key)
+            with self._room():
+                kept = self._keep_failure(key, problem, _tail(log))
+                self._ledger.failed(key, problem, kept)
+                self._refresh(key)
         self._ledger.released(key)
 
     def _refresh(self, key: str) -> None:
@@ -134,6 +160,8 @@ class Dispatch:
         failure = record.failure()
         if failure is None or failure.attempt != self.attempt:
             failure = record.write_failure(Failure(reason, self.attempt), text)
+            if failure.log is None:  # it would be tried again and again
+                self._end_for_room("nothing can be written")
         return failure.log
 
 

@@ -24,7 +24,9 @@ from service.errors import ServiceError
 from service.experiment.saved import read_saved, save
 from service.job_progress import published
 from service.ledger import Ledger
+from service.mending import set_damaged_aside
 from service.outcome import Outcome
+from service.progress import SweepNote
 from service.search.study import studies, tuned
 from service.settings import Settings, inside_ray_job, own_job
 from service.settings import load as load_settings
@@ -124,6 +126,8 @@ class _Driver:
         """Train what is left of the trials that are compared."""
         save(experiment, self.settings.experiment(experiment.name))
         show = self._published(experiment)
+        for line in set_damaged_aside((t.key for t in experiment.trials), self.settings):
+            show(SweepNote(line))
         ledger = Ledger(experiment, self.settings, self.outbox, show)
         return self._work(experiment, ledger, Agenda)
 

@@ -245,12 +245,13 @@ def _barrier(world: int) -> None:
 def _failed(job: Job, reason: str, full: str = "") -> Message:
     from trainer.report import Failure
 
-    return _message_of(job.record, job.record.write_failure(Failure(reason, job.attempt), full))
+    kept = job.record.write_failure(Failure(reason, job.attempt), full)
+    return _message_of(job.record, kept, full)
 
 
-def _message_of(record: Record, failure: Failure) -> Message:
-    """With the story itself: the driver may not reach this disk."""
-    text = record.failure_text()
+def _message_of(record: Record, failure: Failure, full: str = "") -> Message:
+    """With the story itself: the driver may not reach this disk, or it is full."""
+    text = record.failure_text() or full
     return {"event": "failed", "reason": failure.reason, "log": failure.log, "text": text}
 
 

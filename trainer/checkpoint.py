@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from trainer.lazily import torch
 
 PREFIX, STATE, MANIFEST = "checkpoint-", "state.pt", "manifest.json"
+_NAME = re.compile(rf"{PREFIX}\d{{12}}")
 
 
 def checkpoints(directory: Path) -> list[Path]:
-    """Their folders, oldest first."""
-    return sorted(directory.glob(f"{PREFIX}*"))
+    """Their folders, oldest first: `checkpoint-` and 12 digits, nothing else that lies there."""
+    return sorted(path for path in directory.glob(f"{PREFIX}*") if _NAME.fullmatch(path.name))
 
 
 def newest_state(directory: Path, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +30,7 @@ from trainer.files import FileLock, write_whole
 from trainer.lazily import torch
 from trainer.made import MadeAverages
 from trainer.report import Failure, Report, Result, Status, Stop
+from trainer.sealed import seal, unseal
 from trainer.snapshots import Snapshots
 from trainer.trial import TrialSpec
 
@@ -39,7 +41,7 @@ KEEP = 2
 
 
 class Record:
-    """The directory of one trial. What is not there, or was cut short by a crash, reads as absent."""
+    """The directory of one trial. What is not there, was cut short by a crash or is damaged reads as absent."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -94,10 +96,31 @@ class Record:
     def reports(self) -> list[Report]:
         """All complete reports, in order; a line that was cut short or damaged is left out."""
         try:
-            text = (self.directory / REPORTS).read_text()
+            text = (self.directory / REPORTS).read_text(errors="replace")
         except FileNotFoundError:
             return []
         return [report for line in text.split("\n") if (report := _report(line)) is not None]
+
+    def damage(self) -> str | None:
+        """What of the past is lost for good, though a crash alone would not have lost it; None where nothing is."""
+        try:
+            lines = (self.directory / REPORTS).read_text(errors="replace").split("\n")
+        except OSError:
+            lines = []
+        lost = [n for n, line in enumerate(lines[:-1], 1) if line and _report(line) is None]
+        if lost:
+            return f"line {lost[0]} of {self.directory / REPORTS} is damaged"
+        result = self.result()
+        if result is not None and result.images not in [one.images for one in self.reports()]:
+            return f"{self.directory / REPORTS} lacks its end"
+        return None
+
+    def set_aside(self) -> Path:
+        """Give the directory another name, so that the trial is trained again; returns it."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        return self.directory.rename(
+            self.directory.with_name(f"{self.directory.name}.damaged-{stamp}")
+        )
 
     def add_report(self, report: Report) -> None:
         """Add a line, on disk when this returns."""
@@ -119,14 +142,14 @@ class Record:
     def result(self) -> Result | None:
         """The result, or None while the trial is not done; a file that cannot be read is no result."""
         try:
-            result = Result(**json.loads((self.directory / RESULT).read_text()))
+            result = Result(**unseal((self.directory / RESULT).read_text()))
         except (OSError, ValueError, TypeError):
             return None
         return result if result.status in (Status.FINISHED, Status.DIVERGED) else None
 
     def write_result(self, result: Result) -> None:
         """The trial is done."""
-        write_whole(self.directory / RESULT, json.dumps(asdict(result), indent=1))
+        write_whole(self.directory / RESULT, seal(asdict(result), indent=1))
 
     def accept_result(self, result: Result) -> bool:
         """Keep a result that was made elsewhere, unless there is one here: True if it was new."""
@@ -161,13 +184,19 @@ class Record:
             return None
 
     def write_failure(self, failure: Failure, text: str = "") -> Failure:
-        """Keep a failure, and the whole story in its log: returns it with the log's path."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        """Keep a failure, and the whole story in its log: returns it with the log's path.
+
+        Where nothing can be written, which may be why it failed, it comes back as it is.
+        """
         log = self.directory / FAILURE_LOG
-        with open(log, "a") as file:
-            file.write(f"{failure.heading()}\n{text}\n")
         kept = Failure(failure.reason, failure.attempt, str(log), failure.time_s)
-        write_whole(self.directory / FAILURE, json.dumps(asdict(kept)))
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            with open(log, "a") as file:
+                file.write(f"{failure.heading()}\n{text}\n")
+            write_whole(self.directory / FAILURE, json.dumps(asdict(kept)))
+        except OSError:
+            return failure
         return kept
 
     def failure_text(self, most: int = 20_000) -> str:
@@ -222,8 +251,7 @@ class Record:
 
     def images(self) -> int:
         """Images seen at the newest checkpoint, which is not opened; 0 when there is none."""
-        names = [path.name.removeprefix(PREFIX) for path in self._checkpoints()]
-        return max((int(name) for name in names if name.isdigit()), default=0)
+        return max((int(path.name.removeprefix(PREFIX)) for path in self._checkpoints()), default=0)
 
     def save_checkpoint(self, images: int, state: dict[str, Any], keep: int = KEEP) -> Path:
         """Write `checkpoint-<images>` whole and drop all but the newest `keep`.
@@ -234,9 +262,13 @@ class Record:
         partial = self.directory / f".partial-{final.name}-{os.getpid()}"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        torch.save(state, partial / STATE)
-        manifest = {"images": images, "sha256": sha256(partial / STATE)}
-        (partial / MANIFEST).write_text(json.dumps(manifest))
+        try:
+            torch.save(state, partial / STATE)
+            manifest = {"images": images, "sha256": sha256(partial / STATE)}
+            (partial / MANIFEST).write_text(json.dumps(manifest))
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
         for old in self._checkpoints()[:-keep]:

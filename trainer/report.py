@@ -3,11 +3,12 @@
 Values only; `trainer.record` keeps them on disk.
 """
 
-import json
 import time
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
+
+from trainer.sealed import seal, unseal
 
 
 class Status(StrEnum):
@@ -68,12 +69,12 @@ class Report:
 
     def to_json(self) -> str:
         """One line of JSON; numbers survive the round trip to the last bit."""
-        return json.dumps(asdict(self))
+        return seal(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Report":
-        """Inverse of `to_json`."""
-        fields: dict[str, Any] = json.loads(text)
+        """Inverse of `to_json`; ValueError, KeyError or TypeError where it is damaged."""
+        fields = unseal(text)
         fields["series"] = [(int(images), values) for images, values in fields["series"]]
         fields["levels"] = [
             (middle, int(count), unweighted, weighted, rest[0] if rest else None)

@@ -75,6 +75,10 @@ def run(
     home = settings.experiment(spec.name)
     shutil.rmtree(home / "tune", ignore_errors=True)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    unused = logging.getLogger(
+        "ray.tune.execution.experiment_state"
+    )  # Tune's state is never restored
+    unused.setLevel(logging.CRITICAL)
     is_stock = launcher == "train" and not gang.supported()
     if is_stock:
         trainable, bundles = worker.trial_in_stock, [{"CPU": 0.01}]

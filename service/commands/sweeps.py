@@ -69,9 +69,11 @@ def run(
         print_json(data)
     else:
         _tell(outcome)
-        _conclude(experiment, settings, judged)
-        if outcome.interrupted or outcome.failed:
-            say(f"continue: {continuation(experiment.file, experiment.options, settings)}")
+        try:
+            _conclude(experiment, settings, judged)
+        finally:
+            if outcome.interrupted or outcome.failed:
+                say(f"continue: {continuation(experiment.file, experiment.options, settings)}")
     raise typer.Exit(outcome.exit_code)
 
 

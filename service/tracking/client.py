@@ -41,8 +41,11 @@ def client(settings: Settings) -> Any:
     _be_brief()
     import mlflow
 
-    for name in ("mlflow", "alembic", "mlflow.store.db.utils"):
+    for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.CRITICAL
+    )  # a traceback of what it raises
     settings.home.mkdir(parents=True, exist_ok=True)
     with only_creator(settings):  # building it creates the tables of a new database
         made = mlflow.MlflowClient(settings.store_uri, registry_uri=settings.store_uri)

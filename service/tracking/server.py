@@ -86,4 +86,8 @@ def ui_command(settings: Settings) -> str:
 def one_line(error: BaseException) -> str:
     """The first line of an error, with its class."""
     lines = str(error).strip().splitlines()
+    if lines[1:] and lines[0].startswith(
+        "(raised as a result of"
+    ):  # SQLAlchemy's hint to programmers
+        del lines[0]
     return without_password(f"{type(error).__name__}: {lines[0] if lines else ''}")[:300]

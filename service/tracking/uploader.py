@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from service.command_line import diffsweep
 from service.tracking.outbox import Outbox
 from service.tracking.rows import Kind, StoredRun
-from service.tracking.server import one_line
+from service.tracking.server import is_server, one_line
 from trainer.files import FileLock, HeldError
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class Uploader(threading.Thread):
             self.last_problem = one_line(error)
             self._store = None  # it may be another one when it answers again
             if self._failures == 2:  # once is a hiccup
-                why = f" ({self.last_problem})" if "deleted" in self.last_problem else ""
+                is_told = "deleted" in self.last_problem or not is_server(self._settings.store_uri)
+                why = f" ({self.last_problem})" if is_told else ""
                 waiting = self.left()
                 self._note(f"MLflow does not answer{why}: training goes on, {waiting} records wait")
             return
