@@ -73,25 +73,28 @@ def environment_of(shade: Mapping[str, str]) -> Environment:
     }
     environment.globals |= {
         "chart": chart,
+        "separator": Markup("&nbsp;\N{MIDDLE DOT} "),
         "shade": shade,
         "strip": strip,
         "plotly": _packed_plotly(),
         "css": Markup(_joined(environment, "styles/", "base.css", "print.css")),
         "js": Markup(scripts),
-        "policy": Markup(_policy(scripts, plotly_javascript())),
+        "policy": policy(scripts, plotly_javascript()),
     }
     return environment
 
 
-def _policy(*scripts: str) -> str:
-    """Nothing is loaded, and no script runs but these, whatever a name may smuggle in. (A data: picture is no load.)"""
+def policy(*scripts: str, asks: str = "") -> Markup:
+    """Nothing is loaded, and no script runs but these, whatever a name may smuggle in. (A data: picture is no load.)
+
+    `asks` are directives of what the page may have from its own server.
+    """
     known = [
         base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts
     ]
     allowed = " ".join(f"'sha256-{digest}'" for digest in known)
-    return (
-        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {allowed}"
-    )
+    rules = ["default-src 'none'", "img-src data: blob:", "style-src 'unsafe-inline'"]
+    return Markup("; ".join([*rules, f"script-src {allowed}", *filter(None, [asks])]))
 
 
 @cache
@@ -129,7 +132,7 @@ def typeset(text: str) -> Markup:
     safe = re.sub(
         r"(?<=\d) (?=%|kimg\b)|(?<=%) (?=CI\b)|(?<=p) (?=[=&<])|(?<==|;) (?=\d)", "\u00a0", safe
     )
-    safe = re.sub(r"(?<=\d)x\b", "\u00d7", safe)
+    safe = re.sub(r"(?<=\d)x\b|(?<=seed )x(?= draw)", "\u00d7", safe)
     for word in ("BETTER", "WORSE", "SAME", "INCONCLUSIVE"):
         safe = safe.replace(word, f'<span class="word {word.lower()}">{word}</span>')
     return Markup(safe)

@@ -18,6 +18,18 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{decimals}f}"
 
 
+def rate(per_second: float) -> str:
+    """A speed: three digits, from a thousand on four with a comma: `6.53`, `553`, `1,012`, `11,470`."""
+    if not 999.5 <= per_second < math.inf:
+        return number(per_second)
+    return f"{float(f'{per_second:.4g}'):,.0f}"
+
+
+def kimg(amount: float) -> str:
+    """Thousands of images: `0.512`, `9.6`, `819.2`, whole from a thousand on: `25,000`."""
+    return f"{amount:.4g}" if amount < 999.95 else f"{amount:,.0f}"
+
+
 def with_spread(mean: float, sd: float) -> tuple[str, str]:
     """Mean and standard deviation to the same decimals: one or two digits of the deviation."""
     if sd <= 0 or not math.isfinite(sd):
@@ -43,6 +55,11 @@ def p_value(p: float) -> str:
         return "p < 0.001"
     text = number(p, 2)
     return "p < 0.05" if p < 0.05 and text == "0.050" else f"p = {text}"
+
+
+def bare_p(p: float) -> str:
+    """The same in a column that is headed `p`: `0.031`, `< 0.001`."""
+    return p_value(p).removeprefix("p = ").removeprefix("p ")
 
 
 def signed(value: float) -> str:
@@ -91,8 +108,8 @@ def duration(seconds: float | None, *, tenths: bool = False) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """`1 pair`, `3 pairs`."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
+    """`1 pair`, `3 pairs`, `1,476 lines`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
 def share(n: int, planned: int) -> str:

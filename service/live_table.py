@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from dashboards.text import duration
+from dashboards.text import duration, kimg, number, rate
 from service.board import Board, Row
 from service.progress import Event, PlainLines, Renderer
 from service.settings import inside_ray_job
@@ -118,7 +118,7 @@ def _state(row: Row) -> Text:
 
 
 def _seen(row: Row) -> str:
-    return f"{row.kimg:.4g}/{row.total_kimg:.4g}" if row.total_kimg else ""
+    return f"{kimg(row.kimg)}/{kimg(row.total_kimg)}" if row.total_kimg else ""
 
 
 def _motion(row: Row) -> tuple[str, str, str]:
@@ -126,9 +126,9 @@ def _motion(row: Row) -> tuple[str, str, str]:
     beat = row.beat if row.status is Status.RUNNING else None
     if beat is None:
         return "", "", ""
-    loss = "" if beat.loss is None else f"{beat.loss:.4g}"
-    rate = f"{beat.img_per_s:.4g}" if beat.img_per_s else ""
-    return rate, loss, duration(row.standing().left_s)
+    loss = "" if beat.loss is None else number(beat.loss, 4)
+    speed = rate(beat.img_per_s) if beat.img_per_s else ""
+    return speed, loss, duration(row.standing().left_s)
 
 
 def _plain(text: str) -> Text:

@@ -28,7 +28,7 @@ def convergence(
 ) -> go.Figure:
     """Metric over kimg: mean per cell with the 95 % interval of it; single seeds are there, but not shown.
 
-    Means are over finished trials only; the others are dotted up to where they ended. Only `cells`
+    Means are over finished trials only; the others are dotted up to where they are. Only `cells`
     are drawn where given. The x axis is logarithmic when evaluations come at doublings. `meta` of
     layout and traces has the other ways to measure the effort (`charts.effort`) and the kinds of y
     axis. Raises `IncomparableError` when the drawn cells were measured under different protocols.
@@ -47,7 +47,7 @@ def convergence(
         own = rows[rows["cell"] == cell]
         ended = own["trial_key"].isin(done)
         _seed_lines(figure, own[ended], ways, cell, colour, name)
-        _unfinished(figure, own[~ended], ways, cell, colour, name)
+        _unfinished(figure, own[~ended], ways, cell, colour, name, alone=not ended.any())
         _mean_with_band(figure, own[ended], ways, cell, colour, ratio=ratio)
     log = _doublings(sorted({float(k) for k in rows["kimg"] if k > 0}))
     meta: dict[str, Any] = {"seeds": int(rows["trial_key"].nunique())}
@@ -103,22 +103,29 @@ def _seed_lines(
 
 
 def _unfinished(
-    figure: go.Figure, rows: pd.DataFrame, ways: list[Effort], cell: str, colour: str, name: str
+    figure: go.Figure,
+    rows: pd.DataFrame,
+    ways: list[Effort],
+    cell: str,
+    colour: str,
+    name: str,
+    *,
+    alone: bool,
 ) -> None:
-    """Trials that did not finish: dotted, a cross where they ended."""
+    """Trials that have not finished: dotted, a cross where they are; `alone`, they stand for their cell."""
     if not len(rows):
         return
     line = _lines(rows, ways, name)
     ends = [after is None for after in [*line["x"][1:], None]]
     figure.add_scatter(
         **line,
-        name=f"{cell}, not finished",
+        name=cell if alone else f"{cell}, not finished",
         mode="lines+markers",
         line={"color": colour, "width": 1, "dash": "dot"},
         marker={"symbol": "x-thin", "size": [11 if end else 0 for end in ends]}
         | {"line": {"color": colour, "width": 2}},
         legendgroup=cell,
-        showlegend=False,
+        showlegend=alone,
     )
 
 

@@ -60,6 +60,14 @@ def test_means_leave_out_unfinished_trials_which_are_still_drawn() -> None:
     assert [max(t.x) for t in dotted] == [KIMG[2]]
 
 
+def test_a_cell_without_a_finished_trial_is_in_the_legend_all_the_same() -> None:
+    found = sweep({"uniform": 0.0, "under": 0.1}, seeds=2)
+    for seed in (0, 1):
+        found = ended(found, "under", seed, "running")
+    named = [t for t in convergence(found).data if t.showlegend is not False]
+    assert {t.name: t.line.dash for t in named} == {"uniform": None, "under": "dot"}
+
+
 def test_bands_hold_the_mean() -> None:
     figure = convergence(sweep())
     for cell in ("uniform", "under"):

@@ -26,6 +26,22 @@ def test_number(value: float | None, written: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("per_second", "written"),
+    [(6.528, "6.53"), (553.1, "553"), (999.7, "1,000"), (1012.4, "1,012"), (11467.0, "11,470")],
+)
+def test_rates_have_commas_and_no_powers_of_ten(per_second: float, written: str) -> None:
+    assert text.rate(per_second) == written
+
+
+@pytest.mark.parametrize(
+    ("amount", "written"),
+    [(0.512, "0.512"), (9.6, "9.6"), (819.2, "819.2"), (999.96, "1,000"), (25000.0, "25,000")],
+)
+def test_kimg_has_commas_and_no_powers_of_ten(amount: float, written: str) -> None:
+    assert text.kimg(amount) == written
+
+
+@pytest.mark.parametrize(
     ("share", "written"), [(0.0461, "+4.6 %"), (-0.2, "-20.0 %"), (1.5, "+150 %"), (None, "n/a")]
 )
 def test_percent(share: float | None, written: str) -> None:

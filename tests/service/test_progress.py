@@ -154,7 +154,7 @@ def test_a_running_trial_moves_and_fits(tmp_path: Path, width: int) -> None:
     assert max(len(line) for line in plain.splitlines()) <= width
     (row,) = (line for line in plain.splitlines() if line.startswith("under"))
     assert "19.2/57.6" in row
-    assert [word in row for word in ("1872", "0.1235", "21 s")] == [True] * 3
+    assert [word in row for word in ("1,872", "0.1235", "21 s")] == [True] * 3
     (painted,) = (line for line in out.getvalue().splitlines() if "under" in line)
     assert not re.search(
         r"\x1b\[(?:1;)?31m|249;38;114", painted

@@ -93,6 +93,30 @@ def long(toy: dict[str, Any]) -> Experiment:
     return sweep(base, seeds=1, launcher="inproc")
 
 
+def seen_at_every_width(watch: Watching) -> None:
+    """Trials at work are there, and nothing scrolls sideways or is refused by the page's own policy."""
+    api = pytest.importorskip("playwright.sync_api", reason="no playwright here")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        return
+    with api.sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for width in (1280, 820, 390):
+            page = browser.new_page(viewport={"width": width, "height": 844})
+            complaints: list[str] = []
+            page.on("console", lambda said, told=complaints: told.append(said.text))
+            page.goto(f"{watch.address}/")
+            page.locator("#running tr").first.wait_for()
+            wide = """(e) => [e, ...e.querySelectorAll(':not(thead, thead *)')]
+                .filter((x) => x.scrollWidth > x.clientWidth + 1).map((x) => x.outerHTML)"""
+            assert page.locator(".board").evaluate(wide) == []
+            done, begun = page.locator(".meter .done"), page.locator(".meter .begun")
+            assert done.evaluate("(e) => e.offsetLeft") <= begun.evaluate("(e) => e.offsetLeft")
+            assert complaints == []
+            page.close()
+        browser.close()
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_running_sweep_is_seen_and_stopped_with_the_token_alone(
@@ -105,6 +129,7 @@ def test_a_running_sweep_is_seen_and_stopped_with_the_token_alone(
     watch = watching(str(yaml), home)
 
     state = watch.state()
+    seen_at_every_width(watch)
     assert state["at_work"]
     assert f"process {drivers[0].process.pid}" in state["driver"]
     assert {trial["cell"] for trial in state["running"]} <= {"uniform", "under"}
@@ -138,6 +163,12 @@ def test_a_finished_sweep_is_shown_too(trained: Path, watching: Any) -> None:
     page = watch.get("/")
     assert "toy" in page
     assert "http" not in page.replace("http-equiv", ""), "nothing is asked from elsewhere"
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    assert "default-src 'none'" in policy[1]
+    scripts = policy[1].partition("script-src")[2].partition(";")[0]
+    assert scripts.count("'sha256-") == 1, "no script runs but its own"
+    assert "unsafe" not in scripts
     assert watch.get("/report") == watch.get("/report"), "made once"
 
 

@@ -21,15 +21,15 @@
   };
 
   const row = (trial) => {
-    const made = element("tr"), done = element("td"), meter = element("progress");
+    const made = element("tr"), done = element("td", undefined, "done"), meter = element("progress");
     meter.max = trial.total_kimg;
     meter.value = trial.kimg;
     meter.setAttribute("aria-label", `${trial.cell}, seed ${trial.seed}`);
     done.append(meter);
     made.append(
-      element("td", trial.cell), element("td", trial.seed, "n"), element("td", trial.kimg_text, "n"), done,
-      element("td", trial.img_per_s, "n"), element("td", trial.loss, "n"), element("td", trial.left, "n"),
-      element("td", trial.text),
+      element("td", trial.cell, "cell"), element("td", trial.seed, "n seed"), done,
+      element("td", trial.kimg_text, "n kimg"), element("td", trial.img_per_s, "n rate"),
+      element("td", trial.loss, "n loss"), element("td", trial.left, "n left"), element("td", trial.text),
     );
     return made;
   };
@@ -68,6 +68,7 @@
     next.addEventListener("load", () => {
       if (old) next.contentWindow.scrollTo(0, old.contentWindow.scrollY);
       next.classList.remove("next");
+      at("drawing")?.remove();
       old?.remove();
       loading = false;
       shown = version;
