@@ -20,9 +20,12 @@ import trainer
 from trainer.diffusion.process import Diffusion
 from trainer.spec import Spec
 
+_MOST = 2000
+"""Files that are kept: some hundred experiments' worth, of a few kilobytes each."""
+
 
 class Answers:
-    """`home/cache/answers`: one small file for each question."""
+    """`home/cache/answers`: one small file for each question, the newest few thousand."""
 
     def __init__(self, home: Path) -> None:
         self._folder = home / "cache" / "answers"
@@ -40,7 +43,18 @@ class Answers:
             partial = file.with_name(f".{file.name}.{os.getpid()}")
             partial.write_text(text)
             partial.replace(file)
+            self._prune()
         return json.loads(text)
+
+    def _prune(self) -> None:
+        """Where there are too many, drop the older half: edited code leaves behind what nobody asks again."""
+        if len(os.listdir(self._folder)) <= _MOST:
+            return
+        with os.scandir(self._folder) as found:
+            by_age = sorted((entry.stat().st_mtime_ns, entry.path) for entry in found)
+        for _, path in by_age[: -_MOST // 2]:
+            with contextlib.suppress(FileNotFoundError):  # another process was here, too
+                os.unlink(path)
 
     def passport(self, diffusion: Diffusion) -> dict[str, Any]:
         """The objective's passport as plain data."""

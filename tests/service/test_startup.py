@@ -142,3 +142,28 @@ def test_an_answer_is_computed_once_and_again_for_other_specs(tmp_path: Path) ->
         Answers(tmp_path).ask("q", of, compute)
     assert len(calls) == 3
     assert json.loads(kept.read_text()) == [0.1 + 0.2, 1e-300]
+
+
+def test_the_oldest_answers_go_when_there_are_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.experiment.answers._MOST", 8)
+    folder, asked = tmp_path / "cache" / "answers", []
+
+    def ask(number: int) -> object:
+        def compute() -> int:
+            asked.append(number)
+            return number
+
+        return Answers(tmp_path).ask("q", [str(number)], compute)
+
+    for number in range(30):
+        known = set(folder.glob("*"))
+        assert ask(number) == number
+        for file in set(folder.glob("*")) - known:
+            os.utime(file, ns=(number, number))
+        assert 1 <= len(list(folder.glob("*"))) <= 8
+    assert [ask(29), ask(28)] == [29, 28]
+    assert asked == list(range(30)), "the newest are kept"
+    assert ask(0) == 0
+    assert asked[-1] == 0, "the oldest is asked again"
