@@ -40,6 +40,9 @@ def _figures(experiment: Experiment, judged: Judged) -> dict[str, Draw]:
     from dashboards.charts.differences import differences
     from dashboards.charts.style import colours
     from dashboards.page.figures import available as drawable
+    from dashboards.page.figures import available_passports
+    from dashboards.page.tuning import available as searched
+    from service.results import passports
 
     sweep, verdicts = judged.sweep, judged.verdicts
     found = drawable(sweep, verdicts)
@@ -54,33 +57,4 @@ def _figures(experiment: Experiment, judged: Judged) -> dict[str, Draw]:
             names = [f"{row.row.name} \N{MINUS SIGN} {row.against.name}" for row, _ in rows]
             measures = [final for _, final in rows]
             found["row_differences"] = lambda: differences(measures, names, shade)
-    return found | _passports(experiment) | _tuning(judged)
-
-
-def _passports(experiment: Experiment) -> dict[str, Draw]:
-    """What each cell trains on: no trial is needed."""
-
-    def draw(name: str) -> Draw:
-        def drawn() -> Any:
-            from dashboards.charts.passports import passports
-            from trainer.diffusion.passport import passport
-
-            cells = experiment.cells
-            return passports({c.name: passport(c.trial.diffusion).to_dict() for c in cells})[name]
-
-        return drawn
-
-    return {f"passport_{name}": draw(name) for name in ("density", "product", "schedule")}
-
-
-def _tuning(judged: Judged) -> dict[str, Draw]:
-    """What the searches found."""
-    from dashboards.charts import tuning
-    from dashboards.charts.style import colours
-
-    begun = [found for found in judged.sweep.tuning if found.best is not None]
-    shade = colours(judged.sweep.cells)
-    drawn: dict[str, Draw] = {"tuning": lambda: tuning.budget(begun, shade)} if begun else {}
-    if explained := [found for found in begun if found.importances]:
-        drawn["tuning_importances"] = lambda: tuning.importances(explained, shade)
-    return drawn
+    return found | available_passports(lambda: passports(experiment)) | searched(sweep)

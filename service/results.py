@@ -192,18 +192,24 @@ def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:
     ]
 
 
+def passports(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """The objective passport of every cell; what was asked before is not computed again."""
+    from service.experiment.answers import Answers
+
+    answers = Answers(experiment.home)
+    return {cell.name: answers.passport(cell.trial.diffusion) for cell in experiment.cells}
+
+
 def report_page(experiment: Experiment, settings: Settings, result: Judged) -> str:
     """The HTML report as text."""
     from dashboards.page import render
-    from service.experiment.answers import Answers
     from service.tracking.addresses import links
 
-    experiment, answers = tuned(experiment, settings), Answers(settings.home)
-    cards = {cell.name: answers.passport(cell.trial.diffusion) for cell in experiment.cells}
+    experiment = tuned(experiment, settings)
     return render(
         result.sweep,
         result.verdicts,
-        cards,
+        passports(experiment),
         [*filter(None, [result.budget]), *experiment.findings()],
         command=reproduction(experiment.file, experiment.options),
         versions=versions(),

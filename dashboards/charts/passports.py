@@ -11,6 +11,8 @@ from dashboards.charts import style
 from dashboards.charts.style import colours, finish, heading, titled
 
 Passport = Mapping[str, Sequence[float]]
+NAMES = ("density", "product", "schedule")
+"""Those of the charts."""
 
 
 def passports(curves: Mapping[str, Passport]) -> dict[str, go.Figure]:

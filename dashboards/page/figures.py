@@ -14,7 +14,7 @@ from markupsafe import Markup
 from dashboards.charts import evidence as growth
 from dashboards.charts.comparison import speed_up
 from dashboards.charts.curves import convergence, training_loss
-from dashboards.charts.passports import Passport, passports
+from dashboards.charts.passports import NAMES, Passport, passports
 from dashboards.html import packed, script_json
 from dashboards.sweep import Sweep
 from dashboards.text import number
@@ -77,6 +77,17 @@ def of_sweep(sweep: Sweep, verdicts: Verdicts | None) -> tuple[dict[str, Any], s
     return drawn, refused
 
 
+def available_passports(
+    cards: Callable[[], Mapping[str, Passport]],
+) -> dict[str, Callable[[], Any]]:
+    """Those of the cells' objective passports, which are asked for when one is drawn."""
+
+    def draw(name: str) -> Callable[[], Any]:
+        return lambda: passports(cards())[name]
+
+    return {f"passport_{name}": draw(name) for name in NAMES}
+
+
 def of_passports(cards: Mapping[str, Passport]) -> dict[str, Any]:
     """Those of the cells' objective passports."""
     figures = passports(cards) if cards else {}
@@ -120,9 +131,9 @@ def _legend(figure: Any) -> Iterator[tuple[str, str]]:
 def _label(figure: Any, names: list[str]) -> str:
     """Axes, cells, and where the means end."""
     layout = figure.layout
-    title = layout.yaxis.title.text or layout.title.text or ""
     over = layout.xaxis.title.text
-    said = f"Figure: {title}{f' over {over}' if over else ''}"
+    what = ": ".join(filter(None, [layout.title.text, layout.yaxis.title.text]))
+    said = f"Figure: {what}{f' over {over}' if over else ''}"
     ends = [
         f"{trace.name} ends at {number(float(trace.y[-1]))}"
         for trace in figure.data

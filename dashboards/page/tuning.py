@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from dashboards.charts import tuning as charts
@@ -20,19 +21,24 @@ _WHO = {
 }
 
 
-def figures(sweep: Sweep) -> dict[str, Any]:
-    """The charts for which there is data."""
+def available(sweep: Sweep) -> dict[str, Callable[[], Any]]:
+    """The charts for which there is data: name to what draws it."""
     begun = [found for found in sweep.tuning if found.best is not None]
     if not begun:
         return {}
     shade = colours(sweep.cells)
-    drawn = {"tuning": charts.budget(begun, shade)}
+    drawn: dict[str, Callable[[], Any]] = {"tuning": partial(charts.budget, begun, shade)}
     for place, found in enumerate(begun):
         colour = shade.get(charts.name(found), PALETTE[-1])
-        drawn[f"tuning_settings_{place}"] = charts.settings(found, colour)
+        drawn[f"tuning_settings_{place}"] = partial(charts.settings, found, colour)
     if explained := [found for found in begun if found.importances]:
-        drawn["tuning_importances"] = charts.importances(explained, shade)
+        drawn["tuning_importances"] = partial(charts.importances, explained, shade)
     return drawn
+
+
+def figures(sweep: Sweep) -> dict[str, Any]:
+    """All of them, drawn."""
+    return {name: draw() for name, draw in available(sweep).items()}
 
 
 def context(sweep: Sweep, drawn: Sequence[str]) -> dict[str, Any]:
