@@ -123,7 +123,7 @@ def _lines(sweep: Sweep, verdicts: Verdicts | None) -> list[tuple[Row, str, str,
 def _p(measure: Measure) -> str:
     if measure.p_adjusted is None:
         return ""
-    return text.p_value(measure.p_adjusted).removeprefix("p = ").removeprefix("p ")
+    return text.bare_p(measure.p_adjusted)
 
 
 def _of_frame(frame: pd.DataFrame) -> Table:

@@ -108,7 +108,7 @@ def _strip(measure: Measure, name: str, place: Callable[[float], float]) -> Stri
             Dot(_inside(x), text, not 0 <= x <= 100) for x, text in zip(at, said, strict=True)
         ),
         size=size(measure),
-        interval=ends_text(measure),
+        interval=ends_text(measure) if measure.interval.known else "no interval",
         label=f"{name}: {size(measure)}, {interval_text(measure)}; {', '.join(said)}",
     )
 

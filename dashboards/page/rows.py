@@ -104,9 +104,7 @@ def _effect(measure: Measure | None) -> dict[str, str]:
         "difference": typeset(size(measure)),
         "interval": typeset(ends_text(measure)),
         "method": _NAMES[measure.interval.method].format(n=measure.interval.n),
-        "p": ""
-        if adjusted is None
-        else text.p_value(adjusted).removeprefix("p = ").removeprefix("p "),
+        "p": "" if adjusted is None else text.bare_p(adjusted),
     }
 
 

@@ -242,5 +242,5 @@ def _effect(word: str, against: str, measure: Measure | None) -> list[str]:
         return [against, "", "", "", word]
     method = "" if measure.interval.method in _PLAIN else f"{measure.interval.method}, "
     ends = f"{ends_text(measure)} ({method}n = {measure.interval.n})"
-    p = "" if measure.p_adjusted is None else text.p_value(measure.p_adjusted)
+    p = "" if measure.p_adjusted is None else text.bare_p(measure.p_adjusted)
     return [against, size(measure), ends, p, word]

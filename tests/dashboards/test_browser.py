@@ -13,7 +13,7 @@ import pytest
 from dashboards.page import render
 from dashboards.sweep import Sweep
 from tests.benchmarks.page import built, large
-from tests.dashboards.synthetic import clocked, drawn, ended, grids, judge, sweep, tuning
+from tests.dashboards.synthetic import clocked, drawn, ended, grids, judge, levels, sweep, tuning
 from tests.dashboards.test_page import passports
 
 if TYPE_CHECKING:
@@ -28,7 +28,8 @@ WIDTHS = (1280, 820, 390)
 def made(directory: Path) -> Sweep:
     found = clocked(drawn(sweep(CELLS, seeds=6)))
     found = ended(found, LONG, 2, "diverged", "diverged: loss is nan at 28.8 kimg")
-    return dataclasses.replace(found, samples=grids(found, directory), tuning=(tuning("uniform"),))
+    more = {"samples": grids(found, directory), "tuning": (tuning("uniform"),)}
+    return dataclasses.replace(found, levels=levels(found), **more)
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,20 @@ def test_every_figure_is_drawn_and_fits(opened: Opened) -> None:
     )
     assert outside == []
     assert opened.complaints == []
+
+
+@pytest.mark.parametrize("opened", WIDTHS, indirect=True)
+def test_names_stay_whole_and_buttons_cover_no_title(opened: Opened) -> None:
+    lines = """(all) => all.map((e) => [e.textContent, e.getClientRects().length])"""
+    for name, count in opened.page.locator(".samples th .chip").evaluate_all(lines):
+        assert count <= 1 + sum(map(name.count, ",=_/@")), f"{name} is broken inside a word"
+    covered = """() => [...document.querySelectorAll('.plot')].filter((plot) => {
+      const title = plot.querySelector('.xtitle'), button = plot.querySelector('button.svg');
+      if (!title || !button) return false;
+      const a = title.getBoundingClientRect(), b = button.getBoundingClientRect();
+      return a.right > b.left && b.bottom > a.top && a.bottom > b.top && b.right > a.left;
+    }).map((plot) => plot.querySelector('.chart').dataset.figure)"""
+    assert opened.page.evaluate(covered) == []
 
 
 def test_the_first_screen_says_it_all_at_once(opened: Opened) -> None:
@@ -228,7 +243,10 @@ def test_without_scripts_there_is_the_first_screen_and_a_notice(
     notices = page.locator("noscript p:visible")
     assert notices.count() == page.locator(".chart").count()
     assert "uniform ends at" in page.locator("#convergence noscript").inner_text()
-    assert page.locator(".chart:visible, .controls:visible").count() == 0
+    assert page.locator(".chart:visible, .controls:visible, .picker:visible").count() == 0
+    assert page.locator(".samples td:visible").count() == 18, "no seed is out of reach"
+    said = page.locator("#levels noscript").all_inner_texts()
+    assert len(set(said)) == 3, "cells are told apart"
     context.close()
 
 
@@ -245,8 +263,11 @@ def test_print_is_light_whole_and_as_wide_as_paper(browser: Browser, report: Pat
         "[...document.querySelectorAll('.chart')].map((c) => c._fullLayout.width)"
     )
     assert max(widths) <= 680 < before
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(251, 251, 252)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.body).printColorAdjust") == "exact"
+    right = "(all) => Math.max(...all.map((e) => e.getBoundingClientRect().right))"
+    assert page.locator(".samples img:visible").evaluate_all(right) <= 680, "no picture is cut"
+    assert page.locator("#downloads:visible").count() == 0, "nothing to press on paper"
     assert page.locator("details:not([open])").count() == 0
     assert page.locator(".contents:visible, [data-seeds]:visible").count() == 0
     page.evaluate("dispatchEvent(new Event('afterprint'))")

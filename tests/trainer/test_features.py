@@ -222,7 +222,7 @@ def test_the_classifier_says_how_well_it_knows_its_images_and_what_it_costs(
     assert known["accuracy"] == float((guesses == source.labels_of(rows)).double().mean())
     assert (
         extractor.remark
-        == f"it names {known['accuracy']:.1%} of 1,797 images that it was trained on"
+        == f"it names {100 * known['accuracy']:.1f} % of 1,797 images that it was trained on"
     )
     assert capsys.readouterr().err == ""
 

@@ -114,7 +114,9 @@ class Classifier(FeatureSpace):
         file = cache / f"classifier-{extractor.weights}-on-{held_out.fingerprint}.json"
         known = _kept_accuracy(extractor.features, extractor.classify, held_out, file)
         return (
-            "" if known is None else f"{known['accuracy']:.1%} of {known['images']:,} unseen ones"
+            ""
+            if known is None
+            else f"{100 * known['accuracy']:.1f} % of {known['images']:,} unseen ones"
         )
 
     def _file(self, source: Source, cache: Path) -> Path:
@@ -195,7 +197,7 @@ def _remark(network: Network, source: Source, file: Path) -> str:
     known = _kept_accuracy(network.features, network.classify, source, file)
     if known is None:
         return ""
-    return f"it names {known['accuracy']:.1%} of {known['images']:,} images that it was trained on"
+    return f"it names {100 * known['accuracy']:.1f} % of {known['images']:,} images that it was trained on"
 
 
 def _kept_accuracy(
