@@ -48,12 +48,26 @@ def mean_level(curve: Curve, start: float, stop: float) -> float:
 
 def monotone(curve: Curve, *, lower_is_better: bool) -> Curve:
     """The curve that only improves and is nearest to it: on the logarithm where values are positive."""
-    from scipy.optimize import isotonic_regression
-
     logarithmic = bool(curve.value.min() > 0)
     values = np.log(curve.value) if logarithmic else curve.value
-    fitted = isotonic_regression(values, increasing=not lower_is_better).x
-    return Curve(curve.kimg, np.exp(fitted) if logarithmic else np.asarray(fitted))
+    fitted = -_rising(-values) if lower_is_better else _rising(values)
+    return Curve(curve.kimg, np.exp(fitted) if logarithmic else fitted)
+
+
+def _rising(values: Floats) -> Floats:
+    """The nearest sequence that never falls, in least squares, by pooling adjacent violators.
+
+    Ayer, Brunk, Ewing, Reid & Silverman, Annals of Mathematical Statistics 26 (1955) 641.
+    """
+    means, counts = list[float](), list[int]()
+    for value in values:
+        mean, count = float(value), 1
+        while means and means[-1] >= mean:
+            before, of = means.pop(), counts.pop()
+            mean, count = (of * before + count * mean) / (of + count), of + count
+        means.append(mean)
+        counts.append(count)
+    return np.repeat(np.asarray(means), counts)
 
 
 def reach(curve: Curve, targets: Sequence[float] | Floats, *, lower_is_better: bool) -> Floats:

@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import isotonic_regression
 
 from dashboards.verdict.evidence import Curve
 from dashboards.verdict.speed import (
@@ -77,6 +80,16 @@ def test_a_monotone_curve_only_improves_and_averages_what_goes_up_and_down(lower
     middle = (2.0 * 4.5 * 4.0) ** (1 / 3)  # geometric: values are positive
     expected = np.array([8.0, middle, middle, middle, 1.0])
     assert found.value == pytest.approx(expected if lower else 1 / expected)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40), st.booleans())
+@settings(deadline=None)
+def test_a_monotone_curve_is_the_isotonic_regression(values: list[float], lower: bool) -> None:
+    """Against SciPy's, to 1e-9 of the largest value: means are added up in another order."""
+    curve = Curve(np.arange(1.0, len(values) + 1), np.array([*values[:-1], min(values[-1], -1.0)]))
+    expected = isotonic_regression(curve.value, increasing=not lower).x
+    found = monotone(curve, lower_is_better=lower).value
+    assert found == pytest.approx(expected, abs=1e-9 * np.abs(curve.value).max())
 
 
 def test_a_monotone_curve_is_left_alone_and_negative_values_average_as_they_are() -> None:
