@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -70,16 +71,16 @@ def say(text: str = "") -> None:
 
 
 def prose(text: str, indent: str = "") -> None:
-    """A sentence: on a terminal it is broken at words, further lines begin with `indent`; in a pipe it is one line."""
+    """A sentence: on a terminal it is broken at words, never before a unit, further lines begin with `indent`; in a pipe it is one line."""
     if not sys.stdout.isatty():
         say(text)
         return
     width = max(40, shutil.get_terminal_size().columns)
-    say(
-        textwrap.fill(
-            text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-        )
+    kept = re.sub(r"(?<=\d) (?=%)|(?<=\bp) (?=[=<] )|(?<=\bp [=<]) (?=\d)", "\xa0", text)
+    filled = textwrap.fill(
+        kept, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+    say(filled.replace("\xa0", " "))
 
 
 def print_json(data: Any) -> None:

@@ -91,13 +91,13 @@ def _costs(planned: Plan) -> None:
     if planned.done == len(planned.trials) and not planned.tuning:
         return
     if planned.preparing_s:
-        say(
+        prose(
             f"before that, once for this data: about {duration(planned.preparing_s)} to train the "
             "classifier that images are compared by (some of its steps timed here)"
         )
-    say(f"about {duration(planned.wall_s)} with {planned.at_once} at a time ({planned.basis})")
+    prose(f"about {duration(planned.wall_s)} with {planned.at_once} at a time ({planned.basis})")
     gpu = f", {planned.gpu_hours:.3g} GPU-hours" if planned.gpu_hours else ""
-    say(
+    prose(
         f"{planned.cpu_hours:.3g} CPU-hours{gpu}, of which {planned.evaluation_share:.0%} evaluation; "
         f"up to {planned.disk_bytes / 1e6:.0f} MB of disk"
     )
@@ -112,6 +112,6 @@ def _expected(planned: Plan) -> None:
         finds = f", found with probability {chance(one.finds)}" if one.effect else ""
         finds = ", which is more than the budget" if one.is_beyond_budget else finds
         gpu = f", {one.gpu_hours:.3g} GPU-hours" if one.gpu_hours else ""
-        say(
+        prose(
             f"if there is {what}: about {one.trials:.0f} trials, {one.cpu_hours:.3g} CPU-hours{gpu}{finds}"
         )

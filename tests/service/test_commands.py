@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -298,3 +299,22 @@ def test_doctor_names_what_is_not_fit_and_its_cure(
 
 def test_numbers_that_json_lacks_become_null() -> None:
     assert common.finite({"a": [float("nan"), 1.0, (float("inf"),)]}) == {"a": [None, 1.0, [None]]}
+
+
+@pytest.mark.parametrize("columns", range(40, 81, 5))
+def test_prose_on_a_terminal_is_never_broken_before_a_unit(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    out = Terminal()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = " ".join(f"{k}.5 % of {k} pairs, p = 0.0{k}" for k in range(1, 12))
+    common.prose(text)
+    lines = out.getvalue().splitlines()
+    assert " ".join(lines) == text
+    assert max(map(len, lines)) <= columns
+    assert not [line for line in lines if line.startswith(("%", "=", "0"))]
