@@ -21,6 +21,7 @@ from service.commands import (
     evaluate,
     export,
     planning,
+    removing,
     sample,
     show,
     sweeps,
@@ -74,6 +75,7 @@ _VERBS: dict[str, list[Callable[..., None]]] = {
     "Experiments": [sweeps.run, sweeps.validate, planning.plan],
     "Results and specs": [compare.compare, compare.report, watch.watch, show.show, show.schema],
     "Trained models": [sample.sample, evaluate.evaluate, export.export, take_in.import_],
+    "Homes": [removing.rm],
     "Cluster": [
         *(cluster.submit, cluster.status, cluster.logs, cluster.stop),
         *(cluster.sync, cluster.doctor),

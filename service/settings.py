@@ -13,6 +13,7 @@ from pydantic import (
     AliasChoices,
     Field,
     NonNegativeFloat,
+    PositiveFloat,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -77,6 +78,8 @@ class Settings(BaseSettings):
     """DIFFSWEEP_DATA: where relative data set paths start. Unset: the working directory."""
     concurrency: PositiveInt | None = None
     """DIFFSWEEP_CONCURRENCY: at most this many trials at a time. Unset: as many as the resources hold."""
+    quota_gb: PositiveFloat | None = None
+    """DIFFSWEEP_QUOTA_GB: a run does not begin in a home that is larger, in 10^9 bytes. Unset: no limit."""
     tracking_patience_s: NonNegativeFloat = 20.0
     """DIFFSWEEP_TRACKING_PATIENCE_S: how long the end of a run waits for an unreachable tracking server."""
 

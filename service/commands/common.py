@@ -71,7 +71,10 @@ def say(text: str = "") -> None:
 
 
 def prose(text: str, indent: str = "") -> None:
-    """A sentence: on a terminal it is broken at words, never before a unit, further lines begin with `indent`; in a pipe it is one line."""
+    """A sentence: on a terminal broken at words, never before a unit; further lines begin with `indent`.
+
+    In a pipe it is one line.
+    """
     if not sys.stdout.isatty():
         say(text)
         return

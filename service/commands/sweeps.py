@@ -46,17 +46,22 @@ def run(
     from service.board import Board
     from service.command_line import continuation
     from service.experiment import Experiment
+    from service.experiment.delta import delta
     from service.exporting import export_as_asked
     from service.live_table import renderer
+    from service.usage import check_quota
 
     settings = settings_of(home, concurrency=at_once)
     experiment = Experiment.from_yaml(file, override or (), home=settings.home)
     settings.prepare()
+    check_quota(settings)
     launch.refuse_second(settings, experiment.name)
     readiness.make_ready(experiment, settings)
     if not as_json:
         prose(opening(experiment))
-        print_findings([*experiment.findings(), *_replaced(experiment, settings)])
+        since = delta(experiment, settings.experiment(experiment.name))
+        news = [] if since is None else since.sentences(experiment.name)
+        print_findings([*experiment.findings(), *news])
     stream = sys.stderr if as_json else sys.stdout
     with renderer(Board.of(experiment, settings), stream) as show:
         outcome = launch.run(experiment, settings, show)
@@ -101,21 +106,6 @@ def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> Non
     asked = export_as_asked(experiment, settings, judged)
     for line in [] if asked is None else asked.lines():
         say(line)
-
-
-def _replaced(experiment: Experiment, settings: Settings) -> list[str]:
-    """A note when another experiment of this name was run: one with cells that are none of these."""
-    from service.experiment.saved import saved_identities
-
-    saved = saved_identities(settings.experiment(experiment.name))
-    now = experiment.identities()
-    if all(now.get(name) == identity for name, identity in saved.items()):  # cells may be added
-        return []
-    name = experiment.name
-    return [
-        f"{name} was run with other cells before; its MLflow experiment and report will show the "
-        "present ones; use another name to keep both"
-    ]
 
 
 def _tell(outcome: Outcome) -> None:

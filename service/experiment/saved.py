@@ -89,14 +89,3 @@ def read_named(name: str, home: Path | None = None) -> Experiment:
         known = [path.parent.name for path in settings.home.glob(f"experiments/*/{SAVED}")]
         message = f"is no experiment in {settings.home}{suggestion(name, known)}"
         raise InputError([Problem(name, None, "", message)]) from None
-
-
-def saved_identities(directory: Path) -> dict[str, str]:
-    """`Experiment.identities` of what was run last in a directory; empty if none can be read."""
-    try:
-        saved = json.loads((directory / SAVED).read_text(encoding="utf-8"))
-        return {
-            name: TrialSpec.saved(cell["trial"]).key("") for name, cell in saved["cells"].items()
-        }
-    except (OSError, *_UNREADABLE):
-        return {}

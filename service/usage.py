@@ -1,0 +1,153 @@
+"""What lies in a home, for which experiment, and how large is it? And what is no longer needed?
+
+A trial is needed while an experiment of this home names it: among its trials, or as a candidate of its search.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.errors import ServiceError
+from service.experiment.saved import SAVED
+from service.search.candidates import FOLDER, Candidates
+from trainer.files import holder
+from trainer.record import LOCK
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one experiment has of a home."""
+
+    name: str
+    trials: frozenset[str]
+    """Keys that it names and that are there."""
+    bytes: int
+    """Of its folder and of all these trials."""
+    alone: frozenset[str]
+    """Those that no other experiment names."""
+    freed: int
+    """Bytes of its folder and of the trials that it has alone."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What lies in a home."""
+
+    shares: tuple[Share, ...]
+    orphans: dict[str, int] = field(default_factory=dict)
+    """Directories of trials that no experiment names, with their bytes: former settings, damaged ones set aside."""
+    unreadable: tuple[str, ...] = ()
+    """Experiments that do not say which trials are theirs: then nothing counts as an orphan."""
+    total: int = 0
+    """Bytes of the whole home."""
+
+
+def usage(settings: Settings) -> Usage:
+    """Look at a home as it is now."""
+    sizes = {path.name: _bytes(path) for path in _folders(settings.trials)}
+    named: dict[str, frozenset[str]] = {}
+    unreadable: list[str] = []
+    folders = {path.name: path for path in _folders(settings.home / "experiments")}
+    for name, folder in folders.items():
+        try:
+            named[name] = frozenset(_keys(folder)) & sizes.keys()
+        except (OSError, ValueError, KeyError, TypeError):
+            unreadable.append(name)
+    shares = []
+    for name, keys in named.items():
+        others = frozenset[str]().union(*(k for n, k in named.items() if n != name))
+        own, alone = _bytes(folders[name]), keys - others
+        whole, freed = own + sum(sizes[k] for k in keys), own + sum(sizes[k] for k in alone)
+        shares.append(Share(name, keys, whole, alone, freed))
+    used = frozenset[str]().union(*named.values())
+    orphans = {} if unreadable else {n: s for n, s in sizes.items() if n not in used}
+    return Usage(tuple(shares), orphans, tuple(unreadable), _bytes(settings.home))
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(path for path in place.glob("*") if path.is_dir() and not path.is_symlink())
+
+
+def _keys(folder: Path) -> Iterator[str]:
+    """The trials that an experiment's folder names."""
+    saved = json.loads((folder / SAVED).read_text(encoding="utf-8"))
+    yield from (trial["key"] for trial in saved["trials"])
+    for file in sorted((folder / FOLDER).glob("*.jsonl")):
+        for candidate in Candidates(file).read():
+            yield from (key for keys in candidate.keys.values() for key in keys)
+
+
+def _bytes(place: Path) -> int:
+    """Of all files below; what goes away meanwhile counts nothing."""
+    total = 0
+    for path in place.rglob("*"):
+        try:
+            total += path.lstat().st_size if not path.is_dir() or path.is_symlink() else 0
+        except OSError:
+            continue
+    return total
+
+
+def remove_experiment(settings: Settings, share: Share) -> None:
+    """Remove an experiment's folder and the trials that it has alone. ServiceError while somebody works on it."""
+    folder = settings.experiment(share.name)
+    _refuse_held([folder / "driver.lock"])
+    _remove_trials(settings, share.alone)
+    shutil.rmtree(folder)
+
+
+def remove_trials(settings: Settings, keys: Iterable[str]) -> None:
+    """Remove directories of trials. ServiceError while somebody trains one of them."""
+    _remove_trials(settings, keys)
+
+
+def _remove_trials(settings: Settings, keys: Iterable[str]) -> None:
+    places = [settings.trial(key) for key in keys]
+    _refuse_held([place / LOCK for place in places])
+    for place in places:
+        shutil.rmtree(place)
+
+
+def _refuse_held(locks: Iterable[Path]) -> None:
+    for lock in locks:
+        if (who := holder(lock)) is not None:
+            raise ServiceError(
+                f"{lock.parent} is at work: {who}", "end it first; nothing has been removed"
+            )
+
+
+def check_quota(settings: Settings) -> None:
+    """ServiceError where a home is larger than its quota, with what could go."""
+    most = settings.quota_gb
+    if most is None:
+        return
+    found = usage(settings)
+    if found.total <= most * 1e9:
+        return
+    orphans = sum(found.orphans.values())
+    could = (
+        f"`diffsweep rm --orphans` frees {size(orphans)}"
+        if orphans
+        else "`diffsweep rm` lists what is there"
+    )
+    raise ServiceError(
+        f"{settings.home} holds {size(found.total)}, more than its quota of {most:g} GB",
+        f"{could}; or raise DIFFSWEEP_QUOTA_GB",
+    )
+
+
+def size(count: float) -> str:
+    """Bytes for a person: `3.2 GB`, in powers of ten."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
