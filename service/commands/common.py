@@ -71,9 +71,9 @@ def say(text: str = "") -> None:
 
 
 def prose(text: str, indent: str = "") -> None:
-    """A sentence: on a terminal broken at words, never before a unit; further lines begin with `indent`.
+    """A sentence: on a terminal it is broken at words, never before a unit; in a pipe it is one line.
 
-    In a pipe it is one line.
+    Further lines begin with `indent`.
     """
     if not sys.stdout.isatty():
         say(text)

@@ -153,7 +153,7 @@ def test_compare_prints_the_table_and_the_verdict(capsys: pytest.CaptureFixture[
     [
         (1.5, "WORSE", "under 6 6.45 ± 0.56 +50.0 % +50.0 to +50.0 % (n = 6)"),
         (0.5, "BETTER", "under 6 2.15 ± 0.19 -50.0 % -50.0 to -50.0 % (n = 6)"),
-        (1.0, "SAME", "under 6 4.30 ± 0.37 +0.0 % +0.0 to +0.0 % (n = 6) p = 1.0"),
+        (1.0, "SAME", "under 6 4.30 ± 0.37 +0.0 % +0.0 to +0.0 % (n = 6) 1.0"),
     ],
 )
 def test_compare_says_what_the_numbers_say(
@@ -167,7 +167,7 @@ def test_compare_says_what_the_numbers_say(
     assert lines[1].split() == ["uniform", "6", "4.30", "±", "0.37", "baseline"]
     shown = " ".join(lines[2].split())
     assert shown.startswith(row)
-    assert shown.endswith(f"p = 0.031 {word}" if factor != 1.0 else f"p = 1.0 {word}")
+    assert shown.endswith(f" 0.031 {word}" if factor != 1.0 else f" 1.0 {word}")
     assert lines[4].startswith(f"{word}: final FID (pixels) of `under` against `uniform` is ")
     assert f"`under` is {'the ' * (word == 'SAME')}{word}" in lines[-1]
 
