@@ -128,7 +128,7 @@ def _motion(row: Row) -> tuple[str, str, str]:
         return "", "", ""
     loss = "" if beat.loss is None else number(beat.loss, 4)
     speed = rate(beat.img_per_s) if beat.img_per_s else ""
-    return speed, loss, duration(row.standing().left_s)
+    return speed, loss, "" if beat.measures else duration(row.standing().left_s)
 
 
 def _plain(text: str) -> Text:

@@ -33,7 +33,9 @@ def is_tuning(known: Experiment) -> bool:
     return not all(known.is_tuned(cell.name) for cell in known.cells)
 
 
-def of_work(agenda: Agenda, settings: Settings, now: float | None = None) -> Standing:
+def of_work(
+    agenda: Agenda, settings: Settings, now: float | None = None, at_once: int = 1
+) -> Standing:
     """The trials that are wanted, from what the agenda has read of them, and their pulses at `now` in Unix time.
 
     A trial that several cells share counts once; of a cell that was ended for good, what has ended or runs.
@@ -43,7 +45,7 @@ def of_work(agenda: Agenda, settings: Settings, now: float | None = None) -> Sta
         one = _standing(trial, agenda.standing(trial.key), settings, now)
         if trial.cell not in stopped or one.status.is_over or one.status is Status.RUNNING:
             found[trial.key] = one
-    return standing.of(list(found.values()))
+    return standing.of(list(found.values()), at_once)
 
 
 def of_searches(searches: Sequence[Study], settings: Settings) -> Standing:

@@ -50,8 +50,8 @@ class Standing:
         return f"{said}; about {duration(self.eta_s)} left" if self.eta_s else said
 
 
-def of(trials: Sequence[TrialStanding], at_once: int | None = None, least: int = 0) -> Standing:
-    """Add up. `at_once` is how many can run side by side; None: as many as run now.
+def of(trials: Sequence[TrialStanding], at_once: int = 1, least: int = 0) -> Standing:
+    """Add up. At least `at_once` can run side by side, and as many as run now.
 
     There will be at least `least` of them, those that nobody knows yet as long as the others.
     """
@@ -62,7 +62,7 @@ def of(trials: Sequence[TrialStanding], at_once: int | None = None, least: int =
         running=running,
         failed=sum(trial.status in (Status.FAILED, Status.DIVERGED) for trial in trials),
         total=len(every),
-        eta_s=left_s(every, at_once or max(1, running)),
+        eta_s=left_s(every, max(at_once, running)),
         trials=tuple(trials),
     )
 

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from dashboards.text import duration
+from dashboards.text import duration, kimg, number, rate
 from service import launch, results
 from service.agenda import Agenda
 from service.progress import headline
@@ -42,7 +42,7 @@ class Watched:
         self._known, self._agenda = experiment, Agenda(experiment, settings, attempt=None)
         self._stamps: dict[str, tuple[int, ...]] = {}
         self._state: dict[str, Any] = {}
-        self._looked = -_LOOKS_EVERY_S
+        self._looked, self._most = -_LOOKS_EVERY_S, 1
         self._page, self._drawn = "", ""
 
     def state(self) -> dict[str, Any]:
@@ -81,7 +81,7 @@ class Watched:
                 self._agenda, self._stamps = Agenda(known, self._settings, attempt=None), {}
         for trial in self._trials():
             stamp = self._stamp(trial.key)
-            if stamp != self._stamps.get(trial.key, stamp):
+            if stamp != self._stamps.get(trial.key):
                 self._agenda.refresh(trial.key)
             self._stamps[trial.key] = stamp
 
@@ -108,8 +108,9 @@ class Watched:
         found = (
             of_searches(searches, self._settings)
             if is_tuning(known)
-            else of_work(self._agenda, self._settings, now)
+            else of_work(self._agenda, self._settings, now, self._most)
         )
+        self._most = max(self._most, found.running)
         running = []
         for trial in self._trials():
             beat = pulse(self._settings.trial(trial.key))
@@ -139,17 +140,17 @@ class Watched:
 
 def _row(trial: PlannedTrial, beat: Pulse, last: str) -> dict[str, Any]:
     """A trial at work."""
-    rate, done, total = beat.img_per_s, beat.images / 1000, beat.total / 1000
-    left = duration((beat.total - beat.images) / rate) if rate > 0 else ""
+    speed, done, total = beat.img_per_s, beat.images / 1000, beat.total / 1000
+    left = duration((beat.total - beat.images) / speed) if speed > 0 else ""
     return {
         "cell": trial.cell,
         "seed": trial.seed,
         "kimg": done,
         "total_kimg": total,
-        "kimg_text": f"{done:.4g} / {total:.4g}",
-        "img_per_s": f"{rate:.4g}" if rate > 0 else "",
-        "loss": "" if beat.loss is None else f"{beat.loss:.4g}",
-        "left": left,
+        "kimg_text": f"{kimg(done)} / {kimg(total)}",
+        "img_per_s": rate(speed) if speed > 0 else "",
+        "loss": "" if beat.loss is None else number(beat.loss, 4),
+        "left": "" if beat.measures else left,
         "text": f"measuring; {last}".rstrip("; ") if beat.measures else last,
     }
 
