@@ -156,7 +156,7 @@ class RecordedJob(Job):
         from service.launch import driver
 
         who = driver(self._settings, self.id) or ""
-        here = re.fullmatch(rf"process (\d+) on {re.escape(socket.gethostname())}", who)
+        here = re.match(rf"process (\d+) on {re.escape(socket.gethostname())}(,|$)", who)
         if here:
             os.kill(int(here[1]), signal.SIGTERM)
         elif who:

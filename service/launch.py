@@ -36,7 +36,8 @@ from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
 from trainer.errors import InputError
-from trainer.files import FileLock, HeldError, holder
+from trainer.files import HeldError
+from trainer.lease import Lease, holder
 
 if TYPE_CHECKING:
     from service.cluster.connect import Cluster
@@ -60,7 +61,7 @@ def run(
     check_reachable(settings)
     home = settings.experiment(experiment.name)
     with contextlib.ExitStack() as held:
-        held.enter_context(_sole_driver(settings, experiment.name))
+        held.enter_context(_sole_driver(settings, experiment.name, stop))
         outbox = held.enter_context(contextlib.closing(Outbox(home / "outbox.db")))
         held.enter_context(_terminable())
         held.enter_context(heeded(home, stop))
@@ -208,11 +209,16 @@ def _at_work(name: str, who: str) -> ServiceError:
 
 
 @contextlib.contextmanager
-def _sole_driver(settings: Settings, name: str) -> Iterator[None]:
-    """A driver that was just killed frees the lock at once; a living one keeps it."""
-    job = own_job()
+def _sole_driver(
+    settings: Settings, name: str, stop: threading.Event | None = None
+) -> Iterator[None]:
+    """A driver that was just killed frees the lock at once, on another machine soon; a living one keeps it.
+
+    `stop` is set if another machine took over, because this one was not heard for long.
+    """
+    job, lost = own_job(), threading.Event() if stop is None else stop
     try:
-        with FileLock(_lock(settings, name), who=f"job {job}" if job else ""):
+        with Lease(_lock(settings, name), who=f"job {job}" if job else "", on_lost=lost.set):
             yield
     except HeldError as held:
         raise _at_work(name, held.holder) from None

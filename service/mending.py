@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from trainer.files import holder
+from trainer.lease import holder
 from trainer.record import LOCK, Record
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from service.errors import ServiceError
 from service.experiment.saved import SAVED
 from service.search.candidates import FOLDER, Candidates
-from trainer.files import holder
+from trainer.lease import holder
 from trainer.record import LOCK
 
 if TYPE_CHECKING:

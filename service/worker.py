@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from service.causes import cause, is_lost_peer, last_line
 
 if TYPE_CHECKING:
+    from trainer.lease import Lease
     from trainer.record import Record
     from trainer.report import Failure, Report
 
@@ -172,9 +173,9 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> bool:
         send(_message_of(job.record, failure))
         return False
     try:
-        with _claim(job.record, rank):
+        with _claim(job.record, rank) as lease:
             _barrier(world)
-            _train(job, send)
+            _train(job, send, lease)
             return True
     except Exception as error:
         if world > 1 and is_lost_peer(error):
@@ -186,7 +187,7 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> bool:
         return False
 
 
-def _train(job: Job, send: Send) -> None:
+def _train(job: Job, send: Send, lease: Lease | None) -> None:
     from trainer.loop import train
     from trainer.trial import TrialSpec
 
@@ -201,6 +202,8 @@ def _train(job: Job, send: Send) -> None:
             until_images=job.until_images,
         )
         for report in reports:
+            if lease is not None:
+                lease.check()
             send(_reported(record, report))
     if (result := record.result()) is not None:
         send({"event": "ended", "result": asdict(result)})
@@ -225,14 +228,14 @@ def flat(message: Message) -> dict[str, Any]:
 
 
 @contextmanager
-def _claim(record: Record, rank: int) -> Iterator[None]:
+def _claim(record: Record, rank: int) -> Iterator[Lease | None]:
     """Hold the trial's directory. A driver that was just killed may hold it for a moment longer."""
     if rank > 0:
-        yield
+        yield None
         return
-    with record.writer(wait_s=60.0):
+    with record.writer(wait_s=60.0) as lease:
         record.clear_failure()
-        yield
+        yield lease
 
 
 def _barrier(world: int) -> None:

@@ -133,6 +133,7 @@ class FileLock:
         """`wait_s` spans the moment in which `holder` looks; `who` takes it, where a process's number is not enough."""
         self.path, self.wait_s, self._who = path, wait_s, who
         self._fd: int | None = None
+        self._said = ""
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,17 +144,26 @@ class FileLock:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    holder = os.pread(fd, 200, 0).decode(errors="replace").strip()
+                    who = said_of(os.pread(fd, 400, 0))
                     os.close(fd)
-                    raise HeldError(holder or "another process", self.path) from None
+                    raise HeldError(who, self.path) from None
                 time.sleep(0.1)
             else:
                 break
+        try:
+            self._look_around(os.pread(fd, 400, 0))
+        except BaseException:
+            os.close(fd)
+            raise
         os.ftruncate(fd, 0)
         process = f"process {os.getpid()} on {socket.gethostname()}"
-        os.pwrite(fd, f"{self._who}{', ' if self._who else ''}{process}".encode(), 0)
+        self._said = f"{self._who}{', ' if self._who else ''}{process}"
+        os.pwrite(fd, self._said.encode(), 0)
         self._fd = fd
         return self
+
+    def _look_around(self, before: bytes) -> None:
+        """Called with what the file says once the kernel has given it to us; HeldError still refuses."""
 
     def __exit__(
         self,
@@ -166,8 +176,13 @@ class FileLock:
             self._fd = None
 
 
+def said_of(content: bytes) -> str:
+    """Who holds a lock, as its file says."""
+    return content.decode(errors="replace").partition("\n")[0].strip() or "another process"
+
+
 def holder(path: Path) -> str | None:
-    """Who holds the lock at `path` now; None if nobody does."""
+    """Who on this machine holds the lock at `path` now; None if nobody does."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -175,7 +190,7 @@ def holder(path: Path) -> str | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return os.pread(fd, 200, 0).decode(errors="replace").strip() or "another process"
+        return said_of(os.pread(fd, 400, 0))
     finally:
         os.close(fd)
     return None

@@ -26,8 +26,9 @@ from typing import Any, BinaryIO
 
 from trainer.checkpoint import MANIFEST, PREFIX, STATE, checkpoints, newest_state, sha256
 from trainer.errors import UserError
-from trainer.files import FileLock, write_whole
+from trainer.files import write_whole
 from trainer.lazily import torch
+from trainer.lease import Lease
 from trainer.made import MadeAverages
 from trainer.report import Failure, Report, Result, Status, Stop
 from trainer.sealed import seal, unseal
@@ -243,9 +244,9 @@ class Record:
         """A folder for whatever runs the training here; nothing in it is read back."""
         return self.directory / SCRATCH
 
-    def writer(self, wait_s: float = 0.0) -> FileLock:
+    def writer(self, wait_s: float = 0.0) -> Lease:
         """The right to train here; HeldError says who has it."""
-        return FileLock(self.directory / LOCK, wait_s)
+        return Lease(self.directory / LOCK, wait_s)
 
     # Checkpoints
 
