@@ -2,7 +2,9 @@
 
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from typing import Annotated
+
+from pydantic import Field, field_validator
 
 from trainer.spec import Spec
 
@@ -10,12 +12,20 @@ from trainer.spec import Spec
 class Resources(Spec):
     """What one trial occupies. It is how a trial runs, not what it is: no part of its key."""
 
-    workers: PositiveInt = 1
+    workers: Annotated[int, Field(ge=1, le=4096)] = 1
     """Processes that train one trial together; they share its batch."""
-    gpus: NonNegativeFloat = 0.0
+    gpus: Annotated[float, Field(ge=0.0, le=1024.0)] = 0.0
     """GPUs per worker; 0.5 packs two workers on one."""
-    cpus: PositiveFloat = 1.0
+    cpus: Annotated[float, Field(ge=0.01, le=1024.0)] = 1.0
     """CPUs per worker."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _a_share_or_whole(cls, gpus: float) -> float:
+        """Ray places no less than a hundredth sensibly, and no part of several."""
+        if 0.0 < gpus < 0.01 or (gpus > 1.0 and gpus != int(gpus)):
+            raise ValueError(f"must be 0, a share from 0.01 to 1, or a whole number, not {gpus:g}")
+        return gpus
 
     @property
     def per_worker(self) -> dict[str, float]:

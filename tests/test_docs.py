@@ -51,7 +51,7 @@ class Line(DataSpec):
     \"\"\"Points on a line.\"\"\"
 
     kind: Literal["line"] = "line"
-    length: PositiveFloat = 1.0
+    length: Scale = 1.0
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Discriminator, Field, NonNegativeInt, PositiveFloat, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from trainer.lazily import torch
 from trainer.spec import Neutral, Spec
@@ -60,15 +60,15 @@ class InversePower(EMA):
     """decay_n = 1 - (1 + (n - 1 - start)/inv_gamma)^-power, from `least` to `decay` (k-diffusion's EMAWarmup)."""
 
     kind: Literal["inverse_power"] = "inverse_power"
-    power: PositiveFloat = 2.0 / 3.0
+    power: Annotated[float, Field(ge=0.001, le=1000.0)] = 2.0 / 3.0
     """2/3 for long trainings, 3/4 for short ones."""
-    inv_gamma: PositiveFloat = 1.0
+    inv_gamma: Annotated[float, Field(ge=1e-6, le=1e9)] = 1.0
     """Updates after which the warm-up sets in."""
     decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9999
     """Largest decay."""
     least: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Smallest decay; 0 lets the first update copy the weights."""
-    start: NonNegativeInt = 0
+    start: Annotated[int, Field(ge=0, le=10**12)] = 0
     """Further updates with the smallest decay before the warm-up begins."""
 
     @model_validator(mode="after")

@@ -24,10 +24,6 @@ from pydantic_core import CoreSchema
 
 from trainer.described import described
 
-MANY = 1_000_000
-Count = Annotated[int, Field(ge=1, le=MANY)]
-"""A number of things that are made or walked one by one: more is a slip of the keyboard that would fill the memory."""
-
 _Members = TypeVar("_Members")
 
 if TYPE_CHECKING:

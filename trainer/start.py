@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
+from trainer.bounds import Seed
 from trainer.checkpoint import checkpoints, newest_state
 from trainer.lazily import torch
 from trainer.spec import Neutral, Spec
@@ -32,7 +33,7 @@ class Start(Spec):
     written here: the one that it plans for `cell` and `seed`, which must be trained."""
     cell: Annotated[str | None, Neutral(None)] = None
     """Of an experiment's YAML: which cell; null: the only one."""
-    seed: Annotated[int | None, Neutral(None)] = None
+    seed: Annotated[Seed | None, Neutral(None)] = None
     """Of a YAML: which seed; null: the first."""
     weights: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$")] = None
     """Digest of the averaged weights; filled in when the trial is named, so that they cannot change afterwards."""

@@ -7,16 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, cast
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
 from trainer import CORE_VERSION
+from trainer.bounds import MANY, Count, Kimg, Seed
 from trainer.data import AnyData, Source
 from trainer.diffusion.process import Diffusion
 from trainer.ema import EMA, Averages, Ramp
@@ -28,7 +22,7 @@ from trainer.inputs import AnyInput, Labels, NetworkInput, unguided
 from trainer.models import AnyModel
 from trainer.optimizer import AdamW, AnyOptimizer
 from trainer.precision import Precision
-from trainer.spec import MANY, Neutral, Spec
+from trainer.spec import Neutral, Spec
 from trainer.start import Start
 from trainer.yaml.trials import trial_tree
 
@@ -36,11 +30,11 @@ from trainer.yaml.trials import trial_tree
 class Train(Spec):
     """The budget and how a step is computed."""
 
-    kimg: Annotated[float, Field(gt=0.0, le=1e9)]
+    kimg: Annotated[float, Field(ge=1e-6, le=1e9)]
     """Budget: thousands of training images seen. Equal budgets make trials comparable."""
-    batch_size: PositiveInt = 128
+    batch_size: Count = 128
     """Global batch, over all workers and accumulation."""
-    microbatch: PositiveInt | None = None
+    microbatch: Count | None = None
     """Images per forward pass on one worker; null: all of the worker's share at once."""
     precision: Precision = "fp32"
     """bf16, fp16: automatic mixed precision of forward and backward; weights and optimizer stay fp32. fp16 scales its
@@ -53,12 +47,12 @@ class Train(Spec):
     gns: Annotated[bool, Neutral(False)] = False
     """Log the gradient noise scale as `train/gns`: the batch, in images, beyond which more images help little. It
     compares the parts of a batch: the passes of `microbatch`, or the workers' shares; one that is whole is halved."""
-    tally_gradients: Annotated[int, Field(ge=0), Neutral(0)] = 0
+    tally_gradients: Annotated[int, Field(ge=0, le=10**9), Neutral(0)] = 0
     """Look at the gradients of 16 examples of the batch, one by one, every so many steps; 0: never. Their mean squared
     norm by noise level is a column of `loss_by_noise_level`. No number of the training changes by it."""
     label_dropout: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of labels hidden from a network with `classes`, as classifier-free guidance needs (0.1 is usual)."""
-    log_every_kimg: PositiveFloat | None = None
+    log_every_kimg: Kimg | None = None
     """Spacing of the points of `train/loss`; null: a hundred over the budget."""
 
 
@@ -83,7 +77,7 @@ class TrialSpec(Spec):
     """The budget."""
     evaluation: Evaluation
     """How the trial is measured."""
-    seed: Annotated[NonNegativeInt, Field(lt=2**63)] = 0
+    seed: Seed = 0
     """Seed of initial weights, data order, noise and times; shared by the cells it pairs."""
 
     @model_validator(mode="after")

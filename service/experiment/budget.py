@@ -6,9 +6,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from trainer.spec import MANY, Count, Spec
+from trainer.bounds import MANY, Count
+from trainer.spec import Spec
 
-_Hours = Annotated[float, Field(gt=0.0, le=MANY)]
+_Hours = Annotated[float, Field(ge=1e-6, le=MANY)]
 _UNITS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "trials": "trials"}
 
 

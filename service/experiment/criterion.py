@@ -18,6 +18,6 @@ class Compare(Spec):
     """The cell that all others are compared with; null: the arm `{}`, else the first cell."""
     margin: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Differences below this share of the baseline's value count as the same."""
-    own_margin: Annotated[float | None, Field(gt=0.0)] = None
+    own_margin: Annotated[float | None, Field(ge=1e-9, le=1e6)] = None
     """The same for a metric that may be near zero or negative (KID, precision, recall), in its own unit. Without
     it such a metric is never called the SAME."""

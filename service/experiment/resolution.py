@@ -24,6 +24,9 @@ from trainer.yaml.overrides import Layered, Merged, Origin
 from trainer.yaml.source import Source, read
 from trainer.yaml.wording import leading_path
 
+MOST_PARAMETERS = 1e11
+"""Weights, gradients and moments of so many fill twenty of the largest GPUs."""
+
 
 @dataclass
 class Resolution:
@@ -274,9 +277,15 @@ def _fault(trial: TrialSpec) -> tuple[Keys, str] | None:
 
     try:
         with torch.device("meta"):
-            build_network(trial, trial.data.shape)
+            network = build_network(trial, trial.data.shape)
     except UserError as error:
         return leading_path(TrialSpec, trial.model_dump(mode="json"), str(error))
     except (RuntimeError, OverflowError, MemoryError):  # sizes that overflow
         return ("model",), "is too large to be built: write smaller widths, channels or depths"
+    count = sum(weight.numel() for weight in network.parameters())
+    if count > MOST_PARAMETERS:
+        message = (
+            f"has {count:.2g} parameters, more than {MOST_PARAMETERS:.0g}, which no machine trains"
+        )
+        return ("model",), f"{message}: write smaller widths, channels or depths"
     return None

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from trainer.bounds import Seed
 from trainer.spec import Spec
 from trainer.yaml.writer import yaml_text
 
@@ -73,8 +74,8 @@ def _form(value: Any) -> str:
 
 
 AnySeeds = Annotated[
-    Annotated[int, Tag("count")]
-    | Annotated[list[int], Tag("list")]
+    Annotated[int, Field(ge=1, le=MOST_SEEDS), Tag("count")]
+    | Annotated[list[Seed], Tag("list")]
     | Annotated[Seeds, Tag("looks")],
     Discriminator(_form),
     BeforeValidator(_plain),

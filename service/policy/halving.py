@@ -10,9 +10,9 @@ from pydantic import Field
 
 from service.policy.base import Design, PlanPolicy, Standing, Work
 from service.policy.rungs import Ladder, Rung, rungs, the_rest
-from trainer.spec import Count
+from trainer.bounds import Count
 
-Share = Annotated[float, Field(gt=0.0, lt=1.0)]
+Share = Annotated[float, Field(ge=1e-6, lt=1.0)]
 """Of the budget."""
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 from service.policy.base import Design, PlanPolicy, Standing, Work
 from service.policy.halving import Share
 from service.policy.rungs import Ladder, cell_by_cell, rungs
-from trainer.spec import Count
+from trainer.bounds import Count
 
 
 class Median(PlanPolicy):

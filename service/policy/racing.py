@@ -13,7 +13,7 @@ from dashboards.verdict.screening import chance, field, held
 from service.policy.base import Design, PlanPolicy, Standing, Work
 from service.policy.halving import Share
 from service.policy.rungs import Ladder, Rung, cell_by_cell, rungs
-from trainer.spec import Count
+from trainer.bounds import Count
 
 
 class Racing(PlanPolicy):
@@ -28,7 +28,7 @@ class Racing(PlanPolicy):
     kind: Literal["racing"] = "racing"
     goal: Literal["best", "baseline"] = "best"
     """best: against the cell that leads at the rung. baseline: against the baseline."""
-    error: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.1
+    error: Annotated[float, Field(ge=1e-4, lt=0.5)] = 0.1
     """Probability, over all cells, of stopping the one that would have ended as the best."""
     at: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.125, 0.25, 0.5)
     """Rungs as shares of the budget, each put at the next evaluation."""

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ValidationError, field_validator
 
+from trainer.bounds import Anything, AnyWhole
 from trainer.spec import Spec
 from trainer.yaml.keys import Keys
 from trainer.yaml.wording import shown
@@ -93,7 +94,7 @@ class _Between(Range):
 class Log(_Between):
     """A positive number, each order of magnitude as likely as the next: learning rates, weight decays."""
 
-    log: tuple[float, float]
+    log: tuple[Anything, Anything]
 
     @field_validator("log", mode="before")
     @classmethod
@@ -111,7 +112,7 @@ class Log(_Between):
 class Linear(_Between):
     """A number, every value between the ends as likely as the next."""
 
-    linear: tuple[float, float]
+    linear: tuple[Anything, Anything]
 
     @field_validator("linear", mode="before")
     @classmethod
@@ -126,7 +127,7 @@ class Linear(_Between):
 class Int(Range):
     """A whole number, both ends included."""
 
-    int: tuple[int, int]
+    int: tuple[AnyWhole, AnyWhole]
 
     @field_validator("int", mode="before")
     @classmethod

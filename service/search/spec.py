@@ -4,9 +4,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from service.search.ranges import AnyRange
+from trainer.bounds import Kimg, Seed
 from trainer.spec import Spec
 
 _FIRST_SEED = 999_999_999
@@ -44,10 +45,10 @@ class Search(Spec):
     lowest mean log metric over them (or the best mean rank, where a value is not positive)."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
     """With how many seeds a candidate is trained; the mean over them counts."""
-    at: PositiveFloat | None = None
+    at: Kimg | None = None
     """Train a candidate only to its first evaluation at so many kimg, and judge it by its curve there (the cheap
     protocol, where there is one); null: to the end, by the metric that decides."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Another one gives other candidates."""
 
     @model_validator(mode="after")

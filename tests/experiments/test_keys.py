@@ -23,12 +23,12 @@ def test_no_key_and_no_protocol_has_changed() -> None:
 
 WIDENED = {
     "trainer/optimizer/base.py": (
-        '    grad_clip: PositiveFloat | None = 1.0\n',
-        '    lookahead: Annotated[int, Neutral({neutral})] = {default}\n    grad_clip: PositiveFloat | None = 1.0\n',
+        '    grad_clip: Clip | None = 1.0\n',
+        '    lookahead: Annotated[int, Neutral({neutral})] = {default}\n    grad_clip: Clip | None = 1.0\n',
     ),
     "trainer/trial.py": (
-        "    seed: Annotated[NonNegativeInt",
-        '    swa: Annotated[bool, Neutral(False)] = False\n    """Also."""\n    seed: Annotated[NonNegativeInt',
+        "    seed: Seed",
+        '    swa: Annotated[bool, Neutral(False)] = False\n    """Also."""\n    seed: Seed',
     ),
 }  # fmt: skip
 """A field of a nested spec and one of the trial itself, as a later version would add them."""
@@ -82,8 +82,8 @@ def test_another_default_is_noticed(tmp_path: Path) -> None:
 
     optimizer = tmp_path / "trainer" / "optimizer" / "adaptive.py"
     code = optimizer.read_text()
-    assert "eps: PositiveFloat = 1e-8" in code
-    optimizer.write_text(code.replace("eps: PositiveFloat = 1e-8", "eps: PositiveFloat = 1e-7"))
+    assert "eps: Epsilon = 1e-8" in code
+    optimizer.write_text(code.replace("eps: Epsilon = 1e-8", "eps: Epsilon = 1e-7"))
     assert write_table() == 1
     version = tmp_path / "trainer" / "__init__.py"
     version.write_text(version.read_text().replace("CORE_VERSION = ", "CORE_VERSION = 'next' + "))

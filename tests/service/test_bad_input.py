@@ -641,7 +641,28 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "a network that no machine holds": (
         f"{HEAD}set:\n  model.width: 1{'0' * 12}\n",
-        "x.yaml:4: set.model.width: is too large to be built: write smaller widths, channels or depths",
+        "x.yaml:4: set.model.width: must be 65,536 or less, not `1000000000000`",
+    ),
+    "a network whose parts are possible and whose whole is not": (
+        f"{HEAD}set:\n  model: {{width: 65536, depth: 1000}}\n",
+        "x.yaml:4: set.model.depth: has 4.3e+12 parameters, more than 1e+11, which no machine trains: write smaller "
+        "widths, channels or depths",
+    ),
+    "a share that is none": (
+        f"{HEAD}resources: {{cpus: 1.0e-300}}\n",
+        "x.yaml:3: resources.cpus: must be 0.01 or more, not `1e-300`",
+    ),
+    "half a GPU too many": (
+        f"{HEAD}resources: {{gpus: 1.5}}\n",
+        "x.yaml:3: resources.gpus: must be 0, a share from 0.01 to 1, or a whole number, not 1.5",
+    ),
+    "a rate with too many zeros": (
+        arm("optimizer.lr: 1e300"),
+        "x.yaml:5: arms.b.optimizer.lr: must be 1,000 or less, not `1e+300`",
+    ),
+    "an interval shorter than an image": (
+        arm("evaluation.every_kimg: 1e-9"),
+        "x.yaml:5: arms.b.evaluation.every_kimg: must be 0.001 or more, not `1e-09`",
     ),
     "axis of nan": (
         f"{HEAD}axes:\n  optimizer.lr: [.nan, .nan]\n",
@@ -813,7 +834,7 @@ def test_an_error_in_an_option_for_an_inline_base_names_the_option(folder: Path)
     assert [str(problem) for problem in caught.value.problems] == [
         "-o base.optimizer.lr=fast: base.optimizer.lr: must be a number, not `fast`",
         "-o base.optimizer={eps: slow}: base.optimizer.eps: must be a number, not `slow`",
-        "x.yaml:6: base.model.width: must be greater than 0, not `0`",
+        "x.yaml:6: base.model.width: must be 1 or more, not `0`",
     ]
 
 

@@ -150,7 +150,7 @@ def test_what_breaks_and_what_diverges_is_a_result_and_the_rest_goes_on(
     arms = {
         "good": {},
         "broken": UNDER,
-        "wild": {"optimizer.lr": 1e30, "optimizer.grad_clip": None},
+        "wild": {"optimizer": {"kind": "sgd", "lr": 1000.0, "grad_clip": None}},
     }
     experiment = sweep(toy, arms=arms, seeds=1)
     sabotaged = (

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from pydantic import model_validator
 
+from trainer.bounds import MANY, Count
 from trainer.data.array_file import ArrayFile
 from trainer.data.framed import OwnFiles, Place
 from trainer.data.labelling import many, some
@@ -20,7 +21,7 @@ from trainer.data.pictures import Pictures
 from trainer.data.said import counted, stored
 from trainer.errors import DataError, suggestion
 from trainer.lazily import torch
-from trainer.spec import MANY, Count, Neutral
+from trainer.spec import Neutral
 
 _USUAL_LABELS = "arr_1"
 """guided-diffusion's name; a file may well be without."""

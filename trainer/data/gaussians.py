@@ -6,8 +6,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import PositiveFloat, PositiveInt
-
+from trainer.bounds import Count, Scale
 from trainer.data.base import DataSpec, Split
 from trainer.data.source import Resident, Source
 from trainer.lazily import torch
@@ -19,13 +18,13 @@ class Gaussians(DataSpec):
     """Points in the plane from equal isotropic Gaussians whose means lie on a circle."""
 
     kind: Literal["gaussians"] = "gaussians"
-    modes: PositiveInt = 8
+    modes: Count = 8
     """Number of Gaussians."""
-    radius: PositiveFloat = 0.7
+    radius: Scale = 0.7
     """Radius of the circle of means."""
-    std: PositiveFloat = 0.05
+    std: Scale = 0.05
     """Standard deviation of each Gaussian."""
-    examples: PositiveInt = 4096
+    examples: Count = 4096
     """Points drawn, once, from a fixed stream."""
     split: Annotated[Split, Neutral("train")] = "train"
     """`test`: as many points of the same distribution from a stream of their own."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, NonNegativeFloat, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import Exponent, Level
 from trainer.lazily import torch
 from trainer.spec import Spec
 
@@ -17,13 +18,13 @@ if TYPE_CHECKING:
 class Guidance(Spec):
     """x0 = (1 + scale) x0(condition) - scale x0(no condition) (Ho & Salimans 2022, eq. 6, on x0_hat)."""
 
-    scale: NonNegativeFloat = 0.0
+    scale: Exponent = 0.0
     """w of the paper; 0 uses the condition alone. (k-diffusion's and diffusers' guidance scale is 1 + w.)"""
     rescale: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """How far each image's deviation is brought back to that of the unguided x0_hat (Lin et al. 2023, eq. 16)."""
-    log_snr_min: float | None = None
+    log_snr_min: Level | None = None
     """No guidance at noisier levels (Kynkaanniemi et al. 2024); null: no bound."""
-    log_snr_max: float | None = None
+    log_snr_max: Level | None = None
     """No guidance at cleaner levels; null: no bound."""
 
     @model_validator(mode="after")

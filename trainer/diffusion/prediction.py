@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
+from trainer.bounds import Scale
 from trainer.diffusion import log_snr as noise
 from trainer.lazily import torch
 from trainer.spec import Spec
@@ -135,7 +136,7 @@ class Preconditioned(Prediction):
     """EDM: D = c_skip x + c_out F(c_in x) with x = x_t / alpha (Karras et al. 2022, table 1)."""
 
     kind: Literal["preconditioned"] = "preconditioned"
-    sigma_data: PositiveFloat = 0.5
+    sigma_data: Scale = 0.5
     """Standard deviation of the data; 1 is velocity prediction with the sign turned."""
 
     def coefficients(self, log_snr: Tensor) -> Coefficients:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field
 
+from trainer.bounds import Amount, Count, Exponent, Level, Scale
 from trainer.diffusion.schedule import Schedule
 from trainer.lazily import torch
 from trainer.spec import Spec
@@ -62,11 +63,11 @@ class P2(Weighting):
     """w = scale / (k + SNR)^gamma (Choi et al. 2022, eq. 8)."""
 
     kind: Literal["p2"] = "p2"
-    gamma: NonNegativeFloat = 0.5
+    gamma: Exponent = 0.5
     """Strength; 0 is `simple`."""
-    k: NonNegativeFloat = 1.0
+    k: Amount = 1.0
     """SNR at which the weight begins to fall."""
-    scale: PositiveFloat = 1.0
+    scale: Scale = 1.0
     """Constant factor; 1/mean(w) makes the loss comparable with `simple`."""
 
     def weight(self, log_snr: Tensor, schedule: Schedule | None = None) -> Tensor:
@@ -78,7 +79,7 @@ class MinSNR(Weighting):
     """w = min(SNR, gamma) / SNR (Hang et al. 2023, eq. 8: min(SNR, gamma) on the x0-MSE)."""
 
     kind: Literal["min_snr"] = "min_snr"
-    gamma: PositiveFloat = 5.0
+    gamma: Scale = 5.0
     """SNR above which a level counts no more than at gamma."""
 
     def weight(self, log_snr: Tensor, schedule: Schedule | None = None) -> Tensor:
@@ -90,7 +91,7 @@ class SoftMinSNR(Weighting):
     """w = gamma / (SNR + gamma): SNR gamma/(SNR + gamma) on the x0-MSE (Crowson et al. 2024, HDiT, section 4.4)."""
 
     kind: Literal["soft_min_snr"] = "soft_min_snr"
-    gamma: PositiveFloat = 4.0
+    gamma: Scale = 4.0
     """SNR around which the weight falls; k-diffusion's is 1/sigma_data^2."""
 
     def weight(self, log_snr: Tensor, schedule: Schedule | None = None) -> Tensor:
@@ -122,7 +123,7 @@ class EDM(Weighting):
     """lambda = (edm_sigma^2 + sigma_data^2) / (edm_sigma sigma_data)^2 on the x0-MSE (Karras et al. 2022, table 1)."""
 
     kind: Literal["edm"] = "edm"
-    sigma_data: PositiveFloat = 0.5
+    sigma_data: Scale = 0.5
     """Standard deviation of the data."""
 
     def weight(self, log_snr: Tensor, schedule: Schedule | None = None) -> Tensor:
@@ -150,7 +151,7 @@ class DiffschedWeighted(Weighting):
     """
 
     kind: Literal["diffsched_weighted"] = "diffsched_weighted"
-    nominal_steps: PositiveInt = 1000
+    nominal_steps: Count = 1000
     """N that is assumed on a continuous schedule."""
 
     def weight(self, log_snr: Tensor, schedule: Schedule | None = None) -> Tensor:
@@ -162,7 +163,7 @@ class Sigmoid(Weighting):
     """sigmoid(bias - log_snr) on the bound's integrand over log-SNR (Kingma & Gao 2023, section 4; bias 2)."""
 
     kind: Literal["sigmoid"] = "sigmoid"
-    bias: float = 2.0
+    bias: Level = 2.0
     """log-SNR above which levels count less."""
     on_bound: bool = True
     """As published: times `elbo`, so that the schedule does not matter; false: on the epsilon-MSE of uniform time."""

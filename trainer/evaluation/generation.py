@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from trainer.bounds import Count, Images
 from trainer.data import Codec
 from trainer.diffusion.guidance import Guidance
 from trainer.diffusion.process import Diffusion
@@ -16,7 +17,7 @@ from trainer.diffusion.solver import AnySolver, Denoiser, DPMpp2M
 from trainer.inputs import NetworkInput, bound, together
 from trainer.lazily import torch
 from trainer.randomness import Stream
-from trainer.spec import Count, Spec
+from trainer.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 class Generation(Spec):
     """How images are generated: how many, by which solver, on which grid."""
 
-    images: Annotated[int, Field(ge=2)]
+    images: Images
     """Number of generated images."""
     steps: Count
     """Solver steps (grid levels); the table of a run reports the network evaluations they cost."""
@@ -56,7 +57,7 @@ class Also(Spec):
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
     """How its numbers are called: `eval/fid.NAME`."""
-    images: Annotated[int, Field(ge=2)] | None = None
+    images: Images | None = None
     """Number of generated images; null: as `full`, as in all the others."""
     steps: Count | None = None
     """Solver steps."""

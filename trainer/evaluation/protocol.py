@@ -7,8 +7,9 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from trainer.bounds import Count, Draws, Evaluations, Kimg, Seed
 from trainer.data import Split
 from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.features import AnyFeatures, Classifier, FeatureSpace
@@ -16,17 +17,17 @@ from trainer.evaluation.generation import Also, Generation
 from trainer.evaluation.metric import AnyMeasure, AnyMetric, Metric, ModelMetric
 from trainer.evaluation.metric.frechet import FID
 from trainer.randomness import derive
-from trainer.spec import Count, Neutral, Spec
+from trainer.spec import Neutral, Spec
 
 
 class Evaluation(Spec):
     """When, how and with what a trial is measured. Evaluation never advances the training's random streams."""
 
-    evaluations: Count = 8
+    evaluations: Evaluations = 8
     """How many points the convergence curve has; the last is the end of the budget."""
     spacing: Literal["even", "doubling"] = "even"
     """`even`: equal intervals. `doubling`: at 1, 1/2, 1/4 ... of the budget, for a logarithmic axis."""
-    every_kimg: Annotated[float, Field(gt=0.0, le=1e9)] | None = None
+    every_kimg: Kimg | None = None
     """Interval in thousands of training images; if given, it replaces `evaluations` and `spacing`."""
     features: AnyFeatures = Classifier()
     """Feature space of the metrics."""
@@ -43,7 +44,7 @@ class Evaluation(Spec):
     also: Annotated[tuple[Also, ...], Neutral(())] = ()
     """Further protocols, measured once on the finished weights instead of by a training for each: guidance scales,
     solvers, numbers of steps. Each compares as often and from the same noises as `full`."""
-    draws: Annotated[Count, Neutral(1)] = 3
+    draws: Annotated[Draws, Neutral(1)] = 3
     """How many sets of images `full` generates, each from starting noise of its own: the reported number is the
     mean of theirs, and every cell meets the same noises. The curve's `rung` has one set, that of the first noise.
     Where there is no `rung`, curve and reported number are one protocol, so every evaluation takes all of them."""
@@ -51,9 +52,9 @@ class Evaluation(Spec):
     """Groups of the jackknife that gives each reported number a standard error (`se/fid`), from the images alone;
     0: none. Each group takes as long as measuring, not generating, once; 16 are usual. No part of any number's name:
     a trial that is finished stays so."""
-    noise_seed: int = 0
+    noise_seed: Seed = 0
     """Seed of the starting noises, the same for every trial of an experiment."""
-    batch_size: PositiveInt = 500
+    batch_size: Count = 500
     """Images generated together on one worker; no part of any result."""
 
     @field_validator("metrics")

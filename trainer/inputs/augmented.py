@@ -34,7 +34,7 @@ class Augmented(NetworkInput):
     """
 
     kind: Literal["augmented"] = "augmented"
-    probability: Annotated[float, Field(gt=0.0, le=1.0)] = 0.12
+    probability: Annotated[float, Field(ge=1e-6, le=1.0)] = 0.12
     """Of each kind of warp but the mirroring; EDM used 0.12 for CIFAR-10 and 0.15 for FFHQ and AFHQ."""
 
     def vector(self) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from trainer.bounds import MANY, Count
 from trainer.data import Codec, Source
 from trainer.diffusion.guidance import LabelDropout
 from trainer.errors import UserError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class Labels(NetworkInput):
     """Labels 0..classes-1; `classes` stands for "no label" (`model.classes` and `train.label_dropout` make it)."""
 
-    classes: PositiveInt
+    classes: Count
     """Labels that the network knows."""
     rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of labels hidden in training, so that one network learns both (Ho & Salimans 2022)."""
@@ -88,7 +89,7 @@ class Labels(NetworkInput):
 class ChosenLabels(Labels):
     """Labels that somebody asked for, instead of the data's own frequencies; for generation alone."""
 
-    chosen: Annotated[tuple[int, ...], Field(min_length=1)]
+    chosen: Annotated[tuple[Annotated[int, Field(ge=0, lt=MANY)], ...], Field(min_length=1)]
     """Sample i has entry i, from the front again where they end."""
 
     def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveInt, PrivateAttr
+from pydantic import Field, PrivateAttr
 
+from trainer.bounds import MANY, Count
 from trainer.data import Codec, Source
 from trainer.errors import DataError, UserError
 from trainer.inputs.base import Batch, Conditions, Hiding, NetworkInput
@@ -27,7 +28,7 @@ class Tags(NetworkInput):
     """
 
     kind: Literal["tags"] = "tags"
-    count: PositiveInt
+    count: Count
     """Tags that the data has."""
     dropout: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of examples whose tags are hidden in training, as classifier-free guidance needs (0.1 is usual)."""
@@ -88,7 +89,7 @@ class Tags(NetworkInput):
 class ChosenTags(Tags):
     """Tags that somebody asked for, instead of those of the data's examples; for generation alone."""
 
-    chosen: tuple[int, ...]
+    chosen: tuple[Annotated[int, Field(ge=0, lt=MANY)], ...]
     """Those that every sample has; it has none of the others."""
 
     def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, PositiveInt, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, JsonValue, TypeAdapter, ValidationError, model_validator
 
+from trainer.bounds import MANY, Count
 from trainer.errors import suggestion
 from trainer.lazily import torch
 from trainer.models.peer import diffusers
@@ -29,6 +30,8 @@ _COUNTS = {
     "block_out_channels", "layers_per_block", "attention_head_dim", "norm_num_groups", "num_train_timesteps",
 }  # fmt: skip
 """Arguments that count something."""
+_MOST_LAYERS = 100
+_LARGEST_CONFIG = 2**20
 
 
 class DiffusersUNet(Spec):
@@ -42,7 +45,7 @@ class DiffusersUNet(Spec):
     config: Annotated[dict[str, JsonValue], Field(max_length=100)]
     """UNet2DModel's arguments as its config.json has them, or the path of that file or of its folder. The data says
     sample_size, and in_channels and out_channels where they are left out; keys that begin with _ are not read."""
-    classes: PositiveInt | None = None
+    classes: Count | None = None
     """Labels 0..classes-1 condition the network, `classes` is "no label", a row more than in diffusers; null: as
     many as config.num_class_embeds, and without that unconditional."""
 
@@ -129,6 +132,11 @@ class DiffusersUNet(Spec):
             counts = value if isinstance(value, list) else [value]
             if key in _COUNTS and any(isinstance(one, int) and one < 1 for one in counts):
                 raise ValueError(f"model.config.{key}: {json.dumps(value)}: must be 1 or more")
+            most = _MOST_LAYERS if key == "layers_per_block" else MANY
+            if any(isinstance(one, int | float) and abs(one) > most for one in counts):
+                raise ValueError(
+                    f"model.config.{key}: {json.dumps(value)}: must be {most:,} or less"
+                )
         for key, needed in (("in_channels", inward), ("out_channels", out)):
             if self.config.get(key, needed) != needed:
                 raise ValueError(
@@ -151,8 +159,16 @@ def _read(path: str) -> dict[str, Any]:
         file = next((file for file in inside if file.is_file()), None)
         if file is None:
             raise ValueError(f"config: no config.json at {path[:200]!r}: write where it is")
+        if file.stat().st_size > _LARGEST_CONFIG:
+            raise ValueError(f"config: {path[:200]!r} is larger than 1 MB: name a config.json")
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, RuntimeError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (
+        OSError,
+        RecursionError,
+        RuntimeError,
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+    ) as error:
         raise ValueError(
             f"config: {path[:200]!r} cannot be read as JSON ({error}): name a config.json of diffusers"
         ) from None

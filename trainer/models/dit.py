@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import Count, Size
 from trainer.spec import Spec
 
 if TYPE_CHECKING:
@@ -19,19 +20,19 @@ class DiT(Spec):
     """
 
     kind: Literal["dit"] = "dit"
-    patch: PositiveInt = 2
+    patch: Size = 2
     """Side of a patch in pixels."""
-    width: PositiveInt = 384
+    width: Size = 384
     """Width of a token."""
     depth: Annotated[int, Field(ge=1, le=1000)] = 12
     """Blocks."""
-    heads: PositiveInt = 6
+    heads: Size = 6
     """Attention heads."""
-    mlp_ratio: PositiveFloat = 4.0
+    mlp_ratio: Annotated[float, Field(ge=0.01, le=100.0)] = 4.0
     """Hidden width of a block's perceptron / width."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout inside perceptrons."""
-    classes: PositiveInt | None = None
+    classes: Count | None = None
     """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""
 
     @model_validator(mode="after")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
+from trainer.bounds import Count, Size
 from trainer.spec import Spec
 
 if TYPE_CHECKING:
@@ -16,11 +17,11 @@ class MLP(Spec):
     """Residual perceptron on the flattened input; for toy data and tests."""
 
     kind: Literal["mlp"] = "mlp"
-    width: PositiveInt = 64
+    width: Size = 64
     """Hidden units."""
     depth: Annotated[int, Field(ge=1, le=1000)] = 2
     """Residual layers."""
-    classes: PositiveInt | None = None
+    classes: Count | None = None
     """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""
 
     def build(

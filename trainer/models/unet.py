@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import Count, Scale, Size
 from trainer.spec import Neutral, Spec
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from trainer.models.layers import Style
 
 
-_Blocks = Annotated[int, Field(ge=1, le=1000)]
+_Blocks = Annotated[int, Field(ge=1, le=100)]
 
 
 class UNet(Spec):
@@ -26,24 +27,24 @@ class UNet(Spec):
     """`compact`: the up path reads the outputs of the blocks, one middle block. `ddpm`: it reads those of the input
     and of each halving too, with one block more per level; block, attention, block in the middle; blocks start as
     the identity."""
-    channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] = (64, 128, 128)
+    channels: Annotated[tuple[Size, ...], Field(min_length=1, max_length=12)] = (64, 128, 128)
     """Width of each resolution level, finest first."""
     blocks: _Blocks | tuple[_Blocks, ...] = 2
     """Residual blocks per level: one number for all, or one for each."""
-    attention: tuple[int, ...] = ()
+    attention: tuple[Annotated[int, Field(ge=0, le=100)], ...] = ()
     """Levels (0 is the finest) that have self-attention."""
-    heads: PositiveInt | None = None
+    heads: Size | None = None
     """Attention heads; null: as many as `head_width` gives."""
-    head_width: PositiveInt = 64
+    head_width: Size = 64
     """Channels per attention head."""
-    heads_up: Annotated[PositiveInt | None, Neutral(None)] = None
+    heads_up: Annotated[Size | None, Neutral(None)] = None
     """Attention heads of the up path (improved-diffusion's num_heads_upsample); null: as elsewhere."""
     attention_order: Annotated[Literal["qkv_first", "heads_first"], Neutral("qkv_first")] = (
         "qkv_first"
     )
     """Order of the rows of an attention's one projection: q, k, v and then heads (guided-diffusion's new order), or
     heads and then q, k, v (the older releases'). The same functions; it matters to published weights."""
-    groups: PositiveInt = 8
+    groups: Size = 8
     """Groups of every GroupNorm."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout inside residual blocks."""
@@ -54,20 +55,20 @@ class UNet(Spec):
     repeated pixels (conv_resample False)."""
     attention_after_resample: bool = False
     """Levels of `attention` also attend after their residual block that changes resolution (v-diffusion)."""
-    embedding: PositiveInt = 64
+    embedding: Size = 64
     """Sinusoids of the noise level."""
-    embedding_multiplier: PositiveInt = 2
+    embedding_multiplier: Size = 2
     """Width of the embedding / sinusoids; 4 in publications."""
     mapping: Annotated[int, Field(ge=1, le=100), Neutral(2)] = 2
     """Linear layers between the sinusoids and the embedding."""
-    fourier: Annotated[PositiveFloat | None, Neutral(None)] = None
+    fourier: Annotated[Scale | None, Neutral(None)] = None
     """Standard deviation of random frequencies in place of those of DDPM (1 in k-diffusion, which goes with
     `conditioning: log_snr`); labels and vectors are then added before the `mapping`. null: DDPM's."""
-    patch: Annotated[PositiveInt, Neutral(1)] = 1
+    patch: Annotated[Size, Neutral(1)] = 1
     """Side of the squares of pixels that the first convolution sees as channels (Luhman & Luhman 2022)."""
     skip_stages: Annotated[int, Field(ge=0, le=100), Neutral(0)] = 0
     """Finest levels that are left out, for images that are that often halved: a network that will grow."""
-    classes: PositiveInt | None = None
+    classes: Count | None = None
     """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""
 
     @model_validator(mode="after")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import PositiveFloat
-
+from trainer.bounds import Epsilon
 from trainer.errors import EnvironmentProblem
 from trainer.lazily import torch
 from trainer.optimizer.base import Beta, Optimizer
@@ -19,7 +18,7 @@ class _Adaptive(Optimizer):
 
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     """Decay of the gradient's first and second moment."""
-    eps: PositiveFloat = 1e-8
+    eps: Epsilon = 1e-8
     """Added to the root of the second moment."""
 
     def settings(self, network: nn.Module) -> dict[str, Any]:

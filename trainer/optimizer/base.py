@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field
 
+from trainer.bounds import Clip, Exponent, Rate
 from trainer.lazily import torch
 from trainer.optimizer.rate import AnyLearningRate, ConstantRate
 from trainer.spec import Neutral, Spec
@@ -24,14 +25,14 @@ ENDS = ("inward", "outward", "conv_in", "conv_out")
 class Optimizer(Spec):
     """Moves the weights along the gradient; `build()` gives the torch optimizer that does."""
 
-    lr: PositiveFloat = 2e-4
+    lr: Rate = 2e-4
     """Learning rate that the schedule multiplies."""
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: Exponent = 0.0
     """Pull of the weights to zero: decoupled from the gradient, except in `adam` and `sgd`, which add it there (L2)."""
     decays: Annotated[Literal["all", "weights"], Neutral("all")] = "all"
     """What the decay pulls: all parameters, or only the weights of linear and convolutional layers, so that biases,
     norms and embeddings are spared (k-diffusion, nanoGPT)."""
-    grad_clip: PositiveFloat | None = 1.0
+    grad_clip: Clip | None = 1.0
     """Largest norm of the gradient; null: no clipping."""
     lr_schedule: AnyLearningRate = ConstantRate()
     """How the learning rate changes over the budget."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import Rate
 from trainer.errors import UserError
 from trainer.lazily import torch
 from trainer.optimizer.base import Beta, Optimizer, matrices
@@ -18,7 +19,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent: v = momentum v + g, then a step along v (torch's form, without dampening)."""
 
     kind: Literal["sgd"] = "sgd"
-    lr: PositiveFloat = 0.1
+    lr: Rate = 0.1
     """Learning rate that the schedule multiplies; some hundred times that of the adaptive members."""
     momentum: Beta = 0.9
     """How much of the last steps' direction is kept; 0: none."""
@@ -59,11 +60,11 @@ class Muon(Optimizer):
     """The orthogonal step is that of the momentum with the present gradient looked ahead."""
     iterations: Annotated[int, Field(ge=1, le=20)] = 5
     """Newton-Schulz iterations that make a step orthogonal."""
-    lr_rest: PositiveFloat | None = None
+    lr_rest: Rate | None = None
     """Learning rate of AdamW on the rest; null: the same."""
     betas: tuple[Beta, Beta] = (0.9, 0.999)
     """AdamW's, on the rest."""
-    eps: NonNegativeFloat = 1e-8
+    eps: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-8
     """AdamW's, on the rest."""
 
     def rates(self, groups: int) -> list[float]:

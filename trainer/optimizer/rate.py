@@ -3,8 +3,9 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field
 
+from trainer.bounds import Count, Kimg, Wait
 from trainer.spec import Spec
 
 
@@ -16,7 +17,7 @@ class LearningRate(Spec):
     moves (v-diffusion, k-diffusion), except `linear_from_zero` (diffusers).
     """
 
-    warmup_kimg: NonNegativeFloat = 0.0
+    warmup_kimg: Wait = 0.0
     """Thousands of images over which the factor rises linearly, or its time constant if exponential."""
     warmup: Literal["linear", "exponential", "linear_from_zero"] = "linear"
     """`linear`: images/warmup; `exponential`: 1 - exp(-images/warmup), k-diffusion's 1 - w^updates; `linear_from_zero`:
@@ -71,7 +72,7 @@ class CosineRate(_Ending):
     """Half a cosine from 1 down to `final` (Loshchilov & Hutter 2017)."""
 
     kind: Literal["cosine"] = "cosine"
-    cycles: PositiveInt = 1
+    cycles: Count = 1
     """How many such half waves, each starting again from 1 ("warm restarts")."""
 
     def decay(self, progress: float) -> float:
@@ -94,7 +95,7 @@ class PolynomialRate(_Ending):
     """A power of what is left of the budget, from 1 down to `final` (diffusers' "polynomial")."""
 
     kind: Literal["polynomial"] = "polynomial"
-    power: PositiveFloat = 2.0
+    power: Annotated[float, Field(ge=0.001, le=1000.0)] = 2.0
     """1 is `linear`."""
 
     def decay(self, progress: float) -> float:
@@ -121,9 +122,9 @@ class InverseRate(_Endless):
     """(1 + kimg/inv_gamma_kimg)^-power (k-diffusion's InverseLR)."""
 
     kind: Literal["inverse"] = "inverse"
-    inv_gamma_kimg: PositiveFloat = 1000.0
+    inv_gamma_kimg: Kimg = 1000.0
     """Thousands of images after which the factor is 2^-power."""
-    power: PositiveFloat = 1.0
+    power: Annotated[float, Field(ge=0.001, le=1000.0)] = 1.0
     """1/2 is the Transformer's and EDM2's inverse square root."""
 
     def multiplier(self, kimg: float) -> float:
@@ -135,7 +136,7 @@ class ExponentialRate(_Endless):
     """2^(-kimg/half_life_kimg) (k-diffusion's ExponentialLR, whose decay^(step/num_steps) it restates)."""
 
     kind: Literal["exponential"] = "exponential"
-    half_life_kimg: PositiveFloat = 1000.0
+    half_life_kimg: Kimg = 1000.0
     """Thousands of images that halve the factor."""
 
     def multiplier(self, kimg: float) -> float:

@@ -62,6 +62,8 @@ _PLAIN: Final[dict[str, str]] = {
 _QUOTES: Final = ": put it in quotes"
 _LONGEST: Final = 300
 """Characters of a validator's message: some quote what was written."""
+_ALMOST_NOTHING: Final = 0.01
+"""A least value below this is said to those who come near it: others are told of zero."""
 _PATH: Final = re.compile(r"([a-z_][a-z_0-9]*(?:\.[a-z_][a-z_0-9]*)*): ")
 """A validator's message may begin with the path of the field at fault."""
 
@@ -83,6 +85,12 @@ def plain_message(detail: Detail) -> str:
     template = _PLAIN.get(kind)
     if template is None:
         return str(detail["msg"])
+    if (
+        kind == "greater_than_equal"
+        and 0 < context["ge"] < _ALMOST_NOTHING
+        and detail["input"] <= 0
+    ):
+        template, context = _PLAIN["greater_than"], {"gt": 0}
     limits = {name: _number(limit) for name, limit in context.items()}
     message = template.format(given=shown(detail["input"]), **limits)
     if kind == "string_type" and isinstance(detail["input"], int | float):

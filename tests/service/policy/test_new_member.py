@@ -20,16 +20,15 @@ MEMBER = '''\
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from pydantic import PositiveInt
-
 from service.policy.base import Design, PlanPolicy, Standing, Work
+from trainer.bounds import Count
 
 
 class Thrifty(PlanPolicy):
     """The first `seeds` of every cell; the second cell only until its first evaluation."""
 
     kind: Literal["thrifty"] = "thrifty"
-    seeds: PositiveInt = 1
+    seeds: Count = 1
     """How many."""
 
     def wanted(

@@ -204,8 +204,8 @@ def test_an_option_is_a_path_and_a_value_of_yaml() -> None:
         ({"train": {"kimg": 1e300}}, "must be 1,000,000,000 or less, not `1e+300`"),
         ({"diffusion": {"schedule": {"steps": 10**12}}}, "must be 1,000,000 or less"),
         ({"model": {"depth": 10**9}}, "must be 1,000 or less"),
-        ({"evaluation": {"every_kimg": 1e-9}}, "write a larger interval"),
-        ({"evaluation": {"evaluations": 10**12}}, "must be 1,000,000 or less"),
+        ({"evaluation": {"every_kimg": 1e-9}}, "must be 0.001 or more"),
+        ({"evaluation": {"evaluations": 10**12}}, "must be 10,000 or less"),
     ],
 )
 def test_a_number_with_too_many_zeros_is_told_before_it_fills_the_memory(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 
+from trainer.bounds import MANY, Amount
 from trainer.diffusion.log_snr import expand
 from trainer.diffusion.objective.base import SQUARED_ERROR, Objective, Part, Terms
 from trainer.diffusion.reverse import (
@@ -21,7 +22,6 @@ from trainer.diffusion.reverse import (
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.weighting import Elbo
 from trainer.lazily import torch
-from trainer.spec import MANY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -149,7 +149,7 @@ class Hybrid(_Chained):
     """
 
     kind: Literal["hybrid"] = "hybrid"
-    vlb_weight: NonNegativeFloat = 0.001
+    vlb_weight: Amount = 0.001
     """lambda, on the whole bound in bits per dimension: N times the term of the step that was drawn."""
     variance: LearnedVariance = "learned_range"
     """`learned_range`: log variance between small and large; `learned`: the output itself."""

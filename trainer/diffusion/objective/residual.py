@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
+from trainer.bounds import Exponent
 from trainer.diffusion.objective.base import SQUARED_ERROR, Objective, Part, Terms
 from trainer.diffusion.schedule import Schedule
 from trainer.lazily import torch
@@ -38,7 +39,7 @@ class Huber(Objective):
     """
 
     kind: Literal["huber"] = "huber"
-    c: PositiveFloat = 0.1
+    c: Annotated[float, Field(ge=1e-12, le=1e9)] = 0.1
     """Weighted residual at which the square turns into an absolute value."""
 
     def loss(self, terms: Terms) -> Tensor:
@@ -55,7 +56,7 @@ class Multiscale(Objective):
     """
 
     kind: Literal["multiscale"] = "multiscale"
-    scales: Annotated[float, Field(ge=0.0)] = 4.0
+    scales: Exponent = 4.0
     """Largest weight; 1 is `mse`, 0 does not limit it (log2 2N)."""
 
     def loss(self, terms: Terms) -> Tensor:

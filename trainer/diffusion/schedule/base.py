@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from pydantic import Field
 
+from trainer.bounds import MANY
 from trainer.diffusion.numeric import derivative, interpolate
 from trainer.lazily import torch
-from trainer.spec import MANY, Spec
+from trainer.spec import Spec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import NoiseRate
 from trainer.diffusion.schedule.base import Schedule, decay_from, logit_from_log
 from trainer.lazily import torch
 
@@ -21,9 +22,9 @@ class LinearBeta(Schedule):
     """
 
     kind: Literal["linear_beta"] = "linear_beta"
-    beta_start: PositiveFloat = 1e-4
+    beta_start: NoiseRate = 1e-4
     """First beta at 1000 steps."""
-    beta_end: PositiveFloat = 0.02
+    beta_end: NoiseRate = 0.02
     """Last beta at 1000 steps."""
     rescale: bool = True
     """Scale the betas by 1000/steps (improved-diffusion); false: the same betas at any N (diffusers)."""
@@ -70,9 +71,9 @@ class ScaledLinearBeta(Schedule):
     """
 
     kind: Literal["scaled_linear_beta"] = "scaled_linear_beta"
-    beta_start: PositiveFloat = 0.00085
+    beta_start: NoiseRate = 0.00085
     """First beta at 1000 steps."""
-    beta_end: PositiveFloat = 0.012
+    beta_end: NoiseRate = 0.012
     """Last beta at 1000 steps."""
     rescale: bool = True
     """Scale the betas by 1000/steps; false: the same betas at any N (diffusers)."""
@@ -120,7 +121,7 @@ class ConstantBeta(Schedule):
     """beta_k = 1 - terminal^(1/N), so alpha^2(t) = terminal^t (Diffsched's "constant")."""
 
     kind: Literal["constant_beta"] = "constant_beta"
-    terminal: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.01
+    terminal: Annotated[float, Field(ge=1e-12, lt=1.0)] = 0.01
     """alpha^2 that is left at t = 1; generation starts from 0, so keep it small."""
 
     def continuous(self, t: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ class Hyperbolic(Schedule):
     kind: Literal["hyperbolic"] = "hyperbolic"
     min_beta: Annotated[float, Field(ge=0.0, lt=1.0)] = 1e-4
     """Discrete tables clip beta_k from below here."""
-    max_beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    max_beta: Annotated[float, Field(ge=1e-12, lt=1.0)] = 0.5
     """Discrete tables clip beta_k from above here: the last step would be 1."""
 
     @model_validator(mode="after")
@@ -171,11 +172,11 @@ class Legacy(Schedule):
 
     finite_start: ClassVar[bool] = True
     kind: Literal["legacy"] = "legacy"
-    beta_start: Annotated[float, Field(gt=0.0, lt=0.5)] = 1e-4
+    beta_start: Annotated[float, Field(ge=1e-12, lt=0.5)] = 1e-4
     """b0."""
-    beta_end: Annotated[float, Field(gt=0.0, lt=0.5)] = 0.02
+    beta_end: Annotated[float, Field(ge=1e-12, lt=0.5)] = 0.02
     """b1."""
-    floor: PositiveFloat = 1e-9
+    floor: NoiseRate = 1e-9
     """-log alpha^2 is raised by this where noise is computed: it bounds log-SNR at t = 0 (20.7)."""
 
     @model_validator(mode="after")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import Level, Size
 from trainer.diffusion.numeric import invert
 from trainer.diffusion.schedule.base import Schedule, logit_from_log
 from trainer.lazily import torch
@@ -25,7 +26,7 @@ class Cosine(Schedule):
     kind: Literal["cosine"] = "cosine"
     offset: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.008
     """s of the paper: keeps the first noise level from vanishing."""
-    max_beta: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.999
+    max_beta: Annotated[float, Field(ge=1e-12, lt=1.0)] = 0.999
     """Discrete tables clip beta_k here, which bounds the last noise level."""
 
     def table(self, steps: int) -> Tensor:
@@ -69,7 +70,7 @@ class CosSquared(Schedule):
 
     finite_start: ClassVar[bool] = True
     kind: Literal["cos_squared"] = "cos_squared"
-    offset: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.008
+    offset: Annotated[float, Field(ge=1e-12, lt=1.0)] = 0.008
     """s of the formula."""
     min_beta: Annotated[float, Field(ge=0.0, lt=1.0)] = 1e-4
     """Discrete tables clip beta_k from below here."""
@@ -114,9 +115,9 @@ class CosineEnds(Schedule):
 
     finite_start: ClassVar[bool] = True
     kind: Literal["cosine_ends"] = "cosine_ends"
-    log_snr_max: float = 20.0
+    log_snr_max: Level = 20.0
     """log-SNR at t = 0; a = atan(exp(-log_snr_max/2))."""
-    log_snr_min: float = -20.0
+    log_snr_min: Level = -20.0
     """log-SNR at t = 1; b = atan(exp(-log_snr_min/2))."""
 
     @model_validator(mode="after")
@@ -137,13 +138,13 @@ class ShiftedCosine(Schedule):
 
     finite_start: ClassVar[bool] = True
     kind: Literal["shifted_cosine"] = "shifted_cosine"
-    image_size: PositiveInt = 256
+    image_size: Size = 256
     """Side of the images."""
-    noise_size: PositiveInt = 64
+    noise_size: Size = 64
     """Side at which the unshifted cosine path is right."""
-    log_snr_max: float = 15.0
+    log_snr_max: Level = 15.0
     """log-SNR at t = 0, before the shift."""
-    log_snr_min: float = -15.0
+    log_snr_min: Level = -15.0
     """log-SNR at t = 1, before the shift."""
 
     @model_validator(mode="after")
@@ -167,15 +168,15 @@ class InterpolatedCosine(Schedule):
 
     finite_start: ClassVar[bool] = True
     kind: Literal["interpolated_cosine"] = "interpolated_cosine"
-    image_size: PositiveInt = 256
+    image_size: Size = 256
     """Side of the images."""
-    noise_size_low: PositiveInt = 32
+    noise_size_low: Size = 32
     """Side whose shift holds at the noisy end."""
-    noise_size_high: PositiveInt = 256
+    noise_size_high: Size = 256
     """Side whose shift holds at the clean end."""
-    log_snr_max: float = 15.0
+    log_snr_max: Level = 15.0
     """log-SNR at t = 0, before the shift."""
-    log_snr_min: float = -15.0
+    log_snr_min: Level = -15.0
     """log-SNR at t = 1, before the shift."""
 
     @model_validator(mode="after")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import PositiveInt, PrivateAttr, model_validator
+from pydantic import PrivateAttr, model_validator
 
+from trainer.bounds import Level, Size
 from trainer.diffusion.schedule.base import SMALLEST_RANGE, Schedule
 from trainer.lazily import torch
 
@@ -30,14 +31,14 @@ class Learned(Schedule):
     finite_start: ClassVar[bool] = True
     learns: ClassVar[bool] = True
     kind: Literal["learned"] = "learned"
-    log_snr_max: float = 13.3
+    log_snr_max: Level = 13.3
     """log-SNR at t = 0, at the start."""
-    log_snr_min: float = -5.0
+    log_snr_min: Level = -5.0
     """log-SNR at t = 1, at the start."""
     learn_ends: bool = True
     """Move the ends too, at the cost of one more pass of the network per step, without gradient; the bound takes
     data as 8-bit values in [-1, 1]."""
-    features: PositiveInt = 64
+    features: Size = 64
     """Features of the monotone network."""
 
     @model_validator(mode="after")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import Level, Scale
 from trainer.diffusion.schedule.base import Schedule
 from trainer.lazily import torch
 
@@ -19,9 +20,9 @@ class LogLinear(Schedule):
 
     finite_start: ClassVar[bool] = True
     kind: Literal["log_linear"] = "log_linear"
-    log_snr_max: float = 20.0
+    log_snr_max: Level = 20.0
     """log-SNR at t = 0."""
-    log_snr_min: float = -20.0
+    log_snr_min: Level = -20.0
     """log-SNR at t = 1."""
 
     @model_validator(mode="after")
@@ -44,9 +45,9 @@ class LinearSignal(Schedule):
 
     finite_start: ClassVar[bool] = True
     kind: Literal["linear_signal"] = "linear_signal"
-    log_snr_max: float = 20.0
+    log_snr_max: Level = 20.0
     """log-SNR at t = 0."""
-    log_snr_min: float = -20.0
+    log_snr_min: Level = -20.0
     """log-SNR at t = 1."""
 
     @model_validator(mode="after")
@@ -74,13 +75,13 @@ class Sigmoid(Schedule):
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
-    start: float = -3.0
+    start: Level = -3.0
     """x at t = 0."""
-    end: float = 3.0
+    end: Level = 3.0
     """x at t = 1."""
-    tau: PositiveFloat = 1.0
+    tau: Scale = 1.0
     """Temperature: smaller is steeper."""
-    clip_min: Annotated[float, Field(gt=0.0, lt=1.0)] = 1e-9
+    clip_min: Annotated[float, Field(ge=1e-12, lt=1.0)] = 1e-9
     """Smallest alpha^2."""
 
     @model_validator(mode="after")
@@ -118,9 +119,9 @@ class Laplace(Schedule):
     """Laplace-distributed log-SNR: mu - b sgn(0.5 - t) log(1 - 2|t - 0.5|) (Hang et al. 2024, table 1)."""
 
     kind: Literal["laplace"] = "laplace"
-    mu: float = 0.0
+    mu: Level = 0.0
     """log-SNR at t = 0.5, where training looks most."""
-    b: PositiveFloat = 0.5
+    b: Scale = 0.5
     """Width."""
 
     def continuous(self, t: Tensor) -> Tensor:
@@ -145,7 +146,7 @@ class Interpolant(Schedule):
     """
 
     kind: Literal["interpolant"] = "interpolant"
-    shift: PositiveFloat = 1.0
+    shift: Scale = 1.0
     """Multiplies edm_sigma at every t; more than 1 spends more time in noise, as larger images need."""
 
     def continuous(self, t: Tensor) -> Tensor:

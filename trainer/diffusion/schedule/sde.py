@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import NoiseRate, Scale
 from trainer.diffusion.log_snr import edm_sigma, from_edm_sigma
 from trainer.diffusion.schedule.base import LOG_SNR_LIMIT, Schedule, decay_from, logit_from_log
 from trainer.lazily import torch
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-_Epsilon = Annotated[float, Field(gt=0.0, lt=1.0)]
+_Epsilon = Annotated[float, Field(ge=1e-12, lt=1.0)]
 
 
 class _Preserving(Schedule):
@@ -48,9 +49,9 @@ class VPSDE(_Preserving):
     """The variance-preserving SDE, beta(s) = beta_min + (beta_max - beta_min) s (Song et al. 2021, appendix C)."""
 
     kind: Literal["vp_sde"] = "vp_sde"
-    beta_min: PositiveFloat = 0.1
+    beta_min: NoiseRate = 0.1
     """beta at s = 0."""
-    beta_max: PositiveFloat = 20.0
+    beta_max: NoiseRate = 20.0
     """beta at s = 1."""
     epsilon: _Epsilon = 1e-5
     """Smallest s that is trained; t = 0 stands there."""
@@ -69,9 +70,9 @@ class VP(_Preserving):
     """edm_sigma = sqrt(exp(beta_d s^2/2 + beta_min s) - 1): k-diffusion's "vp" grid; `vp_sde` in EDM's letters."""
 
     kind: Literal["vp"] = "vp"
-    beta_d: PositiveFloat = 19.9
+    beta_d: NoiseRate = 19.9
     """Slope of beta."""
-    beta_min: PositiveFloat = 0.1
+    beta_min: NoiseRate = 0.1
     """beta at s = 0."""
     eps_s: _Epsilon = 1e-3
     """Smallest s: the last level of a grid."""
@@ -84,9 +85,9 @@ class _Exploding(Schedule):
     """edm_sigma rises from sigma_min at t = 0 to sigma_max at t = 1; a table holds both ends."""
 
     finite_start: ClassVar[bool] = True
-    sigma_min: PositiveFloat = 0.002
+    sigma_min: Scale = 0.002
     """edm_sigma at the clean end."""
-    sigma_max: PositiveFloat = 80.0
+    sigma_max: Scale = 80.0
     """edm_sigma at the noisy end."""
 
     @model_validator(mode="after")
@@ -123,9 +124,9 @@ class VESDE(_Geometric):
     """The variance-exploding SDE, sigma_min (sigma_max/sigma_min)^t (Song et al. 2021, appendix C; CIFAR-10 ends)."""
 
     kind: Literal["ve_sde"] = "ve_sde"
-    sigma_min: PositiveFloat = 0.01
+    sigma_min: Scale = 0.01
     """edm_sigma at the clean end."""
-    sigma_max: PositiveFloat = 50.0
+    sigma_max: Scale = 50.0
     """edm_sigma at the noisy end."""
 
 
@@ -139,7 +140,7 @@ class Polyexponential(_Exploding):
     """log(edm_sigma) = log sigma_min + t^rho log(sigma_max/sigma_min): k-diffusion's "polyexponential" grid."""
 
     kind: Literal["polyexponential"] = "polyexponential"
-    rho: PositiveFloat = 1.0
+    rho: Annotated[float, Field(ge=0.01, le=1000.0)] = 1.0
     """1 is `exponential`; more puts levels at the clean end."""
 
     def continuous(self, t: Tensor) -> Tensor:
@@ -163,7 +164,7 @@ class Karras(_Exploding):
     """edm_sigma^(1/rho) linear in t (Karras et al. 2022, eq. 5)."""
 
     kind: Literal["karras"] = "karras"
-    rho: PositiveFloat = 7.0
+    rho: Annotated[float, Field(ge=0.01, le=1000.0)] = 7.0
     """Curvature: more puts levels at the clean end; 3 equalizes the truncation error."""
 
     def continuous(self, t: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import MANY, Scale
 from trainer.diffusion.log_snr import alpha, sigma
 from trainer.diffusion.numeric import derivative
 from trainer.diffusion.schedule.base import LOG_SNR_LIMIT, Schedule
@@ -16,7 +17,6 @@ from trainer.diffusion.schedule.level import LevelSchedules
 from trainer.diffusion.schedule.respacing import kept
 from trainer.diffusion.schedule.sde import SDESchedules
 from trainer.lazily import torch
-from trainer.spec import MANY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,9 +37,9 @@ class Modified(Schedule):
     kind: Literal["modified"] = "modified"
     of: Annotated[Curve, Field(discriminator="kind")] = LinearBeta()
     """The schedule that is modified; the number of steps stands beside it, not in it."""
-    resolution_shift: PositiveFloat = 1.0
+    resolution_shift: Scale = 1.0
     """Side of the images / side the schedule was made for: multiplies edm_sigma."""
-    input_scale: PositiveFloat = 1.0
+    input_scale: Scale = 1.0
     """b: the data are scaled by this before noise is added; less than 1 is noisier."""
     zero_terminal_snr: bool = False
     """Move and stretch alpha so that nothing is left of the data at t = 1."""

@@ -10,8 +10,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias, runtime_checkable
 
-from pydantic import NonNegativeFloat
-
+from trainer.bounds import Exponent
 from trainer.diffusion.log_snr import alpha
 from trainer.diffusion.solver.noise import BrownianPath, NoiseSource, PathNoise, draw
 from trainer.lazily import torch
@@ -95,9 +94,9 @@ class Solver(Spec):
 class NoisySolver(Solver):
     """A solver whose steps go below the target level and return to it by noise."""
 
-    eta: NonNegativeFloat = 1.0
+    eta: Exponent = 1.0
     """Strength of the noise: 1 is that of the reverse SDE, 0 the deterministic probability-flow ODE."""
-    noise_scale: NonNegativeFloat = 1.0
+    noise_scale: Exponent = 1.0
     """s_noise: scale of the added noise; only 1 keeps the marginals."""
     brownian: bool = False
     """Read the noise off one Brownian path per image, the same for every number of steps; false: each step's

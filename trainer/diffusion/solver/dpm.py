@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
+from trainer.bounds import MANY, Exponent, Gain, Scale
 from trainer.diffusion.solver.base import (
     Denoiser,
     Exploding,
@@ -83,7 +84,7 @@ class DPMFast(NoisySolver):
     """
 
     kind: Literal["dpm_fast"] = "dpm_fast"
-    eta: NonNegativeFloat = 0.0
+    eta: Exponent = 0.0
     """Share of the posterior's standard deviation that is fresh noise; 0 is deterministic."""
 
     def walk(
@@ -115,25 +116,25 @@ class DPMAdaptive(NoisySolver):
     kind: Literal["dpm_adaptive"] = "dpm_adaptive"
     order: Literal[2, 3] = 3
     """Order of the accepted solution; the error is its difference from one order less."""
-    rtol: NonNegativeFloat = 0.05
+    rtol: Exponent = 0.05
     """Tolerance relative to the size of x (in the variance-exploding gauge)."""
-    atol: PositiveFloat = 0.0078
+    atol: Annotated[float, Field(ge=1e-15, le=1e6)] = 0.0078
     """Absolute tolerance; 1/128 is one grey level of 8-bit images in [-1, 1]."""
-    first_step: PositiveFloat = 0.05
+    first_step: Scale = 0.05
     """First step size in ln(edm_sigma)."""
-    max_step: PositiveFloat = 4.0
+    max_step: Scale = 4.0
     """Largest step in ln(edm_sigma); keeps the tolerance meaningful on grids that begin at pure noise."""
-    proportional: float = 0.0
+    proportional: Gain = 0.0
     """P coefficient of the controller."""
-    integral: float = 1.0
+    integral: Gain = 1.0
     """I coefficient of the controller."""
-    derivative: float = 0.0
+    derivative: Gain = 0.0
     """D coefficient of the controller."""
-    accept_safety: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.81
+    accept_safety: Annotated[float, Field(ge=1e-6, lt=1.0)] = 0.81
     """A step is accepted if the proposed growth is at least this."""
-    eta: NonNegativeFloat = 0.0
+    eta: Exponent = 0.0
     """Share of the posterior's standard deviation that is fresh noise; 0 is deterministic."""
-    max_evaluations: Annotated[int, Field(ge=4)] = 2000
+    max_evaluations: Annotated[int, Field(ge=4, le=MANY)] = 2000
     """Network evaluations after which the walk counts as stalled."""
 
     @model_validator(mode="after")

@@ -71,7 +71,7 @@ class DPMppSDE(NoisySolver):
     """DPM-Solver++ for the SDE, single-step of second order (k-diffusion's dpmpp_sde)."""
 
     kind: Literal["dpmpp_sde"] = "dpmpp_sde"
-    r: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    r: Annotated[float, Field(ge=1e-6, lt=1.0)] = 0.5
     """Where the intermediate evaluation lies between both levels, in log-SNR."""
 
     def walk(

@@ -11,8 +11,9 @@ import math
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 from numpy.polynomial import Polynomial
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 
+from trainer.bounds import Amount
 from trainer.diffusion.solver.base import (
     Denoiser,
     Exploding,
@@ -37,13 +38,13 @@ averages D instead, which is second-order too."""
 class _Churning(Solver):
     """Stochastic churn of EDM: raise the noise by a factor 1 + gamma before a step (algorithm 2)."""
 
-    churn: NonNegativeFloat = 0.0
+    churn: Amount = 0.0
     """S_churn, the total amount; gamma = min(S_churn / steps, sqrt(2) - 1)."""
-    churn_min: NonNegativeFloat = 0.0
+    churn_min: Amount = 0.0
     """S_tmin: no churn below this edm_sigma."""
-    churn_max: NonNegativeFloat = 1e30
+    churn_max: Annotated[float, Field(ge=0.0, le=1e30)] = 1e30
     """S_tmax: no churn above this edm_sigma."""
-    churn_noise: NonNegativeFloat = 1.0
+    churn_noise: Amount = 1.0
     """S_noise: scale of the added noise."""
 
     def walk(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
+from trainer.bounds import Count
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep.base import TimestepSampler, cell_quantile
 from trainer.lazily import torch
@@ -31,7 +32,7 @@ class LossSecondMoment(TimestepSampler):
     kind: Literal["loss_second_moment"] = "loss_second_moment"
     unbiased: bool = True
     """Always true: the objective stays that of uniform time."""
-    history_per_term: PositiveInt = 10
+    history_per_term: Count = 10
     """Losses remembered of each entry of the table."""
     uniform_prob: Annotated[float, Field(ge=0.0, le=1.0)] = 0.001
     """Share of draws taken uniformly; importance weights stay below its inverse."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import PositiveFloat
-
+from trainer.bounds import Level, Scale
 from trainer.diffusion.timestep.base import LevelLaw
 from trainer.lazily import torch
 
@@ -17,9 +16,9 @@ class LogNormal(LevelLaw):
     """log(edm_sigma) normal with `mean` and `std` (Karras et al. 2022, table 1)."""
 
     kind: Literal["lognormal"] = "lognormal"
-    mean: float = -1.2
+    mean: Level = -1.2
     """P_mean of EDM."""
-    std: PositiveFloat = 1.2
+    std: Scale = 1.2
     """P_std of EDM."""
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -40,11 +39,11 @@ class SplitLogNormal(LevelLaw):
     """log(edm_sigma) half normal on each side of `mean`, with the probabilities std_1 : std_2 (k-diffusion)."""
 
     kind: Literal["split_lognormal"] = "split_lognormal"
-    mean: float = -1.2
+    mean: Level = -1.2
     """log(edm_sigma) where both halves meet."""
-    std_1: PositiveFloat = 1.2
+    std_1: Scale = 1.2
     """Deviation below the mean, the clean side."""
-    std_2: PositiveFloat = 1.2
+    std_2: Scale = 1.2
     """Deviation above the mean, the noisy side."""
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -75,9 +74,9 @@ class Laplace(LevelLaw):
     """log-SNR Laplace-distributed around `mu` (Hang et al. 2024, whose best setting is the default)."""
 
     kind: Literal["laplace"] = "laplace"
-    mu: float = 0.0
+    mu: Level = 0.0
     """log-SNR where training looks most."""
-    b: PositiveFloat = 0.5
+    b: Scale = 0.5
     """Width."""
 
     def quantile(self, u: Tensor) -> Tensor:

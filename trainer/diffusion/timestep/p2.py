@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat
+from pydantic import Field
 
+from trainer.bounds import Amount, Exponent
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep.base import TimestepSampler, cell_levels, cell_quantile
 from trainer.lazily import torch
@@ -23,9 +24,9 @@ class P2(TimestepSampler):
     """
 
     kind: Literal["p2"] = "p2"
-    gamma: NonNegativeFloat = 0.5
+    gamma: Exponent = 0.5
     """Strength; 0 is uniform."""
-    k: NonNegativeFloat = 1.0
+    k: Amount = 1.0
     """SNR at which under-sampling sets in."""
     uniform_mix: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Share of draws taken uniformly; bounds the importance weights (0.1 keeps them below 10)."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
+from trainer.bounds import Level, Scale
 from trainer.diffusion.numeric import invert
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep.base import TimeLaw, TimestepSampler
@@ -42,9 +43,9 @@ class LogitNormal(TimeLaw):
     """logit(t) normal (Esser et al. 2024, eq. 19); on `interpolant` this is `lognormal` of the same mean and std."""
 
     kind: Literal["logit_normal"] = "logit_normal"
-    mean: float = 0.0
+    mean: Level = 0.0
     """m of the paper; more looks at more noise."""
-    std: PositiveFloat = 1.0
+    std: Scale = 1.0
     """s of the paper."""
 
     def time_quantile(self, u: Tensor) -> Tensor:
@@ -110,9 +111,9 @@ class Speed(TimeLaw):
     """Times up to `tau` drawn `k` times as densely as those above (SpeeD, Wang et al. 2024, eq. 3)."""
 
     kind: Literal["speed"] = "speed"
-    k: PositiveFloat = 5.0
+    k: Scale = 5.0
     """Ratio of the two densities; 1 is uniform."""
-    tau: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.7
+    tau: Annotated[float, Field(ge=1e-6, lt=1.0)] = 0.7
     """Time above which images are nearly noise (700 of 1000 in the paper)."""
 
     def time_quantile(self, u: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import model_validator
 
+from trainer.bounds import Amount, Level, Scale, Size
 from trainer.diffusion.numeric import invert
 from trainer.diffusion.schedule import LOG_SNR_LIMIT, Schedule
 from trainer.diffusion.schedule.cosine import cosine_path
@@ -28,9 +29,9 @@ class _Truncated(LevelLaw):
     from the mean: u runs through the cleaner ones, the law, the noisier ones.
     """
 
-    sigma_min: NonNegativeFloat
+    sigma_min: Amount
     """Smallest edm_sigma."""
-    sigma_max: PositiveFloat | None
+    sigma_max: Scale | None
     """Largest edm_sigma; null: no bound."""
 
     @model_validator(mode="after")
@@ -92,9 +93,9 @@ class LogUniform(_Truncated):
     """log(edm_sigma) uniform between the bounds (k-diffusion's "loguniform"; the bounds are EDM's)."""
 
     kind: Literal["log_uniform"] = "log_uniform"
-    sigma_min: PositiveFloat = 0.002
+    sigma_min: Scale = 0.002
     """Smallest edm_sigma."""
-    sigma_max: PositiveFloat = 80.0
+    sigma_max: Scale = 80.0
     """Largest edm_sigma."""
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -117,13 +118,13 @@ class LogLogistic(_Truncated):
     """log(edm_sigma) logistic with `loc` and `scale`, truncated at the bounds (k-diffusion)."""
 
     kind: Literal["loglogistic"] = "loglogistic"
-    loc: float = 0.0
+    loc: Level = 0.0
     """log of the median; k-diffusion's default is log(sigma_data)."""
-    scale: PositiveFloat = 0.5
+    scale: Scale = 0.5
     """Width; 0.5 with loc = log(sigma_data) is v-diffusion's density but for the angle."""
-    sigma_min: NonNegativeFloat = 0.0
+    sigma_min: Amount = 0.0
     """Smallest edm_sigma."""
-    sigma_max: PositiveFloat | None = None
+    sigma_max: Scale | None = None
     """Largest edm_sigma; null: no bound."""
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -155,11 +156,11 @@ class VDiffusion(_Truncated):
     """The angle atan(edm_sigma/sigma_data) uniform: v-diffusion's cosine path (k-diffusion's "v-diffusion")."""
 
     kind: Literal["v_diffusion"] = "v_diffusion"
-    sigma_data: PositiveFloat = 1.0
+    sigma_data: Scale = 1.0
     """Standard deviation of the data: the median."""
-    sigma_min: NonNegativeFloat = 1e-3
+    sigma_min: Amount = 1e-3
     """Smallest edm_sigma."""
-    sigma_max: PositiveFloat | None = 1e3
+    sigma_max: Scale | None = 1e3
     """Largest edm_sigma; null: no bound."""
 
     def quantile(self, u: Tensor) -> Tensor:
@@ -196,17 +197,17 @@ class CosineInterpolated(_Truncated):
     """Uniform time on simple diffusion's interpolated cosine path between fixed ends (k-diffusion)."""
 
     kind: Literal["cosine_interpolated"] = "cosine_interpolated"
-    image_size: PositiveInt = 64
+    image_size: Size = 64
     """Side of the images."""
-    noise_size_low: PositiveInt = 32
+    noise_size_low: Size = 32
     """Side whose shift holds at the noisy end."""
-    noise_size_high: PositiveInt = 64
+    noise_size_high: Size = 64
     """Side whose shift holds at the clean end; k-diffusion's default is the images' side."""
-    sigma_data: PositiveFloat = 1.0
+    sigma_data: Scale = 1.0
     """Standard deviation of the data."""
-    sigma_min: PositiveFloat = 1e-3
+    sigma_min: Scale = 1e-3
     """Smallest edm_sigma."""
-    sigma_max: PositiveFloat = 1e3
+    sigma_max: Scale = 1e3
     """Largest edm_sigma."""
 
     @model_validator(mode="after")

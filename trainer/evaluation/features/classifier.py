@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import PositiveInt
-
+from trainer.bounds import Count, Seed, Size
 from trainer.data import Absent, Codec, Source
 from trainer.data.base import DataSpec
 from trainer.errors import UserError
@@ -50,11 +49,11 @@ class Classifier(FeatureSpace):
     classifies: ClassVar[bool] = True
     learns: ClassVar[bool] = True
     kind: Literal["classifier"] = "classifier"
-    width: PositiveInt = 64
+    width: Size = 64
     """Dimensions of the feature space."""
-    steps: PositiveInt = 600
+    steps: Count = 600
     """Training steps of 128 images."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of its initial weights, batches and shifts."""
 
     def dimensions(self, shape: tuple[int, ...]) -> int:

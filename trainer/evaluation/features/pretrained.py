@@ -9,8 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import PositiveInt
-
+from trainer.bounds import Size
 from trainer.data import Source
 from trainer.data.base import DataSpec
 from trainer.errors import EnvironmentProblem, UserError
@@ -33,7 +32,7 @@ class _Encoder(FeatureSpace):
     """Folder with config.json and model.safetensors, or a name on the Hugging Face hub."""
     revision: str | None = None
     """Commit of a hub name: without one, whatever is there when it is first downloaded."""
-    side: PositiveInt = 224
+    side: Size = 224
     """Height and width that the encoder sees."""
 
     def dimensions(self, shape: tuple[int, ...]) -> int | None:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Self, TypeAlias
 
-from pydantic import Field
-
+from trainer.bounds import Count
 from trainer.data import Codec, Split
 from trainer.diffusion.process import Diffusion, Network
 from trainer.evaluation.features import AnyFeatures
@@ -182,7 +181,7 @@ class ModelMetric(AnyMeasure):
     parts: ClassVar[tuple[str, ...]] = ()
     """Names of the terms that its number is the sum of."""
 
-    images: Annotated[int, Field(ge=1)] | None = None
+    images: Count | None = None
     """Real images that are asked about, evenly spaced over the data; null: as many as the protocol generates."""
 
     def plain(self) -> Self:

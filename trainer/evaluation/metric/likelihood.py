@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trainer.bounds import Count, Level
 from trainer.data import Codec
 from trainer.diffusion.process import Diffusion
 from trainer.errors import UserError
@@ -14,7 +15,6 @@ from trainer.evaluation.likelihood import bits_per_dimension, flow_log_likelihoo
 from trainer.evaluation.metric.base import ModelMetric, Shown
 from trainer.lazily import torch
 from trainer.randomness import Stream
-from trainer.spec import Count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,9 +92,9 @@ class NLL(ModelMetric):
     """Steps of Runge and Kutta, of four derivatives each, equal in log-SNR and for all images."""
     probes: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Random signs by which Hutchinson estimates each trace; as many as dimensions, or more: the exact trace."""
-    log_snr_max: float = 9.0
+    log_snr_max: Level = 9.0
     """Where the data are taken to lie: they are read as noised to this level."""
-    log_snr_min: float = -9.0
+    log_snr_min: Level = -9.0
     """Where the flow ends, in a normal distribution."""
 
     @model_validator(mode="after")
