@@ -8,12 +8,13 @@ from typing import Annotated
 from pydantic import Field
 
 MANY = 1_000_000
+MOST_EVALUATIONS = 10_000
 
 Count = Annotated[int, Field(ge=1, le=MANY)]
 """A number of things that are made or walked one by one: more is a slip of the keyboard that would fill the memory."""
 Images = Annotated[int, Field(ge=2, le=MANY)]
 """A number of images whose spread is measured."""
-Evaluations = Annotated[int, Field(ge=1, le=10_000)]
+Evaluations = Annotated[int, Field(ge=1, le=MOST_EVALUATIONS)]
 """How often one training is measured."""
 Draws = Annotated[int, Field(ge=1, le=1000)]
 """A number of sets of noises."""

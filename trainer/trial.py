@@ -10,7 +10,7 @@ from typing import Annotated, cast
 from pydantic import Field, field_validator, model_validator
 
 from trainer import CORE_VERSION
-from trainer.bounds import MANY, Count, Kimg, Seed
+from trainer.bounds import MOST_EVALUATIONS, Count, Kimg, Seed
 from trainer.data import AnyData, Source
 from trainer.diffusion.process import Diffusion
 from trainer.ema import EMA, Averages, Ramp
@@ -88,10 +88,10 @@ class TrialSpec(Spec):
                 f"write {self.train.batch_size / 1000:g} or more"
             )
         every = self.evaluation.every_kimg
-        if every is not None and self.train.kimg / every > MANY:
+        if every is not None and self.train.kimg / every > MOST_EVALUATIONS:
             raise ValueError(
                 f"evaluation.every_kimg: {every:g} makes {self.train.kimg / every:.2g} evaluations of "
-                f"{self.train.kimg:g} kimg, more than {MANY:,}: write a larger interval"
+                f"{self.train.kimg:g} kimg, more than {MOST_EVALUATIONS:,}: write a larger interval"
             )
         if self.train.label_dropout and self.model.classes is None:
             raise ValueError("train.label_dropout: the network has no labels; set model.classes")

@@ -11,8 +11,10 @@ from typing import Any
 from trainer.yaml.keys import Keys, covers, dotted, split
 from trainer.yaml.writer import yaml_text
 
-LARGEST_SWEEP = 5_000
+LARGEST_SWEEP = 1000
 """More cells than this are a mistake in the axes, not an experiment."""
+_MOST_SETTINGS = 100
+"""Paths that one cell changes: a trial has fewer."""
 
 Complain = Callable[[Keys, str, bool], None]
 """Takes (where in the YAML, message, whether the key is at fault)."""
@@ -63,6 +65,25 @@ class Combination:
         return tuple(setting for choice in self.choices for setting in choice.settings)
 
 
+def too_many(
+    arms: Mapping[str, Any] | None,
+    axes: Mapping[str, Sequence[Any]],
+    zipped: Mapping[str, Sequence[Any]],
+) -> str | None:
+    """Why so many cells are not even looked at; None if they can be."""
+    lengths = [
+        len(arms or ()),
+        *map(len, axes.values()),
+        *([max(map(len, zipped.values()))] if zipped else []),
+    ]
+    count = math.prod(max(1, length) for length in lengths)
+    return (
+        f"makes {count:,} cells, more than {LARGEST_SWEEP:,}: shorten the axes"
+        if count > LARGEST_SWEEP
+        else None
+    )
+
+
 def dimensions(
     arms: Mapping[str, Mapping[str, Any]] | None,
     axes: Mapping[str, Sequence[Any]],
@@ -84,12 +105,8 @@ def dimensions(
     return varied
 
 
-def combine(varied: Sequence[Sequence[Choice]], complain: Complain) -> list[Combination]:
+def combine(varied: Sequence[Sequence[Choice]]) -> list[Combination]:
     """The cartesian product of all dimensions, the first one slowest."""
-    count = math.prod(len(choices) for choices in varied)
-    if count > LARGEST_SWEEP:
-        complain((), f"makes {count:,} cells, more than {LARGEST_SWEEP:,}: shorten the axes", False)
-        return []
     return [Combination(choices) for choices in itertools.product(*varied)]
 
 
@@ -126,6 +143,11 @@ def value_label(value: Any) -> str:
 def settings(overrides: Mapping[str, Any], home: Keys, complain: Complain) -> tuple[Setting, ...]:
     """The overrides written at `home`: an arm's, or those of `set`."""
     listed = tuple(Setting(path, value, (*home, path)) for path, value in overrides.items())
+    if (count := sum(len(setting.leaves) for setting in listed)) > _MOST_SETTINGS:
+        complain(
+            home, f"changes {count:,} paths, more than {_MOST_SETTINGS}: write a preset", False
+        )
+        return ()
     for earlier, later in itertools.combinations(listed, 2):
         if later.hides(earlier):
             message = f"replaces what `{earlier.path}` sets just above: keep one of them"

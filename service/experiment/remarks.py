@@ -9,6 +9,9 @@ from service.experiment.comparison import Cell
 from trainer.spec import Spec
 from trainer.trial import TrialSpec
 
+_MOST_DESCRIBED = 200
+"""Objectives of which notes are made: each takes a hundredth of a second, and nobody reads so many."""
+
 
 def findings(cells: Sequence[Cell], answers: Answers) -> list[str]:
     """What the objective passports, the grids and the numbers of images say of the cells."""
@@ -17,14 +20,21 @@ def findings(cells: Sequence[Cell], answers: Answers) -> list[str]:
     distinct: dict[str, Cell] = {}
     for cell in cells:  # cells that differ in a learning rate share a passport
         distinct.setdefault(cell.trial.diffusion.digest(), cell)
-    trials = {cell.name: cell.trial for cell in distinct.values()}
+    described = list(distinct.values())[:_MOST_DESCRIBED]
+    trials = {cell.name: cell.trial for cell in described}
     of: list[Spec | str] = []
     for name, trial in trials.items():
         of += [name, trial.diffusion, trial.evaluation]
     few = [
         line for cell in cells for line in few_images(cell.trial.evaluation, cell.trial.data.shape)
     ]
-    return [*answers.ask("findings", of, lambda: _computed(trials)), *dict.fromkeys(few)]
+    lines = [*answers.ask("findings", of, lambda: _computed(trials)), *dict.fromkeys(few)]
+    if len(distinct) > len(described):
+        lines.append(
+            f"there are {len(distinct):,} different objectives: what is said of them is said of the first "
+            f"{_MOST_DESCRIBED}"
+        )
+    return lines
 
 
 def _computed(trials: Mapping[str, TrialSpec]) -> list[str]:

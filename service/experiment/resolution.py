@@ -9,23 +9,31 @@ from typing import Any, cast
 
 from service.experiment.answers import Answers
 from service.experiment.comparison import Cell, Comparison
-from service.experiment.expansion import Choice, Combination, Setting, combine, dimensions, settings
+from service.experiment.expansion import (
+    Choice,
+    Combination,
+    Setting,
+    combine,
+    dimensions,
+    settings,
+    too_many,
+)
+from service.experiment.fitting import misfit
 from service.experiment.mistaken import a_trial, is_trial, no_experiment
 from service.experiment.options import Option, apply_options
 from service.experiment.searching import Searching
 from service.experiment.spec import ExperimentSpec, name_fault
 from service.experiment.starts import StartError, Starts
-from trainer.errors import InputError, Problem, UserError
+from trainer.errors import InputError, Problem
 from trainer.presets import located, refusal
 from trainer.trial import TrialSpec
 from trainer.yaml.faults import Fault
 from trainer.yaml.keys import Keys, split
 from trainer.yaml.overrides import Layered, Merged, Origin
 from trainer.yaml.source import Source, read
-from trainer.yaml.wording import leading_path
 
-MOST_PARAMETERS = 1e11
-"""Weights, gradients and moments of so many fill twenty of the largest GPUs."""
+MOST_TRIALS = 10_000
+"""More are a slip of the keyboard, or a sweep whose figures nobody reads."""
 
 
 @dataclass
@@ -65,12 +73,16 @@ class Resolution:
         self.preset = self.base.copy().data
         self._change_base(for_trials)
         before = len(self.problems)
+        if (why := too_many(self.spec.arms, self.spec.axes, self.spec.zip)) is not None:
+            self._complain((), why)
+            self._give_up_if_wrong()
         varied = dimensions(self.spec.arms, self.spec.axes, self.spec.zip, self._complain)
         clear = len(self.problems) == before
         self._check_names(varied)
         self._check_reach(varied, for_trials)
-        combinations = combine(varied, self._complain)
+        combinations = combine(varied)
         built = [(combination, self._cell(combination)) for combination in combinations]
+        self._check_size(len(combinations))
         is_read = self._unread.isdisjoint(("arms", "axes", "zip", "compare"))
         names = [combination.name for combination in combinations]
         cells = [(combination, cell) for combination, cell in built if cell is not None]
@@ -189,6 +201,12 @@ class Resolution:
             if reset not in self.notes:
                 self.notes.append(reset)
 
+    def _check_size(self, cells: int) -> None:
+        seeds = len(self.spec.seed_list())
+        if cells * seeds > MOST_TRIALS:
+            message = f"{cells:,} cells with {seeds:,} seeds are {cells * seeds:,} trials, more than {MOST_TRIALS:,}"
+            self._complain(("seeds",), f"{message}: write fewer of one or the other")
+
     def _check_names(self, varied: Sequence[Sequence[Choice]]) -> None:
         if self.spec.arms is None:
             return
@@ -258,7 +276,7 @@ class Resolution:
         parts = tuple(part.digest() for part in (trial.model, trial.data, *trial.network_inputs()))
         channels = trial.diffusion.output_channels(trial.data.shape[0])
         if parts not in self._fits:
-            found = self.answers.ask("fits", [*parts, str(channels)], lambda: _fault(trial))
+            found = self.answers.ask("fits", [*parts, str(channels)], lambda: misfit(trial))
             self._fits[parts] = None if found is None else Fault(tuple(found[0]), found[1])
         return self._fits[parts]
 
@@ -267,25 +285,3 @@ class Resolution:
         for fault in faults:
             why = f" ({cause})" if cause and tree.is_first(fault.keys) else ""
             self.problems.append(tree.problem(fault.keys, fault.message + why, fault.of_key))
-
-
-def _fault(trial: TrialSpec) -> tuple[Keys, str] | None:
-    """Where and why the network cannot be built for the data."""
-    import torch
-
-    from trainer.learner import build_network
-
-    try:
-        with torch.device("meta"):
-            network = build_network(trial, trial.data.shape)
-    except UserError as error:
-        return leading_path(TrialSpec, trial.model_dump(mode="json"), str(error))
-    except (RuntimeError, OverflowError, MemoryError):  # sizes that overflow
-        return ("model",), "is too large to be built: write smaller widths, channels or depths"
-    count = sum(weight.numel() for weight in network.parameters())
-    if count > MOST_PARAMETERS:
-        message = (
-            f"has {count:.2g} parameters, more than {MOST_PARAMETERS:.0g}, which no machine trains"
-        )
-        return ("model",), f"{message}: write smaller widths, channels or depths"
-    return None

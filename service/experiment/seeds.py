@@ -58,6 +58,8 @@ def _plain(value: Any) -> Any:
         return value
     if not value:
         raise ValueError("is an empty list: give a count such as 3, or at least one seed")
+    if len(value) > MOST_SEEDS:
+        raise ValueError(f"lists {len(value):,} seeds: at most {MOST_SEEDS:,} are used")
     for at, seed in enumerate(value):
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
             raise ValueError(f"a seed is a whole number from 0 on, not {yaml_text(seed)}")

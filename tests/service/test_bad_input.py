@@ -437,7 +437,19 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "axes explode": (
         f"{HEAD}axes:\n  optimizer.lr: {list(range(1, 101))}\n  train.kimg: {list(range(1, 101))}\n",
-        "x.yaml:1: makes 10,000 cells, more than 5,000: shorten the axes",
+        "x.yaml:1: makes 10,000 cells, more than 1,000: shorten the axes",
+    ),
+    "cells times seeds explode": (
+        f"{HEAD}seeds: 300\naxes:\n  optimizer.lr: {[n / 1000 for n in range(1, 41)]}\n",
+        "x.yaml:3: seeds: 40 cells with 300 seeds are 12,000 trials, more than 10,000: write fewer of one or the other",
+    ),
+    "seeds without end": (
+        f"{HEAD}seeds: {list(range(20_000))}\n",
+        "x.yaml:3: seeds: lists 20,000 seeds: at most 1,000 are used",
+    ),
+    "paths without end": (
+        arm(", ".join(f"model.width{n}: 1" for n in range(5_000))),
+        "x.yaml:5: arms.b: changes 5,000 paths, more than 100: write a preset",
     ),
     "zip of unequal lengths": (
         f"{HEAD}zip:\n  optimizer.lr: [1e-3, 2e-3]\n  train.kimg: [3, 4, 5]\n",

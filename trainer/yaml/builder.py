@@ -22,7 +22,8 @@ from trainer.errors import InputError, Problem
 from trainer.yaml.keys import Keys, dotted
 from trainer.yaml.scalar import scalar
 
-_MOST_VALUES = 100_000
+_MOST_VALUES = 50_000
+"""A thousand cells that set a dozen values each; so many are read in three seconds."""
 _DEEPEST = 50
 """Specs are six deep; endless brackets come from a generator gone wrong."""
 _PLAIN_WORDS: Final = (
@@ -186,8 +187,7 @@ class _Builder:
             return None
         value, start, end = self._anchors[event.anchor]
         home = len(self._order[start - 1])
-        if len(self._order) + end - start > _MOST_VALUES:
-            raise self._hopeless(event, keys, "the aliases make this file too large")
+        self._check_size(event, keys, end - start)
         for place in self._order[start:end]:
             copy = (*keys, *place[home:])
             self._check_depth(event, copy)
@@ -199,12 +199,18 @@ class _Builder:
 
     def _note(self, keys: Keys, event: Event) -> None:
         self._check_depth(event, keys)
+        self._check_size(event, keys, 1)
         self._value_lines[keys] = _line(event)
         self._order.append(keys)
 
     def _check_depth(self, event: Event, keys: Keys) -> None:
         if len(keys) > _DEEPEST:
             raise self._hopeless(event, keys[:1], f"is nested more than {_DEEPEST} deep")
+
+    def _check_size(self, event: Event, keys: Keys, more: int) -> None:
+        if len(self._order) + more > _MOST_VALUES:
+            message = f"holds more than {_MOST_VALUES:,} values, aliases counted: a generator has gone wrong"
+            raise self._hopeless(event, keys[:1], message)
 
     def _hopeless(self, event: Event, keys: Keys, message: str) -> InputError:
         return InputError([Problem(self._file, _line(event), dotted(keys), message)])

@@ -5,6 +5,7 @@ Every key and every value is remembered with its line, so that any later complai
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,12 @@ from trainer.yaml.builder import build
 from trainer.yaml.files import display, is_handed_over, why_unreadable
 from trainer.yaml.keys import Keys, dotted
 
-_LARGEST_FILE = 8 * 2**20
+_LARGEST_FILE = 2**20
+_OTHER_ENCODINGS = (
+    codecs.BOM_UTF16_LE,
+    codecs.BOM_UTF16_BE,
+    codecs.BOM_UTF32_BE,
+)  # that of UTF-32 LE begins as the first
 
 
 @dataclass(frozen=True)
@@ -60,9 +66,12 @@ def read(path: Path | str) -> Source:
         try:
             with open(path, "rb") as file:
                 content = file.read(_LARGEST_FILE + 1)
-            if len(content) <= _LARGEST_FILE:
+            if content.startswith(_OTHER_ENCODINGS):
+                refusal = "is text in UTF-16 or UTF-32: save it in UTF-8"
+            elif len(content) <= _LARGEST_FILE:
                 return parse(content.decode("utf-8-sig"), name)
-            refusal = "is larger than 8 MB: an experiment is a page of text"
+            else:
+                refusal = "is larger than 1 MB: an experiment is a page of text"
         except UnicodeDecodeError:
             refusal = "is not a text file in UTF-8"
         except OSError as error:

@@ -177,7 +177,7 @@ def test_aliases_cannot_explode() -> None:
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
     )
 
-    with pytest.raises(InputError, match="the aliases make this file too large"):
+    with pytest.raises(InputError, match="holds more than 50,000 values, aliases counted"):
         parse(bomb, "f")
 
 
@@ -252,12 +252,14 @@ def test_a_pipe_of_the_shell_is_read() -> None:
 def test_files_that_are_no_text(tmp_path: Path) -> None:
     file = tmp_path / "x.yaml"
     file.write_bytes("a: 1\nb: 2\n".encode("utf-16"))
+    assert refusal(file) == f"{file}: is text in UTF-16 or UTF-32: save it in UTF-8"
+    file.write_bytes(bytes(range(128, 256)))
     assert refusal(file) == f"{file}: is not a text file in UTF-8"
     file.write_bytes(b"a: 1\nb: \x00\n")
     assert refusal(file) == f"{file}:2: not valid YAML: the character U+0000 does not occur in text"
     with open(file, "wb") as sparse:
         sparse.truncate(2**33)
-    assert refusal(file) == f"{file}: is larger than 8 MB: an experiment is a page of text"
+    assert refusal(file) == f"{file}: is larger than 1 MB: an experiment is a page of text"
 
 
 @pytest.mark.parametrize(

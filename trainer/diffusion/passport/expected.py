@@ -63,6 +63,37 @@ def terms(cell: Diffusion, *, table: bool = False) -> list[Term]:
     return listed
 
 
+class Expected:
+    """A cell's expected loss, to be held against others: its terms are computed once."""
+
+    def __init__(self, cell: Diffusion) -> None:
+        self.cell = cell
+        self._terms: dict[bool, list[Term]] = {}
+        self._form = [part.form for part in cell.objective.parts(cell.schedule)]
+
+    def distance(self, other: Expected, *, up_to_scale: bool) -> float:
+        """How far the two are apart, in [0, 1]; see `total_variation`."""
+        if self._form != other._form:
+            return 1.0
+        schedule = self.cell.schedule
+        table = schedule.steps is not None and schedule == other.cell.schedule
+        mine, theirs = self._over(table), other._over(table)
+        scales = [1.0, 1.0]
+        if up_to_scale and all(term.part.linear for term in mine):
+            scales = [1.0 / float(side[0].product.sum()) for side in (mine, theirs)]
+        gaps = [0.0]
+        for one, other_term in zip(mine, theirs, strict=True):
+            gaps.append(_apart(scales[0] * one.product, scales[1] * other_term.product))
+            if not one.part.linear:
+                gaps.append(_apart(one.seen, other_term.seen))
+        return max(gaps)
+
+    def _over(self, table: bool) -> list[Term]:
+        if table not in self._terms:
+            self._terms[table] = terms(self.cell, table=table)
+        return self._terms[table]
+
+
 def total_variation(a: Diffusion, b: Diffusion) -> float:
     """How far two expected losses are apart, in [0, 1]: 0 is the same minimum, 1 nothing in common.
 
@@ -70,28 +101,12 @@ def total_variation(a: Diffusion, b: Diffusion) -> float:
     the same scale. 1 for objectives of different form. The prediction plays no part: the same denoiser has the same
     loss. Over the entries of a table that both share, else over log-SNR.
     """
-    return _distance(a, b, up_to_scale=True)
+    return Expected(a).distance(Expected(b), up_to_scale=True)
 
 
 def loss_distance(a: Diffusion, b: Diffusion) -> float:
     """The same without forgiving a constant factor: 0 is the same expected loss for every denoiser."""
-    return _distance(a, b, up_to_scale=False)
-
-
-def _distance(a: Diffusion, b: Diffusion, *, up_to_scale: bool) -> float:
-    table = a.schedule == b.schedule and a.schedule.steps is not None
-    mine, theirs = terms(a, table=table), terms(b, table=table)
-    if [term.part.form for term in mine] != [term.part.form for term in theirs]:
-        return 1.0
-    scales = [1.0, 1.0]
-    if up_to_scale and all(term.part.linear for term in mine):
-        scales = [1.0 / float(side[0].product.sum()) for side in (mine, theirs)]
-    gaps = [0.0]
-    for one, other in zip(mine, theirs, strict=True):
-        gaps.append(_apart(scales[0] * one.product, scales[1] * other.product))
-        if not one.part.linear:
-            gaps.append(_apart(one.seen, other.seen))
-    return max(gaps)
+    return Expected(a).distance(Expected(b), up_to_scale=False)
 
 
 def _apart(x: Tensor, y: Tensor) -> float:

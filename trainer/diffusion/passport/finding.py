@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainer.diffusion import prediction, timestep, weighting
 from trainer.diffusion.passport.card import SAME_OBJECTIVE, passport
-from trainer.diffusion.passport.expected import total_variation
+from trainer.diffusion.passport.expected import Expected
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.lazily import torch
 
@@ -28,18 +28,20 @@ def findings(cells: dict[str, Diffusion]) -> list[str]:
 
 def _classes(cells: dict[str, Diffusion]) -> list[tuple[dict[str, Diffusion], float]]:
     """Cells of one expected loss, two or more, and how far the farthest is from the one that it joined."""
-    classes: list[tuple[dict[str, Diffusion], float]] = []
+    classes: list[tuple[dict[str, Expected], float]] = []
     for name, cell in cells.items():
         if cell.schedule.learns:
             continue
+        mine = Expected(cell)
         for place, (members, far) in enumerate(classes):
-            near = min(total_variation(member, cell) for member in members.values())
+            near = min(member.distance(mine, up_to_scale=True) for member in members.values())
             if near < SAME_OBJECTIVE:
-                classes[place] = ({**members, name: cell}, max(far, near))
+                classes[place] = ({**members, name: mine}, max(far, near))
                 break
         else:
-            classes.append(({name: cell}, 0.0))
-    return [(members, far) for members, far in classes if len(members) > 1]
+            classes.append(({name: mine}, 0.0))
+    several = [(members, far) for members, far in classes if len(members) > 1]
+    return [({n: one.cell for n, one in members.items()}, far) for members, far in several]
 
 
 def _equal(members: dict[str, Diffusion], distance: float) -> str:
