@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from service import nobody
 from service.commands import (
     cluster,
     compare,
@@ -29,8 +30,8 @@ from service.commands import (
     watch,
 )
 from service.errors import BAD_ENVIRONMENT, BAD_INPUT, ServiceError
-from trainer import lazily
-from trainer.errors import EnvironmentProblem, InputError, UserError
+from trainer import lazily, terminal
+from trainer.errors import EnvironmentProblem, InputError, UserError, plain_text
 
 INTERRUPTED = 130
 _NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT}
@@ -89,6 +90,8 @@ for _panel, _verbs in _VERBS.items():
 def main() -> None:
     """Entry point of the command."""
     lazily.defer()
+    terminal.lenient()
+    nobody.settle()
     sys.exit(invoke(sys.argv[1:]))
 
 
@@ -133,7 +136,7 @@ def _ending(exit_: SystemExit) -> int:
 def _fail(error: BaseException, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    print(error, file=sys.stderr)
+    print(plain_text(str(error)), file=sys.stderr)
     if isinstance(error, InputError) and len(error.problems) > 1:
         print(f"{len(error.problems)} problems; nothing has been run", file=sys.stderr)
     return code

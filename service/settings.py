@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from pydantic import (
     AliasChoices,
@@ -129,7 +130,7 @@ class Settings(BaseSettings):
     @property
     def store_uri(self) -> str:
         """The MLflow store to talk to: `tracking_uri`, else sqlite in `home`."""
-        return self.tracking_uri or f"sqlite:///{self.database}"
+        return self.tracking_uri or _sqlite(self.database)
 
     def prepare(self) -> None:
         """Make `home`; ServiceError when it cannot be written."""
@@ -163,6 +164,16 @@ def load(**given: Any) -> Settings:
         raise ServiceError(
             "the working directory does not exist any more", "cd to another"
         ) from None
+
+
+def _sqlite(database: Path) -> str:
+    """SQLAlchemy's address of a file, in which `?` and `%` mean something unless they are quoted.
+
+    Quoted, it names the dialect too: of `sqlite:///` MLflow makes the folder that is written there, quotes and all.
+    """
+    path = str(database)
+    is_plain = not any(sign in path for sign in "?%")
+    return f"sqlite:///{path}" if is_plain else f"sqlite+pysqlite:///{quote(path)}"
 
 
 def _problem(detail: dict[str, Any]) -> Problem:

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 import torch.distributed as dist
 
+from trainer import terminal
 from trainer.data import held_out_outline
 from trainer.distributed import World
 from trainer.errors import EnvironmentProblem, InputError, UserError
@@ -25,6 +26,7 @@ from trainer.yaml.wording import leading_path
 
 def main(arguments: list[str] | None = None) -> int:
     """Train one trial; returns 0, 1 (diverged), 2 (bad input), 3 (environment) or 130 (Ctrl-C)."""
+    terminal.lenient()
     options = _parser().parse_args(arguments)
     try:
         tree = trial_tree(

@@ -36,7 +36,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return ": ".join(part for part in (where, self.path, self.message) if part)
+        return plain_text(": ".join(part for part in (where, self.path, self.message) if part))
 
 
 class InputError(UserError):
@@ -48,6 +48,13 @@ class InputError(UserError):
             dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line or 0)
         )
         super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+def plain_text(text: str) -> str:
+    """Text that moves no cursor and changes no colour: what does not print is shown as its escape; lines stay."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text.expandtabs(4)
+    )
 
 
 def closest(word: str, known: Iterable[str]) -> str | None:

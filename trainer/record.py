@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 from dataclasses import asdict
@@ -37,6 +38,7 @@ from trainer.trial import TrialSpec
 
 REPORTS, RESULT, TRIAL, STOPS = "reports.jsonl", "result.json", "trial.json", "stops.json"
 FAILURE, FAILURE_LOG, LOCK, SCRATCH = "failure.json", "failure.log", "writer.lock", "train"
+_SAMPLE = re.compile(r"samples/[0-9]{1,20}\.png")
 KEEP = 2
 """Checkpoints kept while a trial trains; one is enough when it is done."""
 
@@ -172,8 +174,14 @@ class Record:
 
     def sample_path(self, report: Report) -> Path | None:
         """Where the picture of a report's samples is, if it is here."""
-        path = self.directory / report.sample_png if report.sample_png else None
-        return path if path is not None and path.is_file() else None
+        name = report.sample_png
+        if not isinstance(name, str) or not _SAMPLE.fullmatch(
+            name
+        ):  # of another hand: a file that is not ours
+            return None
+        path = self.directory / name
+        is_own = path.is_file() and not path.is_symlink() and not path.parent.is_symlink()
+        return path if is_own else None
 
     # Failures
 

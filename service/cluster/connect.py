@@ -43,7 +43,6 @@ EXCLUDES = [
 """What of a checkout no worker needs."""
 OBJECT_STORE_BYTES = 150 * 2**20
 """Only reports pass through it."""
-TOKEN_FILE = Path.home() / ".ray" / "auth_token"
 
 
 @dataclass(frozen=True)
@@ -233,7 +232,7 @@ def _disconnect() -> None:
 def use_token() -> None:
     """Ray's clients send the token they find only when told to."""
     given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if given or TOKEN_FILE.exists():
+    if given or os.path.exists(os.path.expanduser("~/.ray/auth_token")):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 

@@ -102,8 +102,8 @@ class Experiment(metaclass=Named):
         """
         if not os.path.exists(path) and (preset := shipped(str(path))) is not None:
             raise InputError([a_trial(display(preset))])
-        folder = Path(path).resolve().parent
-        return cls._from_source(read(path), folder, overrides, data_root, home)
+        source = read(path)
+        return cls._from_source(source, Path(path).resolve().parent, overrides, data_root, home)
 
     @classmethod
     def from_mapping(

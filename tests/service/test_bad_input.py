@@ -662,7 +662,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "a share that is none": (
         f"{HEAD}resources: {{cpus: 1.0e-300}}\n",
-        "x.yaml:3: resources.cpus: must be 0.01 or more, not `1e-300`",
+        "x.yaml:3: resources.cpus: `1e-300` is too small to be told from 0: write 0, or a larger number",
     ),
     "half a GPU too many": (
         f"{HEAD}resources: {{gpus: 1.5}}\n",

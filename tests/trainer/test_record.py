@@ -1,6 +1,7 @@
 """Proves what a trial's directory promises: whole files or none, and a status that follows from them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -232,3 +233,23 @@ def test_samples_are_found_again(tmp_path: Path) -> None:
     assert record.sample(shown) == b"png"
     assert record.sample(record.reports()[1]) is None
     assert [record.sample_path(r) for r in record.reports()] == [tmp_path / name, None]
+
+
+@pytest.mark.parametrize("how", ["absolute", "upwards", "a link", "a linked folder"])
+def test_a_sample_outside_the_trial_is_never_read(tmp_path: Path, how: str) -> None:
+    secret, directory = tmp_path / "000000000064.png", tmp_path / "trial"
+    secret.write_bytes(b"private")
+    record = Record(directory)
+    name = record.write_sample(64, b"png")
+    if how == "a linked folder":
+        shutil.rmtree(directory / "samples")
+        (directory / "samples").symlink_to(tmp_path)
+    elif how == "a link":
+        (directory / name).unlink()
+        (directory / name).symlink_to(secret)
+    else:
+        name = str(secret) if how == "absolute" else f"samples/../../{secret.name}"
+    report = Report(64, 1.0, {}, sample_png=name)
+    assert (directory / name).read_bytes() == b"private"
+    assert record.sample(report) is None
+    assert record.sample_path(report) is None

@@ -69,6 +69,11 @@ def sort_out(found: Listing, entry: Entry) -> None:
         found.left_out[extension or "without extension"] += 1
 
 
+_SYSTEMS = ("/proc", "/sys", "/dev")
+_NOBODYS = (Path("/"),)
+"""Walking through these takes for ever, and finds what is no picture."""
+
+
 def located(root: Path, path: str) -> Path:
     """Where `path`, which starts at `root`, really is. Raises DataError where there is no folder and no .zip."""
     try:
@@ -78,6 +83,8 @@ def located(root: Path, path: str) -> Path:
         reason = getattr(error, "strerror", None) or str(error).partition(" from ")[0]
         message = f"data.path: {path[:60]!r} cannot be a folder ({reason})"
         raise DataError(f"{message}: write the path of a folder of images") from None
+    if folder in _NOBODYS or any(folder.is_relative_to(place) for place in _SYSTEMS):
+        raise DataError(f"data.path: {folder} is the system's own: write where the images are")
     if not is_there:
         raise DataError(
             f"data.path: {printable(folder)} is not a folder on this machine: write where the images are"

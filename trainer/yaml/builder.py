@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from ruamel.yaml import YAML
@@ -22,8 +23,9 @@ from trainer.errors import InputError, Problem
 from trainer.yaml.keys import Keys, dotted
 from trainer.yaml.scalar import scalar
 
-_MOST_VALUES = 50_000
-"""A thousand cells that set a dozen values each; so many are read in three seconds."""
+_MOST_VALUES = 20_000
+"""A thousand cells that set a dozen values each; so many are read in two seconds."""
+_TOO_MANY = f"holds more than {_MOST_VALUES:,} values, aliases counted: a generator has gone wrong"
 _DEEPEST = 50
 """Specs are six deep; endless brackets come from a generator gone wrong."""
 _PLAIN_WORDS: Final = (
@@ -85,7 +87,7 @@ class _Builder:
 
     def __init__(self, text: str, file: str) -> None:
         self._file = file
-        self._events = YAML(typ="safe", pure=True).parse(text)
+        self._events = self._bounded(YAML(typ="safe", pure=True).parse(text))
         self._key_lines: dict[Keys, int] = {}
         self._value_lines: dict[Keys, int] = {}
         self._order: list[Keys] = []
@@ -108,6 +110,13 @@ class _Builder:
         if self._problems:
             raise InputError(self._problems)
         return Built(data, self._key_lines, self._value_lines)
+
+    def _bounded(self, events: Iterable[Event]) -> Iterator[Event]:
+        """The events, as long as they are no more than a document of the largest size has: keys, values, ends."""
+        for number, event in enumerate(events):
+            if number > 3 * _MOST_VALUES:
+                raise self._hopeless(event, (), _TOO_MANY)
+            yield event
 
     def _value(self, event: Event, keys: Keys) -> Any:
         self._note(keys, event)
@@ -209,8 +218,7 @@ class _Builder:
 
     def _check_size(self, event: Event, keys: Keys, more: int) -> None:
         if len(self._order) + more > _MOST_VALUES:
-            message = f"holds more than {_MOST_VALUES:,} values, aliases counted: a generator has gone wrong"
-            raise self._hopeless(event, keys[:1], message)
+            raise self._hopeless(event, keys[:1], _TOO_MANY)
 
     def _hopeless(self, event: Event, keys: Keys, message: str) -> InputError:
         return InputError([Problem(self._file, _line(event), dotted(keys), message)])

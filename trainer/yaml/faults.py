@@ -10,6 +10,9 @@ from trainer.yaml.keys import Keys
 from trainer.yaml.wording import shown
 from trainer.yaml.writer import yaml_text
 
+_SMALLEST = 1e-30
+"""Products of such numbers are nothing in float32."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -39,12 +42,17 @@ def coerced(given: Any, became: Any, keys: Keys = ()) -> list[Fault]:
     return []
 
 
-def oversized(data: Any) -> list[Fault]:
-    """Whole numbers that no machine counts with."""
+def uncountable(data: Any) -> list[Fault]:
+    """Whole numbers that no machine counts with, and others that it cannot tell from nothing."""
+    every = list(_numbers(data, ()))
     return [
         Fault(keys, f"{shown(value)} is too large: write a smaller number")
-        for _, keys, value in _numbers(data, ())
+        for _, keys, value in every
         if isinstance(value, int) and abs(value) >= 2**63
+    ] + [
+        Fault(keys, f"{shown(value)} is too small to be told from 0: write 0, or a larger number")
+        for size, keys, value in every
+        if 0.0 < size < _SMALLEST
     ]
 
 

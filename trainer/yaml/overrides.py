@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 from trainer.errors import InputError, Problem, closest, listing, suggestion
-from trainer.yaml.faults import Fault, coerced, oversized, too_large
+from trainer.yaml.faults import Fault, coerced, too_large, uncountable
 from trainer.yaml.keys import Keys, dotted, split
 from trainer.yaml.source import Source, parse
 from trainer.yaml.spec_paths import (
@@ -202,8 +202,8 @@ class Layered:
 
     def faults(self) -> BaseModel | list[Fault]:
         """The finished model, or everything that is wrong with it."""
-        if oversized_numbers := oversized(self.data):
-            return oversized_numbers
+        if nonsense := uncountable(self.data):
+            return nonsense
         try:
             model = self.model.model_validate(self.data)
         except ValidationError as error:

@@ -177,7 +177,7 @@ def test_aliases_cannot_explode() -> None:
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 9)
     )
 
-    with pytest.raises(InputError, match="holds more than 50,000 values, aliases counted"):
+    with pytest.raises(InputError, match="holds more than 20,000 values, aliases counted"):
         parse(bomb, "f")
 
 
@@ -286,9 +286,9 @@ def test_aliases_cannot_nest_endlessly() -> None:
 
 def test_many_aliases_of_a_small_value_are_read_at_once() -> None:
     began = time.perf_counter()
-    found = parse("a: &a 1\nb: [" + "*a, " * 20_000 + "1]\n", "f")
+    found = parse("a: &a 1\nb: [" + "*a, " * 19_000 + "1]\n", "f")
 
-    assert found.data["b"] == [1] * 20_001
+    assert found.data["b"] == [1] * 19_001
     assert time.perf_counter() - began < 60  # a second or two; quadratic work takes many minutes
 
 

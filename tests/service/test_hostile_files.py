@@ -1,0 +1,143 @@
+"""What is handed over as a YAML, and is none: each gets one message in seconds, and nothing that hangs is opened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.cli import invoke
+
+TRIAL = """\
+data: {kind: gaussians, examples: 512}
+model: {kind: mlp, width: 32}
+train: {kimg: 1.28, batch_size: 64}
+evaluation: {features: {kind: pixels}, full: {images: 64, steps: 4}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def hurry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever hangs is ended; file names are short."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError("no answer in 30 s")
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trial.yaml").write_text(TRIAL)
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+
+
+def refused(file: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `validate` says of a file that it refuses: whole lines, without anything that moves the cursor."""
+    assert invoke(["validate", file]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert all(c.isprintable() or c == "\n" for c in said), ascii(said)
+    return said
+
+
+def special(place: Path) -> dict[str, str]:
+    """Paths that are no files, with what each is called."""
+    os.mkfifo(place / "pipe.yaml")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(place / "socket.yaml"))
+    (place / "folder.yaml").mkdir()
+    (place / "loop.yaml").symlink_to("loop.yaml")
+    (place / "gone.yaml").symlink_to("nowhere.yaml")
+    return {
+        "pipe.yaml": "is a pipe, not a YAML file",
+        "socket.yaml": "is a socket, not a YAML file",
+        "folder.yaml": "is a directory, not a YAML file",
+        "loop.yaml": "cannot be read: Too many levels of symbolic links",
+        "gone.yaml": "is a link to nowhere.yaml, which does not exist",
+        "/dev/zero": "is a device, not a YAML file",
+        "/dev/null": "is a device, not a YAML file",
+        "/dev": "is a directory, not a YAML file",
+    }
+
+
+def test_what_is_no_file_is_not_opened(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path, why in special(tmp_path).items():
+        assert why in refused(path, capsys), path
+        (tmp_path / "x.yaml").write_text(f"name: x\nbase: {path}\n")
+        said = refused("x.yaml", capsys)
+        assert said.startswith("x.yaml:2: base: "), said
+        assert why in said, path
+
+
+def test_files_of_the_system_are_no_experiments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in ("/proc/self/mem", "/proc/self/environ", "/proc/kmsg", "/proc/self/maps"):
+        (tmp_path / "x.yaml").write_text(f"name: x\nbase: {path}\n")
+        said = refused("x.yaml", capsys)
+        assert len(said) < 500
+        assert "PATH=" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"a: &a [x, x]\n" + b"".join(
+            b"%c: &%c [%s]\n" % (98 + n, 98 + n, b", ".join([b"*%c" % (97 + n)] * 10)) for n in range(9)
+        ), "more than 20,000 values"),
+        (b"name: x\nbase: {a: &a {b: 1}, c: [" + b"*a, " * 60_000 + b"1]}\n", "more than 20,000 values"),
+        (b"# a long comment\n" * 700_000, "is larger than 1 MB"),
+        (b"name: x\nbase: " + b"[" * 100_000 + b"\n", "is nested more than 50 deep"),
+        (b"- " * 100_000, "is nested more than 50 deep"),
+        (b"? " * 100_000, "more than 20,000 values"),
+        (b"name: x\nbase: {" + b"k: 1, " * 80_000 + b"}\n", "more than 20,000 values"),
+        (os.urandom(4096) + b"\xff", "is not a text file in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(2000), "is not a text file in UTF-8"),
+        (b"\x7fELF" + bytes(2000), "U+007F does not occur in text"),
+        (bytes(5000), "U+0000 does not occur in text"),
+        ("name: x\n".encode("utf-16"), "save it in UTF-8"),
+        ("name: x\n".encode("utf-16-le"), "U+0000 does not occur in text"),
+        ("name: x\n".encode("utf-32"), "save it in UTF-8"),
+        ("name: ärger\n".encode("latin-1"), "is not a text file in UTF-8"),
+        (b"name: \xed\xa0\x80\n", "is not a text file in UTF-8"),
+        (b"name: \"\\ud800\"\nbase: trial.yaml\n", "half a character"),
+        (b"name: x\nbase: trial.yaml\nseeds: " + b"9" * 100_000 + b"\n", "whole number of 100,000 digits"),
+        (b"name: x\nbase: trial.yaml\nset: {train.kimg: 1e99999}\n", "must be a finite number"),
+        (b"%YAML 9.9\n---\nname: x\n", "not valid YAML"),
+        (b"name: x\nbase: trial.yaml\n\"\\e[31m\\e]0;owned\\a\": 1\n", "unknown key"),
+        (b"name: \"\\e[2J\"\nbase: trial.yaml\n", "is not a name"),
+    ],
+    ids=lambda value: value[:24] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_no_experiment_is_refused_in_a_moment(
+    tmp_path: Path, content: bytes, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.yaml").write_bytes(content)
+    said = refused("x.yaml", capsys)
+    assert why in said, said[:300]
+    assert len(said) < 2000
+
+
+def circle(place: Path) -> None:
+    """Two experiments that are each other's base, and one that is its own."""
+    (place / "x.yaml").write_text("name: x\nbase: y.yaml\n")
+    (place / "y.yaml").write_text("name: y\nbase: x.yaml\n")
+
+
+def start(place: Path) -> None:
+    """An experiment that starts from what it trains itself."""
+    mine = "start_from: {experiment: x.yaml, cell: base}"
+    (place / "x.yaml").write_text(f"name: x\nbase: trial.yaml\nset: {{{mine}}}\n")
+
+
+@pytest.mark.parametrize("make", [circle, start])
+def test_circles_have_an_end(
+    tmp_path: Path, make: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(tmp_path)
+    said = refused("x.yaml", capsys)
+    assert "is an experiment itself" in said or "starts from itself" in said or "start_from" in said
