@@ -42,7 +42,7 @@ class Digits(DataSpec):
     def load(self, root: Path, cache: Path | None = None) -> Source:
         """Images [1797, 1, 8, 8] and labels 0..9; 1438 of `train`, 359 of `test`."""
         content = _table() if cache is None else made_once(cache / "digits.npy", _table)
-        table = torch.from_numpy(np.load(io.BytesIO(content)))
+        table = torch.from_numpy(np.load(io.BytesIO(content), allow_pickle=False))
         images, labels = table[:, :64].reshape(-1, 1, 8, 8), table[:, 64].long()
         if digest(images, labels) != CONTENT:
             raise DataError(
