@@ -70,7 +70,10 @@ def show(
         say(to_yaml(next(iter(trials.values())).model_dump(mode="json")))
     answers = Answers(settings_of(home).home)
     _print_passports(trials, answers)
-    print_findings(answers.findings({name: trial.diffusion for name, trial in trials.items()}))
+    from service.experiment.remarks import MOST_DESCRIBED
+
+    first = list(trials.items())[:MOST_DESCRIBED]
+    print_findings(answers.findings({name: trial.diffusion for name, trial in first}))
 
 
 def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, TrialSpec]:
@@ -101,13 +104,15 @@ def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, Tri
 
 def _write_passports(file: Path, trials: dict[str, TrialSpec]) -> None:
     from dashboards.page import render_passports
-    from trainer.diffusion.passport import findings, passport, total_variation
+    from service.experiment.remarks import MOST_DESCRIBED
+    from trainer.diffusion.passport import Expected, findings, passport
 
-    cells = {name: trial.diffusion for name, trial in trials.items()}
+    cells = {name: trial.diffusion for name, trial in list(trials.items())[:MOST_DESCRIBED]}
     cards = {name: passport(cell).to_dict() for name, cell in cells.items()}
+    losses = {name: Expected(cell) for name, cell in cells.items()}
     distances = {
-        name: [total_variation(cell, other) for other in cells.values()]
-        for name, cell in cells.items()
+        name: [loss.distance(other, up_to_scale=True) for other in losses.values()]
+        for name, loss in losses.items()
     }
     page = render_passports(cards, distances, findings(cells))
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from service.experiment.comparison import Cell
 from trainer.spec import Spec
 from trainer.trial import TrialSpec
 
-_MOST_DESCRIBED = 200
+MOST_DESCRIBED = 200
 """Objectives of which notes are made: each takes a hundredth of a second, and nobody reads so many."""
 
 
@@ -20,7 +20,7 @@ def findings(cells: Sequence[Cell], answers: Answers) -> list[str]:
     distinct: dict[str, Cell] = {}
     for cell in cells:  # cells that differ in a learning rate share a passport
         distinct.setdefault(cell.trial.diffusion.digest(), cell)
-    described = list(distinct.values())[:_MOST_DESCRIBED]
+    described = list(distinct.values())[:MOST_DESCRIBED]
     trials = {cell.name: cell.trial for cell in described}
     of: list[Spec | str] = []
     for name, trial in trials.items():
@@ -32,7 +32,7 @@ def findings(cells: Sequence[Cell], answers: Answers) -> list[str]:
     if len(distinct) > len(described):
         lines.append(
             f"there are {len(distinct):,} different objectives: what is said of them is said of the first "
-            f"{_MOST_DESCRIBED}"
+            f"{MOST_DESCRIBED}"
         )
     return lines
 

@@ -10,7 +10,7 @@ import pytest
 
 from service.cli import invoke
 from service.experiment import Experiment
-from trainer.errors import InputError
+from trainer.errors import InputError, plain_text
 
 PRESET = """\
 data: {kind: gaussians, examples: 512}
@@ -864,7 +864,7 @@ def test_what_is_no_experiment_is_told(
     verb: str, target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert invoke([verb, target]) == 2
-    assert capsys.readouterr().err.startswith(f"{target}: ")
+    assert capsys.readouterr().err.startswith(f"{plain_text(target)}: ")
 
 
 @pytest.mark.parametrize(("option", "message"), OPTIONS.items(), ids=OPTIONS)
