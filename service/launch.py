@@ -25,6 +25,7 @@ from service.experiment.saved import read_saved, save
 from service.job_progress import published
 from service.ledger import Ledger
 from service.mending import set_damaged_aside
+from service.notify import Notifier
 from service.outcome import Outcome
 from service.progress import SweepNote
 from service.search.study import studies, tuned
@@ -60,18 +61,29 @@ def run(
     settings, stop = settings or load_settings(), stop or threading.Event()
     check_reachable(settings)
     home = settings.experiment(experiment.name)
+    notifier = Notifier(
+        experiment.name, settings, experiment.spec.notify, lambda line: on_event(SweepNote(line))
+    )
     with contextlib.ExitStack() as held:
+        held.callback(notifier.close)
         held.enter_context(_sole_driver(settings, experiment.name, stop))
         outbox = held.enter_context(contextlib.closing(Outbox(home / "outbox.db")))
         held.enter_context(_terminable())
         held.enter_context(heeded(home, stop))
-        work = _Driver(settings, outbox, on_event, stop, held)
-        if experiment.spec.search is None:
-            return work.compare(experiment)
-        tuning = work.tune(experiment)
-        if tuning.interrupted or tuning.untuned:
-            return tuning
-        return work.compare(tuned(experiment, settings)).after(tuning)
+        work = _Driver(settings, outbox, notifier.listen(on_event), stop, held)
+        outcome = _whole(work, experiment)
+        notifier.tell("end", outcome.text(), {"outcome": outcome.summary()})
+        return outcome
+
+
+def _whole(work: _Driver, experiment: Experiment) -> Outcome:
+    """Candidates where something is searched, then what is compared."""
+    if experiment.spec.search is None:
+        return work.compare(experiment)
+    tuning = work.tune(experiment)
+    if tuning.interrupted or tuning.untuned:
+        return tuning
+    return work.compare(tuned(experiment, work.settings)).after(tuning)
 
 
 def catch_up(settings: Settings, name: str, outbox: Outbox) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from dashboards.text import duration
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -65,6 +67,18 @@ class Outcome:
             failed=[*tuning.failed, *self.failed],
             seconds=tuning.seconds + self.seconds,
             first_step_s=first,
+        )
+
+    def text(self) -> str:
+        """What happened, in a line: `12 trials trained in 4 min 10 s, 6 were finished already, 1 FAILED`."""
+        candidates = f"{self.tuned} candidates and " if self.tuned else ""
+        parts = [f"{candidates}{self.finished} trials trained in {duration(self.seconds)}"]
+        parts += [f"{self.ended_early} stopped early"] if self.ended_early else []
+        parts += [f"{self.skipped} were finished already"] if self.skipped else []
+        bad = len(self.failed) + len(self.diverged)
+        parts += [f"{bad} FAILED"] if bad else []
+        return ", ".join(parts) + (
+            ", then interrupted: nothing is lost" if self.interrupted else ""
         )
 
     def summary(self) -> dict[str, Any]:

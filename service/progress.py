@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol, Self, TextIO
+from typing import Literal, Protocol, Self, TextIO
 
 from dashboards.text import duration
 
@@ -94,6 +94,11 @@ class SweepNote:
 
 TrialEvent = TrialStarted | TrialReported | TrialStopped | TrialFinished | TrialFailed
 Event = TrialEvent | CellStopped | SweepEvidence | SweepNote
+
+
+Occasion = Literal["verdict", "failure", "end"]
+OCCASIONS: tuple[Occasion, ...] = ("verdict", "failure", "end")
+"""Of which somebody may want to be told who does not look."""
 
 
 class Renderer(Protocol):

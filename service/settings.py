@@ -16,6 +16,7 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
+    SecretStr,
     ValidationError,
     field_validator,
 )
@@ -81,6 +82,10 @@ class Settings(BaseSettings):
     """DIFFSWEEP_CONCURRENCY: at most this many trials at a time. Unset: as many as the resources hold."""
     quota_gb: PositiveFloat | None = None
     """DIFFSWEEP_QUOTA_GB: a run does not begin in a home that is larger, in 10^9 bytes. Unset: no limit."""
+    webhook: SecretStr | None = None
+    """DIFFSWEEP_WEBHOOK: an address that is sent a POST of JSON on a verdict, a failure and the end of a run."""
+    notify_command: str | None = None
+    """DIFFSWEEP_NOTIFY_COMMAND: a shell command on the same occasions: JSON on its input, a line for people as $1."""
     tracking_patience_s: NonNegativeFloat = 20.0
     """DIFFSWEEP_TRACKING_PATIENCE_S: how long the end of a run waits for an unreachable tracking server."""
 
@@ -95,10 +100,19 @@ class Settings(BaseSettings):
                 f"`{path}` begins with an unknown user: write the whole path"
             ) from None
 
-    @field_validator("tracking_uri", "mlflow_ui", "ray_address", mode="before")
+    @field_validator(
+        "tracking_uri", "mlflow_ui", "ray_address", "webhook", "notify_command", mode="before"
+    )
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return value or None
+
+    @field_validator("webhook")
+    @classmethod
+    def _can_be_posted_to(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("it is no address: it begins with http:// or https://")
+        return value
 
     @field_validator("mlflow_ui")
     @classmethod
@@ -180,6 +194,8 @@ def _problem(detail: dict[str, Any]) -> Problem:
     from trainer.yaml.scalar import scalar
     from trainer.yaml.wording import plain_message
 
+    if detail["loc"] and detail["loc"][0] == "webhook":  # a secret
+        detail["input"] = "(not shown)"
     if isinstance(detail["input"], str):  # every variable is text: show what it says
         with contextlib.suppress(ValueError):  # endless digits stay text
             detail["input"] = scalar(detail["input"])

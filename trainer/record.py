@@ -120,10 +120,8 @@ class Record:
 
     def set_aside(self) -> Path:
         """Give the directory another name, so that the trial is trained again; returns it."""
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        return self.directory.rename(
-            self.directory.with_name(f"{self.directory.name}.damaged-{stamp}")
-        )
+        aside = f"{self.directory.name}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
+        return self.directory.rename(self.directory.with_name(aside))
 
     def add_report(self, report: Report) -> None:
         """Add a line, on disk when this returns."""
@@ -260,7 +258,8 @@ class Record:
 
     def images(self) -> int:
         """Images seen at the newest checkpoint, which is not opened; 0 when there is none."""
-        return max((int(path.name.removeprefix(PREFIX)) for path in self._checkpoints()), default=0)
+        there = checkpoints(self.directory)
+        return int(there[-1].name.removeprefix(PREFIX)) if there else 0
 
     def save_checkpoint(self, images: int, state: dict[str, Any], keep: int = KEEP) -> Path:
         """Write `checkpoint-<images>` whole and drop all but the newest `keep`.
@@ -280,16 +279,13 @@ class Record:
             raise
         shutil.rmtree(final, ignore_errors=True)
         partial.rename(final)
-        for old in self._checkpoints()[:-keep]:
+        for old in checkpoints(self.directory)[:-keep]:
             shutil.rmtree(old, ignore_errors=True)
         return final
 
     def newest_state(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest whole state, or None; and a note for every damaged checkpoint that was passed over."""
         return newest_state(self.directory, device)
-
-    def _checkpoints(self) -> list[Path]:
-        return checkpoints(self.directory)
 
 
 def _report(line: str) -> Report | None:

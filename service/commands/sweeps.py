@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dashboards.text import duration, names
+from dashboards.text import names
 from service.commands.common import (
     AsJson,
     AtOnce,
@@ -42,6 +43,7 @@ def run(
     Finished trials are skipped and broken ones continue from their checkpoint: the same command
     submits, resumes and extends. Exit code 1 says that some trials failed; the rest is judged.
     """
+    from dashboards.verdict.sentences import headline
     from service import launch, readiness, results
     from service.board import Board
     from service.command_line import continuation
@@ -49,6 +51,7 @@ def run(
     from service.experiment.delta import delta
     from service.exporting import export_as_asked
     from service.live_table import renderer
+    from service.notify import Notifier
     from service.usage import check_quota
 
     settings = settings_of(home, concurrency=at_once)
@@ -66,6 +69,11 @@ def run(
     with renderer(Board.of(experiment, settings), stream) as show:
         outcome = launch.run(experiment, settings, show)
     judged = results.judged(experiment, settings, results.collect(experiment, settings))
+    with contextlib.closing(Notifier.of(experiment, settings)) as notifier:
+        if judged.verdicts is not None:
+            told = judged.to_dict()
+            more = {name: told[name] for name in ("metric", "baseline", "verdicts")}
+            notifier.tell("verdict", headline(judged.verdicts), more)
     if as_json:
         report, _ = results.deliver(experiment, settings, judged)
         data = {"outcome": outcome.summary(), "report": str(report), **judged.to_dict()}
@@ -110,11 +118,7 @@ def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> Non
 
 def _tell(outcome: Outcome) -> None:
     """What happened to the trials, the bad news by name."""
-    candidates = f"{outcome.tuned} candidates and " if outcome.tuned else ""
-    parts = [f"{candidates}{outcome.finished} trials trained in {duration(outcome.seconds)}"]
-    parts += [f"{outcome.ended_early} stopped early"] if outcome.ended_early else []
-    parts += [f"{outcome.skipped} were finished already"] if outcome.skipped else []
-    say(", ".join(parts) + (", then interrupted: nothing is lost" if outcome.interrupted else ""))
+    say(outcome.text())
     for cell, reason in outcome.stopped.items():
         prose(f"{cell}: {reason}")
     if outcome.budget is not None:

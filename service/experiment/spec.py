@@ -11,6 +11,7 @@ from service.experiment.budget import Budget
 from service.experiment.criterion import Compare
 from service.experiment.seeds import AnySeeds, looks, seed_list
 from service.policy import AnyPolicy, Fixed
+from service.progress import OCCASIONS, Occasion
 from service.resources import Resources
 from service.search.spec import Search
 from trainer.spec import Spec
@@ -78,6 +79,9 @@ class ExperimentSpec(Spec):
     """What runs, how far and in which order."""
     export: Literal["winner"] | None = None
     """winner: a run ends by writing the model of the cell that won as a diffusers folder, logged to MLflow as well."""
+    notify: tuple[Occasion, ...] = OCCASIONS
+    """When somebody is told: on a verdict, a failure, the end. Where to is said by DIFFSWEEP_WEBHOOK, an address that
+    gets a POST, or DIFFSWEEP_NOTIFY_COMMAND; nobody is told without."""
     launcher: Literal["train", "inproc"] = "train"
     """train: a Ray Train TorchTrainer per trial. inproc: inside the Tune actor, one worker; for trials of seconds."""
     resources: Resources = Resources()

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 ROOT = Path(__file__).parents[2]
 VERBS = (
     *("run", "validate", "plan", "compare", "report", "watch", "show", "schema"),
-    *("sample", "evaluate", "export", "import_"),
+    *("sample", "evaluate", "export", "rm", "import_"),
     *("submit", "status", "logs", "stop", "sync", "doctor"),
 )
 
