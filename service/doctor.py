@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from service.errors import ServiceError
 from service.settings import Settings
+from trainer.machine import own_cpus
 
 _ENOUGH_DISK = 2 * 10**9
 _NEEDED = (
@@ -59,9 +59,8 @@ def _package(name: str) -> Check:
 def _device() -> Check:
     import torch
 
-    cores = os.cpu_count() or 1
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Check("device", True, ", ".join(gpus) or f"no GPU; {cores} CPU cores")
+    return Check("device", True, ", ".join(gpus) or f"no GPU; {own_cpus()} CPU cores")
 
 
 def _writable(settings: Settings) -> Check:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service import signals
 from service.agenda import Agenda, WorkSource
 from service.board import Board
 from service.command_line import diffsweep
@@ -56,7 +56,8 @@ def run(
 
     Where it searches, candidates come first, then the comparison of the winners. Raises `ServiceError`
     before any work when the tracking server does not answer, another driver is at work on it, or a trial
-    cannot be placed. Ctrl-C, SIGTERM, `stop` and a stop request end it with `interrupted`.
+    cannot be placed. Ctrl-C, SIGTERM, a closed terminal, `stop` and a stop request end it with
+    `interrupted`.
     """
     settings, stop = settings or load_settings(), stop or threading.Event()
     check_reachable(settings)
@@ -66,9 +67,9 @@ def run(
     )
     with contextlib.ExitStack() as held:
         held.callback(notifier.close)
+        held.enter_context(signals.interruptible(stop))
         held.enter_context(_sole_driver(settings, experiment.name, stop))
         outbox = held.enter_context(contextlib.closing(Outbox(home / "outbox.db")))
-        held.enter_context(_terminable())
         held.enter_context(heeded(home, stop))
         work = _Driver(settings, outbox, notifier.listen(on_event), stop, held)
         outcome = _whole(work, experiment)
@@ -157,6 +158,7 @@ class _Driver:
     ) -> Outcome:
         with uploading(self.outbox, self.settings, experiment.name, ledger.note):
             interrupted = False
+            signals.at_work()
             try:
                 dispatch = Dispatch(experiment, self.settings, ledger, self.stop, wants)
                 self._train(experiment, ledger, dispatch)
@@ -164,9 +166,13 @@ class _Driver:
             except KeyboardInterrupt:
                 interrupted = True
             except BaseException:
+                signals.ending()
                 if ledger.is_open:
                     ledger.close(interrupted=True)
                 raise
+            signals.ending()
+            if not ledger.is_open:  # it was interrupted while Ray started
+                ledger.open(trains=False)
             return ledger.close(interrupted)
 
     def _train(self, experiment: Experiment, ledger: Ledger, dispatch: Dispatch) -> None:
@@ -234,20 +240,3 @@ def _sole_driver(
             yield
     except HeldError as held:
         raise _at_work(name, held.holder) from None
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM, as `ray job stop` sends it, ends a run like Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,6 +21,7 @@ from service.search.study import to_tune, tuned
 from service.settings import Settings
 from trainer.ema import EMA
 from trainer.lazily import torch
+from trainer.machine import own_cpus
 from trainer.record import Record
 from trainer.report import Result, Status
 
@@ -183,11 +183,9 @@ def _expected(experiment: Experiment, costs: _Costs) -> tuple[Expected, ...]:
 
 def local_slots(resources: Resources) -> int:
     """How many trials this machine holds side by side, one at least; without a GPU its CPUs count."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cpus = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     asked = resources.gpus and torch.cuda.is_available()
     gpus = torch.cuda.device_count() if asked else math.inf
-    return max(1, resources.at_once(cpus, gpus))
+    return max(1, resources.at_once(own_cpus(), gpus))
 
 
 class _Costs:

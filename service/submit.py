@@ -236,7 +236,7 @@ class Jobs:
 
 
 def _client(address: str) -> JobSubmissionClient:
-    from service.cluster.connect import environment, use_token
+    from service.cluster.joining import environment, use_token
 
     use_token()
     from ray.job_submission import JobSubmissionClient

@@ -10,20 +10,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
-import tempfile
 import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from service.cluster.janitor import Janitor
+from service.cluster.joining import disconnect, environment, init, use_token, worker_environment
+from service.cluster.own import private
 from service.errors import ServiceError
 from service.resources import Resources
 from service.settings import Settings, inside_ray_job
 from service.worker import TRAIN_ENVIRONMENT
+from trainer.machine import own_cpus
 
 ROOT = Path(__file__).resolve().parents[2]
 """Where the packages live: the checkout, or site-packages."""
@@ -41,8 +40,6 @@ EXCLUDES = [
     "*.log",
 ]
 """What of a checkout no worker needs."""
-OBJECT_STORE_BYTES = 150 * 2**20
-"""Only reports pass through it."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +117,8 @@ def _open(settings: Settings, need: Resources, held: contextlib.ExitStack) -> tu
         return Cluster(False, None), "the Ray of this process"
     address = settings.ray_address or ("auto" if inside_ray_job() else None)
     if address is None:
-        _check("this machine", need, float(_own_cpus()), None)
-        return Cluster(True, held.enter_context(_private(need))), "this machine"
+        _check("this machine", need, float(own_cpus()), None)
+        return Cluster(True, held.enter_context(private(need))), "this machine"
     held.enter_context(_existing(address, need))
     return Cluster(False, None), "the Ray cluster"
 
@@ -138,65 +135,13 @@ _QUIET = {
 
 
 @contextlib.contextmanager
-def _private(need: Resources) -> Iterator[Path]:
-    import ray
-
-    scratch = tempfile.gettempdir()
-    scratch = scratch if len(scratch) <= 30 else "/tmp"  # sockets allow 107 characters in all
-    directory = Path(tempfile.mkdtemp(prefix="diffsweep-", dir=scratch))
-    janitor = Janitor(directory)
-    with _own_token():
-        try:
-            ray.init(
-                address="local",
-                num_cpus=_own_cpus(),
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={
-                    "env_vars": {**_worker_environment(need), "PYTHONPATH": _python_path()}
-                },
-                _temp_dir=str(directory),
-            )
-            yield directory / "session_latest" / "logs"
-        finally:
-            _disconnect()
-            janitor.dismiss()
-
-
-@contextlib.contextmanager
-def _own_token() -> Iterator[None]:
-    """A token for this cluster alone: Ray would write one into the user's home, and keep it cached."""
-    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-
-    loader = AuthenticationTokenLoader.instance()
-    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    try:
-        with environment(own):
-            Config.initialize("")  # Ray reads both once per process
-            loader.reset_cache()
-            yield
-    finally:
-        Config.initialize("")
-        loader.reset_cache()
-
-
-@contextlib.contextmanager
 def _existing(address: str, need: Resources) -> Iterator[None]:
-    import ray
-
     use_token()
-    runtime_env: dict[str, Any] = {"env_vars": _missing_from_job(_worker_environment(need))}
+    runtime_env: dict[str, Any] = {"env_vars": _missing_from_job(worker_environment(need))}
     if not inside_ray_job() and (ROOT / "pyproject.toml").exists():
         runtime_env |= {"working_dir": str(ROOT), "excludes": EXCLUDES}
     try:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env=runtime_env,
-        )
+        init(address=address, runtime_env=runtime_env)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise ServiceError(
@@ -206,34 +151,7 @@ def _existing(address: str, need: Resources) -> Iterator[None]:
     try:
         yield
     finally:
-        _disconnect()
-
-
-def _disconnect() -> None:
-    """Leave Ray. Objects of Ray that Tune leaves in reference cycles are collected first, and none while it ends.
-
-    The garbage collector runs in whatever thread allocates. If the thread that delivers to MLflow freed such an
-    object in the middle of Ray's shutdown, Ray would end the process.
-    """
-    import gc
-
-    import ray
-
-    gc.collect()
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        ray.shutdown()
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def use_token() -> None:
-    """Ray's clients send the token they find only when told to."""
-    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if given or os.path.exists(os.path.expanduser("~/.ray/auth_token")):
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        disconnect()
 
 
 def _check(place: str, need: Resources, cpus: float, gpus: float | None) -> None:
@@ -247,18 +165,6 @@ def _check(place: str, need: Resources, cpus: float, gpus: float | None) -> None
             )
 
 
-def _worker_environment(need: Resources) -> dict[str, str]:
-    threads = str(max(1, int(need.cpus)))
-    own = {name: value for name, value in os.environ.items() if name.startswith("DIFFSWEEP_")}
-    return {
-        **own,
-        **TRAIN_ENVIRONMENT,
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of neighbours cost a factor of 15
-    }
-
-
 def _missing_from_job(env_vars: dict[str, str]) -> dict[str, str]:
     """Ray refuses a variable that the job has set already."""
     import json
@@ -268,30 +174,3 @@ def _missing_from_job(env_vars: dict[str, str]) -> dict[str, str]:
     job: dict[str, Any] = json.loads(os.environ.get(RAY_JOB_VARIABLE) or "{}")
     known = (job.get("runtime_env") or {}).get("env_vars") or {}
     return {name: value for name, value in env_vars.items() if name not in known}
-
-
-def _python_path() -> str:
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
-
-
-def _own_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables, and warnings off, for the length of the block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        warnings.filterwarnings("ignore", category=FutureWarning)
-        warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value

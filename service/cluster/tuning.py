@@ -20,7 +20,8 @@ from ray.tune.stopper import NoopStopper
 from service import worker
 from service.causes import last_line
 from service.cluster import gang
-from service.cluster.connect import Cluster, environment
+from service.cluster.connect import Cluster
+from service.cluster.joining import environment
 from service.errors import ServiceError
 from service.worker import MESSAGE, Job, parse
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -43,51 +44,75 @@ def run(
     Finished trials are skipped and broken ones continue from their checkpoint: the same command
     submits, resumes and extends. Exit code 1 says that some trials failed; the rest is judged.
     """
-    from dashboards.verdict.sentences import headline
-    from service import launch, readiness, results
+    from service import launch, readiness, results, signals
     from service.board import Board
-    from service.command_line import continuation
     from service.experiment import Experiment
-    from service.experiment.delta import delta
-    from service.exporting import export_as_asked
     from service.live_table import renderer
-    from service.notify import Notifier
     from service.usage import check_quota
 
-    settings = settings_of(home, concurrency=at_once)
-    experiment = Experiment.from_yaml(file, override or (), home=settings.home)
-    settings.prepare()
-    check_quota(settings)
-    launch.refuse_second(settings, experiment.name)
-    readiness.make_ready(experiment, settings)
-    if not as_json:
-        prose(opening(experiment))
-        since = delta(experiment, settings.experiment(experiment.name))
-        news = [] if since is None else since.sentences(experiment.name)
-        print_findings([*experiment.findings(), *news])
-    stream = sys.stderr if as_json else sys.stdout
-    with renderer(Board.of(experiment, settings), stream) as show:
-        outcome = launch.run(experiment, settings, show)
-    judged = results.judged(experiment, settings, results.collect(experiment, settings))
+    stop = threading.Event()
+    with signals.interruptible(stop):
+        settings = settings_of(home, concurrency=at_once)
+        experiment = Experiment.from_yaml(file, override or (), home=settings.home)
+        settings.prepare()
+        check_quota(settings)
+        launch.refuse_second(settings, experiment.name)
+        readiness.make_ready(experiment, settings)
+        if not as_json:
+            prose(opening(experiment))
+            print_findings([*experiment.findings(), *_news(experiment, settings)])
+        stream = sys.stderr if as_json else sys.stdout
+        with renderer(Board.of(experiment, settings), stream) as show:
+            outcome = launch.run(experiment, settings, show, stop)
+        judged = results.judged(experiment, settings, results.collect(experiment, settings))
+        _notify(experiment, settings, judged)
+        if as_json:
+            _print(experiment, settings, outcome, judged)
+        else:
+            _say(experiment, settings, outcome, judged)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _news(experiment: Experiment, settings: Settings) -> list[str]:
+    """What is new since the last run."""
+    from service.experiment.delta import delta
+
+    since = delta(experiment, settings.experiment(experiment.name))
+    return [] if since is None else since.sentences(experiment.name)
+
+
+def _notify(experiment: Experiment, settings: Settings, judged: Judged) -> None:
+    from dashboards.verdict.sentences import headline
+    from service.notify import Notifier
+
     with contextlib.closing(Notifier.of(experiment, settings)) as notifier:
         if judged.verdicts is not None:
             told = judged.to_dict()
             more = {name: told[name] for name in ("metric", "baseline", "verdicts")}
             notifier.tell("verdict", headline(judged.verdicts), more)
-    if as_json:
-        report, _ = results.deliver(experiment, settings, judged)
-        data = {"outcome": outcome.summary(), "report": str(report), **judged.to_dict()}
-        asked = export_as_asked(experiment, settings, judged)
-        data |= {} if asked is None else asked.summary()
-        print_json(data)
-    else:
-        _tell(outcome)
-        try:
-            _conclude(experiment, settings, judged)
-        finally:
-            if outcome.interrupted or outcome.failed:
-                say(f"continue: {continuation(experiment.file, experiment.options, settings)}")
-    raise typer.Exit(outcome.exit_code)
+
+
+def _print(experiment: Experiment, settings: Settings, outcome: Outcome, judged: Judged) -> None:
+    """After a run, as JSON."""
+    from service import results
+    from service.exporting import export_as_asked
+
+    report, _ = results.deliver(experiment, settings, judged)
+    data = {"outcome": outcome.summary(), "report": str(report), **judged.to_dict()}
+    asked = export_as_asked(experiment, settings, judged)
+    print_json(data | ({} if asked is None else asked.summary()))
+
+
+def _say(experiment: Experiment, settings: Settings, outcome: Outcome, judged: Judged) -> None:
+    """After a run, for a person; the way on also where the disk is full."""
+    from service.command_line import continuation
+
+    _tell(outcome)
+    try:
+        _conclude(experiment, settings, judged)
+    finally:
+        if outcome.interrupted or outcome.failed:
+            say(f"continue: {continuation(experiment.file, experiment.options, settings)}")
 
 
 def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> None:

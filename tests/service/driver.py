@@ -18,12 +18,15 @@ class Driver:
     """A sweep in a process of its own."""
 
     def __init__(self, home: Path, yaml: Path, policy: str = "", **environment: str) -> None:
-        command = [sys.executable, "-m", "tests.service.drive", str(home), str(yaml), policy]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True, env={**os.environ, **environment},
+            self.command(home, yaml, policy), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, start_new_session=True, env={**os.environ, **environment},
         )  # fmt: skip
         self.lines: list[str] = []
+
+    def command(self, home: Path, yaml: Path, policy: str) -> list[str]:
+        """What is run."""
+        return [sys.executable, "-m", "tests.service.drive", str(home), str(yaml), policy]
 
     def until(self, words: str) -> None:
         """Read on to the first line that contains the words."""
@@ -45,6 +48,20 @@ class Driver:
         self.process.wait(60)
         outcome: dict[str, Any] = json.loads(self.lines[-1])
         return outcome
+
+
+class Command(Driver):
+    """The same by `diffsweep run`, as a person types it."""
+
+    def command(self, home: Path, yaml: Path, policy: str) -> list[str]:
+        """What is run."""
+        return [sys.executable, "-m", "service", "run", str(yaml), "--home", str(home)]
+
+    def ending(self) -> tuple[int, str]:
+        """Wait for the end; the exit code, and everything that was said."""
+        assert self.process.stdout is not None
+        self.lines += self.process.stdout.read().splitlines()
+        return self.process.wait(60), "\n".join(self.lines)
 
 
 def gone(family: list[psutil.Process]) -> bool:

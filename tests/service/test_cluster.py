@@ -299,6 +299,39 @@ def test_the_sdk_submits_waits_and_reads_a_table_and_again_finds_all_done(
     assert again["rows"] == first["rows"]
 
 
+@pytest.mark.fault
+def test_a_job_that_is_stopped_ends_with_its_bookkeeping_done(
+    ray: Ray, mlflow: MlflowServer, toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """Its runs are not left as running, and what they reported has reached the server."""
+    long = {"train.kimg": 1920.0, "evaluation.evaluations": 240}
+    yaml = write(sweep(toy, name="endless", seeds=1, set=long, launcher="inproc"), tmp_path)
+    home = tmp_path / "home"
+    code, text = said(ray, f"export DIFFSWEEP_HOME={home}; diffsweep submit {yaml}")
+    assert code == 0, text
+
+    def told() -> str:
+        return said(ray, "diffsweep logs endless")[1]
+
+    wait_for(lambda: "of 1920 kimg" in told(), "its first reports")
+    code, text = said(ray, "diffsweep stop endless")
+    assert code == 0, text
+
+    def status() -> str:
+        return str(json.loads(said(ray, "diffsweep status endless --json")[1])[0]["status"])
+
+    wait_for(lambda: status() == "STOPPED", "the job to end", 90)
+    log = told()
+    assert "then interrupted: nothing is lost" in log
+    assert "Traceback" not in log
+    assert "***" not in log
+    rows = read_sweep(Settings(home=home, tracking_uri=mlflow.uri), "endless")
+    assert {trial["status"] for trial in rows.trials} == {"stopped"}
+    points = {(r["trial_key"], r["images"]) for r in rows.curves if r["metric"] == "rung/fid"}
+    lines = [file.read_text().count("\n") for file in home.glob("trials/*/reports.jsonl")]
+    assert len(points) == sum(lines) > 0
+
+
 def test_a_trial_spans_two_nodes(ray: Ray, toy: dict[str, Any], tmp_path: Path) -> None:
     """Each node has one CPU, the trial needs two workers of one: the gang lies across both."""
     pair = sweep(

@@ -136,7 +136,7 @@ def test_a_machine_without_a_gpu_plans_a_gpus_trials_by_its_cpus(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(plan.torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(plan.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr(plan, "own_cpus", lambda: 8)
     assert plan.local_slots(Resources(workers=2, gpus=1)) == 4
     monkeypatch.setattr(plan.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(plan.torch.cuda, "device_count", lambda: 2)

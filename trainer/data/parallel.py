@@ -1,6 +1,5 @@
 """How are many pictures worked on at once, and who sees how far it is? Threads, for Pillow frees the lock to decode."""
 
-import os
 import sys
 import time
 from collections import deque
@@ -8,6 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
+
+from trainer.machine import own_cpus
 
 T = TypeVar("T")
 
@@ -22,7 +23,7 @@ _QUIET_S, _LINE_S = 1.0, 30.0
 
 def in_parallel(make: Callable[[int], T], count: int, label: str) -> Iterator[T]:
     """make(0), make(1), ... in order, some ahead in threads; progress on stderr if it takes longer than a second."""
-    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)  # fmt: skip
+    threads = min(_MOST_THREADS, own_cpus())
 
     def chunk(first: int) -> list[T]:
         return [make(i) for i in range(first, min(first + _CHUNK, count))]

@@ -1,0 +1,97 @@
+"""How does this process enter a Ray, whichever it is, and leave it again?"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import warnings
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from service import signals
+from service.resources import Resources
+from service.worker import TRAIN_ENVIRONMENT
+
+TOKEN_FILE = Path.home() / ".ray" / "auth_token"
+
+
+def init(**given: Any) -> None:
+    """Connect. SIGTERM meanwhile is an interruption here, where Ray would leave the process."""
+    import ray
+
+    try:
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
+    except SystemExit:
+        signals.listen_again()
+        signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signals.listen_again()
+
+
+def disconnect() -> None:
+    """Leave Ray. Objects of Ray that Tune leaves in reference cycles are collected first, and none while it ends.
+
+    The garbage collector runs in whatever thread allocates. If the thread that delivers to MLflow freed such an
+    object in the middle of Ray's shutdown, Ray would end the process.
+    """
+    import gc
+
+    import ray
+
+    gc.collect()
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            left = pool.submit(ray.shutdown)
+            while wait([left], timeout=0.01).not_done:  # Ray gives signals back to the system
+                signals.listen_again()
+        left.result()
+    finally:
+        signals.listen_again()
+        if was_enabled:
+            gc.enable()
+
+
+def use_token() -> None:
+    """Ray's clients send the token they find only when told to."""
+    given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if given or TOKEN_FILE.exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def worker_environment(need: Resources) -> dict[str, str]:
+    """Variables of the processes that train."""
+    threads = str(max(1, int(need.cpus)))
+    own = {name: value for name, value in os.environ.items() if name.startswith("DIFFSWEEP_")}
+    return {
+        **own,
+        **TRAIN_ENVIRONMENT,
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of neighbours cost a factor of 15
+    }
+
+
+@contextlib.contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables, and warnings off, for the length of the block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm, in a notebook
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value

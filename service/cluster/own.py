@@ -1,0 +1,68 @@
+"""How is a Ray of this run alone started on this machine, and what keeps others out of it?
+
+It lives in a private directory and ends with the driver, however that ends (see `service.cluster.janitor`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from service.cluster.janitor import Janitor
+from service.cluster.joining import disconnect, environment, init, worker_environment
+from service.resources import Resources
+from service.staging import ROOT
+from trainer.machine import own_cpus
+
+OBJECT_STORE_BYTES = 150 * 2**20
+"""Only reports pass through it."""
+
+
+@contextlib.contextmanager
+def private(need: Resources) -> Iterator[Path]:
+    """A Ray for the length of the block; gives the folder of its logs."""
+    scratch = tempfile.gettempdir()
+    scratch = scratch if len(scratch) <= 30 else "/tmp"  # sockets allow 107 characters in all
+    directory = Path(tempfile.mkdtemp(prefix="diffsweep-", dir=scratch))
+    janitor = Janitor(directory)
+    with _own_token():
+        try:
+            init(
+                address="local",
+                num_cpus=own_cpus(),
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                runtime_env={
+                    "env_vars": {**worker_environment(need), "PYTHONPATH": _python_path()}
+                },
+                _temp_dir=str(directory),
+            )
+            yield directory / "session_latest" / "logs"
+        finally:
+            disconnect()
+            janitor.dismiss()
+
+
+@contextlib.contextmanager
+def _own_token() -> Iterator[None]:
+    """A token for this cluster alone: Ray would write one into the user's home, and keep it cached."""
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+
+    loader = AuthenticationTokenLoader.instance()
+    own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    try:
+        with environment(own):
+            Config.initialize("")  # Ray reads both once per process
+            loader.reset_cache()
+            yield
+    finally:
+        Config.initialize("")
+        loader.reset_cache()
+
+
+def _python_path() -> str:
+    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))

@@ -1,0 +1,57 @@
+"""How many CPUs may this process use? Those it is bound to, and no more than its container is granted."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""Where Linux keeps control groups; which ones this process is in."""
+
+
+def own_cpus() -> int:
+    """Whole CPUs, one at least: `docker run --cpus 1.5` gives one."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    bound: float = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return max(1, math.floor(min([bound, *_quotas()]) + 1e-9))
+
+
+def _quotas() -> Iterator[float]:
+    """CPUs by the quota of every group that this process is in, from the root down; both versions of groups."""
+    for controllers, path in _memberships():
+        for mount in ("cpu", "cpu,cpuacct") if controllers else ("",):
+            group = GROUPS / mount
+            for part in ("", *Path(path.strip("/")).parts):
+                group = group / part
+                if (found := _quota(group)) is not None:
+                    yield found
+
+
+def _memberships() -> Iterator[tuple[str, str]]:
+    """(controllers, path) of the groups that may bound CPUs; version 2 names no controllers."""
+    yield from (("", "/"), ("cpu", "/"))  # a container's own group is often mounted as the root
+    for line in _read(OWN_GROUPS).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or "cpu" in controllers.split(","):
+            yield controllers, path
+
+
+def _quota(group: Path) -> float | None:
+    """CPUs that one group may use; None without a bound."""
+    words = _read(group / "cpu.max").split()
+    if not words:
+        words = [_read(group / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+    try:
+        quota, period = (float(word) for word in words)
+    except ValueError:  # `max`, or no such file
+        return None
+    return quota / period if quota > 0 and period > 0 else None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text()
+    except OSError:
+        return ""
