@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from service.agenda import Agenda, WorkSource
 from service.causes import is_out_of_room
+from service.watchdog import Watchdog
 from service.worker import Job
 from trainer.record import Record
-from trainer.report import Failure
+from trainer.report import Failure, Report
 
 if TYPE_CHECKING:
     from service.experiment import Experiment
@@ -41,6 +42,8 @@ class Dispatch:
         self._settings, self._data_root = settings, experiment.data_root
         self._ledger, self._stop = ledger, stop
         self._until: dict[str, int] = {}
+        self._names: dict[str, str] = {}
+        self._watchdog = Watchdog(ledger.note, settings.silence_s)
         self._tell()
 
     @property
@@ -62,6 +65,7 @@ class Dispatch:
             return None
         trial, until = following
         self._until[trial.key] = until
+        self._names[trial.key] = f"{trial.cell} seed {trial.seed}"
         return Job(
             key=trial.key,
             trial=trial.spec.model_dump_json(),
@@ -79,6 +83,11 @@ class Dispatch:
         if failure is not None and failure.attempt != self.attempt:
             record.clear_failure()
         self._ledger.started(key)
+        self._watchdog.started(key, self._names[key], record.directory)
+
+    def hopeless(self) -> list[str]:
+        """Trials that have given no sign of life for so long that their process should be killed now."""
+        return self._watchdog.look()
 
     @contextlib.contextmanager
     def _room(self) -> Iterator[None]:
@@ -105,6 +114,9 @@ class Dispatch:
         return False
 
     def _take(self, key: str, message: dict[str, Any]) -> bool:
+        is_report = message["event"] == "reported"
+        told = Report.from_json(message["report"]).metrics if is_report else {}
+        self._watchdog.heard(key, told.get("sys/eval_s"))
         if message["event"] == "failed":
             log = self._keep_failure(key, message["reason"], message["text"])
             message = message | {"log": log}
@@ -112,7 +124,7 @@ class Dispatch:
         if message["event"] == "paused":
             self.agenda.paused(key, message["images"])
         self._refresh(key)
-        if message["event"] != "reported" or not self._goes_on(key):
+        if not is_report or not self._goes_on(key):
             return False
         is_unwanted = not self.agenda.wants_more(key)
         if is_unwanted:
@@ -125,6 +137,7 @@ class Dispatch:
         `log` is Ray's own of what happened to it.
         """
         del self._until[key]
+        self._watchdog.ended(key)
         if not self._stop.is_set() and not self._ledger.is_settled(key):
             with self._room():
                 kept = self._keep_failure(key, problem, _tail(log))

@@ -89,6 +89,10 @@ class Settings(BaseSettings):
     tracking_patience_s: NonNegativeFloat = 20.0
     """DIFFSWEEP_TRACKING_PATIENCE_S: how long the end of a run waits for an unreachable tracking server."""
 
+    silence_s: NonNegativeFloat = 60.0
+    """DIFFSWEEP_SILENCE_S: a trial without a sign of life for so long, and for 20 times its own pace, is told of;
+    after five times that its process is replaced. 0: neither."""
+
     @field_validator("home", "data", mode="after")
     @classmethod
     def _absolute(cls, path: Path | None) -> Path | None:

@@ -26,8 +26,8 @@ SENT = ("trainer", "service", "dashboards", "experiments", "pyproject.toml")
 """What of the checkout (or of site-packages) goes to the cluster."""
 _OF_HERE = ("DIFFSWEEP_RAY_ADDRESS", "DIFFSWEEP_TRACKING_URI")
 """The job is inside its cluster; the tracking server is sent under MLflow's name."""
-_TIME_TO_END = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
-"""Ray kills a job that it was asked to stop after 3 s: too little for what was reported to reach the tracking server."""
+TIME_TO_END = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
+"""Ray kills a job 3 s after it was asked to stop: too soon for what was reported to reach the tracking server."""
 _PATHS = ("DIFFSWEEP_HOME", "DIFFSWEEP_DATA")
 _LOCAL_STORES = ("sqlite:", "file:", "/", ".")
 _LONGEST = 30_000
@@ -78,7 +78,7 @@ def variables(settings: Settings, env: Mapping[str, str] | None) -> dict[str, st
     tracking = settings.tracking_uri
     if tracking and not tracking.startswith(_LOCAL_STORES):
         own["MLFLOW_TRACKING_URI"] = tracking
-    return {**_TIME_TO_END, **own, **(env or {})}
+    return {**TIME_TO_END, **own, **(env or {})}
 
 
 def _travels(name: str, value: str) -> bool:

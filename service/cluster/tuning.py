@@ -7,12 +7,12 @@ ours until it pauses, stops or ends; a trial that goes on later is another one t
 from __future__ import annotations
 
 import contextlib
-import logging
 import shutil
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import ray
 from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
@@ -22,6 +22,7 @@ from service.causes import last_line
 from service.cluster import gang
 from service.cluster.connect import Cluster
 from service.cluster.joining import environment
+from service.cluster.ray_log import ray_log
 from service.errors import ServiceError
 from service.worker import MESSAGE, Job, parse
 
@@ -75,11 +76,6 @@ def run(
     launcher, resources, most = spec.launcher, spec.resources, settings.concurrency
     home = settings.experiment(spec.name)
     shutil.rmtree(home / "tune", ignore_errors=True)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    unused = logging.getLogger(
-        "ray.tune.execution.experiment_state"
-    )  # Tune's state is never restored
-    unused.setLevel(logging.CRITICAL)
     is_stock = launcher == "train" and not gang.supported()
     if is_stock:
         trainable, bundles = worker.trial_in_stock, [{"CPU": 0.01}]
@@ -93,26 +89,27 @@ def run(
         fitting = resources.at_once(cpus - 0.1, gpus)
         most = min(most or fitting, fitting)
     seats = Seats(dispatch, resources, cluster, most)
-    tuner = tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
-        tune_config=tune.TuneConfig(
-            num_samples=-1,
-            search_alg=Asking(seats),
-            reuse_actors=not is_stock and not (launcher == "inproc" and resources.gpus > 0),
-            trial_name_creator=_name,
-            trial_dirname_creator=_name,
-        ),
-        run_config=tune.RunConfig(
-            name="tune",
-            storage_path=str(home),
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=worker.RETRIES),
-            callbacks=[Telling(seats)],
-            progress_reporter=Silent(),
-            stop=Stopping(seats, stop),
-        ),
-    )
-    with environment(_MOST_PENDING), gang.reaping() if is_stock else contextlib.nullcontext():
+    reaping = gang.reaping() if is_stock else contextlib.nullcontext()
+    with environment(_MOST_PENDING), ray_log(home), reaping:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
+            tune_config=tune.TuneConfig(
+                num_samples=-1,
+                search_alg=Asking(seats),
+                reuse_actors=not is_stock and not (launcher == "inproc" and resources.gpus > 0),
+                trial_name_creator=_name,
+                trial_dirname_creator=_name,
+            ),
+            run_config=tune.RunConfig(
+                name="tune",
+                storage_path=str(home),
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=worker.RETRIES),
+                callbacks=[Telling(seats)],
+                progress_reporter=Silent(),
+                stop=Stopping(seats, stop),
+            ),
+        )
         try:
             tuner.fit()
         except Exception as error:  # Tune wraps what is raised while it handles a report
@@ -177,8 +174,13 @@ class Telling(tune.Callback):  # type: ignore[misc]
         self._release(trial, last_line(str(trial.get_error() or "its process was lost")))
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Tune drops a trial without a word when an actor cannot be used for it."""
+        """Kill what hangs. Tune drops a trial without a word when an actor cannot be used for it."""
+        hopeless = self._seats.dispatch.hopeless()
         for trial in trials:
+            if self._seats.taken.get(trial.trial_id) in hopeless:
+                actor = trial.temporary_state.ray_actor
+                if actor is not None:
+                    ray.kill(actor)  # Tune starts it anew, as after any other loss
             if trial.status == "ERROR" and trial.trial_id in self._seats.taken:
                 self._release(trial, last_line(str(trial.get_error() or "its process was lost")))
 

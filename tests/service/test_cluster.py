@@ -303,7 +303,7 @@ def test_the_sdk_submits_waits_and_reads_a_table_and_again_finds_all_done(
 def test_a_job_that_is_stopped_ends_with_its_bookkeeping_done(
     ray: Ray, mlflow: MlflowServer, toy: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Its runs are not left as running, and what they reported has reached the server."""
+    """Its runs are not left as running, and what its log says that they reported has reached the server."""
     long = {"train.kimg": 1920.0, "evaluation.evaluations": 240}
     yaml = write(sweep(toy, name="endless", seeds=1, set=long, launcher="inproc"), tmp_path)
     home = tmp_path / "home"
@@ -328,8 +328,7 @@ def test_a_job_that_is_stopped_ends_with_its_bookkeeping_done(
     rows = read_sweep(Settings(home=home, tracking_uri=mlflow.uri), "endless")
     assert {trial["status"] for trial in rows.trials} == {"stopped"}
     points = {(r["trial_key"], r["images"]) for r in rows.curves if r["metric"] == "rung/fid"}
-    lines = [file.read_text().count("\n") for file in home.glob("trials/*/reports.jsonl")]
-    assert len(points) == sum(lines) > 0
+    assert len(points) >= log.count(" of 1920 kimg ") > 0
 
 
 def test_a_trial_spans_two_nodes(ray: Ray, toy: dict[str, Any], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from service.address import DEFAULT_ADDRESS, address_of
 from service.errors import ServiceError
 from service.experiment import Experiment
 from service.settings import Settings
-from service.staging import entrypoint, staged, variables
+from service.staging import TIME_TO_END, entrypoint, staged, variables
 from service.submit import Jobs, Submission, _submission
 from tests.service.sweeps import ROOT, answering, free_port, sweep, write
 from trainer.yaml.writer import yaml_document
@@ -144,14 +144,13 @@ def test_the_entrypoint_is_safe_in_a_shell() -> None:
 
 
 def test_only_a_server_address_travels_and_given_variables_win(settings: Settings) -> None:
-    assert variables(settings, None) == {}
+    assert variables(settings, None) == TIME_TO_END
     served = settings.model_copy(update={"tracking_uri": "http://mlflow:5000"})
-    assert variables(served, None) == {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}
-    assert variables(served, {"MLFLOW_TRACKING_URI": "http://x"}) == {
-        "MLFLOW_TRACKING_URI": "http://x"
-    }
+    assert variables(served, None) == {**TIME_TO_END, "MLFLOW_TRACKING_URI": "http://mlflow:5000"}
+    given = {**dict.fromkeys(TIME_TO_END, "5"), "MLFLOW_TRACKING_URI": "http://x"}
+    assert variables(served, given) == given
     local = settings.model_copy(update={"tracking_uri": "sqlite:////home/me/mlflow.db"})
-    assert variables(local, {"A": "1"}) == {"A": "1"}
+    assert variables(local, {"A": "1"}) == {**TIME_TO_END, "A": "1"}
 
 
 def test_variables_that_were_set_travel_and_what_means_something_here_only_stays(
@@ -166,11 +165,11 @@ def test_variables_that_were_set_travel_and_what_means_something_here_only_stays
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("DIFFSWEEP_RAY_ADDRESS", "http://head:8265")
     monkeypatch.setenv("DIFFSWEEP_TRACKING_PATIENCE_S", "")
-    assert variables(settings, None) == given
+    assert variables(settings, None) == {**TIME_TO_END, **given}
     assert variables(settings, {"DIFFSWEEP_HOME": "/x"})["DIFFSWEEP_HOME"] == "/x"
     monkeypatch.setenv("DIFFSWEEP_HOME", "runs")
     monkeypatch.setenv("DIFFSWEEP_DATA", "./data")
-    assert variables(settings, None) == {"DIFFSWEEP_CONCURRENCY": "4"}
+    assert variables(settings, None) == {**TIME_TO_END, "DIFFSWEEP_CONCURRENCY": "4"}
 
 
 @pytest.mark.parametrize(
