@@ -86,8 +86,8 @@ def _travels(name: str, value: str) -> bool:
 
 
 @contextlib.contextmanager
-def staged(experiment: Experiment) -> Iterator[tuple[Path, str]]:
-    """A folder with the code and the experiment, and the experiment's path in it."""
+def code() -> Iterator[Path]:
+    """A folder with the code alone: no data, results or environments that lie beside it."""
     with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
         folder = Path(scratch) / "diffsweep"
         folder.mkdir()
@@ -98,6 +98,13 @@ def staged(experiment: Experiment) -> Iterator[tuple[Path, str]]:
                 shutil.copytree(source, folder / name, ignore=ignore)
             elif source.exists():
                 shutil.copy2(source, folder / name)
+        yield folder
+
+
+@contextlib.contextmanager
+def staged(experiment: Experiment) -> Iterator[tuple[Path, str]]:
+    """A folder with the code and the experiment, and the experiment's path in it."""
+    with code() as folder:
         yield folder, _place(experiment, folder)
 
 

@@ -10,36 +10,25 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from service.cluster.joining import disconnect, environment, init, use_token, worker_environment
 from service.cluster.own import private
 from service.errors import ServiceError
 from service.resources import Resources
 from service.settings import Settings, inside_ray_job
+from service.staging import ROOT, code
 from service.worker import TRAIN_ENVIRONMENT
 from trainer.machine import own_cpus
 
-ROOT = Path(__file__).resolve().parents[2]
-"""Where the packages live: the checkout, or site-packages."""
-EXCLUDES = [
-    ".git",
-    ".venv",
-    "runs",
-    "mlruns",
-    "build",
-    "dist",
-    "**/__pycache__",
-    "**/.*_cache",
-    "*.egg-info",
-    "*.db",
-    "*.log",
-]
-"""What of a checkout no worker needs."""
+_ANSWERS_S = 5.0
+"""How long to wait for somebody to take the call at a cluster's address."""
 
 
 @dataclass(frozen=True)
@@ -136,22 +125,42 @@ _QUIET = {
 
 @contextlib.contextmanager
 def _existing(address: str, need: Resources) -> Iterator[None]:
+    _call(address)
     use_token()
     runtime_env: dict[str, Any] = {"env_vars": _missing_from_job(worker_environment(need))}
-    if not inside_ray_job() and (ROOT / "pyproject.toml").exists():
-        runtime_env |= {"working_dir": str(ROOT), "excludes": EXCLUDES}
     try:
-        init(address=address, runtime_env=runtime_env)
+        with contextlib.ExitStack() as sent:
+            if not inside_ray_job() and (ROOT / "pyproject.toml").exists():
+                runtime_env["working_dir"] = str(sent.enter_context(code()))
+            init(address=address, runtime_env=runtime_env)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise ServiceError(
-            f"cannot reach Ray at {address}: {reason}",
-            "start it with `ray start --head`, or unset RAY_ADDRESS to run on this machine",
-        ) from None
+        raise _unreachable(address, str(error).strip().splitlines()[0][:200]) from None
     try:
         yield
     finally:
         disconnect()
+
+
+def _call(address: str) -> None:
+    """ServiceError where nobody listens: Ray itself would try for minutes without a word."""
+    place = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = place.hostname, place.port
+    except ValueError:
+        host, port = None, None
+    if host is None or port is None:
+        return  # `auto`, or what Ray finds out
+    try:
+        socket.create_connection((host, port), _ANSWERS_S).close()
+    except OSError as error:
+        raise _unreachable(address, f"{error.strerror or error}") from None
+
+
+def _unreachable(address: str, why: str) -> ServiceError:
+    return ServiceError(
+        f"cannot reach Ray at {address}: {why}",
+        "start it with `ray start --head`, or unset RAY_ADDRESS to run on this machine",
+    )
 
 
 def _check(place: str, need: Resources, cpus: float, gpus: float | None) -> None:

@@ -1,9 +1,9 @@
 """How does a killed driver leave nothing behind?
 
-A driver that starts its own Ray starts this beside it, holding a pipe. When the pipe closes, because
-the driver ended or was killed in any way, whatever still works in the private directory is killed and
-the directory removed. Ray ties its daemons to the driver but leaves agents and busy workers for up
-to a minute, in which they would write into trials that the next driver continues.
+A driver that starts its own Ray starts this beside it, holding a pipe. When the pipe closes, because the driver ended
+or was killed in any way, the processes of that Ray are killed and its private directory is removed. Ray ties its
+daemons to the driver but leaves agents and busy workers for up to a minute, in which they would write into trials that
+the next driver continues. Whoever else looks into the directory, such as a person who follows a log, is left alone.
 """
 
 from __future__ import annotations
@@ -14,12 +14,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 GIVE_UP_S = 20.0
 
 
+MARK = "DIFFSWEEP_PRIVATE_RAY"
+"""Variable that every process of a private Ray inherits: its directory."""
+
+
 class Janitor:
-    """Cleans up `directory` and the processes that live in it once this process is gone."""
+    """Ends the Ray that lives in `directory` once this process is gone, and removes that."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -40,23 +48,34 @@ class Janitor:
 
 
 def residents(directory: Path, driver: int) -> list[int]:
-    """Processes other than the driver started with, or holding a file open below, `directory`."""
+    """The processes of the Ray of `directory`, other than the driver."""
     import psutil
 
-    pids = []
+    return [
+        process.pid
+        for process in psutil.process_iter()
+        if process.pid not in (driver, os.getpid()) and _lives_in(process, directory)
+    ]
+
+
+def _lives_in(process: psutil.Process, directory: Path) -> bool:
+    """By what it inherited; agents of Ray write their title over that, and are known by title or command."""
+    import psutil
+
     mark = f"{directory}/"
-    for process in psutil.process_iter():
-        if process.pid in (driver, os.getpid()):
-            continue
-        try:
-            lives = any(mark in argument for argument in process.cmdline()) or any(
-                file.path.startswith(mark) for file in process.open_files()
-            )
-        except (psutil.Error, OSError):
-            continue
-        if lives:
-            pids.append(process.pid)
-    return pids
+    try:
+        if process.environ().get(MARK) == str(directory):
+            return True
+    except (psutil.Error, OSError):
+        pass
+    try:
+        command = process.cmdline()
+        if any(mark in argument for argument in command):
+            return any("/ray/" in argument for argument in command[:3])
+        is_titled = process.name().startswith("ray::")
+        return is_titled and any(file.path.startswith(mark) for file in process.open_files())
+    except (psutil.Error, OSError):
+        return False
 
 
 def clean(directory: Path, driver: int) -> None:

@@ -12,36 +12,45 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from service.cluster.janitor import Janitor
+from service.cluster.janitor import MARK, Janitor
 from service.cluster.joining import disconnect, environment, init, worker_environment
 from service.resources import Resources
 from service.staging import ROOT
 from trainer.machine import own_cpus
 
+_LONGEST = 20
+"""Characters of the temporary folder: the path of a socket may have 107 in all."""
 OBJECT_STORE_BYTES = 150 * 2**20
 """Only reports pass through it."""
 
 
 @contextlib.contextmanager
 def private(need: Resources) -> Iterator[Path]:
-    """A Ray for the length of the block; gives the folder of its logs."""
+    """A Ray for the length of the block, heard on loopback alone; gives the folder of its logs."""
     scratch = tempfile.gettempdir()
-    scratch = scratch if len(scratch) <= 30 else "/tmp"  # sockets allow 107 characters in all
+    scratch = scratch if len(scratch) <= _LONGEST else "/tmp"
     directory = Path(tempfile.mkdtemp(prefix="diffsweep-", dir=scratch))
+    inner = (
+        directory / "r"
+    )  # Ray opens it to everybody; the folder around it lets only its owner in
+    (directory / "session_latest").symlink_to(
+        inner / "session_latest"
+    )  # where people look for logs
     janitor = Janitor(directory)
-    with _own_token():
+    with _own_token(), _loopback():
         try:
-            init(
-                address="local",
-                num_cpus=own_cpus(),
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                runtime_env={
-                    "env_vars": {**worker_environment(need), "PYTHONPATH": _python_path()}
-                },
-                _temp_dir=str(directory),
-            )
-            yield directory / "session_latest" / "logs"
+            with environment({MARK: str(directory)}):
+                init(
+                    address="local",
+                    num_cpus=own_cpus(),
+                    include_dashboard=False,
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    runtime_env={
+                        "env_vars": {**worker_environment(need), "PYTHONPATH": _python_path()}
+                    },
+                    _temp_dir=str(inner),
+                )
+            yield inner / "session_latest" / "logs"
         finally:
             disconnect()
             janitor.dismiss()
@@ -62,6 +71,20 @@ def _own_token() -> Iterator[None]:
     finally:
         Config.initialize("")
         loader.reset_cache()
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """All ports of this Ray, of its metrics too, are open to this machine alone, as Ray has it on laptops."""
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _python_path() -> str:

@@ -1,0 +1,113 @@
+"""The Ray of a run on this machine is its owner's alone, and ends without harm to whoever looks on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.cluster.connect import connected
+from service.cluster.janitor import MARK, residents
+from service.errors import ServiceError
+from service.resources import Resources
+from service.settings import Settings
+from tests.service.driver import Driver, gone
+from tests.service.sweeps import free_port, sweep, wait_for, write
+
+pytestmark = pytest.mark.fault
+LONG = {"train.kimg": 192.0, "evaluation.evaluations": 24}
+
+
+def directory_of(run: Driver) -> Path:
+    """Its private directory, by the mark that its processes inherit."""
+    return next(
+        Path(mark)
+        for one in run.family()
+        if one.name() == "raylet" and (mark := one.environ().get(MARK))
+    )
+
+
+def heard_from_outside(family: list[psutil.Process]) -> list[tuple[str, str]]:
+    """Ports of these processes that other machines could reach."""
+    found = []
+    for one in family:
+        with contextlib.suppress(psutil.Error):
+            for link in one.net_connections("inet"):
+                is_local = link.laddr.ip in ("127.0.0.1", "::1", "::ffff:127.0.0.1")
+                if link.status == psutil.CONN_LISTEN and not is_local:
+                    found.append((one.name(), f"{link.laddr.ip}:{link.laddr.port}"))
+    return found
+
+
+@contextlib.contextmanager
+def following(*command: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_others_are_kept_out_and_those_who_follow_a_log_live_on(
+    toy: dict[str, Any], tmp_path: Path, drivers: list[Driver]
+) -> None:
+    """The driver is killed, so that the janitor alone ends what is left."""
+    yaml = write(sweep(toy, seeds=1, set=LONG, launcher="inproc"), tmp_path)
+    run = Driver(tmp_path / "home", yaml)
+    drivers.append(run)
+    run.until(" 8 of 192 kimg")
+    family, directory = run.family(), directory_of(run)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert directory.owner() == Path(f"/proc/{os.getpid()}").owner()
+    assert heard_from_outside(family) == []
+    log = directory / "session_latest" / "logs" / "gcs_server.out"
+    assert log.exists()
+    holds = "import sys, time; kept = open(sys.argv[1], 'a'); time.sleep(600)"
+    with (
+        following("tail", "-f", str(log)) as reader,
+        following(sys.executable, "-c", holds, str(log)) as editor,
+    ):
+        wait_for(lambda: psutil.Process(reader.pid).open_files(), "the reader")
+        wait_for(lambda: psutil.Process(editor.pid).open_files(), "the editor")
+        run.process.kill()
+        wait_for(lambda: gone(family), "every process of the killed driver to end", 30)
+        wait_for(lambda: not directory.exists(), "its directory to go", 30)
+        assert (reader.poll(), editor.poll()) == (None, None)
+
+
+def test_a_foreign_process_that_was_started_with_the_path_is_no_resident(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("x")
+    with following("tail", "-f", str(tmp_path / "log")):
+        assert residents(tmp_path, os.getpid()) == []
+    marked = {**os.environ, MARK: str(tmp_path)}
+    with subprocess.Popen(["sleep", "60"], env=marked) as ours:
+        wait_for(lambda: residents(tmp_path, os.getpid()) == [ours.pid], "our own to be known", 10)
+        ours.kill()
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_cluster_that_is_gone_is_told_in_seconds(scheme: str, tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path, tracking_uri=None, ray_address=f"{scheme}127.0.0.1:{free_port()}"
+    )
+    began = time.monotonic()
+    with (
+        pytest.raises(ServiceError, match=r"cannot reach Ray at .*: Connection refused"),
+        connected(settings, Resources()),
+    ):
+        raise AssertionError("nobody is there")
+    assert time.monotonic() - began < 10
