@@ -23,7 +23,7 @@ def program(name: str) -> str:
 
 def diffsweep(*words: str, settings: Settings | None = None) -> str:
     """A `diffsweep` command line; it says `--home` where the settings have another than it would find."""
-    home = () if settings is None or _finds_itself(settings.home) else _home_option(settings.home)
+    home = () if settings is None or _finds_itself(settings) else _home_option(settings)
     return f"{program('diffsweep')} {shlex.join([*words, *home])}"
 
 
@@ -43,12 +43,14 @@ def _words(file: str, options: Sequence[str]) -> list[str]:
     return [file, *(word for option in options for word in ("-o", option))]
 
 
-def _finds_itself(home: Path) -> bool:
+def _finds_itself(settings: Settings) -> bool:
     """Whether a command finds this home by itself, in this shell and in one without DIFFSWEEP_HOME.
 
     The second counts because `make demo` sets the variable for itself alone.
     """
-    named = os.environ.get("DIFFSWEEP_HOME")
+    if settings.remote is not None:  # never by itself in a shell without the variable
+        return False
+    home, named = settings.home, os.environ.get("DIFFSWEEP_HOME")
     default = _absolute(default_home())
     return home == (_absolute(Path(named)) if named else default) == default
 
@@ -57,8 +59,8 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(os.path.expanduser(path)))
 
 
-def _home_option(home: Path) -> tuple[str, str]:
-    return ("--home", _from_here(home, bare=True))
+def _home_option(settings: Settings) -> tuple[str, str]:
+    return ("--home", settings.remote or _from_here(settings.home, bare=True))
 
 
 def _from_here(path: Path, bare: bool = False) -> str:

@@ -74,6 +74,7 @@ class Dispatch:
             data_root=str(self._data_root),
             attempt=self.attempt,
             until_images=until,
+            remote=self._settings.remote or "",
         )
 
     def started(self, key: str) -> None:
@@ -117,6 +118,8 @@ class Dispatch:
         is_report = message["event"] == "reported"
         told = Report.from_json(message["report"]).metrics if is_report else {}
         self._watchdog.heard(key, told.get("sys/eval_s"))
+        if note := message.get("note"):
+            self._ledger.note(note)
         if message["event"] == "failed":
             log = self._keep_failure(key, message["reason"], message["text"])
             message = message | {"log": log}

@@ -174,8 +174,10 @@ class Job(ABC):
         return write_report(self.experiment, self._settings, result, out)
 
     def _judged(self, strict: bool = False, **other: Any) -> Judged:
+        from service.remote.home import look_at
         from service.results import collect, judged
 
+        look_at(self.experiment, self._settings)
         self._check_at_hand()
         sweep = collect(self.experiment, self._settings, **other)
         return judged(self.experiment, self._settings, sweep, strict=strict)

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from service.errors import ServiceError
 from service.experiment import Experiment
 from service.job import Job
+from service.settings import load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,7 +204,7 @@ class ClusterJob(Job):
         """What it trains. ServiceError where neither the job nor a folder that can be read from here says it."""
         if self._known is None:
             raise ServiceError(
-                f"{self.id} does not say what it trains, and {self._settings.home} has no records of it",
+                f"{self.id} does not say what it trains, and {self._settings.place} has no records of it",
                 "set DIFFSWEEP_HOME to a folder that both can reach, or submit with diffsweep",
             )
         return self._known
@@ -212,8 +213,9 @@ class ClusterJob(Job):
     def _settings(self) -> Settings:
         """Those of here, but the job's own home if that can be reached, and its tracking server."""
         settings = self._own_settings
-        home = Path(self._variables.get("DIFFSWEEP_HOME") or settings.home).expanduser()
-        if home != settings.home and home.is_dir():
+        there = load(home=self._variables.get("DIFFSWEEP_HOME") or settings.place)
+        home = there.home
+        if home != settings.home and (home.is_dir() or there.remote is not None):
             settings = settings.model_copy(update={"home": home})
         uri = self._variables.get("MLFLOW_TRACKING_URI")
         if uri and settings.tracking_uri is None:

@@ -7,8 +7,10 @@ the same command submits, resumes and extends; Tune's own state is never restore
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from service.mending import set_damaged_aside
 from service.notify import Notifier
 from service.outcome import Outcome
 from service.progress import SweepNote
+from service.remote import driver as remote
 from service.search.study import studies, tuned
 from service.settings import Settings, inside_ray_job, own_job
 from service.settings import load as load_settings
@@ -69,6 +72,7 @@ def run(
         held.callback(notifier.close)
         held.enter_context(signals.interruptible(stop))
         held.enter_context(_sole_driver(settings, experiment.name, stop))
+        held.enter_context(_mirrored(experiment, settings, on_event, stop))
         outbox = held.enter_context(contextlib.closing(Outbox(home / "outbox.db")))
         held.enter_context(heeded(home, stop))
         work = _Driver(settings, outbox, notifier.listen(on_event), stop, held)
@@ -204,7 +208,7 @@ def _keep_logs(logs: Path, kept: Path) -> None:
 
 def driver(settings: Settings, name: str) -> str | None:
     """Who runs an experiment in this home now; None if nobody does."""
-    return holder(_lock(settings, name))
+    return holder(_lock(settings, name)) or remote.holder(settings, name)
 
 
 def refuse_second(settings: Settings, name: str) -> None:
@@ -224,6 +228,25 @@ def _at_work(name: str, who: str) -> ServiceError:
         end = f"end it with `{diffsweep('stop', job[1])}`"
     fix = f"wait until it ends, or {end}; then the same command continues"
     return ServiceError(f"{name} is being run by {who}", fix)
+
+
+def _mirrored(
+    experiment: Experiment,
+    settings: Settings,
+    on_event: Callable[[Event], None],
+    stop: threading.Event,
+) -> contextlib.AbstractContextManager[None]:
+    """Where the home lies in a store: the right to run there, on any machine, and all that is known there."""
+    name, job = experiment.name, own_job()
+    who = f"{f'job {job}, ' if job else ''}process {os.getpid()} on {socket.gethostname()}"
+    return remote.driving(
+        experiment,
+        settings,
+        who,
+        lambda line: on_event(SweepNote(line)),
+        stop,
+        lambda other: _at_work(name, other),
+    )
 
 
 @contextlib.contextmanager

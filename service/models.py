@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from service.remote.home import bring_key, bring_model, look_around
 from trainer.data.picture import EXTENSIONS
 from trainer.errors import InputError, Problem, listing, suggestion
 from trainer.record import TRIAL, Record
@@ -45,6 +46,7 @@ def find_model(
             return _of_directory(Path(target).parent, cell, seed)
     if os.path.isdir(target) and not _is_experiment(target, settings):
         return _of_directory(Path(target), cell, seed)
+    look_around(settings)
     if _is_experiment(target, settings):
         return _of_experiment(target, settings, cell, seed)
     return _of_key(target, settings, cell, seed)
@@ -90,10 +92,12 @@ def _refuse_cell(target: str, cell: str | None, seed: int | None) -> None:
 
 
 def _of_key(target: str, settings: Settings, cell: str | None, seed: int | None) -> Found:
+    bring_key(settings, target)
     keys = sorted(path.name for path in settings.trials.glob("*") if (path / TRIAL).is_file())
     fitting = [key for key in keys if key.startswith(target)]
     if len(fitting) == 1:
         _refuse_cell(target, cell, seed)
+        bring_model(settings, fitting[0])
         return Found(Record(settings.trial(fitting[0])), fitting[0][:_SHORT])
     if fitting:
         message = f"is the beginning of {len(fitting)} keys: {listing(fitting)}; write more of it"
@@ -104,7 +108,7 @@ def _of_key(target: str, settings: Settings, cell: str | None, seed: int | None)
 def _unknown(target: str, keys: list[str], settings: Settings) -> str:
     from service.experiment.saved import SAVED
 
-    what = f"is no directory, no experiment, and no key of a trial in {settings.trials}"
+    what = f"is no directory, no experiment, and no key of a trial in {settings.shown(settings.trials)}"
     experiments = [path.parent.name for path in settings.home.glob(f"experiments/*/{SAVED}")]
     if not _KEY.fullmatch(target):
         return what + suggestion(target, experiments or keys)
@@ -138,9 +142,10 @@ def _of_experiment(target: str, settings: Settings, cell: str | None, seed: int 
             f"`{chosen}` is not planned with seed {number}; its seeds: {listing(map(str, seeds))}"
         )
         raise InputError([Problem(target, None, "--seed", message)])
+    bring_model(settings, keys[chosen, number])
     record = Record(settings.trial(keys[chosen, number]))
     if record.images() == 0:
-        message = f"`{chosen}` seed {number} has no checkpoint in {settings.home}: run the experiment first"
+        message = f"`{chosen}` seed {number} has no checkpoint in {settings.place}: run the experiment first"
         raise InputError([Problem(target, None, "", message)])
     if preset:
         return Found(record, Path(target).stem)

@@ -16,6 +16,7 @@ from service.experiment.saved import SAVED, read_saved
 from service.job import Job
 from service.job_kinds import ClusterJob, LocalJob, RecordedJob
 from service.notebook import JobList
+from service.remote.home import look_around
 from service.settings import Settings
 from service.settings import load as load_settings
 from trainer.errors import suggestion
@@ -81,6 +82,7 @@ class Client:
         """The experiments of this machine's home, or of the cluster, running and ended ones, the newest first."""
         if self._jobs is not None:
             return JobList(self._taken_up(there) for there in self._jobs.list())
+        look_around(self.settings)
         return JobList(self.job(name) for name in self._names())
 
     def job(self, name: str) -> Job:
@@ -92,12 +94,13 @@ class Client:
             return self._taken_up(self._jobs.find(name))
         if (mine := LocalJob.at_work(self.settings, name)) is not None:
             return mine
+        look_around(self.settings)
         try:
             found = read_saved(self.settings.experiment(name))
         except OSError:
             known = suggestion(name, self._names())
             raise ServiceError(
-                f"{self.settings.home} has no experiment {name}{known}",
+                f"{self.settings.place} has no experiment {name}{known}",
                 "give DIFFSWEEP_HOME the folder that has it, or submit its YAML",
             ) from None
         return RecordedJob(found, self.settings)

@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.addressed import ADDRESS, scratch_of, uri_of
 from service.errors import ServiceError
 from trainer.errors import InputError, Problem
 
@@ -61,7 +62,11 @@ class Settings(BaseSettings):
     )
 
     home: Path = Field(default_factory=default_home)
-    """DIFFSWEEP_HOME: trials, caches and the default tracking database. ./runs; inside a Ray job ~/diffsweep."""
+    """DIFFSWEEP_HOME: trials, caches and the default tracking database. ./runs; inside a Ray job ~/diffsweep.
+
+    Given as the URI of a store (s3://bucket/prefix), it is the folder of this machine that mirrors it, below
+    DIFFSWEEP_SCRATCH, else ~/.cache/diffsweep; `remote` is the URI.
+    """
     tracking_uri: str | None = Field(
         default=None,
         validation_alias=AliasChoices(
@@ -88,6 +93,15 @@ class Settings(BaseSettings):
     """DIFFSWEEP_NOTIFY_COMMAND: a shell command on the same occasions: JSON on its input, a line for people as $1."""
     tracking_patience_s: NonNegativeFloat = 20.0
     """DIFFSWEEP_TRACKING_PATIENCE_S: how long the end of a run waits for an unreachable tracking server."""
+    store_patience_s: NonNegativeFloat = 60.0
+    """DIFFSWEEP_STORE_PATIENCE_S: how long a trial's end waits for a store that does not answer."""
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _mirrored(cls, home: Any) -> Any:
+        """A store's URI becomes the folder that mirrors it; none with a password comes further."""
+        is_address = isinstance(home, str | Path) and ADDRESS.match(str(home))
+        return scratch_of(str(home)) if is_address else home
 
     silence_s: NonNegativeFloat = 60.0
     """DIFFSWEEP_SILENCE_S: a trial without a sign of life for so long, and for 20 times its own pace, is told of;
@@ -124,6 +138,23 @@ class Settings(BaseSettings):
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError(f"`{value}` is no address: write it as http://127.0.0.1:5000")
         return value
+
+    @property
+    def remote(self) -> str | None:
+        """The URI of the store that `home` mirrors; None where `home` is the place itself."""
+        return uri_of(self.home)
+
+    @property
+    def place(self) -> str:
+        """Where results live, as a person gave it and would type it again."""
+        return self.remote or str(self.home)
+
+    def shown(self, path: Path) -> str:
+        """A path for a person: below a mirroring home it is the address in the store."""
+        if self.remote is None or not path.is_relative_to(self.home):
+            return str(path)
+        uri, question, options = self.remote.partition("?")
+        return f"{uri}/{path.relative_to(self.home)}{question}{options}"
 
     @property
     def trials(self) -> Path:

@@ -28,6 +28,8 @@ _OF_HERE = ("DIFFSWEEP_RAY_ADDRESS", "DIFFSWEEP_TRACKING_URI")
 """The job is inside its cluster; the tracking server is sent under MLflow's name."""
 TIME_TO_END = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
 """Ray kills a job 3 s after it was asked to stop: too soon for what was reported to reach the tracking server."""
+_OF_THIS_MACHINE = ("DIFFSWEEP_SCRATCH",)
+_STORES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 _PATHS = ("DIFFSWEEP_HOME", "DIFFSWEEP_DATA")
 _LOCAL_STORES = ("sqlite:", "file:", "/", ".")
 _LONGEST = 30_000
@@ -75,6 +77,8 @@ def variables(settings: Settings, env: Mapping[str, str] | None) -> dict[str, st
         for name, value in os.environ.items()
         if name.startswith("DIFFSWEEP_") and name not in _OF_HERE and _travels(name, value)
     }
+    if settings.remote is not None:  # where the store is; who asks it, each node knows by itself
+        own |= {name: os.environ[name] for name in _STORES if os.environ.get(name)}
     tracking = settings.tracking_uri
     if tracking and not tracking.startswith(_LOCAL_STORES):
         own["MLFLOW_TRACKING_URI"] = tracking
@@ -82,7 +86,9 @@ def variables(settings: Settings, env: Mapping[str, str] | None) -> dict[str, st
 
 
 def _travels(name: str, value: str) -> bool:
-    return value.startswith(("/", "~")) if name in _PATHS else bool(value)
+    if name in _PATHS:
+        return value.startswith(("/", "~")) or ("://" in value and not value.startswith("file:"))
+    return bool(value) and name not in _OF_THIS_MACHINE
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from service.command_line import diffsweep
 from service.errors import ServiceError
 from service.job_progress import JobProgress
+from service.settings import load
 from service.staging import check_sendable, entrypoint, metadata, staged, variables
 from service.tracking.server import one_line
 
@@ -129,7 +130,7 @@ class Jobs:
         from service.launch import refuse_second
 
         if home is not None:
-            refuse_second(settings.model_copy(update={"home": Path(home).expanduser()}), name)
+            refuse_second(settings.model_copy(update={"home": load(home=home).home}), name)
 
     def status(self, job_id: str) -> Submission:
         """One job."""

@@ -17,6 +17,9 @@ from service import launch, results
 from service.agenda import Agenda
 from service.progress import headline
 from service.recorded import is_tuning, of_searches, of_work
+from service.remote.driver import ask_to_stop
+from service.remote.home import look_at
+from service.remote.store import StoreError
 from service.search.standing import sentence, tuning
 from service.search.study import studies, tuned
 from service.stop_request import request_stop
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 _LOOKS_EVERY_S = 1.0
 """Pages that ask sooner are told what the last one was."""
+_FETCHES_EVERY_S = 10.0
+"""How often a store is asked, where the home lies in one."""
 
 
 class Watched:
@@ -44,6 +49,7 @@ class Watched:
         self._state: dict[str, Any] = {}
         self._looked, self._most = -_LOOKS_EVERY_S, 1
         self._page, self._drawn = "", ""
+        self._fetched, self._away = time.monotonic(), ""
 
     def state(self) -> dict[str, Any]:
         """How far everything is, as JSON data; `version` changes when a trial has said something new."""
@@ -70,10 +76,22 @@ class Watched:
         if launch.driver(self._settings, self.name) is None:
             return False
         request_stop(self._settings.experiment(self.name))
+        ask_to_stop(self._settings, self.name)
         return True
+
+    def _fetch(self) -> None:
+        """Where the home lies in a store: bring here what came there since."""
+        if time.monotonic() - self._fetched >= _FETCHES_EVERY_S:
+            self._away = ""
+            try:
+                look_at(self._given, self._settings)
+            except StoreError as error:
+                self._away = error.message
+            self._fetched = time.monotonic()
 
     def _refresh(self) -> None:
         """Read again what has changed on disk since the last look."""
+        self._fetch()
         if self._given.spec.search is not None:
             known = tuned(self._given, self._settings)
             if known.identities() != self._known.identities():
@@ -129,7 +147,7 @@ class Watched:
             "shares": _shares(found),
             "running": running,
             "cells": self._cells(),
-            "notes": [sentence(tuning(study)) for study in searches],
+            "notes": [*filter(None, [self._away]), *(sentence(tuning(one)) for one in searches)],
         }
 
     def _cells(self) -> list[dict[str, str]]:

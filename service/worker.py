@@ -14,11 +14,13 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.causes import cause, is_lost_peer, last_line
+from service.remote.carrier import Carrier, carried
+from service.settings import load
 
 if TYPE_CHECKING:
     from trainer.lease import Lease
@@ -58,11 +60,17 @@ class Job:
     """Which run of the driver sent it: a failure recorded under this name is not tried again."""
     until_images: int
     """Where it pauses; the whole budget ends it."""
+    remote: str = ""
+    """URI of the store that the home mirrors, if it does: each machine then has its own folders."""
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Job:
-        """From what Tune passes to a trainable."""
-        return cls(**json.loads(config["job"]))
+        """From what Tune passes to a trainable, with the folders of this machine."""
+        job = cls(**json.loads(config["job"]))
+        if not job.remote:
+            return job
+        here = load(home=job.remote)
+        return replace(job, directory=str(here.trial(job.key)), cache=str(here.cache))
 
     def text(self) -> str:
         """Inverse of `of`."""
@@ -168,14 +176,21 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> bool:
     A trial's own error is told, not raised: trying again would only repeat it. What looks like the
     loss of another worker is raised, for Ray to replace the worker.
     """
+    with carried(job.remote, job.key, send, rank, world) as carrier:
+        return _run(job, carrier, rank, world)
+
+
+def _run(job: Job, carrier: Carrier, rank: int, world: int) -> bool:
     failure = job.record.failure()
     if failure is not None and failure.attempt == job.attempt:
-        send(_message_of(job.record, failure))
+        carrier.send(_message_of(job.record, failure))
         return False
     try:
         with _claim(job.record, rank) as lease:
+            carrier.even()
             _barrier(world)
-            _train(job, send, lease)
+            carrier.follow()
+            _train(job, carrier.send, lease)
             return True
     except Exception as error:
         if world > 1 and is_lost_peer(error):
@@ -183,7 +198,7 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> bool:
         message = _failed(job, cause(error), traceback.format_exc())
         if world > 1:  # ends the whole group; the next one finds the failure and tells it
             raise
-        send(message)
+        carrier.send(message)
         return False
 
 

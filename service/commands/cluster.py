@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,6 +22,7 @@ from service.commands.common import (
 from service.commands.completing import jobs
 
 if TYPE_CHECKING:
+    from service.settings import Settings
     from service.submit import Jobs, Submission
 
 Address = Annotated[
@@ -157,15 +157,20 @@ def sync(
     ] = None,
     home: Home = None,
 ) -> None:
-    """Deliver to MLflow what waited while the server was out of reach. Repeating it changes nothing."""
+    """Deliver what waited while MLflow, or the store of the home, was out of reach. Repeating it changes nothing."""
+    from service.remote.home import look_around, look_at_saved, waiting_note
     from service.tracking.delivery import sync as deliver
 
     settings = settings_of(home)
-    names = [experiment] if experiment else _with_outbox(settings.home / "experiments")
+    look_around(settings)
+    if settings.remote is not None:
+        say(waiting_note(settings) or f"{settings.remote}: all delivered")
+    names = [experiment] if experiment else _known(settings)
     if not names:
-        say(f"{settings.home} holds no experiments")
+        say(f"{settings.place} holds no experiments")
     left = 0
     for name in names:
+        look_at_saved(settings, name)
         delivery = deliver(settings, name)
         left += delivery.left
         say(
@@ -223,8 +228,12 @@ def _variables(given: list[str]) -> dict[str, str]:
     return {name: value for name, _, value in (text.partition("=") for text in given)}
 
 
-def _with_outbox(folder: Path) -> list[str]:
-    return sorted(path.parent.name for path in folder.glob("*/outbox.db"))
+def _known(settings: Settings) -> list[str]:
+    """Those that may have something for MLflow: in a mirrored home, all."""
+    from service.experiment.saved import SAVED
+
+    file = "outbox.db" if settings.remote is None else SAVED
+    return sorted(path.parent.name for path in settings.home.glob(f"experiments/*/{file}"))
 
 
 def _age(job: Submission) -> str:

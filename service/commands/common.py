@@ -46,8 +46,12 @@ Overrides = Annotated[
     ),
 ]
 Home = Annotated[
-    Path | None,
-    typer.Option("--home", metavar="DIR", help="Where results live [DIFFSWEEP_HOME, else ./runs]."),
+    str | None,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        help="Where results live, also s3://bucket/prefix [DIFFSWEEP_HOME, else ./runs].",
+    ),
 ]
 AtOnce = Annotated[
     int | None,
@@ -120,7 +124,7 @@ def print_findings(lines: Sequence[str]) -> None:
         prose(f"note: {line}", indent="      ")
 
 
-def settings_of(home: Path | None = None, **more: Any) -> Settings:
+def settings_of(home: Path | str | None = None, **more: Any) -> Settings:
     """The environment's settings with the command line's on top."""
     from service.settings import load
 
@@ -131,16 +135,22 @@ def find(target: str, overrides: Sequence[str] | None, settings: Settings) -> Ex
     """The experiment of a YAML file, or the one of that name that was run last."""
     from service.experiment import Experiment
     from service.experiment.saved import SAVED, read_saved
+    from service.remote.home import look_around, look_at
     from trainer.errors import InputError, Problem, suggestion
 
+    look_around(settings)
     if Path(target).suffix in (".yaml", ".yml") or os.path.isfile(target):
-        return Experiment.from_yaml(target, overrides or (), home=settings.home)
+        experiment = Experiment.from_yaml(target, overrides or (), home=settings.home)
+        look_at(experiment, settings)
+        return experiment
     saved = settings.experiment(target) / SAVED
     if os.path.isfile(saved):
         if overrides:
             message = "-o changes a YAML file, not an experiment that was run: name the file"
             raise InputError([Problem(target, None, "", message)])
-        return read_saved(saved.parent)
+        experiment = read_saved(saved.parent)
+        look_at(experiment, settings)
+        return experiment
     known = [path.parent.name for path in settings.home.glob(f"experiments/*/{SAVED}")]
-    message = f"is neither a YAML file nor an experiment in {settings.home}"
+    message = f"is neither a YAML file nor an experiment in {settings.place}"
     raise InputError([Problem(target, None, "", message + suggestion(target, known))])

@@ -51,6 +51,7 @@ def compare(
 ) -> None:
     """Print the comparison of an experiment's finished trials, and the verdict."""
     from service import results
+    from service.remote.home import remember
 
     if form is not None or table != "verdict":
         _check_format(form, table)
@@ -61,6 +62,7 @@ def compare(
     judged = results.judged(
         experiment, settings, sweep, strict=asked
     )  # what was typed and cannot be is an error
+    remember(settings, experiment.name)
     if as_json or (form, table) == ("json", "verdict"):
         print_json(judged.to_dict())
         return
@@ -142,6 +144,7 @@ def report(
     With --check, exits 1 and lists the differences when the runs no longer support a claim of a page.
     """
     from service import results
+    from service.remote.home import remember
     from trainer.errors import UserError
 
     settings = settings_of(home)
@@ -152,7 +155,9 @@ def report(
         raise UserError("whose report? Name an experiment, or a page with --check FILE")
     experiment = find(target, override, settings)
     judged = results.judged(experiment, settings, results.collect(experiment, settings))
-    say(str(results.write_report(experiment, settings, judged, out)))
+    path = results.write_report(experiment, settings, judged, out)
+    undelivered = remember(settings, experiment.name)
+    say(settings.shown(path) if undelivered is None else str(path))
 
 
 def _check_page(

@@ -76,7 +76,7 @@ def show(
     print_findings(answers.findings({name: trial.diffusion for name, trial in first}))
 
 
-def _trials(file: str, overrides: list[str], home: Path | None) -> dict[str, TrialSpec]:
+def _trials(file: str, overrides: list[str], home: str | None) -> dict[str, TrialSpec]:
     """The cells of an experiment, or the one trial of a preset."""
     from service.experiment import Experiment
     from trainer.presets import shipped

@@ -48,6 +48,7 @@ def run(
     from service.board import Board
     from service.experiment import Experiment
     from service.live_table import renderer
+    from service.remote.home import look_around
     from service.usage import check_quota
 
     stop = threading.Event()
@@ -55,6 +56,7 @@ def run(
         settings = settings_of(home, concurrency=at_once)
         experiment = Experiment.from_yaml(file, override or (), home=settings.home)
         settings.prepare()
+        look_around(settings)
         check_quota(settings)
         launch.refuse_second(settings, experiment.name)
         readiness.make_ready(experiment, settings)
@@ -96,11 +98,15 @@ def _print(experiment: Experiment, settings: Settings, outcome: Outcome, judged:
     """After a run, as JSON."""
     from service import results
     from service.exporting import export_as_asked
+    from service.remote.home import publish
 
     report, _ = results.deliver(experiment, settings, judged)
-    data = {"outcome": outcome.summary(), "report": str(report), **judged.to_dict()}
     asked = export_as_asked(experiment, settings, judged)
-    print_json(data | ({} if asked is None else asked.summary()))
+    note = publish(settings, experiment.name)
+    place = settings.shown(report) if note is None else str(report)
+    data = {"outcome": outcome.summary(), "report": place, **judged.to_dict()}
+    data |= {} if asked is None else asked.summary()
+    print_json(data | ({} if note is None else {"undelivered": note}))
 
 
 def _say(experiment: Experiment, settings: Settings, outcome: Outcome, judged: Judged) -> None:
@@ -119,6 +125,7 @@ def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> Non
     """After a run: table, verdict, report and where to look further."""
     from dashboards.verdict.sentences import headline
     from service.exporting import export_as_asked
+    from service.remote.home import publish
     from service.results import deliver
     from service.tracking.server import ui_command
     from service.tracking.uploader import waiting_note
@@ -132,11 +139,14 @@ def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> Non
         prose(f"no verdict: {judged.refusal}")
     say()
     report, left = deliver(experiment, settings, judged)
-    say(f"report:  {report}")
+    asked = export_as_asked(experiment, settings, judged)
+    undelivered = publish(settings, experiment.name)
+    say(f"report:  {settings.shown(report) if undelivered is None else report}")
     say(f"MLflow:  {ui_command(settings)}")
     if left:
         prose(f"note: {waiting_note(settings, experiment.name, left)}")
-    asked = export_as_asked(experiment, settings, judged)
+    if undelivered is not None:
+        prose(f"note: {undelivered}")
     for line in [] if asked is None else asked.lines():
         say(line)
 

@@ -31,7 +31,7 @@ def watch(
     token = secrets.token_urlsafe(16)
     with listening(port) as listener:
         number = listener.getsockname()[1]
-        say(f"watching {watched.name} in {settings.home}")
+        say(f"watching {watched.name} in {settings.place}")
         say(f"open:  http://{LOOPBACK}:{number}/#token={token}")
         if os.environ.get("SSH_CONNECTION"):
             say(f"from your own machine first:  ssh -L {number}:{LOOPBACK}:{number} <this machine>")

@@ -44,7 +44,7 @@ def sync(settings: Settings, name: str, timeout_s: float = 600.0) -> Delivery:
     path = settings.experiment(name) / "outbox.db"
     if not path.parent.is_dir():
         raise ServiceError(
-            f"{settings.home} holds no experiment {name}", "set DIFFSWEEP_HOME to where it was run"
+            f"{settings.place} holds no experiment {name}", "set DIFFSWEEP_HOME to where it was run"
         )
     check_reachable(settings)
     if not settings.tracking_uri:  # also where nothing waits: the home may have been moved

@@ -17,7 +17,7 @@ from tests.service.sweeps import ROOT
 class Driver:
     """A sweep in a process of its own."""
 
-    def __init__(self, home: Path, yaml: Path, policy: str = "", **environment: str) -> None:
+    def __init__(self, home: Path | str, yaml: Path, policy: str = "", **environment: str) -> None:
         self.process = subprocess.Popen(
             self.command(home, yaml, policy), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, start_new_session=True, env={**os.environ, **environment},

@@ -1,0 +1,59 @@
+"""How does an experiment's folder get into a store, and back? What it means, was asked and has found; no outbox."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from service.experiment.saved import SAVED
+from service.tracking.notes import REPORT
+from service.verdict_log import LOG
+from trainer.files import write_whole
+
+if TYPE_CHECKING:
+    from service.remote.store import Store, Stored
+
+FOLDER = "experiments"
+_STATE = re.compile(rf"({re.escape(SAVED)}|{re.escape(LOG)}|search/[^/]+\.jsonl)")
+"""What a run goes on from."""
+_RESULTS = re.compile(rf"({re.escape(REPORT)}|winner/.+)")
+"""What people look at; it can be made again."""
+
+
+class ExperimentMirror:
+    """One experiment here and in a store. For one thread at a time."""
+
+    def __init__(self, store: Store, directory: Path) -> None:
+        self.store, self.directory = store, directory
+        self._folder = f"{FOLDER}/{directory.name}"
+        self._sent: dict[str, tuple[int, int]] = {}
+
+    def push(self) -> None:
+        """Bring there what is new here. StoreError where that cannot be done."""
+        for path in sorted(self.directory.rglob("*")):
+            name = str(path.relative_to(self.directory))
+            if not (_STATE.fullmatch(name) or _RESULTS.fullmatch(name)):
+                continue
+            with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                found = path.stat()
+                signature = (found.st_size, found.st_mtime_ns)
+                if self._sent.get(name) != signature:
+                    self.store.write(f"{self._folder}/{name}", path.read_bytes())
+                    self._sent[name] = signature
+
+    def pull(self) -> None:
+        """Take what a run goes on from as it is there. StoreError where the store does not answer."""
+        take(self.store, self._folder, self.directory, self.store.files(self._folder))
+
+
+def take(store: Store, folder: str, directory: Path, there: dict[str, Stored]) -> None:
+    """Of an experiment's files in a store, those that a run goes on from, where they differ from those here."""
+    for name in filter(_STATE.fullmatch, there):
+        content, path = store.read(f"{folder}/{name}"), directory / name
+        with contextlib.suppress(FileNotFoundError):
+            if path.read_bytes() == content:
+                continue
+        if content is not None:
+            write_whole(path, content)
