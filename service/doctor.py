@@ -38,6 +38,7 @@ def examine(settings: Settings) -> list[Check]:
         *(_package(name) for name in _NEEDED),
         _device(),
         _writable(settings),
+        *_store(settings),
         _disk(settings.home),
         _tracking(settings),
         _cluster(settings),
@@ -69,6 +70,19 @@ def _writable(settings: Settings) -> Check:
     except ServiceError as error:
         return Check("home", False, error.message, error.fix)
     return Check("home", True, str(settings.home))
+
+
+def _store(settings: Settings) -> list[Check]:
+    """Where the home lies in one."""
+    from service.remote.home import remote_home
+
+    if (home := remote_home(settings)) is None:
+        return []
+    try:
+        home.store.check()
+    except ServiceError as error:
+        return [Check("store", False, error.message, error.fix)]
+    return [Check("store", True, home.store.uri)]
 
 
 def _disk(home: Path) -> Check:

@@ -87,5 +87,5 @@ def read_named(name: str, home: Path | None = None) -> Experiment:
         return read_saved(settings.experiment(name))
     except OSError:
         known = [path.parent.name for path in settings.home.glob(f"experiments/*/{SAVED}")]
-        message = f"is no experiment in {settings.home}{suggestion(name, known)}"
+        message = f"is no experiment in {settings.place}{suggestion(name, known)}"
         raise InputError([Problem(name, None, "", message)]) from None

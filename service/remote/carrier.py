@@ -20,6 +20,8 @@ from trainer.record import Record
 if TYPE_CHECKING:
     from service.settings import Settings
 
+MEANWHILE = ": training goes on, and what is new is delivered when the store takes it"
+"""How a line ends that tells of an outage."""
 Send = Callable[[dict[str, Any]], None]
 _STOPPED_S = 10.0
 """How long a trial that was stopped from outside still brings its newest state."""
@@ -117,9 +119,7 @@ class Mirrored(Carrier):
 
 def interrupted(problem: StoreError) -> str:
     """One line for the person: nothing is lost."""
-    return (
-        f"{problem.message}: training goes on, and what is new is delivered when the store takes it"
-    )
+    return f"{problem.message}{MEANWHILE}"
 
 
 @contextlib.contextmanager

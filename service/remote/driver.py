@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
-from service.remote.carrier import interrupted
+from service.progress import Event, SweepNote
+from service.remote.carrier import MEANWHILE, interrupted
 from service.remote.courier import Courier
 from service.remote.experiment import FOLDER
 from service.remote.home import RemoteHome, remote_home, waiting_note
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 Say = Callable[[str], None]
+BACK = " takes what is new again"
 _NEW_KEYS_EVERY_S = 30.0
 
 
@@ -36,6 +38,23 @@ def holder(settings: Settings, name: str) -> str | None:
         if home is not None and (found := seen(home.store, name)) is not None:
             return found.text()
     return None
+
+
+def told_once(on_event: Callable[[Event], None]) -> Callable[[Event], None]:
+    """Passes events on, but what several processes say of one outage only once."""
+    said: set[str] = set()
+
+    def tell(event: Event) -> None:
+        text = event.text if isinstance(event, SweepNote) else ""
+        if text.endswith(BACK):
+            said.clear()
+        elif text.endswith(MEANWHILE):
+            if said:
+                return
+            said.add(text)
+        on_event(event)
+
+    return tell
 
 
 def ask_to_stop(settings: Settings, name: str) -> None:
@@ -117,7 +136,7 @@ class _Errands:
 
     def changed(self, problem: StoreError | None) -> None:
         """The store went away, or came back: told once."""
-        back = f"{self.home.store.uri} takes what is new again"
+        back = f"{self.home.store.uri}{BACK}"
         self.say(back if problem is None else interrupted(problem))
 
     def _lost(self, other: Holder) -> None:

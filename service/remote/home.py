@@ -164,7 +164,7 @@ def waiting_note(settings: Settings, why: StoreError | None = None) -> str | Non
     ]
     if not counts:
         return None
-    reason = f" ({why.message})" if why is not None else ""
+    verb = "waits" if len(kinds) == 1 else "wait"
+    where = f" for {settings.remote}" if why is None else f": {why.message}"
     command = diffsweep("sync", settings=settings)
-    verb = "waits" if kinds == kinds[:1] else "wait"
-    return f"{' and '.join(counts)} {verb} for {settings.remote}{reason}: `{command}` delivers them"
+    return f"{' and '.join(counts)} {verb}{where}; `{command}` delivers them"

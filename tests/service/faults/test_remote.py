@@ -81,10 +81,13 @@ def numbers(record: Record) -> dict[str, float]:
     return {n: v for n, v in result.metrics.items() if not n.startswith("sys/")}
 
 
+@pytest.mark.parametrize("kind", ["s3", "file"])
 def test_what_one_machine_trained_half_another_ends_to_the_same_bits(
-    toy: dict[str, Any], uri: str, tmp_path: Path
+    toy: dict[str, Any], uri: str, tmp_path: Path, kind: str
 ) -> None:
     trial = spec(toy)
+    if kind == "file":
+        uri = f"file://{tmp_path}/a store"
     half = trained(trial, tmp_path / "a" / "k", until=1000)
     mirror(uri, half.directory).push()
     other = Record(tmp_path / "b" / "k")
@@ -404,7 +407,7 @@ def test_a_store_that_goes_away_in_the_middle_costs_nothing_and_is_told_once(
         why = "does not answer" if fault == "shut" else "refuses the credentials"
         assert said.count("training goes on") == 1, said
         assert why in said
-        assert "2 trials wait for" in said
+        assert "1 experiment and 2 trials wait: s3://" in said
         assert f"sync --home '{uri}'` delivers them" in said
         assert "Traceback" not in said
         assert key[1] not in said or fault == "shut"
