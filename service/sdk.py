@@ -83,7 +83,7 @@ class Client:
         if self._jobs is not None:
             return JobList(self._taken_up(there) for there in self._jobs.list())
         look_around(self.settings)
-        return JobList(self.job(name) for name in self._names())
+        return JobList(self._recorded(name) for name in self._names())
 
     def job(self, name: str) -> Job:
         """A job that was begun before, here or anywhere: by its experiment's name, or on a cluster by its id.
@@ -92,9 +92,13 @@ class Client:
         """
         if self._jobs is not None:
             return self._taken_up(self._jobs.find(name))
+        look_around(self.settings)
+        return self._recorded(name)
+
+    def _recorded(self, name: str) -> Job:
+        """One of this machine's home."""
         if (mine := LocalJob.at_work(self.settings, name)) is not None:
             return mine
-        look_around(self.settings)
         try:
             found = read_saved(self.settings.experiment(name))
         except OSError:

@@ -85,8 +85,8 @@ class Courier:
             asked = self._asked
         try:
             self._bring()
-        except StoreError as problem:
-            self._tell(problem)
+        except Exception as error:  # whatever it is, training goes on
+            self._tell(error if isinstance(error, StoreError) else _unforeseen(error))
             return min(max(2 * pause, _FIRST_PAUSE_S), _LONGEST_PAUSE_S)
         self._tell(None)
         with self._state:
@@ -98,3 +98,9 @@ class Courier:
         if (problem is None) != (self.problem is None):
             self._on_change(problem)
         self.problem = problem
+
+
+def _unforeseen(error: Exception) -> StoreError:
+    """Of this machine, such as a file that cannot be read."""
+    what = f"what is new cannot be brought to the store ({type(error).__name__}: {error})"
+    return StoreError(what, "mend that; the same command brings the rest")

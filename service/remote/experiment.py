@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,10 +51,20 @@ class ExperimentMirror:
 
 def take(store: Store, folder: str, directory: Path, there: dict[str, Stored]) -> None:
     """Of an experiment's files in a store, those that a run goes on from, where they differ from those here."""
-    for name in filter(_STATE.fullmatch, there):
-        content, path = store.read(f"{folder}/{name}"), directory / name
-        with contextlib.suppress(FileNotFoundError):
-            if path.read_bytes() == content:
-                continue
-        if content is not None:
-            write_whole(path, content)
+    for name, stored in there.items():
+        path = directory / name
+        if not _STATE.fullmatch(name) or _is_taken(path, stored):
+            continue
+        if (content := store.read(f"{folder}/{name}")) is not None:
+            if not path.exists() or path.read_bytes() != content:
+                write_whole(path, content)
+            os.utime(path, (stored.changed_s, stored.changed_s))
+
+
+def _is_taken(path: Path, stored: Stored) -> bool:
+    """Whether it was taken before, by the time that it was given then; who writes it here changes that."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return found.st_size == stored.size and abs(found.st_mtime - stored.changed_s) < 1e-3

@@ -6,6 +6,7 @@ Nothing here does anything for a home that is a plain folder.
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -66,7 +67,7 @@ class RemoteHome:
         problem = mirror.pull()
         if problem is None:
             return None
-        aside = f"{key}.damaged"
+        aside = f"{key}.damaged-{time.strftime('%Y%m%d-%H%M%S')}"
         mirror.set_aside(aside)
         return f"{problem}: the trial is trained again; what is left of it is in {aside}"
 

@@ -24,7 +24,7 @@ class Driver:
         )  # fmt: skip
         self.lines: list[str] = []
 
-    def command(self, home: Path, yaml: Path, policy: str) -> list[str]:
+    def command(self, home: Path | str, yaml: Path, policy: str) -> list[str]:
         """What is run."""
         return [sys.executable, "-m", "tests.service.drive", str(home), str(yaml), policy]
 
@@ -53,7 +53,7 @@ class Driver:
 class Command(Driver):
     """The same by `diffsweep run`, as a person types it."""
 
-    def command(self, home: Path, yaml: Path, policy: str) -> list[str]:
+    def command(self, home: Path | str, yaml: Path, policy: str) -> list[str]:
         """What is run."""
         return [sys.executable, "-m", "service", "run", str(yaml), "--home", str(home)]
 

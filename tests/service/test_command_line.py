@@ -68,4 +68,6 @@ def test_a_home_that_the_command_would_not_find_is_carried(
     monkeypatch.setenv("DIFFSWEEP_HOME", str(tmp_path / "big"))
     assert line(tmp_path / "big") == with_home + "big", "the variable may end with the command"
     assert line(Path("runs")) == with_home + "runs"
+    store = Settings(home=Path("s3://lab/us"))
+    assert command_line.diffsweep("sync", settings=store).endswith(" sync --home s3://lab/us")
     assert command_line.diffsweep("status") == ".venv/bin/diffsweep status"

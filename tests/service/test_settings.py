@@ -13,6 +13,7 @@ from trainer.errors import InputError
 
 VARIABLES = (
     "DIFFSWEEP_HOME",
+    "DIFFSWEEP_SCRATCH",
     "DIFFSWEEP_DATA",
     "DIFFSWEEP_CONCURRENCY",
     "DIFFSWEEP_TRACKING_URI",
@@ -93,6 +94,67 @@ def test_what_is_given_wins_over_the_environment(
     assert load(home=bare / "here").home == bare / "here"
     assert load(home=None).home == bare / "there"
     assert Settings(tracking_uri="http://x").tracking_uri == "http://x"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://lab/team one", "gs://lab", "hdfs://name:9000/a", "file:///a/b", "s3://l/x?region=eu-1"],
+)
+def test_a_home_in_a_store_is_a_folder_here_that_knows_its_store(
+    monkeypatch: pytest.MonkeyPatch, bare: Path, uri: str
+) -> None:
+    monkeypatch.setenv("DIFFSWEEP_SCRATCH", str(bare / "scratch"))
+    monkeypatch.setenv("DIFFSWEEP_HOME", f"{uri}")
+
+    settings = load()
+
+    assert settings.home.parent == bare / "scratch"
+    assert settings.remote == settings.place == uri
+    assert load(home=settings.home).remote == uri, "the folder alone leads there"
+    assert load(home=Path(uri)) == settings, "also where a path lost a slash"
+    assert (
+        settings.shown(settings.home / "a.html").partition("?")[0]
+        == f"{uri.partition('?')[0]}/a.html"
+    )
+    assert settings.shown(bare / "a.html") == str(bare / "a.html")
+    monkeypatch.setenv("DIFFSWEEP_HOME", f"{uri.partition('?')[0]}//")
+    assert load().remote == uri.partition("?")[0], "one store, one folder"
+
+
+def test_a_plain_home_has_no_store(bare: Path) -> None:
+    assert load().remote is None
+    assert load(home=bare / "a=b").remote is None
+    assert load().shown(bare / "runs" / "a") == str(bare / "runs" / "a")
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        (
+            "ftp://lab/x",
+            "`ftp:` is no store that is known: s3://, gs://, hdfs://, file://, or a folder",
+        ),
+        ("s3://", "the URI names no bucket: write it as s3://bucket/prefix"),
+        ("s3://lab/../x", "write the URI as s3://bucket/prefix, without `#` and `..`"),
+        (f"s3://lab/{'x' * 300}", "the URI is too long: its name here would have 317 characters"),
+        (
+            "s3://me:pass@lab/x",
+            "the URI has somebody's name or password in it: credentials come from",
+        ),
+        ("s3://lab/x?secret_key=pass", "the URI has `secret_key` in it: credentials come from"),
+    ],
+)
+def test_a_store_that_cannot_be_is_told_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, uri: str, said: str
+) -> None:
+    monkeypatch.setenv("DIFFSWEEP_HOME", uri)
+
+    with pytest.raises(InputError) as caught:
+        load()
+
+    assert str(caught.value).startswith(f"environment: DIFFSWEEP_HOME: {said}")
+    assert "pass@" not in str(caught.value)
+    assert "=pass" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from service.address import DEFAULT_ADDRESS, address_of
 from service.errors import ServiceError
 from service.experiment import Experiment
-from service.settings import Settings
+from service.settings import Settings, load
 from service.staging import TIME_TO_END, entrypoint, staged, variables
 from service.submit import Jobs, Submission, _submission
 from tests.service.sweeps import ROOT, answering, free_port, sweep, write
@@ -170,6 +170,18 @@ def test_variables_that_were_set_travel_and_what_means_something_here_only_stays
     monkeypatch.setenv("DIFFSWEEP_HOME", "runs")
     monkeypatch.setenv("DIFFSWEEP_DATA", "./data")
     assert variables(settings, None) == {**TIME_TO_END, "DIFFSWEEP_CONCURRENCY": "4"}
+
+
+def test_where_a_store_is_travels_and_who_asks_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"DIFFSWEEP_HOME": "s3://lab/us", "AWS_ENDPOINT_URL": "http://minio:9000"}
+    secret = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "s3cr3t"}
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {**given, **secret, "DIFFSWEEP_SCRATCH": str(tmp_path)}.items():
+        monkeypatch.setenv(name, value)
+    assert variables(load(), None) == {**TIME_TO_END, **given}
 
 
 @pytest.mark.parametrize(

@@ -180,10 +180,14 @@ def test_what_is_damaged_in_the_store_is_set_aside_there(
     store.write("trials/k/reports.jsonl", lines)
     said = RemoteHome(settings).pull_trials(["k"])
     assert len(said) == 1
-    assert "is damaged: the trial is trained again; what is left of it is in k.damaged" in said[0]
+    words = "is damaged: the trial is trained again; what is left of it is in "
+    assert words in said[0]
     assert not settings.trial("k").exists()
     assert store.files("trials/k") == {}
-    assert store.files("trials/k.damaged").keys() >= {"reports.jsonl", "result.json"}
+    assert store.files(f"trials/{said[0].rpartition(words)[2]}").keys() >= {
+        "reports.jsonl",
+        "result.json",
+    }
 
 
 # --- the store does not do what it should ----------------------------------------------
