@@ -22,6 +22,8 @@ Size = Annotated[int, Field(ge=1, le=65_536)]
 """A width of a network, a number of channels or heads, a side of an image in pixels."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """What begins a stream of random numbers."""
+NoiseSeed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""The same of generation noise, whose further draws are named by numbers of either sign."""
 
 Level = Annotated[float, Field(ge=-80.0, le=80.0)]
 """A log-SNR, or a place among them, such as a mean: exp(80) is nearly the largest number of float32."""

@@ -11,6 +11,7 @@ import pytest
 
 from service.cli import invoke
 from service.experiment import Experiment
+from trainer.sealed import seal, unseal
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -39,9 +40,9 @@ def test_a_page_stands_as_long_as_its_numbers_do(
     file = result_of("under", 1)
     text = file.read_text()
     try:
-        result = json.loads(text)
+        result = unseal(text)
         result["metrics"]["eval/fid"] *= 1.5
-        file.write_text(json.dumps(result))
+        file.write_text(seal(result))
         assert invoke(["report", "x.yaml", "--check", str(page)]) == 1
         *lines, summary = capsys.readouterr().out.splitlines()
         assert lines[0].startswith("`under` against `uniform`: seed 1 differs by ")

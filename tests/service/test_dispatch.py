@@ -110,7 +110,7 @@ def test_seeds_are_given_until_a_cell_is_decided(toy: dict[str, Any], tmp_path: 
     assert Counter(sweep.trials["cell"]) == handed, "the report speaks of the seeds that were given"
 
 
-@pytest.mark.parametrize("budget", [{"trials": 3}, {"cpu_hours": 1e-9}])
+@pytest.mark.parametrize("budget", [{"trials": 3}, {"cpu_hours": 1e-6}])
 def test_nothing_is_begun_once_the_budget_is_spent(
     toy: dict[str, Any], tmp_path: Path, budget: dict[str, float]
 ) -> None:

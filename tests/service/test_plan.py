@@ -126,7 +126,7 @@ def test_wall_time_of_slots() -> None:
 
 def test_more_workers_take_more_slots() -> None:
     one = plan.local_slots(Resources())
-    wide = plan.local_slots(Resources(cpus=10_000))
+    wide = plan.local_slots(Resources(cpus=1024))
 
     assert one >= 1
     assert wide == 1

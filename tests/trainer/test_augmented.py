@@ -191,7 +191,7 @@ def test_what_cannot_be_warped_is_refused_and_untold_flips_are_remarked() -> Non
         trial(kind="gaussians")
     with pytest.raises(UserError, match="augmented warps images"):
         Augmented().check(Resident.of(torch.zeros(4, 2), levels=None))
-    with pytest.raises(ValidationError, match="greater than 0"):
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
         Augmented(probability=0.0)
     assert Augmented().remarks(DATA) == []
     (line,) = Augmented().remarks(Resident.of(DATA.examples, levels=255, flip=True))

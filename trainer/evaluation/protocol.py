@@ -52,7 +52,7 @@ class Evaluation(Spec):
     """Groups of the jackknife that gives each reported number a standard error (`se/fid`), from the images alone;
     0: none. Each group takes as long as measuring, not generating, once; 16 are usual. No part of any number's name:
     a trial that is finished stays so."""
-    noise_seed: Seed = 0
+    noise_seed: NoiseSeed = 0
     """Seed of the starting noises, the same for every trial of an experiment."""
     batch_size: Count = 500
     """Images generated together on one worker; no part of any result."""
