@@ -59,9 +59,9 @@ def _own_options(options: tuple[str, ...]) -> list[str]:
     return [option for option in options if option.partition("=")[0].strip() != "base"]
 
 
-def entrypoint(file: str, options: tuple[str, ...]) -> str:
-    """The job's command line."""
-    words = ["python", "-m", "service", "run", file]
+def entrypoint(file: str, options: tuple[str, ...], python: str = "python") -> str:
+    """The job's command line, by the interpreter of that name there."""
+    words = [python, "-m", "service", "run", file]
     for option in _own_options(options):
         words += ["-o", option]
     return shlex.join(words)
