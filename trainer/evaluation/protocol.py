@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from trainer.bounds import Count, Draws, Evaluations, Kimg, Seed
+from trainer.bounds import Count, Draws, Evaluations, Kimg, NoiseSeed
 from trainer.data import Split
 from trainer.evaluation import METRIC_VERSION
 from trainer.evaluation.features import AnyFeatures, Classifier, FeatureSpace
