@@ -86,6 +86,10 @@ class Dispatch:
         self._ledger.started(key)
         self._watchdog.started(key, self._names[key], record.directory)
 
+    def note(self, text: str) -> None:
+        """Tell the person one line."""
+        self._ledger.note(text)
+
     def hopeless(self) -> list[str]:
         """Trials that have given no sign of life for so long that their process should be killed now."""
         return self._watchdog.look()

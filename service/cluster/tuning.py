@@ -23,6 +23,7 @@ from service.cluster import gang
 from service.cluster.connect import Cluster
 from service.cluster.joining import environment
 from service.cluster.ray_log import ray_log
+from service.cluster.waiting import Waiting
 from service.errors import ServiceError
 from service.worker import MESSAGE, Job, parse
 
@@ -157,6 +158,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, seats: Seats) -> None:
         self._seats = seats
+        self._waiting = Waiting(seats.dispatch.note, seats.resources)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (tune.Callback, ())
@@ -174,7 +176,9 @@ class Telling(tune.Callback):  # type: ignore[misc]
         self._release(trial, last_line(str(trial.get_error() or "its process was lost")))
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
-        """Kill what hangs. Tune drops a trial without a word when an actor cannot be used for it."""
+        """Say why nothing runs; kill what hangs. Tune drops trials without a word when an actor cannot take them."""
+        waiting, at_work = (sum(t.status == s for t in trials) for s in ("PENDING", "RUNNING"))
+        self._waiting.look(waiting, at_work)
         hopeless = self._seats.dispatch.hopeless()
         for trial in trials:
             if self._seats.taken.get(trial.trial_id) in hopeless:

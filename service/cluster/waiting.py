@@ -1,0 +1,62 @@
+"""Why does nothing run? What a trial needs, what is free, and who has the rest, once that has lasted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from service.resources import Resources
+
+PATIENCE_S = 30.0
+"""How long trials may wait without a word while none is at work."""
+_AGAIN_S = 600.0
+"""How long until it is said again."""
+
+
+class Waiting:
+    """Tells when trials wait for resources and none of this run is at work."""
+
+    def __init__(
+        self,
+        note: Callable[[str], None],
+        need: Resources,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._note, self._need, self._clock = note, need, clock
+        self._since: float | None = None
+        self._next = PATIENCE_S
+
+    def look(self, waiting: int, at_work: int) -> None:
+        """How many trials wait and how many have their resources now; to be called often."""
+        if not waiting or at_work:
+            self._since, self._next = None, PATIENCE_S
+            return
+        now = self._clock()
+        self._since = now if self._since is None else self._since
+        if now - self._since >= self._next:
+            self._next += _AGAIN_S
+            self._note(_why(self._need, waiting, *_ray_holds()))
+
+
+def _ray_holds() -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """What there is, and what of it is free."""
+    import ray
+
+    return ray.cluster_resources(), ray.available_resources()
+
+
+def _why(
+    need: Resources, waiting: int, total: Mapping[str, float], free: Mapping[str, float]
+) -> str:
+    """One line."""
+    each = " and ".join(f"{amount:g} {kind}" for kind, amount in need.per_worker.items())
+    workers = f"{need.workers} x ({each})" if need.workers > 1 else each
+    there = ", ".join(
+        f"{free.get(kind, 0.0):g} of {total.get(kind, 0.0):g} {kind}" for kind in need.per_worker
+    )
+    taken = any(free.get(kind, 0.0) < total.get(kind, 0.0) for kind in need.per_worker)
+    held = "other jobs of this Ray hold the rest" if taken else "no node has that much together"
+    who = "1 trial waits" if waiting == 1 else f"{waiting} trials wait"
+    return f"{who}, none runs: each needs {workers}; free: {there}; {held}"
