@@ -17,6 +17,7 @@ import pytest
 from service import launch, results
 from service.commands.common import find
 from service.errors import ServiceError
+from service.experiment import Experiment
 from service.models import find_model
 from service.remote.courier import Courier
 from service.remote.home import RemoteHome
@@ -24,6 +25,7 @@ from service.remote.lease import Lease
 from service.remote.store import Store, StoreError
 from service.remote.trial import TrialMirror
 from service.settings import load
+from tests.conftest import toy_trial
 from tests.service.driver import Driver, gone
 from tests.service.store_server import BUCKET, USER, StoreServer, Way, store_server, variables
 from tests.service.sweeps import final_metrics, sweep, wait_for, write
@@ -32,8 +34,10 @@ from trainer.record import Record
 from trainer.trial import TrialSpec
 
 pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("way")]
+Numbers = dict[str, dict[str, float]]
+"""By key of a trial, what it ends with."""
 URI = f"s3://{BUCKET}/team one"
-LONG = {"train.kimg": 256.0, "evaluation.evaluations": 16}
+LONG = {"train.kimg": 192.0, "evaluation.evaluations": 24}
 """Some seconds of training, so that it can be met in the middle."""
 
 
@@ -322,7 +326,7 @@ def test_a_lease_is_held_while_it_is_fresh_and_taken_over_when_it_is_not(
 # --- whole sweeps ----------------------------------------------------------------------
 
 
-def stored_metrics(uri: str) -> dict[str, dict[str, float]]:
+def stored_metrics(uri: str) -> Numbers:
     """As `final_metrics`, of what is in the store."""
     store, found = Store(uri), {}
     for name in store.files("trials"):
@@ -333,9 +337,17 @@ def stored_metrics(uri: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def alone(experiment: Any, folder: Path) -> dict[str, dict[str, float]]:
-    """The same trials in a plain folder, without Ray."""
-    for trial in experiment.trials:
+@pytest.fixture(scope="module")
+def long() -> Experiment:
+    """Two trials that are met in the middle."""
+    return sweep(toy_trial(), set=LONG, seeds=1, launcher="inproc")
+
+
+@pytest.fixture(scope="module")
+def alone(long: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Numbers:
+    """What the same trials end with in a plain folder, without Ray."""
+    folder = tmp_path_factory.mktemp("alone")
+    for trial in long.trials:
         trained(trial.spec, folder / "trials" / trial.key)
     return final_metrics(folder)
 
@@ -343,13 +355,12 @@ def alone(experiment: Any, folder: Path) -> dict[str, dict[str, float]]:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_driver_is_killed_and_its_disk_is_lost_and_the_store_alone_continues_to_the_same_bits(
-    toy: dict[str, Any], uri: str, tmp_path: Path, drivers: list[Driver]
+    long: Experiment, alone: Numbers, uri: str, tmp_path: Path, drivers: list[Driver]
 ) -> None:
-    experiment = sweep(toy, set=LONG, seeds=1, launcher="inproc")
-    yaml = write(experiment, tmp_path)
+    yaml = write(long, tmp_path)
     scratch = tmp_path / "scratch"
     drivers.append(Driver(uri, yaml))
-    drivers[0].until("32 of 256 kimg")
+    drivers[0].until("16 of 192 kimg")
     store = Store(uri)
     wait_for(
         lambda: [n for n in store.files("trials") if n.endswith("manifest.json")],
@@ -362,31 +373,30 @@ def test_a_driver_is_killed_and_its_disk_is_lost_and_the_store_alone_continues_t
     with pytest.MonkeyPatch.context() as there:  # another machine knows the lease alone
         there.setenv("DIFFSWEEP_SCRATCH", str(tmp_path / "another machine"))
         with pytest.raises(ServiceError, match=r"toy is being run by process \d+ on .*, since 2"):
-            launch.run(experiment, load(home=uri))
+            launch.run(long, load(home=uri))
     shutil.rmtree(scratch)
 
     drivers.append(Driver(uri, yaml))
     outcome = drivers[1].end()
     assert outcome["finished"] + outcome["skipped"] == 2
     assert any("continues at" in line for line in drivers[1].lines), drivers[1].lines
-    assert stored_metrics(uri) == alone(experiment, tmp_path / "alone")
+    assert stored_metrics(uri) == alone
     assert store.files("experiments/toy").keys() == {"experiment.json"}, "the lease was given back"
 
     shutil.rmtree(scratch)  # and a third machine reads all of it
     settings = load(home=uri)
     found = find("toy", None, settings)
     assert set(results.collect(found, settings).trials["status"]) == {"finished"}
-    assert find_model("toy", settings, "under").record.images() == 256_000
+    assert find_model("toy", settings, "under").record.images() == 192_000
 
 
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", ["shut", "expired"])
 def test_a_store_that_goes_away_in_the_middle_costs_nothing_and_is_told_once(
-    toy: dict[str, Any], uri: str, way: Way, tmp_path: Path, fault: str
+    long: Experiment, alone: Numbers, uri: str, way: Way, tmp_path: Path, fault: str
 ) -> None:
-    experiment = sweep(toy, set=LONG, seeds=1, launcher="inproc")
-    yaml, log = write(experiment, tmp_path), tmp_path / "log"
+    yaml, log = write(long, tmp_path), tmp_path / "log"
     with store_server(tmp_path) as own:
         way.to = own.port
         key = own.key_of_a_user() if fault == "expired" else ("anybody", "at all")
@@ -397,7 +407,7 @@ def test_a_store_that_goes_away_in_the_middle_costs_nothing_and_is_told_once(
                 [*command, "run", str(yaml), "--home", uri], stdout=out, stderr=out, env=env
             )
         try:
-            wait_for(lambda: "32 of 256 kimg" in log.read_text(), "some training", 100)
+            wait_for(lambda: "16 of 192 kimg" in log.read_text(), "some training", 100)
             own.asks_who_comes(False)
             if fault == "shut":
                 way.is_shut = True
@@ -425,5 +435,5 @@ def test_a_store_that_goes_away_in_the_middle_costs_nothing_and_is_told_once(
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
         assert f"{uri}: all delivered" in done.stdout
-        assert stored_metrics(uri) == alone(experiment, tmp_path / "alone")
+        assert stored_metrics(uri) == alone
         assert "report.html" in Store(uri).files("experiments/toy")
