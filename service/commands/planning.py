@@ -39,10 +39,13 @@ def plan(
     from service.experiment import Experiment
     from service.experiment.data_sets import data_lines
     from service.plan import plan as make
+    from service.remote.home import look_around, look_at
 
     settings = settings_of(home)
+    look_around(settings)
     experiment = Experiment.from_yaml(file, override or (), home=settings.home)
     settings.prepare()
+    look_at(experiment, settings)
     readiness.check(experiment, settings)
     planned = make(experiment, settings, at_once)
     if as_json:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from service.remote.courier import Courier
+from service.remote.learned import pull_learned, push_learned
 from service.remote.left import delivered, expect, waits
 from service.remote.store import Store, StoreError
 from service.remote.trial import TrialMirror
@@ -48,9 +49,18 @@ class Mirrored(Carrier):
         self._send, self._settings, self._key = send, settings, key
         self._is_first, self._world = rank == 0, world
         assert settings.remote is not None, "see `carried`"
-        self._mirror = TrialMirror(Store(settings.remote), Record(settings.trial(key)), key)
-        self._courier = Courier(self._mirror.push)
+        self._record = Record(settings.trial(key))
+        self._mirror = TrialMirror(Store(settings.remote), self._record, key)
+        self._has_learned = False
+        self._courier = Courier(self._bring)
         self._told, self._is_over = "", False
+
+    def _bring(self) -> None:
+        self._mirror.push()
+        if not self._has_learned:
+            was_made = self._record.reports() != []  # what measures was made before
+            push_learned(self._mirror.store, self._settings.cache)
+            self._has_learned = was_made
 
     @contextlib.contextmanager
     def carrying(self) -> Iterator[None]:
@@ -80,6 +90,7 @@ class Mirrored(Carrier):
                 if waits(self._settings.home, "trial", self._key) and self._is_first:
                     self._mirror.push()  # a process of this node was killed before it could
                 self._mirror.pull(states=True)
+                pull_learned(self._mirror.store, self._settings.cache)
             except StoreError:
                 if time.monotonic() >= deadline:
                     return

@@ -14,6 +14,7 @@ from service.remote.carrier import MEANWHILE, interrupted
 from service.remote.courier import Courier
 from service.remote.experiment import FOLDER
 from service.remote.home import RemoteHome, remote_home, waiting_note
+from service.remote.learned import push_learned
 from service.remote.lease import Holder, Lease, seen
 from service.remote.left import delivered, expect
 from service.remote.store import StoreError
@@ -90,6 +91,7 @@ def driving(
         raise refusal(other.text())
     try:
         home.store.remove(_stop_object(experiment.name))  # of another run
+        push_learned(home.store, settings.cache)
         home.deliver_left()
         home.experiment(experiment.name).pull()
         for line in home.pull_of(experiment):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from service.command_line import diffsweep
 from service.experiment.saved import SAVED, read_saved
 from service.remote.experiment import FOLDER, ExperimentMirror, take
+from service.remote.learned import pull_learned
 from service.remote.lease import seen
 from service.remote.left import delivered, expect, waiting, waits
 from service.remote.store import Store, StoreError
@@ -48,9 +49,9 @@ class RemoteHome:
     def pull_experiments(self) -> None:
         """Bring here what every experiment there goes on from, so that they are found by name."""
         there = self.store.files(FOLDER)
-        for name in sorted(
-            {path.partition("/")[0] for path in there if path.endswith(f"/{SAVED}")}
-        ):
+        saved = (path.partition("/") for path in there)
+        names = {name for name, _, file in saved if file == SAVED and not name.startswith(".")}
+        for name in sorted(names):
             if not waits(self.settings.home, "experiment", name):
                 own = {p.partition("/")[2]: s for p, s in there.items() if p.startswith(f"{name}/")}
                 take(self.store, f"{FOLDER}/{name}", self.settings.experiment(name), own)
@@ -107,6 +108,7 @@ def look_around(settings: Settings) -> None:
         home.store.check()
         home.deliver_left()
         home.pull_experiments()
+        pull_learned(home.store, settings.cache)
 
 
 def look_at_saved(settings: Settings, name: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from service.causes import is_out_of_room
 from service.errors import ServiceError
@@ -201,8 +201,10 @@ def _opened(uri: str) -> tuple[fs.FileSystem, str]:
     from pyarrow import fs
 
     parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return fs.LocalFileSystem(), parts.path
     if parts.scheme != "s3":
-        found, path = fs.FileSystem.from_uri(uri)
+        found, path = fs.FileSystem.from_uri(quote(uri, safe=":/?&="))
         return found, path.rstrip("/")
     options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
     server = (

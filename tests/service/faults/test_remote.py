@@ -21,6 +21,7 @@ from service.experiment import Experiment
 from service.models import find_model
 from service.remote.courier import Courier
 from service.remote.home import RemoteHome
+from service.remote.learned import pull_learned, push_learned
 from service.remote.lease import Lease
 from service.remote.store import Store, StoreError
 from service.remote.trial import TrialMirror
@@ -29,6 +30,7 @@ from tests.conftest import toy_trial
 from tests.service.driver import Driver, gone
 from tests.service.store_server import BUCKET, USER, StoreServer, Way, store_server, variables
 from tests.service.sweeps import final_metrics, sweep, wait_for, write
+from trainer.files import keep, kept
 from trainer.loop import train
 from trainer.record import Record
 from trainer.trial import TrialSpec
@@ -192,6 +194,21 @@ def test_what_is_damaged_in_the_store_is_set_aside_there(
         "reports.jsonl",
         "result.json",
     }
+
+
+def test_what_measures_is_learned_once_for_all_machines(uri: str, tmp_path: Path) -> None:
+    store, here, there = Store(uri), tmp_path / "here", tmp_path / "there"
+    keep(here / "classifier-a-b.pt", b"weights")
+    keep(here / "pictures-a.npy", b"pixels")
+    push_learned(store, here)
+    keep(there / "classifier-a-b.pt", b"others, learned at the same time")
+    push_learned(store, there)
+    pull_learned(store, there)
+    assert kept(there / "classifier-a-b.pt") == b"weights"
+    assert store.files("cache").keys() == {"classifier-a-b.pt", "classifier-a-b.pt.sha256"}
+    store.write("cache/classifier-a-b.pt", b"weighte")
+    pull_learned(store, tmp_path / "third")
+    assert kept(tmp_path / "third" / "classifier-a-b.pt") is None, "damaged there"
 
 
 # --- the store does not do what it should ----------------------------------------------
