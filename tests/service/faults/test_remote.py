@@ -371,6 +371,7 @@ def alone(long: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Numbers
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a minute on a quiet machine
 def test_a_driver_is_killed_and_its_disk_is_lost_and_the_store_alone_continues_to_the_same_bits(
     long: Experiment, alone: Numbers, uri: str, tmp_path: Path, drivers: list[Driver]
 ) -> None:
@@ -409,6 +410,7 @@ def test_a_driver_is_killed_and_its_disk_is_lost_and_the_store_alone_continues_t
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a minute on a quiet machine
 @pytest.mark.parametrize("fault", ["shut", "expired"])
 def test_a_store_that_goes_away_in_the_middle_costs_nothing_and_is_told_once(
     long: Experiment, alone: Numbers, uri: str, way: Way, tmp_path: Path, fault: str
