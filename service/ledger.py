@@ -212,11 +212,11 @@ class Ledger:
     def close(self, interrupted: bool = False) -> Outcome:
         """Write the ending of everything that has none, and return the outcome."""
         now = self._now_ms()
-        for entries in self._entries.values():
-            for entry in entries:
-                if entry.status is Status.RUNNING:
-                    entry.ended_ms = now
-                    self._outbox.status(entry.run, Status.STOPPED, now)
+        for key, entries in self._entries.items():
+            for entry in (entry for entry in entries if entry.status is Status.RUNNING):
+                self._pour(key)  # what it wrote when nobody listened any more
+                entry.ended_ms = now
+                self._outbox.status(entry.run, Status.STOPPED, now)
         self._cells.average(self._cells.keys)
         self._cells.end(now)
         ended = Status.FAILED if self.outcome.failed else Status.FINISHED
