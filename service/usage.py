@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from service.errors import ServiceError
 from service.experiment.saved import SAVED
+from service.remote.home import forget
 from service.search.candidates import FOLDER, Candidates
 from trainer.lease import holder
 from trainer.record import LOCK
@@ -35,6 +36,8 @@ class Share:
     """Those that no other experiment names."""
     freed: int
     """Bytes of its folder and of the trials that it has alone."""
+    named: frozenset[str] = frozenset()
+    """All keys that it alone names, also of trials that are not on this machine."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +56,21 @@ class Usage:
 def usage(settings: Settings) -> Usage:
     """Look at a home as it is now."""
     sizes = {path.name: _bytes(path) for path in _folders(settings.trials)}
-    named: dict[str, frozenset[str]] = {}
+    every: dict[str, frozenset[str]] = {}
     unreadable: list[str] = []
     folders = {path.name: path for path in _folders(settings.home / "experiments")}
     for name, folder in folders.items():
         try:
-            named[name] = frozenset(_keys(folder)) & sizes.keys()
+            every[name] = frozenset(_keys(folder))
         except (OSError, ValueError, KeyError, TypeError):
             unreadable.append(name)
     shares = []
-    for name, keys in named.items():
-        others = frozenset[str]().union(*(k for n, k in named.items() if n != name))
-        own, alone = _bytes(folders[name]), keys - others
+    for name, given in every.items():
+        mine = given - frozenset[str]().union(*(k for n, k in every.items() if n != name))
+        own, keys, alone = _bytes(folders[name]), given & sizes.keys(), mine & sizes.keys()
         whole, freed = own + sum(sizes[k] for k in keys), own + sum(sizes[k] for k in alone)
-        shares.append(Share(name, keys, whole, alone, freed))
-    used = frozenset[str]().union(*named.values())
+        shares.append(Share(name, keys, whole, alone, freed, mine))
+    used = frozenset[str]().union(*every.values())
     orphans = {} if unreadable else {n: s for n, s in sizes.items() if n not in used}
     return Usage(tuple(shares), orphans, tuple(unreadable), _bytes(settings.home))
 
@@ -99,21 +102,23 @@ def _bytes(place: Path) -> int:
 def remove_experiment(settings: Settings, share: Share) -> None:
     """Remove an experiment's folder and the trials that it has alone. ServiceError while somebody works on it."""
     folder = settings.experiment(share.name)
-    _refuse_held([folder / "driver.lock"])
+    _refuse_held([folder / "driver.lock", *(settings.trial(key) / LOCK for key in share.alone)])
+    forget(settings, share.named, share.name)
     _remove_trials(settings, share.alone)
     shutil.rmtree(folder)
 
 
 def remove_trials(settings: Settings, keys: Iterable[str]) -> None:
     """Remove directories of trials. ServiceError while somebody trains one of them."""
+    keys = list(keys)
+    _refuse_held([settings.trial(key) / LOCK for key in keys])
+    forget(settings, keys)
     _remove_trials(settings, keys)
 
 
 def _remove_trials(settings: Settings, keys: Iterable[str]) -> None:
-    places = [settings.trial(key) for key in keys]
-    _refuse_held([place / LOCK for place in places])
-    for place in places:
-        shutil.rmtree(place)
+    for key in keys:
+        shutil.rmtree(settings.trial(key))
 
 
 def _refuse_held(locks: Iterable[Path]) -> None:

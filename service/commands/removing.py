@@ -39,9 +39,11 @@ def rm(
 
     MLflow keeps what it was told: delete an experiment there in its own pages.
     """
+    from service.remote.home import look_around
     from service.usage import remove_experiment, remove_trials, usage
 
     settings = settings_of(home)
+    look_around(settings)
     found = usage(settings)
     if not names and not orphans:
         print_json(_data(found)) if as_json else _list(found, str(settings.home))

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from service.command_line import diffsweep
+from service.errors import ServiceError
 from service.experiment.saved import SAVED, read_saved
 from service.remote.experiment import FOLDER, ExperimentMirror, take
 from service.remote.learned import pull_learned
@@ -135,6 +136,24 @@ def bring_model(settings: Settings, key: str) -> None:
     """Before a trial's weights are read: bring its newest checkpoint here."""
     if (home := remote_home(settings)) is not None:
         home.trial(key).pull(states=True)
+
+
+def forget(settings: Settings, keys: Iterable[str], name: str | None = None) -> None:
+    """Remove trials, and an experiment's folder, from the store; ServiceError while that experiment runs somewhere."""
+    if settings.remote is None:
+        return
+    store = Store(settings.remote)
+    if name is not None and (who := seen(store, name)) is not None:
+        raise ServiceError(
+            f"{name} is being run by {who.text()}", "end it first; nothing has been removed"
+        )
+    if name is not None:
+        store.remove(f"{FOLDER}/{name}/{SAVED}")  # from here on nobody finds it
+        store.remove_folder(f"{FOLDER}/{name}")
+        delivered(settings.home, "experiment", name)
+    for key in keys:
+        store.remove_folder(f"trials/{key}")
+        delivered(settings.home, "trial", key)
 
 
 def remember(settings: Settings, name: str) -> str | None:

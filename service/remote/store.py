@@ -122,6 +122,11 @@ class Store:
         with self._told(), contextlib.suppress(FileNotFoundError):
             self._fs.delete_file(f"{self._root}/{name}")
 
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder and all that is in it, if it is there."""
+        with self._told(), contextlib.suppress(FileNotFoundError):
+            self._fs.delete_dir(f"{self._root}/{folder}")
+
     def set_aside(self, folder: str, other: str) -> None:
         """Give all files of a folder another place."""
         for name in self.files(folder):

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from service import launch, results
+from service.cli import invoke
 from service.commands.common import find
 from service.errors import ServiceError
 from service.experiment import Experiment
+from service.experiment.saved import save
 from service.models import find_model
 from service.remote.courier import Courier
-from service.remote.home import RemoteHome
+from service.remote.home import RemoteHome, publish
 from service.remote.learned import pull_learned, push_learned
 from service.remote.lease import Lease
 from service.remote.store import Store, StoreError
@@ -194,6 +196,24 @@ def test_what_is_damaged_in_the_store_is_set_aside_there(
         "reports.jsonl",
         "result.json",
     }
+
+
+def test_what_is_removed_is_gone_from_the_store_too(
+    toy: dict[str, Any], uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also trials of which this machine has nothing; what another experiment names stays."""
+    settings, experiment, part = load(home=uri), sweep(toy), sweep(toy, name="part", seeds=1)
+    store = Store(uri)
+    for one in (experiment, part):
+        save(one, settings.experiment(one.name))
+        assert publish(settings, one.name) is None
+    for trial in experiment.trials:
+        store.write(f"trials/{trial.key}/result.json", b"{}")
+    settings.trial(experiment.trials[0].key).mkdir(parents=True)
+    assert invoke(["rm", "toy", "--yes", "--home", uri]) == 0, capsys.readouterr().err
+    assert store.folders("experiments") == ["part"]
+    assert set(store.folders("trials")) == {trial.key for trial in part.trials}
+    assert not settings.experiment("toy").exists()
 
 
 def test_what_measures_is_learned_once_for_all_machines(uri: str, tmp_path: Path) -> None:
