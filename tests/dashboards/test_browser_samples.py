@@ -252,8 +252,8 @@ def test_without_javascript_the_last_pictures_show(browser: Any, shown: Shown) -
     context = browser.new_context(java_script_enabled=False)
     opened = context.new_page()
     opened.goto(shown.address)
-    assert opened.locator("#samples td:visible img").count() == 8, (
-        "three seeds of three cells, less one"
+    assert opened.locator("#samples td:visible img").count() == 17, (
+        "all six seeds of three cells, less one: no button shows the others"
     )
     assert is_drawn(opened, opened.locator("#samples img").first, picture(shown, "uniform", 0, -1))
     assert not opened.locator("#samples-time").is_visible()

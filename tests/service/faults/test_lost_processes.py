@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections import Counter
 from pathlib import Path
@@ -61,9 +62,14 @@ def test_a_killed_worker_is_replaced_without_a_traceback_and_to_the_last_bit(
 
 
 def test_what_ray_says_goes_to_a_file_and_to_the_handlers_of_others(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import ray  # sets up its own handler
+
+    terminal = io.StringIO()
+    for handler in logging.getLogger("ray").handlers:
+        if type(handler).__module__.startswith("ray."):
+            monkeypatch.setattr(handler, "stream", terminal)
 
     heard: list[str] = []
 
@@ -81,12 +87,12 @@ def test_what_ray_says_goes_to_a_file_and_to_the_handlers_of_others(
         assert heard == ["broke", "elsewhere"]
         assert "broke" in (tmp_path / FILE).read_text()
         assert "elsewhere" not in (tmp_path / FILE).read_text()
-        shown = capfd.readouterr().err
+        shown = terminal.getvalue()
         assert "elsewhere" in shown
         assert "broke" not in shown
         assert "Logging error" not in shown
         speaker.error("afterwards")
-        assert "afterwards" in capfd.readouterr().err, "all is as it was"
+        assert "afterwards" in terminal.getvalue(), "all is as it was"
         assert ray.__version__
     finally:
         logging.getLogger("ray").removeHandler(foreign)
