@@ -256,3 +256,14 @@ def test_every_command_of_the_readme_exists() -> None:
     fenced = (ROOT / "README.md").read_text().split("```")[1::2]
     verbs = re.findall(r"^diffsweep (\w+)", "\n".join(fenced), re.MULTILINE)
     assert {"validate", "run", "submit"} <= set(verbs) <= known
+
+
+def test_every_fault_that_a_promise_is_made_for_has_its_test() -> None:
+    """DESIGN's table: the tests it names are there."""
+    text = (ROOT / "DESIGN.md").read_text().partition("## What may break")[2].partition("\n## ")[0]
+    named = re.findall(r"`(?:(tests/[\w/]+\.py): )?(test_\w+)` \|", text)
+    assert len(named) >= 20
+    faults = sorted((ROOT / "tests" / "service" / "faults").glob("test_*.py"))
+    for file, test in named:
+        places = [ROOT / file] if file else faults
+        assert any(f"def {test}(" in place.read_text() for place in places), test

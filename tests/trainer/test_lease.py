@@ -22,7 +22,7 @@ from trainer import lease
 if sys.argv[2]:  # another machine, whose locks nobody else sees
     socket.gethostname = lambda: sys.argv[2]
     fcntl.flock = lambda *_: None
-lease.BEAT_S, lease.EXPIRES_S = 0.1, 1.5
+lease.BEAT_S = 0.1
 with lease.Lease(Path(sys.argv[1]), on_lost=lambda: print("lost", flush=True)) as mine:
     print("holds", flush=True)
     sys.stdin.readline()
@@ -48,7 +48,7 @@ class Other:
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(lease, "BEAT_S", 0.1)
-    monkeypatch.setattr(lease, "EXPIRES_S", 1.5)
+    monkeypatch.setattr(lease, "EXPIRES_S", 4.0)
     return tmp_path / "lock"
 
 
@@ -68,7 +68,7 @@ def test_a_living_holder_keeps_it_and_is_named(path: Path, machine: str) -> None
     assert holder(path) == held.value.holder
     other.end()
     assert holder(path) is None
-    assert seconds_to_take(path) < 1.0, "what was given back is free at once"
+    assert seconds_to_take(path) < 2.0, "what was given back is free at once"
 
 
 def test_on_one_machine_it_is_free_when_its_holder_dies(path: Path) -> None:
@@ -76,7 +76,7 @@ def test_on_one_machine_it_is_free_when_its_holder_dies(path: Path) -> None:
     other.process.kill()
     other.process.wait(10)
     assert holder(path) is None
-    assert seconds_to_take(path) < 1.0
+    assert seconds_to_take(path) < 2.0
 
 
 def test_on_one_machine_it_is_not_taken_from_one_that_was_stopped(path: Path) -> None:
@@ -93,8 +93,8 @@ def test_elsewhere_it_expires_when_its_holder_dies(path: Path) -> None:
     other = Other(path, "elsewhere")
     other.process.kill()
     other.process.wait(10)
-    assert 1.0 < seconds_to_take(path) < 10.0
-    assert seconds_to_take(path) < 1.0
+    assert 3.0 < seconds_to_take(path) < 20.0
+    assert seconds_to_take(path) < 2.0
 
 
 def test_who_was_not_heard_for_long_is_told_that_another_took_over(path: Path) -> None:

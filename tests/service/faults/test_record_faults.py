@@ -135,6 +135,7 @@ def fill(disk: Path) -> Path:
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_disk_that_fills_up_ends_the_run_with_a_line_and_costs_no_number(
     toy: dict[str, Any], disk: Path, tmp_path: Path
 ) -> None:
