@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -64,15 +65,30 @@ def run(
             prose(opening(experiment))
             print_findings([*experiment.findings(), *_news(experiment, settings)])
         stream = sys.stderr if as_json else sys.stdout
-        with renderer(Board.of(experiment, settings), stream) as show:
-            outcome = launch.run(experiment, settings, show, stop)
-        judged = results.judged(experiment, settings, results.collect(experiment, settings))
+        with _with_the_way_on(experiment, settings, as_json):
+            with renderer(Board.of(experiment, settings), stream) as show:
+                outcome = launch.run(experiment, settings, show, stop)
+            judged = results.judged(experiment, settings, results.collect(experiment, settings))
         _notify(experiment, settings, judged)
         if as_json:
             _print(experiment, settings, outcome, judged)
         else:
             _say(experiment, settings, outcome, judged)
     raise typer.Exit(outcome.exit_code)
+
+
+@contextlib.contextmanager
+def _with_the_way_on(experiment: Experiment, settings: Settings, as_json: bool) -> Iterator[None]:
+    """Where a full disk keeps even the end from being written, a person is told how to go on."""
+    from service.causes import is_out_of_room
+    from service.command_line import continuation
+
+    try:
+        yield
+    except OSError as error:
+        if is_out_of_room(error) and not as_json:
+            say(f"continue: {continuation(experiment.file, experiment.options, settings)}")
+        raise
 
 
 def _news(experiment: Experiment, settings: Settings) -> list[str]:
