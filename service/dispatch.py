@@ -17,7 +17,7 @@ from service.causes import is_out_of_room
 from service.watchdog import Watchdog
 from service.worker import Job
 from trainer.record import Record
-from trainer.report import Failure, Report
+from trainer.report import Failure
 
 if TYPE_CHECKING:
     from service.experiment import Experiment
@@ -120,8 +120,6 @@ class Dispatch:
 
     def _take(self, key: str, message: dict[str, Any]) -> bool:
         is_report = message["event"] == "reported"
-        told = Report.from_json(message["report"]).metrics if is_report else {}
-        self._watchdog.heard(key, told.get("sys/eval_s"))
         if note := message.get("note"):
             self._ledger.note(note)
         if message["event"] == "failed":
@@ -131,6 +129,8 @@ class Dispatch:
         if message["event"] == "paused":
             self.agenda.paused(key, message["images"])
         self._refresh(key)
+        reports = self.agenda.standing(key).reports if is_report else ()
+        self._watchdog.heard(key, reports[-1].metrics.get("sys/eval_s") if reports else None)
         if not is_report or not self._goes_on(key):
             return False
         is_unwanted = not self.agenda.wants_more(key)

@@ -7,10 +7,8 @@ the same command submits, resumes and extends; Tune's own state is never restore
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import shutil
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -40,7 +38,7 @@ from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
 from trainer.errors import InputError
-from trainer.files import HeldError
+from trainer.files import HeldError, this_process
 from trainer.lease import Lease, holder
 
 if TYPE_CHECKING:
@@ -66,9 +64,7 @@ def run(
     on_event = on_event if settings.remote is None else remote.told_once(on_event)
     check_reachable(settings)
     home = settings.experiment(experiment.name)
-    notifier = Notifier(
-        experiment.name, settings, experiment.spec.notify, lambda line: on_event(SweepNote(line))
-    )
+    notifier = Notifier.of(experiment, settings, lambda line: on_event(SweepNote(line)))
     with contextlib.ExitStack() as held:
         held.callback(notifier.close)
         held.enter_context(signals.interruptible(stop))
@@ -222,6 +218,12 @@ def _lock(settings: Settings, name: str) -> Path:
     return settings.experiment(name) / "driver.lock"
 
 
+def _job() -> str:
+    """What this process is called on its cluster, if it is a job."""
+    job = own_job()
+    return f"job {job}" if job else ""
+
+
 def _at_work(name: str, who: str) -> ServiceError:
     job = re.match(r"job (\S+),", who)
     end = "end that process" if inside_ray_job() else "stop it with Ctrl-C where it runs"
@@ -238,12 +240,11 @@ def _mirrored(
     stop: threading.Event,
 ) -> contextlib.AbstractContextManager[None]:
     """Where the home lies in a store: the right to run there, on any machine, and all that is known there."""
-    name, job = experiment.name, own_job()
-    who = f"{f'job {job}, ' if job else ''}process {os.getpid()} on {socket.gethostname()}"
+    name = experiment.name
     return remote.driving(
         experiment,
         settings,
-        who,
+        this_process(_job()),
         lambda line: on_event(SweepNote(line)),
         stop,
         lambda other: _at_work(name, other),
@@ -258,9 +259,9 @@ def _sole_driver(
 
     `stop` is set if another machine took over, because this one was not heard for long.
     """
-    job, lost = own_job(), threading.Event() if stop is None else stop
+    lost = threading.Event() if stop is None else stop
     try:
-        with Lease(_lock(settings, name), who=f"job {job}" if job else "", on_lost=lost.set):
+        with Lease(_lock(settings, name), who=_job(), on_lost=lost.set):
             yield
     except HeldError as held:
         raise _at_work(name, held.holder) from None

@@ -55,7 +55,7 @@ def _row(cell: str, against: str, word: str, measure: Measure | None) -> list[Ma
     if measure is None or not measure.seeds:
         return [cell, "n/a", against, "", "", "", "0", said]
     spread = " ± ".join(filter(None, mean_and_spread(measure.cell_values)))
-    p = "" if measure.p_adjusted is None else text.p_value(measure.p_adjusted).removeprefix("p ")
+    p = "" if measure.p_adjusted is None else text.bare_p(measure.p_adjusted)
     pairs = f"{len(measure.seeds)}{survivors(measure)}"
     return [
         cell,
@@ -63,7 +63,7 @@ def _row(cell: str, against: str, word: str, measure: Measure | None) -> list[Ma
         against,
         size(measure),
         ends_text(measure),
-        p.removeprefix("= "),
+        p,
         pairs,
         said,
     ]

@@ -27,6 +27,10 @@ _TRIES = 3
 _PAUSE_S = 1.0
 
 
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 class Notifier:
     """Tells of one run. Nothing waits for it but the end of a run, and nothing fails with it."""
 
@@ -35,7 +39,7 @@ class Notifier:
         experiment: str,
         settings: Settings,
         occasions: Collection[Occasion] = OCCASIONS,
-        say: Callable[[str], None] = lambda line: print(line, file=sys.stderr),
+        say: Callable[[str], None] = _to_stderr,
     ) -> None:
         """`say` tells a person that it did not work; it never says the address."""
         self._experiment, self._occasions, self._say = experiment, occasions, say
@@ -46,9 +50,11 @@ class Notifier:
         self._failed_keys: set[str] = set()
 
     @classmethod
-    def of(cls, experiment: Experiment, settings: Settings) -> Notifier:
+    def of(
+        cls, experiment: Experiment, settings: Settings, say: Callable[[str], None] = _to_stderr
+    ) -> Notifier:
         """As its YAML and the environment say."""
-        return cls(experiment.name, settings, experiment.spec.notify)
+        return cls(experiment.name, settings, experiment.spec.notify, say)
 
     def listen(self, on_event: Callable[[Event], None]) -> Callable[[Event], None]:
         """`on_event`, which also tells of every trial that failed, once."""

@@ -156,8 +156,7 @@ class FileLock:
             os.close(fd)
             raise
         os.ftruncate(fd, 0)
-        process = f"process {os.getpid()} on {socket.gethostname()}"
-        self._said = f"{self._who}{', ' if self._who else ''}{process}"
+        self._said = this_process(self._who)
         os.pwrite(fd, self._said.encode(), 0)
         self._fd = fd
         return self
@@ -174,6 +173,12 @@ class FileLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def this_process(who: str = "") -> str:
+    """Who holds what this process holds: `process 12 on gpu3`, after what else tells it."""
+    process = f"process {os.getpid()} on {socket.gethostname()}"
+    return f"{who}, {process}" if who else process
 
 
 def said_of(content: bytes) -> str:

@@ -110,11 +110,11 @@ class Record:
             lines = (self.directory / REPORTS).read_text(errors="replace").split("\n")
         except OSError:
             lines = []
-        lost = [n for n, line in enumerate(lines[:-1], 1) if line and _report(line) is None]
+        read = [_report(line) for line in lines]
+        lost = [n for n, one in enumerate(read[:-1], 1) if one is None and lines[n - 1]]
         if lost:
             return f"line {lost[0]} of {self.directory / REPORTS} is damaged"
-        result = self.result()
-        if result is not None and result.images not in [one.images for one in self.reports()]:
+        if (end := self.result()) and end.images not in [one.images for one in read if one]:
             return f"{self.directory / REPORTS} lacks its end"
         return None
 

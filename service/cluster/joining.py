@@ -9,14 +9,11 @@ import signal
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
 from typing import Any
 
 from service import signals
 from service.resources import Resources
 from service.worker import TRAIN_ENVIRONMENT
-
-TOKEN_FILE = Path.home() / ".ray" / "auth_token"
 
 
 def init(**given: Any) -> None:
@@ -61,7 +58,7 @@ def disconnect() -> None:
 def use_token() -> None:
     """Ray's clients send the token they find only when told to."""
     given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
-    if given or TOKEN_FILE.exists():
+    if given or os.path.exists(os.path.expanduser("~/.ray/auth_token")):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 

@@ -125,13 +125,13 @@ class Uploader(threading.Thread):
 
     def _watch(self) -> None:
         """What was put off is written when that is possible; the person is told once why it waits."""
-        storage = self._outbox.storage
-        storage.flush()
-        if storage.problem and storage.problem != self._told:
-            self._note(f"{storage.problem}: training goes on, MLflow gets it later")
-        elif self._told and not storage.problem:
+        self._outbox.storage.flush()
+        problem = self._outbox.storage.problem
+        if problem and problem != self._told:
+            self._note(f"{problem}: training goes on, MLflow gets it later")
+        elif self._told and not problem:
             self._note(f"{self._outbox.path.name} can be written again: nothing is missing")
-        self._told = storage.problem
+        self._told = problem
 
     def deliver(self) -> None:
         """One round: all that waits now, parents first. Raises when the server is out of reach."""

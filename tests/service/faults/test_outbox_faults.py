@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +19,7 @@ from service.tracking import patient
 from service.tracking.outbox import Outbox
 from service.tracking.rows import RunHeader
 from service.tracking.uploader import Uploader
+from tests.service.faults.conftest import SmallDisk
 from tests.service.sweeps import sweep, wait_for
 from trainer.record import Record
 from trainer.report import Report, Result
@@ -134,31 +132,17 @@ def test_the_person_is_told_once_why_it_waits_and_when_it_goes_on(tmp_path: Path
     assert len(notes) == 2
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system takes root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def test_a_full_disk_puts_writes_off_until_there_is_room(small_disk: Path, tmp_path: Path) -> None:
-    whole, box = Outbox(tmp_path / "whole.db"), Outbox(small_disk / "outbox.db")
+@pytest.mark.parametrize("disk", [2], indirect=True)
+def test_a_full_disk_puts_writes_off_until_there_is_room(disk: SmallDisk, tmp_path: Path) -> None:
+    whole, box = Outbox(tmp_path / "whole.db"), Outbox(disk.place / "outbox.db")
     for one in (whole, box):
         one.open_run(TRIAL, 1000)
     reports(whole, 1, 30)
-    filler = small_disk / "filler"
-    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
+    disk.fill()
     reports(box, 1, 30)
     assert box.storage.put_off > 0
     assert "full" in box.storage.problem
-    filler.unlink()
+    disk.make_room()
     assert box.storage.flush()
     assert told(box) == told(whole)
     box.close()

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import pytest
 
 from service.mending import set_damaged_aside
 from service.settings import Settings
+from tests.service.faults.conftest import SmallDisk
 from tests.service.sweeps import sweep, write
 from tests.service.toy_experiment import TOY
 from trainer.loop import train
@@ -113,57 +111,46 @@ def test_only_what_we_name_so_is_a_checkpoint(tmp_path: Path, name: str) -> None
 # --- a full disk ---------------------------------------------------------------------
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 24 megabytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("a small file system takes root")
-    yield place
-    subprocess.run(["umount", "-l", str(place)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    return filler
-
-
+@pytest.mark.parametrize("disk", [24], indirect=True)
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_disk_that_fills_up_ends_the_run_with_a_line_and_costs_no_number(
-    toy: dict[str, Any], disk: Path, tmp_path: Path
+    toy: dict[str, Any], disk: SmallDisk, tmp_path: Path
 ) -> None:
     base = toy | {"train": {"kimg": 192, "batch_size": 64}}
     base["evaluation"] = toy["evaluation"] | {"evaluations": 40}
     experiment = sweep(base, seeds=1, launcher="inproc")
     yaml = write(experiment, tmp_path)
-    command = [sys.executable, "-m", "service", "run", str(yaml), "--home", str(disk / "home")]
+    command = [
+        sys.executable,
+        "-m",
+        "service",
+        "run",
+        str(yaml),
+        "--home",
+        str(disk.place / "home"),
+    ]
     log = tmp_path / "log"
     with open(log, "wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
     deadline = time.monotonic() + 240
     while " of 192 kimg" not in log.read_text() and time.monotonic() < deadline:
         time.sleep(0.2)
-    filler = fill(disk)
+    disk.fill()
     assert process.wait(120) not in (0, -signal.SIGKILL)
     said = log.read_text()
     assert "No space left on device" in said
     assert "continue: " in said
     assert "Traceback" not in said, said[-3000:]
-    filler.unlink()
+    disk.make_room()
     again = subprocess.run(
         [*command, "--json"], capture_output=True, text=True, timeout=280, check=False
     )
     assert again.returncode == 0, again.stderr[-2000:]
     assert json.loads(again.stdout)["outcome"]["failed"] == []
 
-    settings, alone = Settings(home=disk / "home"), tmp_path / "alone"
+    settings, alone = Settings(home=disk.place / "home"), tmp_path / "alone"
     trial = experiment.trials[0]
     list(train(trial.spec, alone, cache=tmp_path / "cache", device="cpu"))
     assert numbers(Record(settings.trial(trial.key))) == numbers(Record(alone))
