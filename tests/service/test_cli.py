@@ -252,7 +252,9 @@ def test_an_unknown_experiment_is_suggested(
 def fake_run(outcome: Outcome) -> Callable[..., Outcome]:
     """A launcher that trains nothing: the trials are trained already."""
 
-    def run(experiment: Experiment, _settings: Settings, events: Callable[[Any], None]) -> Outcome:
+    def run(
+        experiment: Experiment, _settings: Settings, events: Callable[[Any], None], _stop: object
+    ) -> Outcome:
         events(SweepNote("MLflow answers again"))
         for trial in experiment.trials:
             events(TrialStarted(trial.cell, trial.seed, trial.key, 1.28))

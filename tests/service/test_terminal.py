@@ -70,7 +70,7 @@ def test_the_table_moves_with_training(tmp_path: Path) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn)
     seen = {float(kimg) for kimg in re.findall(r"running +([0-9.]+)/192", plain)}
     assert len(seen - {0.0, 192.0}) >= 2, plain[-3000:]  # the only evaluation is at the end
-    assert re.search(r"running +[0-9.]+/192 +[0-9.e+]+ +[0-9.]+", plain)  # img/s and loss
+    assert re.search(r"running +[0-9.]+/192 +[0-9.,]+ +[0-9.]+", plain)  # img/s and loss
     assert "left;" in plain
     painted = [line for line in drawn.splitlines() if "running" in line and "/192" in line]
     assert painted
