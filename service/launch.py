@@ -10,7 +10,7 @@ import contextlib
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,12 +100,29 @@ def catch_up(settings: Settings, name: str, outbox: Outbox) -> None:
     if driver(settings, name) is not None:
         return
     with _sole_driver(settings, name):
+        is_new = not outbox.has_ended(sweep_key(name))
+        _catch_up_candidates(experiment, settings, outbox)
         ledger = Ledger(experiment, settings, outbox, lambda _event: None)
         dispatch = Dispatch(experiment, settings, ledger, threading.Event(), Agenda)
-        is_new = not outbox.has_ended(sweep_key(name))
         ledger.open(trains=False)
         if is_new:
             ledger.close(interrupted=not dispatch.is_over)
+
+
+def _catch_up_candidates(experiment: Experiment, settings: Settings, outbox: Outbox) -> None:
+    """What the records of every candidate know that was asked so far."""
+    if experiment.spec.search is None:
+        return
+    from service.search.ledger import TuningLedger
+
+    searches = studies(experiment, settings)
+    ledger = TuningLedger(experiment, searches, settings, outbox, lambda _event: None)
+    for study in searches:
+        for candidate in study.candidates:
+            for trial in study.trials(candidate):
+                ledger.expect(study, candidate, trial)
+    ledger.open(trains=False)
+    ledger.close(interrupted=not all(study.is_over for study in searches))
 
 
 @dataclass
@@ -125,8 +142,9 @@ class _Driver:
         from service.search.ledger import TuningLedger
 
         searches = studies(experiment, self.settings)
-        save(tuned(experiment, self.settings), self.settings.experiment(experiment.name))
         show = self._published(experiment)
+        self._mend((key for study in searches for key in study.trial_keys()), show)
+        save(tuned(experiment, self.settings), self.settings.experiment(experiment.name))
         ledger = TuningLedger(experiment, searches, self.settings, self.outbox, show)
 
         def wants(_: Experiment, settings: Settings, attempt: str) -> TuningAgenda:
@@ -141,10 +159,13 @@ class _Driver:
         """Train what is left of the trials that are compared."""
         save(experiment, self.settings.experiment(experiment.name))
         show = self._published(experiment)
-        for line in set_damaged_aside((t.key for t in experiment.trials), self.settings):
-            show(SweepNote(line))
+        self._mend((trial.key for trial in experiment.trials), show)
         ledger = Ledger(experiment, self.settings, self.outbox, show)
         return self._work(experiment, ledger, Agenda)
+
+    def _mend(self, keys: Iterable[str], show: Callable[[Event], None]) -> None:
+        for line in set_damaged_aside(keys, self.settings):
+            show(SweepNote(line))
 
     def _published(self, experiment: Experiment) -> Callable[[Event], None]:
         return published(

@@ -33,6 +33,10 @@ class Candidate:
     fault: str = ""
     """Why its setting makes no trial: then it counts as the worst, and is not trained."""
 
+    def trial_keys(self) -> list[str]:
+        """Of all its trials."""
+        return [key for keys in self.keys.values() for key in keys]
+
 
 class Candidates:
     """The file of one study. One driver writes, anybody reads."""

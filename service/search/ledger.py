@@ -55,11 +55,7 @@ class StudyRuns(CellRuns):
     def run_of(self, entry: Entry) -> str:
         """The run of the search that a candidate's trial belongs to."""
         key = entry.trial.key
-        return next(
-            self.keys[study.id]
-            for study in self._studies
-            if any(key in trial_keys(candidate) for candidate in study.candidates)
-        )
+        return next(self.keys[study.id] for study in self._studies if key in study.trial_keys())
 
     def average(self, cells: Iterable[str]) -> None:
         """What is known of all candidates, whichever has reported."""
@@ -67,7 +63,7 @@ class StudyRuns(CellRuns):
             values, scores = study.values(), study.scores()
             for candidate in study.candidates:
                 number = shown(values[candidate.number]) if candidate.number in values else math.inf
-                for key in trial_keys(candidate) if math.isfinite(number) else ():
+                for key in candidate.trial_keys() if math.isfinite(number) else ():
                     if key in self._of_key:
                         self._outbox.metrics(
                             self._of_key[key], [(OBJECTIVE, 0, self._now(), number)]
@@ -89,7 +85,7 @@ class StudyRuns(CellRuns):
                 continue
             for candidate in study.candidates:
                 is_winner = "true" if candidate is winner else "false"
-                for key in trial_keys(candidate):
+                for key in candidate.trial_keys():
                     if key in self._of_key:
                         self._outbox.tag(self._of_key[key], {"search.winner": is_winner})
 
@@ -185,8 +181,3 @@ class TuningLedger(Ledger):
 def run_of(study: Study) -> str:
     """The key of a search's run."""
     return f"tuning:{study.id}"
-
-
-def trial_keys(candidate: Candidate) -> list[str]:
-    """All its trials."""
-    return [key for keys in candidate.keys.values() for key in keys]

@@ -110,6 +110,10 @@ class Study:
             return None
         return self.candidates[min(found, key=lambda number: (found[number], number))]
 
+    def trial_keys(self) -> list[str]:
+        """Of all trials that were asked so far."""
+        return [key for candidate in self.candidates for key in candidate.trial_keys()]
+
     def has_ended(self, key: str) -> bool:
         """Whether a candidate's trial has told its number, or that there will be none."""
         return self._value(key) is not None

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from service.experiment.saved import save
+from service.launch import catch_up
 from service.results import collect
 from service.search.standing import sentence, tuning
 from service.search.study import studies, tuned
@@ -270,3 +272,35 @@ def test_comparing_while_it_is_tuned_shows_cells_that_wait(
     assert sentence(sweep.tuning[1]).startswith(
         "tuning: 1 of 3 candidates of `under`, best so far: FID "
     )
+
+
+def test_an_outbox_that_was_lost_is_filled_again_with_every_candidate(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    experiment = searching(toy)
+    driver = tune(experiment, settings.home)
+    home = settings.experiment(experiment.name)
+    save(tuned(experiment, settings), home)
+
+    def known(outbox: Outbox) -> dict[str, Any]:
+        return {
+            run.header.key: (
+                (run.header.name, {**run.header.tags, "git_sha": ""}, run.status),
+                [
+                    (name, step, value)
+                    for name, step, _, value in outbox.points(
+                        run.header.key, ("eval/", "search/obj")
+                    )
+                ],
+            )
+            for run in outbox.runs()
+            if run.header.tags.get("search") == "tuning"
+        }
+
+    before = known(Outbox(driver.outbox.path))
+    assert len(before) == 2 + 6
+    for file in home.glob("outbox.db*"):
+        file.unlink()
+    anew = Outbox(home / "outbox.db")
+    catch_up(settings, experiment.name, anew)
+    assert known(anew) == before
