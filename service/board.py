@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import standing
+from service.clock import unix
 from service.progress import (
     CellStopped,
     Event,
@@ -83,7 +83,7 @@ class Board:
         trials: Sequence[tuple[str, int, str]],
         metrics: Sequence[str],
         homes: Path | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix,
         least: int = 0,
     ) -> None:
         self._least, self._stopped = least, set[str]()
@@ -98,7 +98,7 @@ class Board:
         cls,
         experiment: Experiment,
         settings: Settings,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix,
     ) -> Board:
         """The trials that a run begins with: candidates while something is searched, else those of the first look."""
         from service.recorded import candidates, is_tuning, to_ask
@@ -143,7 +143,8 @@ class Board:
         for key, row in rows.items():
             if row.status is Status.RUNNING and self._homes is not None:
                 beat = pulse(self._homes / key)
-                if beat is not None and beat.is_fresh(self._clock()):
+                is_new = row.beat is not None and beat != row.beat  # whatever clock it tells
+                if beat is not None and (is_new or beat.is_fresh(self._clock())):
                     row.beat, row.total_kimg = beat, beat.total / 1000
                     row.kimg = max(row.kimg, beat.images / 1000)
         return list(rows.values())

@@ -7,12 +7,12 @@ into the outcome (for the exit code). Nothing here knows Ray.
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from service import progress
 from service.cell_runs import CellRuns, Entry, began_s
+from service.clock import unix
 from service.outcome import Failure, Outcome
 from service.tracking.announce import announce, cell_runs, commit, result_tags, trial_runs
 from service.tracking.keys import EVALUATION_S, TRAINING_S, sweep_key
@@ -35,7 +35,7 @@ class Ledger:
         settings: Settings,
         outbox: Outbox,
         emit: Callable[[progress.Event], None],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix,
     ) -> None:
         self.outcome = Outcome(experiment.name)
         self.is_open = False

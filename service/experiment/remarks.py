@@ -9,7 +9,7 @@ from service.experiment.comparison import Cell
 from trainer.spec import Spec
 from trainer.trial import TrialSpec
 
-MOST_DESCRIBED = 200
+MOST_DESCRIBED = 100
 """Objectives of which notes are made: each takes a hundredth of a second, and nobody reads so many."""
 
 

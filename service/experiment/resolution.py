@@ -31,6 +31,7 @@ from trainer.yaml.faults import Fault
 from trainer.yaml.keys import Keys, split
 from trainer.yaml.overrides import Layered, Merged, Origin
 from trainer.yaml.source import Source, read
+from trainer.yaml.spec_paths import child_at
 
 MOST_TRIALS = 10_000
 """More are a slip of the keyboard, or a sweep whose figures nobody reads."""
@@ -109,7 +110,7 @@ class Resolution:
         if baseline is not None and self.document.data.get("compare"):
             comparison.check_comparable(baseline)
         self._give_up_if_wrong()
-        self.notes += comparison.notes
+        self.notes += [*self._overridden_faults(), *comparison.notes]
         compare = self.spec.compare.model_copy(update={"baseline": baseline})
         return self.spec.model_copy(update={"compare": compare}), every
 
@@ -181,6 +182,16 @@ class Resolution:
         self.base_faults = set(outcome) if isinstance(outcome, list) else set()
         alone = original.faults() if self.base_faults else []
         self.caused = self.base_faults - set(alone if isinstance(alone, list) else [])
+
+    def _overridden_faults(self) -> list[str]:
+        """Values of the base that would be wrong, if not every cell had another one in their place."""
+        wrong = [
+            fault for fault in self.base_faults if child_at(self.base.data, fault.keys) is not None
+        ]
+        told = {str(self.base.problem(f.keys, f.message, f.of_key)) for f in wrong}
+        return [
+            f"{one}; nothing uses it, every cell has a value of its own" for one in sorted(told)
+        ]
 
     def _override(self, tree: Layered, setting: Setting) -> dict[str, Any] | None:
         """Put one override into a trial: what it changes by dotted path, None if it cannot be placed."""

@@ -7,13 +7,13 @@ averaged into the cells that are compared.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service import progress
 from service.cell_runs import CellRuns, Entry
+from service.clock import unix
 from service.ledger import Ledger
 from service.search.candidates import Candidate
 from service.search.objective import shown
@@ -100,7 +100,7 @@ class TuningLedger(Ledger):
         settings: Settings,
         outbox: Outbox,
         emit: Callable[[progress.Event], None],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix,
     ) -> None:
         nothing = replace(experiment, cells=(), written=(), saved_trials=())
         super().__init__(nothing, settings, outbox, emit, clock)

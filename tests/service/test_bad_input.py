@@ -817,6 +817,17 @@ def test_an_inline_base_is_told_with_its_path(folder: Path) -> None:
     )
 
 
+def test_a_wrong_value_that_every_cell_replaces_is_told_of(folder: Path) -> None:
+    inline = "".join(f"  {line}\n" for line in PRESET.splitlines())
+    text = "name: x\nbase:\n" + inline.replace("lr: 4e-3", "lr: 1e300")
+    assert "1e300" in text
+    (folder / "x.yaml").write_text(text + "axes: {optimizer.lr: [1e-3, 2e-3]}\n")
+
+    (told,) = [note for note in Experiment.from_yaml("x.yaml").notes if "optimizer.lr" in note]
+    assert "x.yaml:" in told
+    assert told.endswith("nothing uses it, every cell has a value of its own")
+
+
 OPTIONS = {
     "train.kmig=3": "train.kmig: unknown key, did you mean `train.kimg`?",
     "lr=1": "lr: there is no `lr`, did you mean `optimizer.lr`?",
