@@ -19,6 +19,7 @@ from service import nobody
 from service.commands import (
     cluster,
     compare,
+    delivering,
     evaluate,
     export,
     planning,
@@ -79,7 +80,7 @@ _VERBS: dict[str, list[Callable[..., None]]] = {
     "Homes": [removing.rm],
     "Cluster": [
         *(cluster.submit, cluster.status, cluster.logs, cluster.stop),
-        *(cluster.sync, cluster.doctor),
+        *(delivering.sync, cluster.doctor),
     ],
 }
 for _panel, _verbs in _VERBS.items():

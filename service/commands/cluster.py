@@ -1,4 +1,4 @@
-"""`submit`, `status`, `logs`, `stop`, `sync`, `doctor`: experiments on a Ray cluster, and is all in order?"""
+"""`submit`, `status`, `logs`, `stop`, `doctor`: experiments on a Ray cluster, and is all in order?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from service.commands.common import (
 from service.commands.completing import jobs
 
 if TYPE_CHECKING:
-    from service.settings import Settings
     from service.submit import Jobs, Submission
 
 Address = Annotated[
@@ -133,55 +132,38 @@ def logs(
     job: JobId,
     address: Address = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Until it ends.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Print what a job has printed."""
+    """Print what a job has printed; of one that failed, what went wrong comes first."""
+    from service.job_log import what_failed
+    from trainer.errors import UserError
+
+    if follow and as_json:
+        raise UserError("--follow prints what comes as it comes, --json all at once: choose one")
     jobs = _jobs(address)
-    job_id = jobs.find(job).id
+    found = jobs.find(job)
     if follow:
-        _follow(jobs, job_id)
-    else:
-        print(jobs.logs(job_id), end="")
+        _follow(jobs, found.id)
+        return
+    text = jobs.logs(found.id)
+    error = what_failed(text) if found.status == "FAILED" else None
+    if as_json:
+        print_json({"id": found.id, "status": found.status, "error": error, "log": text})
+        return
+    if error is not None:
+        say(f"{found.id} failed: {error}\n")
+    print(text, end="")
 
 
-def stop(job: JobId, address: Address = None) -> None:
+def stop(job: JobId, address: Address = None, as_json: AsJson = False) -> None:
     """End a job cleanly: its trials keep their checkpoints, submitting it again continues."""
     jobs = _jobs(address)
     job_id = jobs.find(job).id
-    ended = jobs.stop(job_id)
-    say(f"{job_id} is asked to end" if ended else f"{job_id} had ended already")
-
-
-def sync(
-    experiment: Annotated[
-        str | None, typer.Argument(metavar="[EXPERIMENT]", help="Name; all of them if left out.")
-    ] = None,
-    home: Home = None,
-) -> None:
-    """Deliver what waited while MLflow, or the store of the home, was out of reach. Repeating it changes nothing."""
-    from service.remote.home import look_around, look_at_saved, waiting_note
-    from service.tracking.delivery import sync as deliver
-
-    settings = settings_of(home)
-    look_around(settings)
-    if settings.remote is not None:
-        say(waiting_note(settings) or f"{settings.remote}: all delivered")
-    names = [experiment] if experiment else _known(settings)
-    if not names:
-        say(f"{settings.place} holds no experiments")
-    left = 0
-    for name in names:
-        look_at_saved(settings, name)
-        delivery = deliver(settings, name)
-        left += delivery.left
-        say(
-            f"{name}: {'all delivered' if not delivery.left else f'{delivery.left} records still wait'}"
-        )
-        for problem in delivery.problems:
-            say(f"  the server refused: {problem}")
-        for run in delivery.deleted:
-            say(f"  left alone: {run} was deleted in MLflow; restore it there and sync again")
-    if left:
-        raise typer.Exit(1)
+    is_asked = jobs.stop(job_id)
+    if as_json:
+        print_json({"id": job_id, "asked": is_asked})
+        return
+    say(f"{job_id} is asked to end" if is_asked else f"{job_id} had ended already")
 
 
 def doctor(home: Home = None, as_json: AsJson = False) -> None:
@@ -226,14 +208,6 @@ def _variables(given: list[str]) -> dict[str, str]:
             [Problem(f"--env {text}", None, "", "write a variable as NAME=VALUE") for text in wrong]
         )
     return {name: value for name, _, value in (text.partition("=") for text in given)}
-
-
-def _known(settings: Settings) -> list[str]:
-    """Those that may have something for MLflow: in a mirrored home, all."""
-    from service.experiment.saved import SAVED
-
-    file = "outbox.db" if settings.remote is None else SAVED
-    return sorted(path.parent.name for path in settings.home.glob(f"experiments/*/{file}"))
 
 
 def _age(job: Submission) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -138,6 +139,7 @@ def report(
             help="Write nothing: do the runs still say what this page says?",
         ),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Write the report again, from the trials as they are now: one HTML file that needs no network.
 
@@ -149,7 +151,7 @@ def report(
 
     settings = settings_of(home)
     if check is not None:
-        _check_page(check, target, override, settings)
+        _check_page(check, target, override, settings, as_json)
         return
     if target is None:
         raise UserError("whose report? Name an experiment, or a page with --check FILE")
@@ -157,19 +159,30 @@ def report(
     judged = results.judged(experiment, settings, results.collect(experiment, settings))
     path = results.write_report(experiment, settings, judged, out)
     undelivered = remember(settings, experiment.name)
-    say(settings.shown(path) if undelivered is None else str(path))
+    place = settings.shown(path) if undelivered is None else str(path)
+    if as_json:
+        more = {} if undelivered is None else {"undelivered": undelivered}
+        print_json({"report": place, **more})
+    else:
+        say(place)
 
 
 def _check_page(
-    file: Path, target: str | None, override: list[str] | None, settings: Settings
+    file: Path,
+    target: str | None,
+    override: list[str] | None,
+    settings: Settings,
+    as_json: bool,
 ) -> None:
     from service.checking import check, read_claims
 
     said = read_claims(file)
     found = check(said, find(target or said["experiment"], override, settings), settings)
-    for line in found.differences:
-        say(line)
-    say(found.summary)
+    if as_json:
+        print_json({"holds": found.holds, **asdict(found)})
+    else:
+        for line in [*found.differences, found.summary]:
+            say(line)
     if not found.holds:
         raise typer.Exit(1)
 

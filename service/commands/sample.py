@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.common import Home, console, say, settings_of
+from service.commands.common import AsJson, Home, console, print_json, say, settings_of
 from service.commands.completing import cells, experiments
 
 if TYPE_CHECKING:
@@ -196,6 +196,7 @@ def sample(
     out: Out = None,
     device: Device = "auto",
     home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Draw samples of a trained model: PNG files, one grid, and an npz (arr_0 images, arr_1 labels).
 
@@ -204,6 +205,7 @@ def sample(
     """
     from service.models import find_model
     from trainer.exchange.changes import remeasured
+    from trainer.exchange.folder import story_of
     from trainer.exchange.sampling import Wanted, draw
 
     settings = settings_of(home)
@@ -231,11 +233,14 @@ def sample(
     def change(trial: TrialSpec) -> TrialSpec:
         return remeasured(trial, options)
 
+    folder, told = out or Path("samples") / found.name, list[str]()
     with bar("samples") as progress:
-        for line in draw(
-            found.record, wanted, change, out or Path("samples") / found.name, device, progress
-        ):
-            say(line)
+        for line in draw(found.record, wanted, change, folder, device, progress):
+            told.append(line)
+            if not as_json:
+                say(line)
+    if as_json:
+        print_json({"folder": str(folder), "told": told, **(story_of(folder) or {})})
 
 
 def options_of(

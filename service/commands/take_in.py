@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from service.commands.common import Home, Overrides, say, settings_of
+from service.commands.common import AsJson, Home, Overrides, print_json, say, settings_of
 from service.commands.completing import preset_files
 
 File = Annotated[
@@ -43,6 +43,7 @@ def import_(
     order: Order = "heads_first",
     override: Overrides = None,
     home: Home = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make a model of published weights: `sample`, `evaluate` and `export` then take its folder.
 
@@ -69,7 +70,11 @@ def import_(
         message = "nobody wrote down of which trial these weights are: name its YAML with --as"
         raise InputError([Problem(str(file), None, "", message)])
     root, cache = settings.data or Path(), settings.cache
-    for note in take_in(file, spec, folder, order=order, data_root=root, cache=cache):
+    notes = take_in(file, spec, folder, order=order, data_root=root, cache=cache)
+    if as_json:
+        print_json({"model": str(folder), "notes": list(notes)})
+        return
+    for note in notes:
         say(f"note: {note}")
     say(f"{folder}: try {diffsweep('sample', str(folder))}")
 

@@ -50,9 +50,18 @@ def test_a_page_stands_as_long_as_its_numbers_do(
         file.unlink()
         assert invoke(["report", "x.yaml", "--check", str(page)]) == 1
         assert "`under` against `uniform` has lost seed 1\n" in capsys.readouterr().out
+        assert invoke(["report", "x.yaml", "--check", str(page), "--json"]) == 1
+        found = json.loads(capsys.readouterr().out)
+        assert (
+            found["holds"],
+            "`under` against `uniform` has lost seed 1" in found["differences"],
+        ) == (False, True)
     finally:
         file.write_text(text)
     assert invoke(["report", "x.yaml", "--check", str(page)]) == 0
+    capsys.readouterr()
+    assert invoke(["report", "x.yaml", "--out", str(page), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(page)}
 
 
 @pytest.mark.parametrize(

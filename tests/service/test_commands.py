@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+import typer
 
-from service.cli import invoke
+from service.cli import app, invoke
 from service.command_line import reproduction
 from service.commands import common
 from service.commands.show import to_yaml
@@ -257,7 +258,16 @@ def test_the_command_that_reproduces_an_experiment() -> None:
 # --- the cluster's verbs ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("verb", [command.name for command in typer.main.get_group(app).commands.values()])  # fmt: skip
+def test_every_verb_that_ends_speaks_json(verb: str) -> None:
+    """`watch` serves until it is interrupted, and `schema` prints nothing else."""
+    options = {name for p in typer.main.get_group(app).commands[verb].params for name in p.opts}
+    assert ("--json" in options) is (verb not in ("watch", "schema"))
+
+
 def test_sync_of_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["sync", "--home", "empty", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"experiments": [], "store": None}
     assert invoke(["sync", "--home", "empty"]) == 0
     assert capsys.readouterr().out == f"{folder}/empty holds no experiments\n"
 

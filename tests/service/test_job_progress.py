@@ -11,6 +11,7 @@ import pytest
 
 from service.board import Board
 from service.experiment import Experiment
+from service.job_log import what_failed
 from service.job_progress import JobProgress, published
 from service.progress import (
     CellStopped,
@@ -41,6 +42,23 @@ def test_what_is_said_in_a_log_is_read_back(known: JobProgress) -> None:
     log = f"toy: 1 of 1 trials done\nRay says\n{known.line()}\n12:00:03  under seed 1: finished in 2 s\n"
     assert JobProgress.read(log) == known
     assert known.line().count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        ("", None),
+        ("12:00:03  a seed 1: starts\nno room: home is full; make room\n", "no room: home is full; make room"),
+        ("FAILED: a seed 1: NaN at step 3 (log: x)\n\nverdict: none\n", "a seed 1: NaN at step 3 (log: x)"),
+        ("FAILED: a seed 1: NaN\nFAILED: a seed 2: NaN\nFAILED: b seed 1: NaN\nbye\n", "a seed 1: NaN, and 2 more"),
+        (
+            "Traceback (most recent call last):\n  File x\nray.exceptions.RayTaskError: lost\n(pid=3) bye\n",
+            "ray.exceptions.RayTaskError: lost",
+        ),
+    ],
+)  # fmt: skip
+def test_what_failed_in_a_job_is_found_in_its_log(log: str, error: str | None) -> None:
+    assert what_failed(log) == error
 
 
 def test_a_log_without_it_says_nothing() -> None:

@@ -195,8 +195,14 @@ def test_evaluate_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_samples_of_a_folder_find_their_model(capsys: pytest.CaptureFixture[str]) -> None:
     models.trained(models.spec(), Path("m/plain"))
-    assert invoke(["sample", "m/plain", "-n", "16", "--out", "s"]) == 0
-    capsys.readouterr()
+    assert invoke(["sample", "m/plain", "-n", "16", "--out", "s", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["folder"] == "s"
+    assert sorted(told["files"]) == sorted(
+        path.relative_to("s").as_posix()
+        for path in Path("s").rglob("*.*")
+        if path.suffix != ".json"
+    )
     assert invoke(["evaluate", "s", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["trial"] == "plain"
     shutil.rmtree("m")
@@ -231,6 +237,9 @@ def test_import_as_typed(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["import", "w.pt", "model", "--as", "preset.yaml"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("model: try ")
     assert invoke(["sample", "model", "-n", "1", "--steps", "2", "--out", "s"]) == 0
+    capsys.readouterr()
+    assert invoke(["import", "w.pt", "again", "--as", "preset.yaml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["model"] == "again"
     assert invoke(["import", "w.pt", "other", "--as", "preset.yaml", "-o", "model.blocks=2"]) == 2
     assert "they lack `input_blocks" in capsys.readouterr().err
     assert invoke(["import", "w.pt", "other", "--as", "x.yaml"]) == 2
