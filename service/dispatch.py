@@ -75,6 +75,7 @@ class Dispatch:
             attempt=self.attempt,
             until_images=until,
             remote=self._settings.remote or "",
+            private=self._settings.private,
         )
 
     def started(self, key: str) -> None:

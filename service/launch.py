@@ -61,6 +61,7 @@ def run(
     `interrupted`.
     """
     settings, stop = settings or load_settings(), stop or threading.Event()
+    settings.keep_private()
     on_event = on_event if settings.remote is None else remote.told_once(on_event)
     check_reachable(settings)
     home = settings.experiment(experiment.name)

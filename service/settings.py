@@ -26,6 +26,7 @@ from service.addressed import ADDRESS, scratch_of, uri_of
 from service.errors import ServiceError
 from trainer.errors import InputError, Problem
 
+_OWNER_ALONE = 0o077
 RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it for the entrypoint of every submitted job."""
 
@@ -87,6 +88,8 @@ class Settings(BaseSettings):
     """DIFFSWEEP_CONCURRENCY: at most this many trials at a time. Unset: as many as the resources hold."""
     quota_gb: PositiveFloat | None = None
     """DIFFSWEEP_QUOTA_GB: a run does not begin in a home that is larger, in 10^9 bytes. Unset: no limit."""
+    private: bool = False
+    """DIFFSWEEP_PRIVATE: whatever is written is for this user alone to read, and so is all that lies in the home."""
     webhook: SecretStr | None = None
     """DIFFSWEEP_WEBHOOK: an address that is sent a POST of JSON on a verdict, a failure and the end of a run."""
     notify_command: str | None = None
@@ -183,8 +186,11 @@ class Settings(BaseSettings):
 
     def prepare(self) -> None:
         """Make `home`; ServiceError when it cannot be written."""
+        self.keep_private()
         try:
             self.home.mkdir(parents=True, exist_ok=True)
+            if self.private:
+                self.home.chmod(0o700)
             with tempfile.NamedTemporaryFile(dir=self.home):
                 pass
         except OSError as error:
@@ -192,6 +198,11 @@ class Settings(BaseSettings):
                 f"results cannot be written to {self.home}: {error.strerror}",
                 "set DIFFSWEEP_HOME, or --home, to a folder of yours with room in it",
             ) from None
+
+    def keep_private(self) -> None:
+        """Where that is asked for, nobody else may read what this process writes from now on."""
+        if self.private:
+            os.umask(_OWNER_ALONE)
 
     def experiment(self, name: str) -> Path:
         """The directory of one experiment: its resolved spec, outbox and report."""

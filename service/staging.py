@@ -29,6 +29,8 @@ _OF_HERE = ("DIFFSWEEP_RAY_ADDRESS", "DIFFSWEEP_TRACKING_URI")
 TIME_TO_END = {"RAY_JOB_STOP_WAIT_TIME_S": "60"}
 """Ray kills a job 3 s after it was asked to stop: too soon for what was reported to reach the tracking server."""
 _OF_THIS_MACHINE = ("DIFFSWEEP_SCRATCH",)
+_SECRET = ("DIFFSWEEP_WEBHOOK",)
+"""Ray writes a job's variables into its logs: whoever wants them there gives them with `--env`."""
 _STORES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION")
 _PATHS = ("DIFFSWEEP_HOME", "DIFFSWEEP_DATA")
 _LOCAL_STORES = ("sqlite:", "file:", "/", ".")
@@ -85,10 +87,15 @@ def variables(settings: Settings, env: Mapping[str, str] | None) -> dict[str, st
     return {**TIME_TO_END, **own, **(env or {})}
 
 
+def stays(env: Mapping[str, str] | None) -> list[str]:
+    """Secrets of this shell that the job does not get."""
+    return [name for name in _SECRET if os.environ.get(name) and name not in (env or {})]
+
+
 def _travels(name: str, value: str) -> bool:
     if name in _PATHS:
         return value.startswith(("/", "~")) or ("://" in value and not value.startswith("file:"))
-    return bool(value) and name not in _OF_THIS_MACHINE
+    return bool(value) and name not in (*_OF_THIS_MACHINE, *_SECRET)
 
 
 @contextlib.contextmanager

@@ -62,6 +62,8 @@ class Job:
     """Where it pauses; the whole budget ends it."""
     remote: str = ""
     """URI of the store that the home mirrors, if it does: each machine then has its own folders."""
+    private: bool = False
+    """Whether only this user may read what is written."""
 
     @classmethod
     def of(cls, config: dict[str, Any]) -> Job:
@@ -176,6 +178,7 @@ def run_trial(job: Job, send: Send, rank: int = 0, world: int = 1) -> bool:
     A trial's own error is told, not raised: trying again would only repeat it. What looks like the
     loss of another worker is raised, for Ray to replace the worker.
     """
+    load(private=job.private).keep_private()
     with carried(job.remote, job.key, send, rank, world) as carrier:
         return _run(job, carrier, rank, world)
 

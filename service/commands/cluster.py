@@ -14,6 +14,7 @@ from service.commands.common import (
     Home,
     Overrides,
     YamlFile,
+    print_findings,
     print_json,
     print_table,
     say,
@@ -40,6 +41,7 @@ JobId = Annotated[
         autocompletion=jobs,
     ),
 ]
+_SET_THERE = "set it where `ray start` runs, or give it with --env"
 _SHOWN = 20
 """Ended jobs that `status` lists."""
 
@@ -59,6 +61,7 @@ def submit(
 ) -> None:
     """Send an experiment and this code to a Ray cluster; the same experiment again continues there."""
     from service.experiment import Experiment
+    from service.staging import stays
 
     variables = _variables(env or [])
     experiment = Experiment.from_yaml(file, override or ())
@@ -68,6 +71,12 @@ def submit(
         print_json(job.to_dict())
         return
     say(f"{job.id} is {job.status} on {jobs.address}")
+    print_findings(
+        [
+            f"{name} stays here, for Ray logs what a job is given: {_SET_THERE}"
+            for name in stays(variables)
+        ]
+    )
     say(f"watch it: {jobs.command('logs', '-f', job.id)}")
     say(f"end it:   {jobs.command('stop', job.id)}")
     if follow:

@@ -125,10 +125,12 @@ def print_findings(lines: Sequence[str]) -> None:
 
 
 def settings_of(home: Path | str | None = None, **more: Any) -> Settings:
-    """The environment's settings with the command line's on top."""
+    """The environment's settings with the command line's on top; from here on files are as private as they say."""
     from service.settings import load
 
-    return load(home=home, **more)
+    settings = load(home=home, **more)
+    settings.keep_private()
+    return settings
 
 
 def find(target: str, overrides: Sequence[str] | None, settings: Settings) -> Experiment:
