@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service import head
 from service.command_line import diffsweep
 from service.errors import ServiceError
 from service.job_progress import JobProgress
@@ -106,7 +107,7 @@ class Jobs:
         with staged(experiment) as (folder, file), self._reaching():
             try:
                 self._client.submit_job(
-                    entrypoint=entrypoint(file, experiment.options, self._python()),
+                    entrypoint=entrypoint(file, experiment.options, head.interpreter(self._client)),
                     submission_id=job_id,
                     runtime_env={"working_dir": str(folder), "env_vars": given},
                     metadata=metadata(experiment),
@@ -117,13 +118,6 @@ class Jobs:
                     raise self._at_work(name, job_id) from None
                 raise
         return self.status(job_id)
-
-    def _python(self) -> str:
-        """The interpreter that Ray's workers on the head have: its environment need not be on the PATH of jobs."""
-        with contextlib.suppress(Exception):  # no part of Ray's documented interface
-            nodes = self._client._do_request("GET", "/nodes?view=summary").json()
-            return head_python(nodes["data"]["summary"])
-        return "python"
 
     def _at_work(self, name: str, job_id: str) -> ServiceError:
         follow, end = self.command("logs", "-f", job_id), self.command("stop", job_id)
@@ -241,17 +235,6 @@ class Jobs:
     def list(self) -> list[Submission]:
         """All jobs of this cluster that run experiments, whoever submitted them, the newest first."""
         return [job for job in self._every() if job.experiment]
-
-
-def head_python(nodes: list[dict[str, Any]]) -> str:
-    """What starts Python workers on the head, by what Ray's dashboard tells of all nodes; `python` if it does not."""
-    flag = "--python_worker_command="
-    for node in nodes:
-        if (node.get("raylet") or {}).get("isHeadNode"):
-            for word in node.get("cmdline") or []:
-                if word.startswith(flag) and (command := word.removeprefix(flag).split()):
-                    return str(command[0])
-    return "python"
 
 
 def _client(address: str) -> JobSubmissionClient:

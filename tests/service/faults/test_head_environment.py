@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from service.cluster.janitor import clean
-from service.submit import head_python
+from service.head import head_python
 from tests.service.sweeps import ROOT, free_port, sweep, wait_for, write
 from tests.service.test_cluster import BIN, start_node, status_code
 
@@ -27,6 +27,13 @@ pytestmark = [pytest.mark.fault, pytest.mark.timeout(420)]
 @pytest.fixture(scope="module")
 def head() -> Iterator[dict[str, str]]:
     """Variables of a shell that may talk to it; its address is RAY_API_SERVER_ADDRESS."""
+    with running_head() as (shell, _):
+        yield shell
+
+
+@contextlib.contextmanager
+def running_head() -> Iterator[tuple[dict[str, str], subprocess.Popen[bytes]]]:
+    """The same, and the process of the head."""
     scratch = Path(tempfile.mkdtemp(prefix="ds-test-", dir="/tmp"))  # sockets need a short path
     token = scratch / "token"
     token.write_text(secrets.token_hex(32))
@@ -42,7 +49,7 @@ def head() -> Iterator[dict[str, str]]:
     address = f"http://127.0.0.1:{dashboard}"
     try:
         wait_for(lambda: status_code(address) in (200, 401), "the head node", 120)
-        yield {**common, "RAY_API_SERVER_ADDRESS": address, "GCS": f"127.0.0.1:{port}"}
+        yield {**common, "RAY_API_SERVER_ADDRESS": address, "GCS": f"127.0.0.1:{port}"}, node
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(node.pid, signal.SIGKILL)
@@ -93,8 +100,9 @@ def test_a_wrong_token_is_refused_at_every_door(
 @pytest.mark.parametrize(
     ("nodes", "python"),
     [
-        ([], "python"),
-        ([{"raylet": None, "cmdline": ["raylet"]}], "python"),
+        ([], None),
+        ([{"raylet": None, "cmdline": ["raylet"]}], None),
+        ([{"raylet": {"isHeadNode": True}, "cmdline": []}], None),
         ([{"raylet": {"isHeadNode": True}, "cmdline": ["raylet", "--head"]}], "python"),
         (
             [
@@ -106,6 +114,6 @@ def test_a_wrong_token_is_refused_at_every_door(
     ],
 )  # fmt: skip
 def test_the_heads_interpreter_is_read_from_what_its_dashboard_tells(
-    nodes: list[dict[str, Any]], python: str
+    nodes: list[dict[str, Any]], python: str | None
 ) -> None:
     assert head_python(nodes) == python

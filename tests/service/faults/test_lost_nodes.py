@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -12,14 +13,16 @@ import pytest
 
 from service.settings import Settings
 from service.tracking.readback import read_sweep
+from tests.service.by_hand import Driver as ByHand
 from tests.service.driver import Command, Driver
-from tests.service.faults.test_head_environment import command, head
+from tests.service.faults.test_head_environment import command, head, running_head
 from tests.service.sweeps import final_metrics, sweep, wait_for, write
 from tests.service.test_cluster import start_node
 
 __all__ = ["head"]
 pytestmark = [pytest.mark.fault, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(560)]
 LONG = {"train.kimg": 384.0, "evaluation.evaluations": 48}
+SHORT = {"train.kimg": 192.0, "evaluation.evaluations": 24}
 
 
 def node(head: dict[str, str], scratch: Path) -> subprocess.Popen[bytes]:
@@ -36,7 +39,8 @@ def kill(started: subprocess.Popen[bytes]) -> None:
     """The machine is gone: its raylet and all that it had started at once."""
     lost = psutil.Process(started.pid)
     for one in [*lost.children(recursive=True), lost]:
-        one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it went with the one before
+            one.kill()
     started.wait(10)
 
 
@@ -87,6 +91,30 @@ def test_a_trial_whose_node_dies_goes_on_elsewhere_to_the_last_bit(
         for place in (home, tmp_path / "whole")
     )
     assert told == expected, "each point once"
+
+
+def test_a_job_whose_head_dies_is_submitted_again_and_continues_to_the_last_bit(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """The cluster is gone with all that it knew: the records are what is left."""
+    experiment = sweep(toy, seeds=1, set=SHORT, arms={"uniform": {}}, launcher="inproc")
+    yaml, home = write(experiment, tmp_path), tmp_path / "home"
+    with running_head() as (shell, process):
+        shell |= {"DIFFSWEEP_HOME": str(home)}
+        code, said = command(shell, "submit", str(yaml))
+        assert code == 0, said
+        wait_for(lambda: len(list(home.glob("trials/*/checkpoint-*"))) > 0, "some training")
+        kill(process)
+        assert not list(home.glob("trials/*/result.json")), "it was killed in the middle"
+    with running_head() as (shell, _):
+        shell |= {"DIFFSWEEP_HOME": str(home)}
+        code, said = command(shell, "submit", str(yaml), "--follow")
+        assert code == 0, said
+        assert "continued from" in said or "continues at" in said
+    calm = ByHand(experiment, tmp_path / "whole")
+    list(calm.work())
+    calm.close()
+    assert final_metrics(home) == final_metrics(tmp_path / "whole")
 
 
 def _ended(shell: dict[str, str]) -> str | None:
