@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+from typing import Any
 
 _INTRODUCED_S = 15.0
 """How long a dashboard may take to know its own head: it was started just now."""
 
 
-def interpreter(client: JobSubmissionClient) -> str:
-    """What starts Ray's own Python workers there; `python` where the dashboard does not say."""
+def interpreter(client: Any) -> str:
+    """By Ray's JobSubmissionClient: what starts Ray's own Python workers there; `python` where the dashboard does not say."""
     with contextlib.suppress(Exception):  # no part of Ray's documented interface
         deadline = time.monotonic() + _INTRODUCED_S
         while time.monotonic() < deadline:
