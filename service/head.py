@@ -11,7 +11,7 @@ _INTRODUCED_S = 15.0
 
 
 def interpreter(client: Any) -> str:
-    """By Ray's JobSubmissionClient: what starts Ray's own Python workers there; `python` where the dashboard does not say."""
+    """Asked by Ray's job client: what starts Python workers there; `python` where the dashboard does not say."""
     with contextlib.suppress(Exception):  # no part of Ray's documented interface
         deadline = time.monotonic() + _INTRODUCED_S
         while time.monotonic() < deadline:
