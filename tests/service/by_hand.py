@@ -15,6 +15,8 @@ from service.outcome import Outcome
 from service.settings import Settings
 from service.tracking.outbox import Outbox
 from service.worker import Job, Message, run_trial
+from tests.service.sweeps import final_metrics
+from trainer.record import Record
 
 Handed = tuple[str, int, int]
 """Cell, seed and images until which a job trains."""
@@ -98,3 +100,21 @@ def killed_at_every_event(experiment: Experiment, home: Path, heard: bool) -> li
         finally:
             driver.outbox.close()
         return [work for work, _ in groupby(handed)]  # the job in hand is handed out again
+
+
+def undisturbed(experiment: Experiment, home: Path) -> dict[str, dict[str, float]]:
+    """The final metrics of a run to which nothing happens."""
+    driver = Driver(experiment, home)
+    list(driver.work())
+    driver.close()
+    return final_metrics(home)
+
+
+def recorded(home: Path, metric: str) -> list[tuple[str, int, float]]:
+    """Key, images and value of every report that has the metric, in order."""
+    return sorted(
+        (trial.name, report.images, report.metrics[metric])
+        for trial in (home / "trials").iterdir()
+        for report in Record(trial).reports()
+        if metric in report.metrics
+    )

@@ -13,8 +13,7 @@ import pytest
 
 from service.settings import Settings
 from service.tracking.readback import read_sweep
-from tests.service.by_hand import Driver as ByHand
-from tests.service.driver import Command, Driver
+from tests.service.by_hand import recorded, undisturbed
 from tests.service.faults.test_head_environment import command, head, running_head
 from tests.service.sweeps import final_metrics, sweep, wait_for, write
 from tests.service.test_cluster import start_node
@@ -49,9 +48,9 @@ def test_a_trial_whose_node_dies_goes_on_elsewhere_to_the_last_bit(
     toy: dict[str, Any],
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
-    drivers: list[Driver],
 ) -> None:
-    yaml = write(sweep(toy, seeds=1, set=LONG, launcher="inproc"), tmp_path)
+    experiment = sweep(toy, seeds=1, set=LONG, launcher="inproc")
+    yaml = write(experiment, tmp_path)
     home, short = tmp_path / "home", Path(f"/tmp/ds-n{tmp_path_factory.mktemp('n').stat().st_ino}")
     shell = {**head, "DIFFSWEEP_HOME": str(home)}
     nodes = [node(head, short / "1")]
@@ -78,19 +77,13 @@ def test_a_trial_whose_node_dies_goes_on_elsewhere_to_the_last_bit(
             if one.poll() is None:
                 kill(one)
         subprocess.run(["rm", "-rf", str(short)], check=True)
-    calm = Command(tmp_path / "whole", yaml)
-    drivers.append(calm)
-    assert calm.ending()[0] == 0
-    assert final_metrics(home) == final_metrics(tmp_path / "whole")
-    told, expected = (
-        sorted(
-            (r["trial_key"], r["images"], r["value"])
-            for r in read_sweep(Settings(home=place, tracking_uri=None), "toy").curves
-            if r["metric"] == "rung/fid"
-        )
-        for place in (home, tmp_path / "whole")
+    assert final_metrics(home) == undisturbed(experiment, tmp_path / "whole")
+    told = sorted(
+        (r["trial_key"], r["images"], r["value"])
+        for r in read_sweep(Settings(home=home, tracking_uri=None), "toy").curves
+        if r["metric"] == "rung/fid"
     )
-    assert told == expected, "each point once"
+    assert told == recorded(tmp_path / "whole", "rung/fid"), "each point once"
 
 
 def test_a_job_whose_head_dies_is_submitted_again_and_continues_to_the_last_bit(
@@ -111,10 +104,7 @@ def test_a_job_whose_head_dies_is_submitted_again_and_continues_to_the_last_bit(
         code, said = command(shell, "submit", str(yaml), "--follow")
         assert code == 0, said
         assert "continued from" in said or "continues at" in said
-    calm = ByHand(experiment, tmp_path / "whole")
-    list(calm.work())
-    calm.close()
-    assert final_metrics(home) == final_metrics(tmp_path / "whole")
+    assert final_metrics(home) == undisturbed(experiment, tmp_path / "whole")
 
 
 def _ended(shell: dict[str, str]) -> str | None:
