@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from service.tracking.cells import average
+from service.tracking.cells import average, averaged, so_far
 from service.tracking.outbox import Outbox
 from trainer.report import Report, Status
 
@@ -29,6 +29,8 @@ class Entry:
     work_s: float | None = None
     """Seconds of training and evaluation, if all of them were in this run."""
     resumed: bool = False
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What it ended with; of one that diverged nothing."""
 
     @property
     def ended_early(self) -> bool:
@@ -52,7 +54,8 @@ class CellRuns:
 
     def looked(self, states: Mapping[str, CellState]) -> None:
         """Seeds are given until cells are decided: which are open to which cell now."""
-        self._states = states
+        before, self._states = self._states or states, states
+        self.average(c for c, s in states.items() if s.is_settled > before[c].is_settled)
 
     def is_open(self, entry: Entry) -> bool:
         """Whether a trial is worth showing: its seed is open to its cell, or it has begun."""
@@ -70,12 +73,25 @@ class CellRuns:
         self._outbox.begin(self.run_of(entry), time_ms)
         self._outbox.begin(entry.run, time_ms)
 
-    def average(self, cells: Iterable[str]) -> None:
-        """The mean curve of cells. A cell that may get more seeds has none yet: MLflow takes no point back."""
+    def average(self, cells: Iterable[str], report: Report | None = None) -> None:
+        """The mean curve of cells, after `report` where its numbers alone are new.
+
+        A cell that may get more seeds has none yet: MLflow takes no point back.
+        """
+        at = None if report is None else averaged(report)
         for cell in cells:
             if self._states is None or self._states[cell].is_settled:
-                runs = [entry.run for entry in self._own(cell)]
-                self._outbox.metrics(self.keys[cell], average(self._outbox, runs))
+                runs, key = [entry.run for entry in self._own(cell)], self.keys[cell]
+                self._outbox.metrics(key, average(self._outbox, key, runs, at))
+
+    def ended(self, entry: Entry, metrics: Mapping[str, float]) -> None:
+        """A trial has ended with these numbers: the means over the seeds of its cell that have."""
+        cell = entry.trial.cell
+        entry.metrics = metrics if entry.status is Status.FINISHED else {}
+        over = [e for e in self._entries[cell] if e.status.is_over and e.ended_ms is not None]
+        over.sort(key=lambda entry: (entry.ended_ms, entry.trial.seed))
+        last = [(entry.ended_ms or 0, entry.metrics) for entry in over]
+        self._outbox.metrics(self.keys[cell], so_far(self._outbox, self.keys[cell], last))
 
     def stop(self, cell: str, reason: str, announced: Container[str], now: int) -> None:
         """A policy ended the cell for good: its run and those of its trials say why."""

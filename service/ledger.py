@@ -156,15 +156,15 @@ class Ledger:
         for trial in (entry.trial for entry in entries):
             total = trial.spec.total_images() / 1000
             metrics = dict(report.metrics)
-            self._emit(
-                progress.TrialReported(trial.cell, trial.seed, key, report.kimg, total, metrics)
-            )
-        self._cells.average(entry.trial.cell for entry in entries)
+            told = (trial.cell, trial.seed, key, report.kimg, total, metrics)
+            self._emit(progress.TrialReported(*told))
+        self._cells.average((entry.trial.cell for entry in entries), report)
 
     def _ended(self, key: str, result: Result) -> None:
         entries = self._entries[key]
         self._record(key).accept_result(result)
         self._pour(key)  # what a worker wrote that died before it could tell
+        self._cells.average(entry.trial.cell for entry in entries)
         if not entries[0].resumed:
             entries[0].work_s = result.seconds + result.eval_seconds
             first = result.started_s - self._begun
@@ -276,6 +276,7 @@ class Ledger:
             self._outbox.tag(run, tags)
             entry.status, entry.ended_ms = Status(result.status), ended
             self._outbox.status(run, entry.status, ended)
+            self._cells.ended(entry, result.metrics)
             self._tell_end(entry, result, reused)
 
     def _tell_end(self, entry: Entry, result: Result, reused: bool) -> None:
@@ -289,9 +290,8 @@ class Ledger:
         self.outcome.finished += not reused
         seconds = result.seconds + result.eval_seconds
         metrics = dict(result.metrics)
-        self._emit(
-            progress.TrialFinished(trial.cell, trial.seed, trial.key, metrics, seconds, reused)
-        )
+        told = (trial.cell, trial.seed, trial.key, metrics, seconds, reused)
+        self._emit(progress.TrialFinished(*told))
 
     def _record(self, key: str) -> Record:
         return Record(self._settings.trial(key))

@@ -7,7 +7,7 @@ averaged into the cells that are compared.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -57,7 +57,7 @@ class StudyRuns(CellRuns):
         key = entry.trial.key
         return next(self.keys[study.id] for study in self._studies if key in study.trial_keys())
 
-    def average(self, cells: Iterable[str]) -> None:
+    def average(self, cells: Iterable[str], report: Report | None = None) -> None:
         """What is known of all candidates, whichever has reported."""
         for study in self._studies:
             values, scores = study.values(), study.scores()
@@ -75,6 +75,9 @@ class StudyRuns(CellRuns):
             if len(values) > self._told[study.id]:
                 self._told[study.id] = len(values)
                 self._say(sentence(tuning(study)))
+
+    def ended(self, entry: Entry, metrics: Mapping[str, float]) -> None:
+        """Nothing: a search has no mean."""
 
     def end(self, now: int) -> None:
         """How each search stands, and which of its candidates has won."""

@@ -26,6 +26,7 @@ from service.tracking.rows import (
     Point,
     RunHeader,
     StoredRun,
+    finite,
     report_points,
     stored_run,
 )
@@ -131,7 +132,7 @@ class Outbox:
 
         The first value at a step wins; with `newest` the last, as of a verdict, which MLflow then shows.
         """
-        rows = [(key, name, step, ms, _number(value)) for name, step, ms, value in points]
+        rows = [(key, name, step, ms, finite(value)) for name, step, ms, value in points]
         query = schema.POINT + (schema.RENEWED if newest else " DO NOTHING")
 
         def write(db: sqlite3.Connection) -> None:
@@ -221,19 +222,18 @@ class Outbox:
 
         self._write(write)
 
-    def header_delivered(self, run: StoredRun, run_id: str) -> None:
-        """Mark identity, params and tags as delivered, if they are still those that were sent."""
+    def identified(self, key: str, run_id: str) -> None:
+        """Keep what MLflow calls a run."""
+        self._execute("UPDATE run SET run_id=? WHERE key=?", (run_id, key))
+
+    def header_delivered(self, run: StoredRun) -> None:
+        """Mark params and tags as delivered, if they are still those that were sent."""
         header = run.header
-
-        def write(db: sqlite3.Connection) -> None:
-            db.execute("UPDATE run SET run_id=? WHERE key=?", (run_id, header.key))
-            db.execute(
-                "UPDATE run SET header_sent=1"
-                " WHERE key=? AND tags=? AND params=? AND name=? AND parent IS ?",
-                (header.key, _text(header.tags), _text(header.params), header.name, header.parent),
-            )
-
-        self._write(write)
+        self._execute(
+            "UPDATE run SET header_sent=1"
+            " WHERE key=? AND tags=? AND params=? AND name=? AND parent IS ?",
+            (header.key, _text(header.tags), _text(header.params), header.name, header.parent),
+        )
 
     def status_delivered(self, key: str, status: Status) -> None:
         """Mark a run's state as delivered."""
@@ -274,11 +274,14 @@ class Outbox:
         )
         return [(k, s, ms, math.nan if v is None else v) for k, s, ms, v in rows]
 
-
-def _number(value: float) -> float | None:
-    """MLflow stores infinity as 1.8e308, which flattens every chart: NaN (NULL here) instead."""
-    number = float(value)
-    return number if math.isfinite(number) else None
+    def values(self, keys: Sequence[str], metric: str, step: int) -> dict[str, tuple[int, float]]:
+        """Of these runs those that have a finite value of a metric at a step: its time and the value."""
+        rows = self._read(
+            f"SELECT run, time_ms, number FROM item WHERE run IN ({','.join('?' * len(keys))})"
+            " AND kind='metric' AND key=? AND step=? AND number IS NOT NULL",
+            (*keys, metric, step),
+        )
+        return {run: (time_ms, value) for run, time_ms, value in rows}
 
 
 def _merge_tags(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -88,6 +89,12 @@ def report_points(report: Report) -> list[Point]:
         for step, values in [*report.series, last]
         for name, value in values.items()
     ]
+
+
+def finite(value: float) -> float | None:
+    """MLflow stores infinity as 1.8e308, which flattens every chart: NaN (None here) instead."""
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def _drawn(report: Report) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""What does diffsweep say to MLflow, and how does it read it back? With `client`, the only door to mlflow.
+"""What does diffsweep say to MLflow, and how does it read it back? With `client` and `logged_model`,
+the only door to mlflow.
 
 Every verb of `Store` may be repeated: a run is looked up by its `diffsweep.key` tag before it is
 created, metric points carry their stored timestamps, images and files have names derived from what
@@ -7,9 +8,9 @@ they are. A delivery that was cut short and done again leaves no double.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tempfile
+import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.tracking.client import client, only_creator, refused
 from service.tracking.keys import NOTE, SEARCH, TUNING
+from service.tracking.logged_model import log_model
 from service.tracking.notes import OURS, placed
 from service.tracking.rows import Item, RunHeader, trial_row
 from service.tracking.server import without_password
@@ -37,6 +39,7 @@ RUN_STATUS = {
     Status.STOPPED: "KILLED",
 }
 _KIND = "custom_model_development"  # the UI opens its training view
+_OUTCOME = "outcome"
 _NAMES = uuid.uuid5(uuid.NAMESPACE_URL, "diffsweep")
 
 
@@ -56,6 +59,11 @@ class Store:
         self.exists = known is not None
         self._id = known.experiment_id if known is not None else ""
         created = known.creation_time if known is not None else 0
+        self._lock = threading.Lock()
+        self._runs: dict[str, str] | None = None
+        self._named: dict[str, str] = {}
+        self._states: dict[str, str] = {}
+        self._pictured: set[str] = set()
         self.identity = f"{without_password(settings.store_uri)} {self._id} {created}"
         """Changes when the store is another one, or was wiped: then it knows nothing of us."""
 
@@ -103,29 +111,51 @@ class Store:
         return self._client.get_experiment_by_name(experiment)
 
     def find(self, key: str) -> str | None:
-        """The id of the run that carries this key."""
-        mine = f"tags.`diffsweep.key` = '{key}'"
-        runs = self._client.search_runs([self._id], mine, max_results=1)
-        return str(runs[0].info.run_id) if runs else None
+        """The id of the run that carries this key.
+
+        All are asked for at once: a search for each run takes longer with each run that is there.
+        """
+        with self._lock:
+            if self._runs is None:
+                self._runs = {}
+                for run in self._search():
+                    run_id, tags = str(run.info.run_id), run.data.tags
+                    self._runs.setdefault(tags.get("diffsweep.key", ""), run_id)
+                    self._named[run_id] = run.info.run_name
+            return self._runs.get(key)
 
     def create(self, header: RunHeader, parent_id: str | None, started_ms: int) -> str:
         """Make the run and return its id. Look first: MLflow cannot make a given id."""
         created = self._client.create_run(
             self._id, started_ms, tags=_tags(header, parent_id), run_name=header.name
         )
-        return str(created.info.run_id)
+        run_id = str(created.info.run_id)
+        self._named[run_id], self._states[run_id] = header.name, RUN_STATUS[Status.RUNNING]
+        if self._runs is not None:
+            self._runs[header.key] = run_id
+        return run_id
 
-    def describe(self, run_id: str, header: RunHeader, parent_id: str | None) -> None:
-        """Bring name, place in the tree and tags of a known run up to date."""
-        from mlflow.entities import RunTag
+    def describe(
+        self, run_id: str, header: RunHeader, parent_id: str | None, outcome: Status
+    ) -> None:
+        """Bring name, place in the tree, tags and params of a known run up to date, and the tag `outcome`.
+
+        The same params again are accepted, so a cut delivery can be repeated.
+        """
+        from mlflow.entities import Param, RunTag
 
         described = (
             {NOTE: placed(header.tags[NOTE], self._id, run_id)} if NOTE in header.tags else {}
         )
-        own = _tags(header, parent_id) | described
+        own = _tags(header, parent_id) | described | {_OUTCOME: str(outcome)}
         tags = [RunTag(name, value) for name, value in own.items()]
-        self._client.log_batch(run_id, tags=tags)
-        self._client.update_run(run_id, name=header.name)
+        params = [Param(name, value) for name, value in header.params.items()]
+        self._client.log_batch(run_id, params=params[:100], tags=tags)
+        for first in range(100, len(params), 100):
+            self._client.log_batch(run_id, params=params[first : first + 100])
+        if self._named.get(run_id) != header.name:
+            self._client.update_run(run_id, name=header.name)
+            self._named[run_id] = header.name
 
     def introduce(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags of the experiment, of which this is the sweep's run. What a person wrote about it stays."""
@@ -134,14 +164,6 @@ class Store:
             text, before = placed(value, self._id, run_id), known.get(name, "")
             if text != before and (name != NOTE or not before or OURS in before):
                 self._client.set_experiment_tag(self._id, name, text)
-
-    def params(self, run_id: str, header: RunHeader) -> None:
-        """Log the params; the same values again are accepted, so a cut delivery can be repeated."""
-        from mlflow.entities import Param
-
-        params = [Param(name, value) for name, value in header.params.items()]
-        for first in range(0, len(params), 100):
-            self._client.log_batch(run_id, params=params[first : first + 100])
 
     def points(self, run_id: str, items: Sequence[Item]) -> None:
         """Log metric points with their stored timestamps."""
@@ -164,7 +186,9 @@ class Store:
         compress_image_size(PIL.Image.open(io.BytesIO(item.body))).save(webp, "WEBP")
         self._put(run_id, f"images/{name}.png", item.body)
         self._put(run_id, f"images/{name}+compressed.webp", webp.getvalue())
-        self._client.set_tag(run_id, "mlflow.loggedImages", "True")
+        if run_id not in self._pictured:
+            self._client.set_tag(run_id, "mlflow.loggedImages", "True")
+            self._pictured.add(run_id)
 
     def file(self, run_id: str, item: Item) -> None:
         """Log an artifact; `item.key` is its path in the run."""
@@ -173,42 +197,8 @@ class Store:
     def model(
         self, run_key: str, name: str, key: str, folder: Path, metrics: Mapping[str, float]
     ) -> str:
-        """Log a model's folder below the run of this key; returns its id, known already if the content is.
-
-        `metrics` are shown with it. `mlflow.models.get_model_info` reads it; diffusers loads it.
-        """
-        content = _digest(folder)
-        same = f"tags.`diffsweep.model` = '{content}'"
-        known = self._client.search_logged_models([self._id], same, max_results=10)
-        ready = [one.model_id for one in known if one.status == "READY"]
-        if ready:
-            return str(ready[0])
-        run_id = self.find(run_key)
-        tags = {"diffsweep.model": content, "diffsweep.trial": key}
-        made = self._client.create_logged_model(
-            self._id, _model_name(name), run_id, tags, model_type="diffusers pipeline"
-        )
-        self._client.log_model_artifacts(made.model_id, str(folder))
-        self._describe_model(made.model_id, run_id)
-        self._client.finalize_logged_model(made.model_id, "READY")
-        if run_id is not None:
-            from mlflow.entities import LoggedModelOutput
-
-            self._client.log_outputs(run_id, [LoggedModelOutput(made.model_id, 0)])
-            for metric, number in metrics.items():
-                self._client.log_metric(run_id, f"winner/{metric}", number, model_id=made.model_id)
-            self._client.set_tag(run_id, "winner.model", made.model_id)
-        return str(made.model_id)
-
-    def _describe_model(self, model_id: str, run_id: str | None) -> None:
-        """MLflow's own file about a model: without it a folder is no model to `mlflow.models`."""
-        from mlflow.models import Model
-
-        flavors = {"diffusers": {"class": "DiffusionPipeline", "data": "."}}
-        with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
-            local = Path(scratch) / "MLmodel"
-            Model(run_id=run_id, flavors=flavors, model_id=model_id).save(str(local))
-            self._client.log_model_artifact(model_id, str(local))
+        """Log a model's folder below the run of this key (see `logged_model`)."""
+        return log_model(self._client, self._id, self.find(run_key), name, key, folder, metrics)
 
     def _put(self, run_id: str, path: str, body: bytes) -> None:
         folder, _, name = path.rpartition("/")
@@ -218,19 +208,20 @@ class Store:
             self._client.log_artifact(run_id, str(local), folder or None)
 
     def status(self, run_id: str, status: Status, ended_ms: int | None) -> None:
-        """Set MLflow's status, and ours (which knows `diverged`) as the tag `outcome`."""
-        self._client.set_tag(run_id, "outcome", status)
-        if ended_ms is None:
-            self._client.update_run(run_id, status=RUN_STATUS[status])
-        else:
-            self._client.set_terminated(run_id, RUN_STATUS[status], end_time=ended_ms)
+        """Set MLflow's status; ours, which knows `diverged`, is the tag `outcome`."""
+        state = RUN_STATUS[status]
+        if ended_ms is not None:
+            self._client.set_terminated(run_id, state, end_time=ended_ms)
+        elif self._states.get(run_id) != state:
+            self._client.update_run(run_id, status=state)
+        self._states[run_id] = state
 
     def trials(self) -> list[dict[str, Any]]:
         """One row per trial run: its tags, and the last value of each metric under `metrics`.
 
         Candidates of a search are none of them.
         """
-        runs = self._search("trial")
+        runs = self._search("tags.`diffsweep.kind` = 'trial'")
         return [
             trial_row(run.info.run_id, run.info.start_time, run.data.tags, run.data.metrics)
             for run in runs
@@ -258,30 +249,14 @@ class Store:
             for point in sorted(history, key=lambda point: point.step)
         ]
 
-    def _search(self, kind: str) -> Iterator[Run]:
+    def _search(self, mine: str = "") -> Iterator[Run]:
         token = None
         while self.exists:
-            page = self._client.search_runs(
-                [self._id], f"tags.`diffsweep.kind` = '{kind}'", max_results=1000, page_token=token
-            )
+            page = self._client.search_runs([self._id], mine, max_results=1000, page_token=token)
             yield from page
             token = page.token
             if not token:
                 return
-
-
-def _digest(folder: Path) -> str:
-    """Of names and contents below a folder."""
-    sha = hashlib.sha256()
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        sha.update(f"{file.relative_to(folder).as_posix()}\n".encode())
-        sha.update(hashlib.sha256(file.read_bytes()).digest())
-    return sha.hexdigest()[:32]
-
-
-def _model_name(name: str) -> str:
-    """What MLflow takes: some signs of our names mean something in its addresses."""
-    return name.replace(".", "_").replace("+", "_")
 
 
 def image_name(run_id: str, item: Item) -> str:

@@ -7,10 +7,11 @@ driver delivers them. An outage only queues; `diffsweep sync` delivers what a ru
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
 from service.command_line import diffsweep
 from service.tracking.outbox import Outbox
@@ -26,8 +27,15 @@ FIRST_S = 10.0
 """A run's first delivery waits until Ray has started: importing mlflow would slow that down."""
 HELD_S = 0.5
 """How long to leave an outbox alone that another process delivers."""
+LONGEST_S = 30.0
+"""Between two attempts at a server that does not answer."""
+AT_ONCE = 4
+"""Runs that are told to a server at a time: of a request most is waiting for it."""
 BATCH = 1000
 """Metric points per request: MLflow's limit; 0.2 s on a local server."""
+
+
+T = TypeVar("T")
 
 
 class RunDeletedError(Exception):
@@ -63,7 +71,7 @@ class Uploader(threading.Thread):
         """Deliver whenever there is something, until closed."""
         self._wake.wait(self._first_s)
         while not self._closing.is_set():
-            self._wake.wait(min(30.0, self._interval_s * 2 ** min(self._failures, 6)))
+            self._wake.wait(pause_s(self._interval_s, self._failures))
             self._wake.clear()
             if self._closing.is_set():
                 return
@@ -142,9 +150,11 @@ class Uploader(threading.Thread):
                 store = Store(self._settings, self._experiment, former=self._outbox.destination)
                 self._outbox.addressed_to(store.identity)
                 self._store = store
-            for run in self._outbox.runs(waiting=True):
-                if run.header.key not in self._gone:
-                    self._deliver_unless_deleted(self._store, run)
+            store, at_once = self._store, AT_ONCE if is_server(self._settings.store_uri) else 1
+            waiting = self._outbox.runs(waiting=True)
+            for _, level in itertools.groupby(waiting, lambda run: run.header.kind):
+                mine = (run for run in level if run.header.key not in self._gone)
+                share(lambda run: self._deliver_unless_deleted(store, run), mine, at_once)
 
     def _deliver_unless_deleted(self, store: Store, run: StoredRun) -> None:
         try:
@@ -164,17 +174,17 @@ class Uploader(threading.Thread):
 
     def _deliver_run(self, store: Store, run: StoredRun) -> None:
         header, run_id = run.header, run.run_id
-        if run_id is None or not run.header_sent:
-            parent_id = self._outbox.run_id(header.parent) if header.parent else None
-            run_id = run_id or store.find(header.key)
-            if run_id is None:
-                run_id = store.create(header, parent_id, run.started_ms)
-            store.describe(run_id, header, parent_id)
-            store.params(run_id, header)
-            if header.kind == "sweep":
-                store.introduce(run_id, self._outbox.description())
-            self._outbox.header_delivered(run, run_id)
+        parent_id = self._outbox.run_id(header.parent) if header.parent else None
+        if run_id is None:
+            run_id = store.find(header.key) or store.create(header, parent_id, run.started_ms)
+            self._outbox.identified(header.key, run_id)
         self._deliver_items(store, header.key, run_id)
+        if run.header_sent and run.status == run.status_sent:
+            return
+        store.describe(run_id, header, parent_id, run.status)
+        if header.kind == "sweep" and not run.header_sent:
+            store.introduce(run_id, self._outbox.description())
+        self._outbox.header_delivered(run)
         if run.status != run.status_sent:
             store.status(run_id, run.status, run.ended_ms)
             self._outbox.status_delivered(header.key, run.status)
@@ -209,6 +219,39 @@ class Uploader(threading.Thread):
 
 
 _BATCHES: tuple[tuple[Kind, int], ...] = (("metric", BATCH), ("image", 1), ("file", 1))
+
+
+def pause_s(interval_s: float, failures: int) -> float:
+    """How long to wait before the next round, after so many that failed."""
+    return min(LONGEST_S, interval_s * 2 ** min(failures, 6))
+
+
+def share(work: Callable[[T], None], items: Iterable[T], at_once: int) -> None:
+    """Do the work of all items, so many at a time. After an error nothing more is begun, and it is raised.
+
+    The threads end with the process: nobody waits for a server at its end.
+    """
+    rest, lock, errors = iter(items), threading.Lock(), list[BaseException]()
+
+    def take() -> None:
+        while not errors:
+            with lock:
+                found = list(itertools.islice(rest, 1))
+            if not found:
+                return
+            try:
+                work(found[0])
+            except BaseException as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=take, daemon=True) for _ in range(at_once - 1)]
+    for thread in threads:
+        thread.start()
+    take()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
 
 
 @contextlib.contextmanager

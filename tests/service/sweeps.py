@@ -98,15 +98,17 @@ def answering(version: str) -> Iterator[Answering]:
 class MlflowServer:
     """A real `mlflow server` on loopback that can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: str = "", workers: int = 1) -> None:
+        """On a database of its own in the folder, or on the `store` of this address."""
         self.folder, self.port = folder, free_port()
+        self._store, self._workers = store or f"sqlite:///{folder}/server.db", workers
         self.uri = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
+        command = [sys.executable, "-m", "mlflow", "server", "--workers", str(self._workers)]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+        command += ["--backend-store-uri", self._store]
         command += ["--artifacts-destination", str(self.folder / "artifacts")]
         own = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with open(self.folder / "server.log", "ab") as log:
@@ -129,10 +131,10 @@ class MlflowServer:
 
 
 @contextlib.contextmanager
-def mlflow_server(folder: Path) -> Iterator[MlflowServer]:
+def mlflow_server(folder: Path, store: str = "", workers: int = 1) -> Iterator[MlflowServer]:
     """A running server, gone at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    server = MlflowServer(folder)
+    server = MlflowServer(folder, store, workers)
     server.start()
     try:
         yield server

@@ -24,7 +24,7 @@ def told(home: Path, experiment: Any, destination: str) -> None:
     announce(box, experiment, trial_runs(experiment), cell_runs(experiment))
     box.addressed_to(destination)
     for run in box.runs():
-        box.header_delivered(run, f"id-of-{run.header.key.replace(':', '-')}")
+        box.identified(run.header.key, f"id-of-{run.header.key.replace(':', '-')}")
     box.close()
 
 

@@ -37,7 +37,8 @@ def deliver(outbox: Outbox) -> list[Item]:
     """What an uploader would send in one round, marked as delivered."""
     sent = []
     for run in outbox.runs(waiting=True):
-        outbox.header_delivered(run, f"id of {run.header.key}")
+        outbox.identified(run.header.key, f"id of {run.header.key}")
+        outbox.header_delivered(run)
         for kind in ("metric", "image", "file"):
             items = outbox.waiting(run.header.key, kind, 100)  # type: ignore[arg-type]
             outbox.delivered(items)
@@ -162,7 +163,8 @@ def test_a_param_and_the_start_stay_while_tags_and_place_may_change(outbox: Outb
 def test_a_tag_that_changes_while_it_is_sent_is_sent_again(outbox: Outbox) -> None:
     sending = the_run(outbox)
     outbox.tag("trial:1", {"reason": "new"})
-    outbox.header_delivered(sending, "id")
+    outbox.identified(sending.header.key, "id")
+    outbox.header_delivered(sending)
     assert not the_run(outbox).header_sent
     assert the_run(outbox).run_id == "id"
 

@@ -218,7 +218,7 @@ def test_draws_are_beside_a_trial_and_in_no_mean_and_no_curve(
         box.ingest(run, report)
         box.ingest(run, report)
         assert len(box.points(run)) == before + 4, "the number and three draws"
-    box.metrics(CELL, average(box, TRIALS))
+    box.metrics(CELL, average(box, CELL, TRIALS))
     deliver(settings, name)
     (trial,) = read_sweep(settings, name, {"2"}).trials
     drawn = {metric: value for metric, value in trial["metrics"].items() if "draws" in metric}
@@ -432,7 +432,7 @@ def test_a_cell_shows_the_mean_only_where_every_seed_has_a_number(
     box = filled(settings, name)
     box.metrics(TRIALS[0], [("eval/fid", 4000, 1, 1.0), ("train/loss", 1000, 1, 1.0)])
     box.metrics(TRIALS[1], [("eval/fid", 4000, 1, math.nan)])
-    points = {(name, step): (ms, value) for name, step, ms, value in average(box, TRIALS)}
+    points = {(name, step): (ms, value) for name, step, ms, value in average(box, CELL, TRIALS)}
     assert points["eval/fid", 2000] == (7000, 2.5)
     half = 12.7062 * math.log(3 / 2) / 2  # t(0.975, 1) times the standard error of log 2 and log 3
     for end, sign in (("low", -1), ("high", 1)):
@@ -443,7 +443,7 @@ def test_a_cell_shows_the_mean_only_where_every_seed_has_a_number(
 
 
 def test_a_cell_of_one_seed_has_a_mean_without_an_interval(settings: Settings, name: str) -> None:
-    names = {metric for metric, *_ in average(filled(settings, name), TRIALS[:1])}
+    names = {metric for metric, *_ in average(filled(settings, name), CELL, TRIALS[:1])}
     assert names == {"eval/fid", "rung/fid"}
 
 
