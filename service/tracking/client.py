@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+_DATABASE = "sqlalche.me"
+"""What messages of MLflow's database end with; to MLflow they are bad requests, also where it was restarted."""
+_OF_THE_DATA = ("DataError", "IntegrityError", "ProgrammingError", "NotSupportedError")
+"""Those of them that would come again."""
 
 
 def ask(settings: Settings) -> None:
@@ -66,5 +70,8 @@ def only_creator(settings: Settings) -> contextlib.AbstractContextManager[Any]:
 
 
 def refused(error: Exception) -> bool:
-    """Whether MLflow understood and will never accept, as opposed to being out of reach."""
-    return getattr(error, "error_code", None) in _REFUSALS
+    """Whether MLflow understood and will never accept, as opposed to being out of reach, or its database."""
+    if getattr(error, "error_code", None) not in _REFUSALS:
+        return False
+    said = str(error)
+    return _DATABASE not in said or any(kind in said for kind in _OF_THE_DATA)

@@ -47,7 +47,7 @@ def of_cell(experiment: Experiment, cell: Cell) -> str:
         what += ", the baseline" if not changes else "\n- the baseline"
     return (
         f"{what}\n\nIts curves are means over seeds with their 95 % intervals (`ci_low`, `ci_high`), as far as every"
-        f" seed has a number. {STEPS}"
+        f" seed has a number; `so_far/...` are over the seeds that have ended, by their number. {STEPS}"
     )
 
 

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from dashboards.verdict.evidence import rung_twin
-from service.tracking.cells import HIGH, LOW
+from service.tracking.cells import HIGH, LOW, SO_FAR
 from service.tracking.notes import VIEW
 
 TAG = f"mlflow.sharedViewState.{VIEW}"
@@ -22,16 +22,18 @@ _MOST = 50
 
 def saved_view(metric: str) -> str:
     """The tag's value, for an experiment that is decided by this metric."""
-    curve = rung_twin(metric)
+    curve, mean = rung_twin(metric), f"{SO_FAR}{metric}"
     sections = {
         "verdict": [_bar("verdict/difference"), _bar("verdict/p")],
         "curve": [_line(curve, curve, f"{curve}.{LOW}", f"{curve}.{HIGH}")],
         "final": [_bar(metric)],
+        "so_far": [_line(mean, mean, f"{mean}.{LOW}", f"{mean}.{HIGH}")],
     }
     titles = {
         "verdict": "Difference to the baseline",
         "curve": "Mean and 95 % interval",
         "final": "Final metric",
+        "so_far": "Mean over the first seeds, by their number",
     }
     state = {
         "searchFilter": _CELLS,

@@ -6,7 +6,16 @@ Prints seconds and ratios of this run; the machine's noise is in the spread that
 import argparse
 import sys
 
-from tests.benchmarks import loop, objective, overhead, page, startup, streaming
+from tests.benchmarks import (
+    delivery,
+    loop,
+    objective,
+    overhead,
+    page,
+    scale,
+    startup,
+    streaming,
+)
 
 BENCHMARKS = {
     "loop": loop.main,
@@ -15,6 +24,8 @@ BENCHMARKS = {
     "startup": startup.main,
     "page": page.main,
     "streaming": streaming.main,
+    "delivery": delivery.main,
+    "scale": scale.main,
 }
 
 

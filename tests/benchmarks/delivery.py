@@ -1,7 +1,8 @@
 """Does MLflow keep up with 1,000 trials? Reports through ledger, outbox and uploader to a server on PostgreSQL.
 
-Fifty trials report at a time, each 40 times five metrics and three pictures, as fast as `RATE` says. Beside it what a
-plain loop of MLflow's client takes for the same content, on the same server, in the same run.
+Fifty trials train at a time. Each tells of ten evaluations: 20 points, the loss by noise level, and three pictures in
+all; as fast as `RATE` says. Beside it what a plain loop of MLflow's client takes for the same, on the same server, in
+the same run.
 """
 
 import contextlib
@@ -31,8 +32,8 @@ from tests.service.sweeps import mlflow_server
 from trainer.record import Record
 from trainer.report import Report, Result
 
-TRIALS, SEEDS, AT_ONCE, REPORTS = 1000, 20, 50, 40
-RATE = 40.0
+TRIALS, SEEDS, AT_ONCE, REPORTS, POINTS = 1000, 20, 50, 10, 20
+RATE = 10.0
 """Reports per second of all trials together."""
 PLAIN = 40
 """Trials that the plain loop logs, and that are delivered from a full outbox, for the ratio."""
@@ -55,10 +56,18 @@ def picture(seed: int) -> bytes:
 
 def reports(seed: int) -> Iterator[tuple[Report, bytes | None]]:
     """What a trial tells: 200 points and three pictures."""
+    levels = [(0.3 * k - 9.0, 40, 0.1 * k, 0.2 * k, None) for k in range(64)]
     for k in range(1, REPORTS + 1):
-        metrics = {"rung/fid": 100.0 / k + seed, "train/loss": 1.0 / k, "sys/img_per_s": 900.0 + k}
-        metrics |= {"sys/eval_s": 2.5, ("eval/fid" if k == REPORTS else "train/grad_norm"): 1.0 / k}
-        report = Report(1000 * k, time.time(), metrics, done=k == REPORTS)
+        final = {"rung/fid" if k < REPORTS else "eval/fid": 100.0 / k + seed}
+        metrics = {**final, "train/loss": 1.0 / k, "sys/img_per_s": 900.0 + k, "sys/eval_s": 2.5}
+        loss = {
+            "train/loss": 1.0 / k,
+            "train/grad_norm": 0.5,
+            "train/lr": 1e-3,
+            "train/clipped": 0.0,
+        }
+        series = [(1000 * k - 200 * j, loss) for j in range(4, 0, -1)]
+        report = Report(1000 * k, time.time(), metrics, series, done=k == REPORTS, levels=levels)
         yield report, picture(seed) if k in (1, REPORTS // 2, REPORTS) else None
 
 
@@ -167,6 +176,9 @@ def plain(uri: str, name: str, trials: int, by_report: bool) -> float:
             if by_report or report.done:
                 client.log_batch(run, metrics=points)
                 points = []
+            client.log_text(
+                run, report.levels_csv(), f"loss_by_noise_level/{report.images:012d}.csv"
+            )
             if png is not None:
                 client.log_image(
                     run, PIL.Image.open(io.BytesIO(png)), key="samples", step=report.images
@@ -210,8 +222,8 @@ def paced(uri: str, trials: int, home: Path, report: Callable[[str], None]) -> N
         uploader.close()
     total = trials * REPORTS
     report(
-        f"delivery: {trials} trials, {total * 5:,} points and {3 * trials:,} pictures at {RATE:g} reports/s: made in"
-        f" {made:.0f} s, {left} records behind at their end, all there after {took:.0f} s;"
+        f"delivery: {trials} trials, {total * POINTS:,} points and {3 * trials:,} pictures at {RATE:g} reports/s:"
+        f" made in {made:.0f} s, {left} records behind at their end, all there after {took:.0f} s;"
         f" {sent.count / trials:.1f} requests a trial"
     )
     for tenth in range(10):
@@ -235,7 +247,8 @@ def main(report: Callable[[str], None] = print, trials: int = TRIALS) -> None:
             each = plain(server.uri, "plain", few, by_report=True)
             whole = plain(server.uri, "whole", few, by_report=False)
             report(
-                f"delivery: a full outbox of {few} trials in {mine:.1f} s ({few * REPORTS * 5 / mine:.0f} points/s,"
+                f"delivery: a full outbox of {few} trials in {mine:.1f} s"
+                f" ({few * REPORTS * POINTS / mine:.0f} points/s,"
                 f" {count / few:.1f} requests a trial); a plain loop of MlflowClient, a log_batch for each report:"
                 f" {each:.1f} s ({mine / each:.2f}x); one for all 200 points of a trial: {whole:.1f} s"
                 f" ({mine / whole:.2f}x)"

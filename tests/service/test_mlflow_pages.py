@@ -91,6 +91,7 @@ def test_the_saved_view_shows_every_cell_and_no_empty_section(page: Page) -> Non
     assert "2 matching runs" in text
     for section in ("Difference to the baseline (2)", "Mean and 95 % interval (1)"):
         assert section in text
+    assert "Mean over the first seeds, by their number (1)" in text
     assert "No charts in this section" not in text
     assert "kimg" not in text
 

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 import sqlite3
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from service.settings import Settings
 from service.tracking import notes, view
 from service.tracking.announce import flat_params
 from service.tracking.cells import average
+from service.tracking.client import refused
 from service.tracking.delivery import Delivery, attach, sync
 from service.tracking.keys import NOTE, sweep_key
 from service.tracking.outbox import Outbox
@@ -30,7 +32,7 @@ from service.tracking.readback import read_sweep
 from service.tracking.relocation import relocate
 from service.tracking.rows import RunHeader
 from service.tracking.server import check_reachable, ui_command
-from service.tracking.uploader import Uploader
+from service.tracking.uploader import Uploader, share
 from service.tracking.verdict import Told
 from tests.service.sweeps import MlflowServer, free_port, mlflow_server, wait_for
 from trainer.files import FileLock
@@ -453,3 +455,58 @@ def test_params_are_flat_dotted_and_never_too_long() -> None:
     )
     assert flat.pop("g") == "x" * 6000
     assert flat == {"a.b": "1", "a.c.d": "None", "e": "[1, {'f': 2}]", "h": "{}"}
+
+
+def test_runs_are_looked_up_at_once_however_many_there_are(
+    settings: Settings, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[Any] = []
+    search = mlflow.MlflowClient.search_runs
+
+    def counted(*args: Any, **words: Any) -> Any:
+        searches.append(args)
+        return search(*args, **words)
+
+    monkeypatch.setattr(mlflow.MlflowClient, "search_runs", counted)
+    box = filled(settings, name)
+    for seed in range(3, 13):
+        box.open_run(RunHeader(f"trial:{seed}", "trial", f"a seed {seed}", CELL), 1000)
+    deliver(settings, name)
+    assert len(searches) == 1
+    assert len(runs(settings, name)) == 14
+    box.addressed_to("nowhere")  # it forgets what it sent, ids as well
+    deliver(settings, name)
+    assert len(runs(settings, name)) == 14
+
+
+def test_several_are_worked_on_at_a_time_and_an_error_ends_it() -> None:
+    together, done = threading.Barrier(4, timeout=30), list[int]()
+
+    def work(number: int) -> None:
+        if number < 4:
+            together.wait()  # four of them, or none
+        if number == 5:
+            raise ConnectionError("gone")
+        done.append(number)
+
+    with pytest.raises(ConnectionError, match="gone"):
+        share(work, iter(range(1000)), 4)
+    assert {0, 1, 2, 3} <= set(done)
+    assert len(done) < 999, "nothing more is begun"
+    share(done.append, iter([-1]), 1)
+    assert done[-1] == -1
+
+
+def test_a_database_that_was_restarted_is_no_refusal() -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE
+    from sqlalchemy import exc
+
+    cut = exc.InterfaceError("INSERT", {}, Exception("connection already closed"))
+    full = exc.TimeoutError("QueuePool limit of size 5 reached", code="3o7r")
+    pending = exc.PendingRollbackError("Can't reconnect until it is rolled back", code="8s2b")
+    for error in (cut, full, pending):
+        assert not refused(MlflowException(str(error), BAD_REQUEST)), error
+    large = exc.DataError("INSERT", {}, Exception("(psycopg2.DataError) bigint out of range"))
+    assert refused(MlflowException(str(large), BAD_REQUEST))
+    assert refused(MlflowException("Invalid metric name", INVALID_PARAMETER_VALUE))
