@@ -1,102 +1,119 @@
-"""How fast is this machine at a trial's own network, and at an extractor? A few real steps and a little generation.
+"""How fast is a machine at a trial's own network, its evaluations, and at an extractor?
 
-Measured once per (trial but for its seed and budget, machine) and kept in the cache: what is kept needs no torch.
+Measured once per (trial but for its seed and budget, machine, trials side by side) and kept in the cache: what is
+kept needs no torch.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import platform
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from service.speed import Speed, digest, machine, machine_digest
 from trainer.data import Source
-from trainer.distributed import World
-from trainer.evaluation.generation import Generation, generate
 from trainer.files import write_whole
 from trainer.lazily import torch
-from trainer.trial import TrialSpec
 
 if TYPE_CHECKING:
+    from service.resources import Resources
     from trainer.evaluation.features import FeatureSpace
-    from trainer.training import Training
+    from trainer.trial import TrialSpec
 
-_VERSION = 2
-"""Raised when this file measures something else: what was kept before is measured again."""
-_TRAIN_S, _GENERATE_S = 1.2, 0.6
-"""Measured time spent on each, at most about twice as much."""
-_IMAGES = 64
-"""Images of a generation that is timed."""
+_VERSION = 3
+"""Raised when something else is measured: what was kept before is measured again."""
+
+_MOST = 32
+"""Trials side by side, at most, while one of them is timed."""
+
+
+class NotKnownError(Exception):
+    """Nobody has measured that yet."""
 
 
 @dataclass(frozen=True)
-class Speed:
-    """What one worker does in how much time."""
+class Bench:
+    """This machine, where trials are timed."""
 
-    train_s_per_image: float
-    full_s: float
-    """One draw of the full protocol, one worker, without features."""
-    rung_s: float
-    parameters: int
-    device: str
+    data_root: Path
+    cache: Path
+    resources: Resources
+    at_once: int = 1
+    """Trials side by side; of those on GPUs, only those on the same one are company while one is timed."""
+    measures: bool = True
+    """Whether what is not known yet is measured now."""
 
-    def seconds(self, trial: TrialSpec, workers: int, start_images: int = 0) -> tuple[float, float]:
-        """(training, evaluation) wall seconds of what is left of a trial after `start_images`."""
-        left = [point for point in trial.evaluation_points() if point > start_images]
-        images = trial.total_images() - start_images
-        full_s = self.full_s * trial.evaluation.draws
-        once = trial.evaluation.rung is not None
-        cost = self.rung_s * len(left) + full_s if once else full_s * len(left)
-        work = [_work(g) for path, g in trial.evaluation.generations() if path != "rung"]
-        cost += full_s * (sum(work[1:]) / work[0] + len(trial.averages()) - 1)
-        cost += self._asking(trial, len(left))
-        return images * self.train_s_per_image / workers, cost / workers
+    def speed(self, trial: TrialSpec) -> Speed:
+        """The kept speed at the trial, measured now if it is not known yet. NotKnownError where it may not be."""
+        identity = _identity(trial, self.threads)
+        files = self._files(identity)
+        if not self.measures:
+            files += self._alike(identity)
+        for file in files:
+            if (known := _kept(file)) is not None:
+                return known
+        if not self.measures:
+            raise NotKnownError(identity)
+        found = self._measured(trial)
+        write_whole(self._files(identity)[0], json.dumps(asdict(found)))
+        return found
 
-    def _asking(self, trial: TrialSpec, evaluations: int) -> float:
-        """Seconds of the metrics that ask the network about real images, at so many evaluations."""
-        evaluation, per_pass = trial.evaluation, self.full_s / _work(trial.evaluation.full)
-        full_times = 1 if evaluation.rung is not None else evaluations
-        asked = [(evaluation.full, full_times + len(trial.averages()) - 1)]
-        if evaluation.rung is not None:
-            asked.append((evaluation.rung, evaluations))
-        return per_pass * sum(
-            times * (metric.images or generation.images) * metric.work(trial.diffusion)
-            for generation, times in asked
-            for metric in evaluation.questions
-        )
+    @property
+    def company(self) -> int:
+        """Trials side by side while one is timed."""
+        workers, gpus = self.at_once * self.resources.workers, self.resources.gpus
+        return max(1, min(workers, int(1 / gpus + 1e-9) if gpus else workers, _MOST))
+
+    @property
+    def device(self) -> str:
+        """What a worker trains on here."""
+        return "cuda" if self.resources.gpus and torch.cuda.is_available() else "cpu"
+
+    @property
+    def threads(self) -> int:
+        """Of a worker."""
+        return max(1, int(self.resources.cpus))
+
+    @property
+    def words(self) -> str:
+        """Whose hardware it is."""
+        return "this machine's"
+
+    def _files(self, identity: str) -> list[Path]:
+        """Where the speed is kept: it is written to the first."""
+        there = machine_digest(self.device)
+        return [self.cache / f"calibration-{identity}-{self.company}-{there}.json"]
+
+    def _alike(self, identity: str) -> list[Path]:
+        """Of other numbers of trials side by side."""
+        there = machine_digest(self.device)
+        return sorted(self.cache.glob(f"calibration-{identity}-*-{there}.json"))
+
+    def _measured(self, trial: TrialSpec) -> Speed:
+        from service.company import company
+        from service.measuring import measure
+
+        source = trial.data.load(self.data_root, self.cache)
+        others = self.company - 1
+        with company(others, trial, self.data_root, self.cache, self.device, self.threads):
+            return measure(trial, source, self.cache, self.device, self.threads)
 
 
-def _work(generation: Generation) -> int:
-    """Images times steps."""
-    return generation.images * generation.steps
-
-
-def speed(trial: TrialSpec, data_root: Path, cache: Path, cpus: float, gpus: float) -> Speed:
-    """The cached speed of this machine at the trial, measured now if it is not known yet."""
-    device = "cuda" if gpus and torch.cuda.is_available() else "cpu"
-    threads = max(1, int(cpus))
-    file = cache / f"calibration-{_identity(trial, device, threads)}.json"
+def _kept(file: Path) -> Speed | None:
     try:
         return Speed(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
-        measured = _measure(trial, trial.data.load(data_root, cache), device, threads)
-    write_whole(file, json.dumps(asdict(measured)))
-    return measured
+        return None
 
 
 def learning_s(
     space: FeatureSpace, outline: Source, load: Callable[[], Source], cache: Path
 ) -> float:
     """Cached seconds that this machine takes to train an extractor; `load` gives the examples where it is timed."""
-    known = [_VERSION, space.identity(), outline.fingerprint, _machine()]
-    file = cache / f"calibration-{space.kind}-{_digest(known)}.json"
+    known = [_VERSION, space.identity(), outline.fingerprint, machine("cpu")]
+    file = cache / f"calibration-{space.kind}-{digest(known)}.json"
     try:
         return float(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError):
@@ -115,103 +132,14 @@ def shape(trial: TrialSpec) -> str:
     learning = [
         part.identity() for part in (diffusion.schedule, diffusion.timesteps) if part.learns
     ]
-    return _digest([cost, diffusion.objective.identity(), diffusion.prediction.heads, learning])
+    return digest([cost, diffusion.objective.identity(), diffusion.prediction.heads, learning])
 
 
-def _identity(trial: TrialSpec, device: str, threads: int) -> str:
-    """Everything that a step or a generation may depend on; not how many there are."""
-    machine = [*_machine(), device]
-    if device == "cuda":
-        machine.append(torch.cuda.get_device_name())
+def _identity(trial: TrialSpec, threads: int) -> str:
+    """Everything that a step or a generation may depend on but the machine; not how many there are."""
     spec = trial.identity()
     spec.pop("seed", None)
     for name in ("kimg", "log_every_kimg"):
         spec["train"].pop(name, None)
     spec["evaluation"].pop("draws", None)
-    return _digest([_VERSION, spec, machine, threads])
-
-
-def _machine() -> list[str]:
-    """What makes steps on a CPU take the time they take."""
-    return [platform.node(), platform.machine(), str(os.cpu_count()), version("torch")]
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _measure(trial: TrialSpec, source: Source, device: str, threads: int) -> Speed:
-    with _threads(threads):
-        training = _training(trial, source.to(torch.device(device)))
-        per_image = _train_cost(training)
-        full = _generation_cost(training, trial.evaluation.full)
-        rung = trial.evaluation.rung
-        cheap = _generation_cost(training, rung) if rung is not None else 0.0
-    parameters = sum(parameter.numel() for parameter in training.learner.parameters())
-    return Speed(per_image, full, cheap, parameters, device)
-
-
-def _training(trial: TrialSpec, source: Source) -> Training:
-    """The trial's training with batches of one forward pass: larger ones take so many times as long."""
-    from trainer.training import Training
-
-    train = trial.train
-    size = min(train.microbatch or train.batch_size, train.batch_size)
-    small = train.model_copy(update={"batch_size": size, "microbatch": None})
-    return Training(trial.model_copy(update={"train": small}), source, World(0, 1))
-
-
-def _train_cost(training: Training) -> float:
-    """Seconds per image of real steps."""
-    seconds = _seconds(training.step, _TRAIN_S, training.source.device.type)
-    return seconds / training.trial.train.batch_size
-
-
-def _generation_cost(training: Training, generation: Generation) -> float:
-    """Seconds of one generation, from two and more steps of a few images."""
-    trial = training.trial
-    count = min(_IMAGES, generation.images, trial.evaluation.batch_size)
-    steps = min(generation.steps, 4)
-    short = generation.model_copy(update={"steps": steps, "images": count})
-    source = training.source
-
-    def once() -> None:
-        generate(
-            training.average.network,
-            trial.diffusion,
-            source.codec,
-            short,
-            range(count),
-            0,
-            training.inputs,
-            source.device,
-        )
-
-    each = _seconds(once, _GENERATE_S, source.device.type) / (count * steps)
-    return each * generation.images * generation.steps
-
-
-def _seconds(work: Callable[[], None], budget_s: float, device: str) -> float:
-    """Median seconds of one call, the first one left out."""
-    times: list[float] = []
-    begun = time.perf_counter()
-    number = 0
-    while number < 3 or time.perf_counter() - begun < budget_s:
-        start = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-        number += 1
-    return sorted(times[1:])[len(times[1:]) // 2]
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """As many threads as a worker gets."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return digest([_VERSION, spec, threads])

@@ -42,6 +42,7 @@ from trainer.files import HeldError, this_process
 from trainer.lease import Lease, holder
 
 if TYPE_CHECKING:
+    from service.book import Book
     from service.cluster.connect import Cluster
     from service.experiment import Experiment
     from service.progress import Event
@@ -60,6 +61,8 @@ def run(
     cannot be placed. Ctrl-C, SIGTERM, a closed terminal, `stop` and a stop request end it with
     `interrupted`.
     """
+    from service.book import Book
+
     settings, stop = settings or load_settings(), stop or threading.Event()
     settings.keep_private()
     on_event = on_event if settings.remote is None else remote.told_once(on_event)
@@ -73,7 +76,9 @@ def run(
         held.enter_context(_mirrored(experiment, settings, on_event, stop))
         outbox = held.enter_context(contextlib.closing(Outbox(home / "outbox.db")))
         held.enter_context(heeded(home, stop))
-        work = _Driver(settings, outbox, notifier.listen(on_event), stop, held)
+        work = _Driver(
+            settings, outbox, notifier.listen(on_event), stop, held, Book(experiment, settings)
+        )
         outcome = _whole(work, experiment)
         notifier.tell("end", outcome.text(), {"outcome": outcome.summary()})
         return outcome
@@ -135,6 +140,7 @@ class _Driver:
     on_event: Callable[[Event], None]
     stop: threading.Event
     held: contextlib.ExitStack
+    book: Book
     cluster: Cluster | None = None
 
     def tune(self, experiment: Experiment) -> Outcome:
@@ -169,9 +175,15 @@ class _Driver:
             show(SweepNote(line))
 
     def _published(self, experiment: Experiment) -> Callable[[Event], None]:
-        return published(
+        show = published(
             experiment.name, lambda: Board.of(experiment, self.settings), self.on_event
         )
+
+        def heard(event: Event) -> None:
+            self.book.hear(event)
+            show(event)
+
+        return heard
 
     def _work(
         self,
@@ -196,7 +208,14 @@ class _Driver:
             signals.ending()
             if not ledger.is_open:  # it was interrupted while Ray started
                 ledger.open(trains=False)
-            return ledger.close(interrupted)
+            return self._accounted(ledger.close(interrupted))
+
+    def _accounted(self, outcome: Outcome) -> Outcome:
+        """With what was foretold of it; MLflow is told, too."""
+        outcome.costs = self.book.close(outcome)
+        if outcome.costs is not None:
+            self.outbox.tag(sweep_key(outcome.experiment), outcome.costs.tags())
+        return outcome
 
     def _train(self, experiment: Experiment, ledger: Ledger, dispatch: Dispatch) -> None:
         if dispatch.is_over:
@@ -209,6 +228,9 @@ class _Driver:
             self.cluster = self.held.enter_context(connected(self.settings, need))
         from service.cluster import tuning
 
+        need, most = experiment.spec.resources, self.settings.concurrency
+        fitting = max(1, need.at_once(*self.cluster.size()))
+        self.book.foresee(min(most or fitting, fitting), not self.cluster.is_private)
         ledger.open()
         try:
             tuning.run(dispatch, experiment.spec, self.settings, self.cluster, self.stop)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dashboards.text import duration
+
+if TYPE_CHECKING:
+    from service.account import Account
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Outcome:
     """From the start of the run to the first trial at work."""
     overhead_s: float | None = None
     """Seconds a trial was held, on average, beyond its own training and evaluation."""
+    costs: Account | None = None
+    """What was foretold of it and what it took; None where nothing was trained."""
 
     @property
     def exit_code(self) -> int:
@@ -83,4 +88,5 @@ class Outcome:
 
     def summary(self) -> dict[str, Any]:
         """The outcome as plain JSON data."""
-        return asdict(self) | {"exit_code": self.exit_code}
+        costs = None if self.costs is None else self.costs.to_dict()
+        return asdict(self) | {"costs": costs, "exit_code": self.exit_code}

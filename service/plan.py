@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,51 +9,25 @@ from typing import Any
 
 from dashboards.verdict.planning import expected
 from dashboards.verdict.statistics import fewest_seeds
+from service.account import Account, Totals, accounts
 from service.agenda import Agenda
-from service.calibration import Speed, shape, speed
-from service.experiment import Experiment, PlannedTrial
+from service.calibration import Bench
+from service.costs import Costs, TrialPlan, wall
+from service.experiment import Experiment
 from service.experiment.design_notes import design_notes
+from service.money import Money
 from service.plan_budget import is_beyond_budget, within_budget
 from service.readiness import preparing
 from service.resources import Resources
 from service.search.study import to_tune, tuned
 from service.settings import Settings
-from trainer.ema import EMA
+from service.starting import starting
 from trainer.lazily import torch
 from trainer.machine import own_cpus
-from trainer.record import Record
-from trainer.report import Result, Status
+from trainer.report import Status
 
-_FIRST_START_S = {"train": 12.0, "inproc": 5.0}
-_START_S = {"train": 2.0, "inproc": 0.3}
-"""Starting Ray, then each further trial, on two busy cores."""
-_BYTES_PER_PARAMETER = 16
-"""Weights, their average and two moments of the optimizer, in float32; every further average is four more."""
-_PICTURE_BYTES = 20_000
 _EFFECTS = (0.0, 1.0, 2.0)
 """True differences of every cell from the baseline, in standard deviations of a pair's difference."""
-
-
-@dataclass(frozen=True)
-class TrialPlan:
-    """One trial of the plan; seconds are predicted wall seconds of what is left of it."""
-
-    cell: str
-    seed: int
-    key: str
-    status: Status
-    """WAITING is new, STOPPED continues, FINISHED and DIVERGED are done."""
-    done_kimg: float
-    until_kimg: float
-    """How far it is wanted."""
-    total_kimg: float
-    train_s: float
-    eval_s: float
-
-    @property
-    def seconds(self) -> float:
-        """What is left to do."""
-        return self.train_s + self.eval_s
 
 
 @dataclass(frozen=True)
@@ -86,9 +59,14 @@ class Plan:
     evaluation_share: float
     """Part of the compute that goes into evaluation."""
     disk_bytes: int
+    """That it leaves behind."""
     basis: str
     """Where the prediction comes from."""
     findings: tuple[str, ...]
+    disk_extra_bytes: int = 0
+    """So much more is there while it runs."""
+    money: Money | None = None
+    """By DIFFSWEEP_PRICE."""
     budget: str | None = None
     """What the budget lets begin; None without one."""
     expected: tuple[Expected, ...] = ()
@@ -97,6 +75,8 @@ class Plan:
     """What extractors that are trained on the data take once, before the trials: some of their steps are timed."""
     tuning: tuple[TrialPlan, ...] = ()
     """Candidates' trials that come before; those that nobody knows yet at the setting of the YAML."""
+    last_run: Account | None = None
+    """What was foretold of the last run that trained something, and what it took."""
 
     def count(self, *statuses: Status) -> int:
         """How many trials have one of these."""
@@ -109,16 +89,88 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
-        return asdict(self)
+        last = None if self.last_run is None else self.last_run.to_dict()
+        return asdict(self) | {"last_run": last}
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> Plan:
+        """Inverse of `to_dict`."""
+        told = dict(data)
+        for name in ("trials", "tuning"):
+            told[name] = tuple(
+                TrialPlan(**{**one, "status": Status(one["status"])}) for one in data[name]
+            )
+        told["expected"] = tuple(Expected(**one) for one in data["expected"])
+        told["findings"] = tuple(data["findings"])
+        told["money"] = None if data["money"] is None else Money(**data["money"])
+        told["last_run"] = None if data["last_run"] is None else Account.of(data["last_run"])
+        return cls(**told)
 
 
-def plan(experiment: Experiment, settings: Settings, at_once: int | None = None) -> Plan:
+def plan(
+    experiment: Experiment,
+    settings: Settings,
+    at_once: int | None = None,
+    bench: Bench | None = None,
+) -> Plan:
     """Look at every trial's record, ask the policy what it wants and predict what that takes.
 
-    `at_once` overrules this machine's CPUs.
+    `at_once` overrules this machine's CPUs; `bench` is where trials are timed, else here.
     """
-    experiment, resources = tuned(experiment, settings), experiment.spec.resources
-    agenda, costs = Agenda(experiment, settings), _Costs(experiment, settings)
+    experiment = tuned(experiment, settings)
+    slots = at_once or settings.concurrency or local_slots(experiment.spec.resources)
+    bench = bench or local_bench(experiment, settings, slots)
+    agenda, costs = Agenda(experiment, settings), Costs(experiment, settings, bench)
+    trials, tuning, note = foreseen(experiment, settings, agenda, costs)
+    compared = tuple(trial for trial in trials if not trial.status.is_over)
+    todo = [*tuning, *compared]
+    totals = total(experiment, settings, costs, (tuning, compared), slots)
+    known = accounts(settings.experiment(experiment.name))
+    evaluated, worked = sum(one.eval_s for one in todo), sum(one.seconds for one in todo)
+    return Plan(
+        experiment=experiment.name,
+        trials=trials,
+        at_once=slots,
+        wall_s=totals.wall_s,
+        cpu_hours=totals.cpu_hours,
+        gpu_hours=totals.gpu_hours,
+        evaluation_share=evaluated / worked if worked else 0.0,
+        disk_bytes=totals.disk_bytes,
+        basis=costs.basis(),
+        findings=(*experiment.findings(), *design_notes(experiment)),
+        disk_extra_bytes=costs.disk_bytes(todo, slots)[1],
+        money=totals.money,
+        budget=note,
+        expected=_expected(experiment, costs),
+        preparing_s=preparing(experiment, settings) if todo else 0.0,
+        tuning=tuning,
+        last_run=next((one for one in reversed(known) if one.actual is not None), None),
+    )
+
+
+def local_bench(
+    experiment: Experiment, settings: Settings, slots: int, measures: bool = True
+) -> Bench:
+    """This machine, with so many trials at once."""
+    at_once = min(slots, len(experiment.trials))
+    resources = experiment.spec.resources
+    return Bench(experiment.data_root, settings.cache, resources, at_once, measures)
+
+
+def known_bench(experiment: Experiment, settings: Settings, slots: int, is_cluster: bool) -> Bench:
+    """What was timed before, where a run trains: nothing is timed now."""
+    if not is_cluster:
+        return local_bench(experiment, settings, slots, measures=False)
+    from service.cluster.bench import ClusterBench
+
+    resources = experiment.spec.resources
+    return ClusterBench(experiment.data_root, settings.cache, resources, slots, measures=False)
+
+
+def foreseen(
+    experiment: Experiment, settings: Settings, agenda: Agenda, costs: Costs
+) -> tuple[tuple[TrialPlan, ...], tuple[TrialPlan, ...], str | None]:
+    """The compared trials that are done or wanted, candidates to come, and what the budget says."""
     until, note = within_budget(
         experiment,
         agenda,
@@ -132,36 +184,33 @@ def plan(experiment: Experiment, settings: Settings, at_once: int | None = None)
     tuning = tuple(
         costs.of(trial, Status.WAITING, images) for trial, images in to_tune(experiment, settings)
     )
-    compared = [trial for trial in trials if not trial.status.is_over]
-    todo = [*tuning, *compared]
-    launcher = experiment.spec.launcher
-    slots = at_once or settings.concurrency or local_slots(resources)
+    return trials, tuning, note
+
+
+def total(
+    experiment: Experiment,
+    settings: Settings,
+    costs: Costs,
+    parts: Sequence[Sequence[TrialPlan]],
+    slots: int,
+    starts: bool = True,
+) -> Totals:
+    """Of trials that are left; one part begins after the other. `starts`: Ray is still to be started."""
+    resources = experiment.spec.resources
+    start = starting(settings.cache, experiment.spec.launcher)
+    todo = [trial for part in parts for trial in part]
     worked = sum(trial.seconds for trial in todo) * resources.workers / 3600
-    evaluated = sum(trial.eval_s for trial in todo)
-    total = sum(trial.seconds for trial in todo)
-    given = experiment.trials if len(experiment.looks) == 1 else agenda.open_trials()
-    pictures = sum(len(t.spec.evaluation_points()) for t in given) * _PICTURE_BYTES
-    return Plan(
-        experiment=experiment.name,
-        trials=trials,
-        at_once=slots,
-        wall_s=sum(
-            _wall([t.seconds for t in part], slots, launcher) for part in (tuning, compared)
-        ),
-        cpu_hours=worked * resources.cpus,
-        gpu_hours=worked * resources.gpus,
-        evaluation_share=evaluated / total if total else 0.0,
-        disk_bytes=costs.checkpoint_bytes(todo, slots) + pictures if todo else 0,
-        basis=costs.basis(),
-        findings=(*experiment.findings(), *design_notes(experiment)),
-        budget=note,
-        expected=_expected(experiment, costs),
-        preparing_s=preparing(experiment, settings) if todo else 0.0,
-        tuning=tuning,
+    cpu_hours, gpu_hours = worked * resources.cpus, worked * resources.gpus
+    return Totals(
+        sum(wall([t.seconds + t.holding_s for t in part], slots, start, starts) for part in parts),
+        cpu_hours,
+        gpu_hours,
+        costs.disk_bytes(todo, slots)[0],
+        None if settings.price is None else settings.price.of(resources, cpu_hours, gpu_hours),
     )
 
 
-def _expected(experiment: Experiment, costs: _Costs) -> tuple[Expected, ...]:
+def _expected(experiment: Experiment, costs: Costs) -> tuple[Expected, ...]:
     rivals = len(experiment.cells) - 1
     if rivals == 0 or experiment.looks[-1] < fewest_seeds():
         return ()
@@ -186,110 +235,3 @@ def local_slots(resources: Resources) -> int:
     asked = resources.gpus and torch.cuda.is_available()
     gpus = torch.cuda.device_count() if asked else math.inf
     return max(1, resources.at_once(own_cpus(), gpus))
-
-
-class _Costs:
-    """Seconds of trials: those that ended tell, otherwise this machine is calibrated."""
-
-    def __init__(self, experiment: Experiment, settings: Settings) -> None:
-        self._experiment, self._settings = experiment, settings
-        self._results = {
-            trial.key: result
-            for trial in experiment.trials
-            if (result := Record(settings.trial(trial.key)).result()) is not None
-        }
-        self._finished: dict[str, list[Result]] = {}
-        for trial in experiment.trials:
-            result = self._results.get(trial.key)
-            if result is not None and result.status == "finished":
-                self._finished.setdefault(shape(trial.spec), []).append(result)
-        self._parameters: dict[str, int] = {}
-        self._averages: dict[str, tuple[EMA, ...]] = {}
-        self._paces: dict[str, Speed] = {}
-        """By shape: one calibration for all cells of equal cost."""
-        self._calibrated: set[str] = set()
-        self._measured = 0
-
-    def of(self, trial: PlannedTrial, status: Status, until: int) -> TrialPlan:
-        """What is left of a trial until so many images."""
-        total = trial.spec.total_images()
-        start = Record(self._settings.trial(trial.key)).images()
-        train_s, eval_s = 0.0, 0.0
-        if status.is_over:
-            start = until = self._results[trial.key].images
-        else:
-            train_s, eval_s = self._seconds(trial, start, until)
-        return TrialPlan(
-            trial.cell,
-            trial.seed,
-            trial.key,
-            status,
-            start / 1000,
-            until / 1000,
-            total / 1000,
-            train_s,
-            eval_s,
-        )
-
-    def _seconds(self, trial: PlannedTrial, start: int, until: int) -> tuple[float, float]:
-        """Of training and of evaluation, from one number of images to the other."""
-        known, total = self._finished.get(shape(trial.spec)), trial.spec.total_images()
-        self._averages[trial.key] = trial.spec.averages()
-        if known:
-            self._measured = max(self._measured, len(known))
-            self._parameters[trial.key] = known[0].parameters
-            train_s = sum(result.seconds for result in known) / len(known)
-            eval_s = sum(result.eval_seconds for result in known) / len(known)
-            share = max(0, until - start) / total
-            return share * train_s, share * eval_s
-        resources = self._experiment.spec.resources
-        root = self._experiment.data_root
-        pace = self._paces.get(shape(trial.spec)) or speed(
-            trial.spec, root, self._settings.cache, resources.cpus, resources.gpus
-        )
-        self._paces[shape(trial.spec)] = pace
-        self._calibrated.add(pace.device)
-        self._parameters[trial.key] = pace.parameters
-        whole = pace.seconds(trial.spec, resources.workers, start)
-        beyond = pace.seconds(trial.spec, resources.workers, max(until, start))
-        if until >= total:
-            return whole
-        return whole[0] - beyond[0], whole[1] - beyond[1]
-
-    def whole(self) -> float:
-        """Seconds of a trial from its beginning to its end, over the cells."""
-        seeds = self._experiment.seeds[:1]
-        firsts = [trial for trial in self._experiment.trials if trial.seed in seeds]
-        every = [sum(self._seconds(t, 0, t.spec.total_images())) for t in firsts]
-        return sum(every) / len(every)
-
-    def checkpoint_bytes(self, todo: Sequence[TrialPlan], slots: int) -> int:
-        """The last checkpoints of all trials to come, one more of each that runs beside others, and snapshots."""
-        sizes, snapshots = [], 0
-        for trial in todo:
-            parameters, averages = self._parameters[trial.key], self._averages[trial.key]
-            sizes.append(parameters * (_BYTES_PER_PARAMETER + 4 * (len(averages) - 1)))
-            snapshots += 4 * parameters * sum(getattr(one, "snapshots", 0) for one in averages)
-        return sum(sizes) + sum(sorted(sizes, reverse=True)[:slots]) + snapshots
-
-    def basis(self) -> str:
-        """One phrase on where the seconds come from."""
-        parts = []
-        if self._measured:
-            parts.append(f"measured in {self._measured} finished trials of the same shape")
-        if self._calibrated:
-            where = " and ".join(sorted(self._calibrated))
-            parts.append(f"calibrated on this machine's {where} with the trials' own network")
-            if self._experiment.spec.resources.gpus and "cuda" not in self._calibrated:
-                parts.append("there is no GPU here: on the cluster's it will be faster")
-        return "; ".join(parts) or "everything is done"
-
-
-def _wall(seconds: Sequence[float], slots: int, launcher: str) -> float:
-    """Wall seconds when each trial takes the first free slot, in order."""
-    if not seconds:
-        return 0.0
-    free = [0.0] * min(slots, len(seconds))
-    for each in seconds:
-        heapq.heapreplace(free, free[0] + each + _START_S[launcher])
-    return max(free) + _FIRST_START_S[launcher]

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.addressed import ADDRESS, scratch_of, uri_of
 from service.errors import ServiceError
+from service.money import Price
 from trainer.errors import InputError, Problem
 
 _OWNER_ALONE = 0o077
@@ -90,6 +91,9 @@ class Settings(BaseSettings):
     """DIFFSWEEP_QUOTA_GB: a run does not begin in a home that is larger, in 10^9 bytes. Unset: no limit."""
     private: bool = False
     """DIFFSWEEP_PRIVATE: whatever is written is for this user alone to read, and so is all that lies in the home."""
+    price: Annotated[Price | None, NoDecode] = None
+    """DIFFSWEEP_PRICE: money for an hour of a GPU, or of a CPU where trials have none: `2.5`, `2.5 EUR`, or
+    `gpu=2.5,cpu=0.04 EUR` for both. Unset: plans and runs say no money."""
     webhook: SecretStr | None = None
     """DIFFSWEEP_WEBHOOK: an address that is sent a POST of JSON on a verdict, a failure and the end of a run."""
     notify_command: str | None = None
@@ -127,6 +131,12 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: Any) -> Any:
         return value or None
+
+    @field_validator("price", mode="before")
+    @classmethod
+    def _parsed(cls, price: Any) -> Any:
+        text = str(price) if isinstance(price, str | int | float) else price
+        return Price.parse(text) if isinstance(text, str) and text.strip() else text or None
 
     @field_validator("webhook")
     @classmethod

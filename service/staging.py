@@ -61,9 +61,14 @@ def _own_options(options: tuple[str, ...]) -> list[str]:
     return [option for option in options if option.partition("=")[0].strip() != "base"]
 
 
-def entrypoint(file: str, options: tuple[str, ...], python: str = "python") -> str:
+def entrypoint(
+    file: str,
+    options: tuple[str, ...],
+    python: str = "python",
+    what: tuple[str, ...] = ("service", "run"),
+) -> str:
     """The job's command line, by the interpreter of that name there."""
-    words = [python, "-m", "service", "run", file]
+    words = [python, "-m", *what, file]
     for option in _own_options(options):
         words += ["-o", option]
     return shlex.join(words)

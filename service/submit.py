@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from service.experiment import Experiment
     from service.settings import Settings
 
+Env = Mapping[str, str]
 _RUNNING = ("PENDING", "RUNNING")
 _OURS = re.compile(r"""(?:-m service|\bdiffsweep) run (?:(['"])(.+?)\1|(\S+))""")
 """The command of an experiment that was submitted with Ray alone."""
@@ -104,20 +105,36 @@ class Jobs:
             int(number) for before, _, number in ids if before == name and number.isdecimal()
         ]
         job_id = f"{name}-{1 + max(attempts, default=0)}"
-        with staged(experiment) as (folder, file), self._reaching():
+        with staged(experiment) as (folder, file):
+            line = entrypoint(file, experiment.options, self.python())
             try:
-                self._client.submit_job(
-                    entrypoint=entrypoint(file, experiment.options, head.interpreter(self._client)),
-                    submission_id=job_id,
-                    runtime_env={"working_dir": str(folder), "env_vars": given},
-                    metadata=metadata(experiment),
-                    entrypoint_num_cpus=0,
-                )
-            except RuntimeError as error:
+                self.begin(job_id, line, folder, given, metadata(experiment))
+            except ServiceError as error:
                 if "already exists" in str(error):  # somebody was quicker
                     raise self._at_work(name, job_id) from None
                 raise
         return self.status(job_id)
+
+    def begin(self, job_id: str, line: str, folder: Path, given: Env, known: Env) -> None:
+        """Send a folder with a command and variables; `known` is what Ray keeps of it."""
+        with self._reaching():
+            self._client.submit_job(
+                entrypoint=line,
+                submission_id=job_id,
+                runtime_env={"working_dir": str(folder), "env_vars": dict(given)},
+                metadata=dict(known),
+                entrypoint_num_cpus=0,
+            )
+
+    def forget(self, job_id: str) -> None:
+        """End a job and take it off the cluster's list, as far as that works."""
+        for end in (self._client.stop_job, self._client.delete_job):
+            with contextlib.suppress(Exception):
+                end(job_id)
+
+    def python(self) -> str:
+        """The interpreter that Ray's workers on the head have: its environment need not be on the PATH of jobs."""
+        return head.interpreter(self._client)
 
     def _at_work(self, name: str, job_id: str) -> ServiceError:
         follow, end = self.command("logs", "-f", job_id), self.command("stop", job_id)

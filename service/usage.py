@@ -5,6 +5,7 @@ A trial is needed while an experiment of this home names it: among its trials, o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Iterable, Iterator
@@ -55,7 +56,7 @@ class Usage:
 
 def usage(settings: Settings) -> Usage:
     """Look at a home as it is now."""
-    sizes = {path.name: _bytes(path) for path in _folders(settings.trials)}
+    sizes = {path.name: bytes_below(path) for path in _folders(settings.trials)}
     every: dict[str, frozenset[str]] = {}
     unreadable: list[str] = []
     folders = {path.name: path for path in _folders(settings.home / "experiments")}
@@ -67,12 +68,12 @@ def usage(settings: Settings) -> Usage:
     shares = []
     for name, given in every.items():
         mine = given - frozenset[str]().union(*(k for n, k in every.items() if n != name))
-        own, keys, alone = _bytes(folders[name]), given & sizes.keys(), mine & sizes.keys()
+        own, keys, alone = bytes_below(folders[name]), given & sizes.keys(), mine & sizes.keys()
         whole, freed = own + sum(sizes[k] for k in keys), own + sum(sizes[k] for k in alone)
         shares.append(Share(name, keys, whole, alone, freed, mine))
     used = frozenset[str]().union(*every.values())
     orphans = {} if unreadable else {n: s for n, s in sizes.items() if n not in used}
-    return Usage(tuple(shares), orphans, tuple(unreadable), _bytes(settings.home))
+    return Usage(tuple(shares), orphans, tuple(unreadable), bytes_below(settings.home))
 
 
 def _folders(place: Path) -> list[Path]:
@@ -88,7 +89,14 @@ def _keys(folder: Path) -> Iterator[str]:
             yield from (key for keys in candidate.keys.values() for key in keys)
 
 
-def _bytes(place: Path) -> int:
+def keys_of(folder: Path) -> frozenset[str]:
+    """The same; none where there is no such folder, or it does not say so."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return frozenset(_keys(folder))
+    return frozenset()
+
+
+def bytes_below(place: Path) -> int:
     """Of all files below; what goes away meanwhile counts nothing."""
     total = 0
     for path in place.rglob("*"):

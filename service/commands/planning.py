@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from dashboards.text import duration
 from service.commands.common import (
@@ -22,8 +24,10 @@ from service.commands.sweeps import opening
 from trainer.report import Status
 
 if TYPE_CHECKING:
+    from service.costs import TrialPlan
     from service.experiment import Experiment
-    from service.plan import Plan, TrialPlan
+    from service.plan import Plan
+    from service.settings import Settings
 
 
 def plan(
@@ -31,23 +35,30 @@ def plan(
     override: Overrides = None,
     home: Home = None,
     at_once: AtOnce = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="URL",
+            help="Time a worker of this cluster instead of this machine, as in head:8265.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a run would do and cost, after a calibration of a few seconds."""
-    from service import readiness
+    """Say what a run would do and cost, after a calibration of a few seconds: here, or on a cluster."""
     from service.command_line import continuation
     from service.experiment import Experiment
     from service.experiment.data_sets import data_lines
-    from service.plan import plan as make
-    from service.remote.home import look_around, look_at
+    from service.remote.home import look_around
 
     settings = settings_of(home)
     look_around(settings)
     experiment = Experiment.from_yaml(file, override or (), home=settings.home)
-    settings.prepare()
-    look_at(experiment, settings)
-    readiness.check(experiment, settings)
-    planned = make(experiment, settings, at_once)
+    if address is None:
+        planned = _here(experiment, settings, at_once)
+        run = continuation(experiment.file, experiment.options, settings)
+    else:
+        planned, run = _there(experiment, settings, at_once, address)
     if as_json:
         print_json(planned.to_dict())
         return
@@ -63,7 +74,34 @@ def plan(
     _costs(planned)
     _expected(planned)
     print_findings([*filter(None, [planned.budget]), *planned.findings])
-    say(f"To run it: {continuation(experiment.file, experiment.options, settings)}")
+    if planned.last_run is not None:
+        prose(f"last run: {planned.last_run.text()}")
+    say(f"To run it: {run}")
+
+
+def _here(experiment: Experiment, settings: Settings, at_once: int | None) -> Plan:
+    from service import readiness
+    from service.plan import plan as make
+    from service.remote.home import look_at
+
+    settings.prepare()
+    look_at(experiment, settings)
+    readiness.check(experiment, settings)
+    return make(experiment, settings, at_once)
+
+
+def _there(
+    experiment: Experiment, settings: Settings, at_once: int | None, address: str
+) -> tuple[Plan, str]:
+    """The plan of a cluster, and what is typed to send the experiment there."""
+    from service.address import address_of
+    from service.plan_there import plan_there
+    from service.submit import Jobs
+
+    jobs = Jobs(address_of(settings, address), found_as=address_of(settings))
+    options = [word for option in experiment.options for word in ("-o", option)]
+    planned = plan_there(experiment, settings, jobs, at_once)
+    return planned, jobs.command("submit", experiment.file, *options)
 
 
 def _states(experiment: Experiment, seeds: list[int], planned: Plan) -> list[list[str]]:
@@ -102,8 +140,14 @@ def _costs(planned: Plan) -> None:
     gpu = f", {planned.gpu_hours:.3g} GPU-hours" if planned.gpu_hours else ""
     prose(
         f"{planned.cpu_hours:.3g} CPU-hours{gpu}, of which {planned.evaluation_share:.0%} evaluation; "
-        f"up to {planned.disk_bytes / 1e6:.0f} MB of disk"
+        f"{_disk(planned.disk_bytes)} of disk, {_disk(planned.disk_extra_bytes)} more while it runs"
     )
+    if planned.money is not None:
+        prose(f"{planned.money.text()} at {planned.money.rate}")
+
+
+def _disk(amount: float) -> str:
+    return f"{amount / 1e9:.3g} GB" if amount >= 1e9 else f"{amount / 1e6:.2g} MB"
 
 
 def _expected(planned: Plan) -> None:

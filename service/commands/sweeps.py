@@ -170,6 +170,8 @@ def _conclude(experiment: Experiment, settings: Settings, judged: Judged) -> Non
 def _tell(outcome: Outcome) -> None:
     """What happened to the trials, the bad news by name."""
     say(outcome.text())
+    if outcome.costs is not None:
+        prose(outcome.costs.text())
     for cell, reason in outcome.stopped.items():
         prose(f"{cell}: {reason}")
     if outcome.budget is not None:

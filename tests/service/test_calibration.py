@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from service import calibration
-from service.calibration import Speed, shape
+from service import calibration, measuring
+from service.calibration import Bench, NotKnownError, shape
+from service.company import company
+from service.resources import Resources
 from service.settings import Settings
+from service.speed import Speed
+from tests.service.sweeps import wait_for
 from trainer.loop import train
 from trainer.record import Record
 from trainer.trial import TrialSpec
@@ -19,13 +25,17 @@ from trainer.trial import TrialSpec
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Toy networks are measured in a twentieth of the usual time."""
-    monkeypatch.setattr(calibration, "_TRAIN_S", 0.05)
-    monkeypatch.setattr(calibration, "_GENERATE_S", 0.03)
+    monkeypatch.setattr(measuring, "TRAIN_S", 0.05)
+    monkeypatch.setattr(measuring, "GENERATE_S", 0.03)
 
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path)
+
+
+def bench(settings: Settings, at_once: int = 1, measures: bool = True) -> Bench:
+    return Bench(Path(), settings.cache, Resources(), at_once, measures)
 
 
 def refuse(*_: object) -> Speed:
@@ -36,27 +46,27 @@ def test_the_calibration_is_kept(
     toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = TrialSpec.model_validate(toy)
-    first = calibration.speed(trial, Path(), settings.cache, 1, 0)
-    monkeypatch.setattr(calibration, "_measure", refuse)
+    first = bench(settings).speed(trial)
+    monkeypatch.setattr(Bench, "_measured", refuse)
 
-    assert calibration.speed(trial, Path(), settings.cache, 1, 0) == first
+    assert bench(settings).speed(trial) == first
     other = trial.model_copy(update={"train": trial.train.model_copy(update={"batch_size": 32})})
     with pytest.raises(AssertionError, match="measured again"):
-        calibration.speed(other, Path(), settings.cache, 1, 0)
+        bench(settings).speed(other)
 
 
 def test_a_damaged_calibration_is_measured_again(toy: dict[str, Any], settings: Settings) -> None:
     trial = TrialSpec.model_validate(toy)
-    calibration.speed(trial, Path(), settings.cache, 1, 0)
+    bench(settings).speed(trial)
     (kept,) = settings.cache.glob("calibration-*.json")
     kept.write_text('{"train_s')
 
-    assert calibration.speed(trial, Path(), settings.cache, 1, 0).train_s_per_image > 0
+    assert bench(settings).speed(trial).train_s_per_image > 0
 
 
 def test_the_calibration_is_of_the_right_order(toy: dict[str, Any], settings: Settings) -> None:
     trial = TrialSpec.model_validate(toy)
-    pace = calibration.speed(trial, Path(), settings.cache, 1, 0)
+    pace = bench(settings).speed(trial)
     predicted, _ = pace.seconds(trial, workers=1)
 
     list(train(trial, settings.trial("it"), cache=settings.cache, device="cpu"))
@@ -158,7 +168,7 @@ def test_an_input_computes_more(toy: dict[str, Any]) -> None:
 
 
 def kept(trial: TrialSpec) -> str:
-    return calibration._identity(trial, "cpu", 1)
+    return calibration._identity(trial, 1)
 
 
 @pytest.mark.parametrize("change", [*COSTLIER[:-1], *EQUAL[1:]], ids=str)
@@ -176,3 +186,74 @@ def test_budget_seed_and_logging_do_not_change_a_speed(
     before = kept(trial)
     monkeypatch.setattr(calibration, "_VERSION", 0)
     assert kept(trial) != before
+
+
+def test_what_is_not_known_is_not_measured_where_that_would_hold_a_run_up(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    """What was measured with other trials beside it will do there; elsewhere it is measured anew."""
+    trial = TrialSpec.model_validate(toy)
+    with pytest.raises(NotKnownError):
+        bench(settings, measures=False).speed(trial)
+    known = bench(settings).speed(trial)
+    assert bench(settings, measures=False).speed(trial) == known
+    assert bench(settings, at_once=2, measures=False).speed(trial) == known
+
+
+def test_trials_are_timed_in_the_company_that_they_will_have(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    """Another process trains meanwhile, and is gone afterwards."""
+    both = bench(settings, at_once=2)
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    seen: list[int] = []
+    trial = TrialSpec.model_validate(toy)
+    with company(both.company - 1, trial, Path(), settings.cache, "cpu", 1):
+        seen += {c.pid for c in psutil.Process().children(recursive=True)} - before
+        assert len(seen) == 1
+        (other,) = (psutil.Process(pid) for pid in seen)
+        used = sum(other.cpu_times()[:2])
+        busy = wait_for(lambda: sum(other.cpu_times()[:2]) > used + 0.1, "work beside")
+        assert busy
+    assert not psutil.pid_exists(seen[0])
+
+
+@pytest.mark.parametrize(
+    ("resources", "at_once", "company"),
+    [
+        ({}, 1, 1),
+        ({}, 2, 2),
+        ({}, 1000, 32),
+        ({"workers": 2}, 3, 6),
+        ({"gpus": 1}, 8, 1),
+        ({"gpus": 0.5}, 8, 2),
+        ({"gpus": 0.25}, 3, 3),
+    ],
+)
+def test_company_is_who_shares_the_same_device(
+    resources: dict[str, Any], at_once: int, company: int
+) -> None:
+    assert Bench(Path(), Path(), Resources(**resources), at_once).company == company
+
+
+def test_comparisons_cost_what_they_look_at(toy: dict[str, Any]) -> None:
+    """Features by the image, pairs by both numbers of images, everything else once a draw."""
+    trial = TrialSpec.model_validate({**toy, "evaluation": {**toy["evaluation"], "draws": 1}})
+    full, rung = trial.evaluation.full, trial.evaluation.rung
+    assert rung is not None
+    plain = Speed(0.01, 5.0, 1.0, 1, "cpu")
+    more = replace(
+        plain,
+        features_s_per_image=0.1,
+        compare_s=2.0,
+        compare_s_per_pair=0.001,
+        real_images=100,
+    )
+    points = len(trial.evaluation_points())
+    images = points * rung.images + full.images
+    assert more.seconds(trial, 1)[1] - plain.seconds(trial, 1)[1] == pytest.approx(
+        0.1 * images + 2.0 * (points + 1) + 0.001 * 100 * images
+    )
+    held = replace(plain, keep_s=0.5, start_s=3.0)
+    assert held.holding(trial) == pytest.approx(3.0 + 0.5 * points)
+    assert held.holding(trial, trial.evaluation_points()[0]) == pytest.approx(2.5 + 0.5 * points)

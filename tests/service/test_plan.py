@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
-from service import calibration, plan
-from service.calibration import Speed
+from service import measuring, plan
+from service.calibration import Bench
+from service.costs import wall
 from service.experiment import Experiment, PlannedTrial
 from service.resources import Resources
 from service.settings import Settings
+from service.speed import Speed
+from service.starting import Starting
 from tests.service.policies import HALF, Halving, with_policy
 from trainer.errors import InputError
 from trainer.loop import train
@@ -23,9 +26,10 @@ from trainer.trial import TrialSpec
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Toy networks are measured in a twentieth of the usual time."""
-    monkeypatch.setattr(calibration, "_TRAIN_S", 0.05)
-    monkeypatch.setattr(calibration, "_GENERATE_S", 0.03)
+    """Toy networks are measured in a twentieth of the usual time, and alone."""
+    monkeypatch.setattr(measuring, "TRAIN_S", 0.05)
+    monkeypatch.setattr(measuring, "GENERATE_S", 0.03)
+    monkeypatch.setattr(Bench, "company", 1)
 
 
 @pytest.fixture
@@ -92,7 +96,7 @@ def test_finished_trials_of_the_same_shape_replace_the_calibration(
 ) -> None:
     parts = {"arms": {"a": {}, "b": {"diffusion.timesteps": {"kind": "p2"}}}}
     finish(experiment(toy, **parts).trials[0], settings)
-    monkeypatch.setattr(plan, "speed", refuse)
+    monkeypatch.setattr(Bench, "speed", refuse)
 
     found = plan.plan(experiment(toy, **parts), settings)
 
@@ -107,7 +111,7 @@ def test_a_finished_experiment_costs_nothing(
     done = experiment(toy, seeds=1)
     for trial in done.trials:
         finish(trial, settings)
-    monkeypatch.setattr(plan, "speed", refuse)
+    monkeypatch.setattr(Bench, "speed", refuse)
 
     found = plan.plan(done, settings)
 
@@ -116,12 +120,13 @@ def test_a_finished_experiment_costs_nothing(
 
 
 def test_wall_time_of_slots() -> None:
-    start_s, each = plan._FIRST_START_S["inproc"], plan._START_S["inproc"]
+    start = Starting(first_s=5.0, each_s=0.5)
 
-    assert plan._wall([], 2, "inproc") == 0.0
-    assert plan._wall([10.0], 4, "inproc") == pytest.approx(start_s + each + 10.0)
-    assert plan._wall([10.0] * 4, 2, "inproc") == pytest.approx(start_s + 2 * (each + 10.0))
-    assert plan._wall([10.0, 1.0, 1.0], 2, "inproc") == pytest.approx(start_s + each + 10.0)
+    assert wall([], 2, start) == 0.0
+    assert wall([10.0], 4, start) == pytest.approx(5.0 + 10.5)
+    assert wall([10.0], 4, start, starts=False) == pytest.approx(10.5)
+    assert wall([10.0] * 4, 2, start) == pytest.approx(5.0 + 2 * 10.5)
+    assert wall([10.0, 1.0, 1.0], 2, start) == pytest.approx(5.0 + 10.5)
 
 
 def test_more_workers_take_more_slots() -> None:
@@ -211,11 +216,11 @@ def test_cells_of_equal_cost_are_calibrated_once(
     arms["remembers"] = {"diffusion.timesteps": {"kind": "loss_second_moment"}}
     asked = []
 
-    def speed(trial: TrialSpec, *_: object) -> Speed:
+    def speed(_: Bench, trial: TrialSpec) -> Speed:
         asked.append(trial.diffusion.timesteps.kind)
         return Speed(0.01, 1.0, 0.1, 10, "cpu")
 
-    monkeypatch.setattr(plan, "speed", speed)
+    monkeypatch.setattr(Bench, "speed", speed)
     plan.plan(experiment(toy, arms=arms), settings)
 
     assert asked == ["uniform", "loss_second_moment"]
@@ -224,7 +229,7 @@ def test_cells_of_equal_cost_are_calibrated_once(
 def test_seeds_until_decided_are_priced_by_the_effect(
     toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "speed", lambda *_: Speed(0.01, 1.0, 0.1, 10, "cpu"))
+    monkeypatch.setattr(Bench, "speed", lambda *_: Speed(0.01, 1.0, 0.1, 10, "cpu"))
     found = plan.plan(experiment(toy, seeds={"first": 6, "most": 24}), settings)
 
     assert len(found.trials) == 12, "those of the first look"
@@ -250,7 +255,7 @@ def test_the_plan_says_what_the_budget_lets_begin(toy: dict[str, Any], settings:
 def test_the_plan_shows_no_more_trials_than_hours_are_expected_to_last_for(
     toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "speed", lambda *_: Speed(0.01, 1.0, 0.1, 10, "cpu"))
+    monkeypatch.setattr(Bench, "speed", lambda *_: Speed(0.01, 1.0, 0.1, 10, "cpu"))
     each = plan.plan(experiment(toy), settings).cpu_hours / 4
     found = plan.plan(experiment(toy, budget={"cpu_hours": 2.5 * each}), settings)
     assert [(t.cell, t.seed) for t in found.trials] == [("a", 0), ("b", 0), ("a", 1)]
@@ -269,7 +274,7 @@ def test_the_plan_says_which_expectation_is_beyond_the_budget(
     budget: dict[str, int] | None,
     beyond: list[bool],
 ) -> None:
-    monkeypatch.setattr(plan, "speed", lambda *_: Speed(0.01, 1.0, 0.1, 10, "cpu"))
+    monkeypatch.setattr(Bench, "speed", lambda *_: Speed(0.01, 1.0, 0.1, 10, "cpu"))
     seen = experiment(toy, seeds={"first": 6, "most": 24}, budget=budget)
     found = plan.plan(seen, settings)
     assert len(found.trials) == 12

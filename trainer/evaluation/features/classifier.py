@@ -83,6 +83,10 @@ class Classifier(FeatureSpace):
         _train(self._network(source.codec), source, self.steps, self.seed, times.append, _TIMED)
         return self.steps * sum(times[1:]) / len(times[1:])
 
+    def quick(self) -> Classifier:
+        """Hardly trained."""
+        return self.model_copy(update={"steps": 1})
+
     def prepare(self, source: Source, cache: Path) -> None:
         """Train."""
         if not self.is_made(source, cache):

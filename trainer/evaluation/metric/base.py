@@ -124,6 +124,8 @@ class Metric(AnyMeasure):
     """A member that compares generated images with real ones: what it looks at, and the number."""
 
     needs: ClassVar[Need]
+    looks_at_pairs: ClassVar[bool] = False
+    """Whether its time grows with generated times real images."""
     """What `measure` and `prepare` look at; moments are always there."""
     fewest_images: ClassVar[int] = 2
     """Fewer images than this never have such a number."""

@@ -18,6 +18,7 @@ class KID(Metric):
     lower_is_better: ClassVar[bool] = True
     ratio: ClassVar[bool] = False
     needs: ClassVar[Need] = "features"
+    looks_at_pairs: ClassVar[bool] = True
 
     kind: Literal["kid"] = "kid"
 

@@ -78,6 +78,7 @@ class _OfManifolds(Metric):
     lower_is_better: ClassVar[bool] = False
     ratio: ClassVar[bool] = False
     needs: ClassVar[Need] = "features"
+    looks_at_pairs: ClassVar[bool] = True
     neighbours: ClassVar[int] = NEIGHBOURS
     fewest_images: ClassVar[int] = NEIGHBOURS + 1
     fewest_real: ClassVar[int] = NEIGHBOURS + 1

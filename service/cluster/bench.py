@@ -1,0 +1,194 @@
+"""How fast is a cluster's own hardware? Trials are timed where their workers would train, beside as many others."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service.calibration import Bench
+from service.errors import ServiceError
+from service.speed import Speed
+
+if TYPE_CHECKING:
+    from service.resources import Resources
+    from trainer.trial import TrialSpec
+
+PLACED_WITHIN_S = 30.0
+"""How long a worker may wait for a free slot."""
+_COMPANY_WITHIN_S = 60.0
+"""How long others may take to be at work beside it; those that are not by then are done without."""
+
+
+class ClusterBench(Bench):
+    """The cluster that this process is connected to, or what was timed on it before."""
+
+    @property
+    def words(self) -> str:
+        """Whose hardware it is."""
+        return "the cluster's"
+
+    @property
+    def device(self) -> str:
+        """What a worker trains on there."""
+        return "cuda" if self.resources.gpus else "cpu"
+
+    def _files(self, identity: str) -> list[Path]:
+        return [self.cache / f"calibration-{identity}-{self.company}-cluster.json"]
+
+    def _alike(self, identity: str) -> list[Path]:
+        return sorted(self.cache.glob(f"calibration-{identity}-*-cluster.json"))
+
+    def _measured(self, trial: TrialSpec) -> Speed:
+        import ray
+
+        worker = ray.remote(_Worker).options(**_occupied(self.resources))
+        given = (
+            trial.model_dump_json(),
+            str(self.data_root),
+            str(self.cache),
+            self.device,
+            self.threads,
+        )
+        with contextlib.ExitStack() as held:
+            timed = held.enter_context(_ended(worker.remote(*given)))
+            node = _placed(timed, self.resources)
+            for one in _beside(worker, given, node, self.company - 1, held):
+                with contextlib.suppress(Exception):  # it is company only
+                    ray.get(one)
+            return Speed(**ray.get(timed.measure.remote()))
+
+
+def slots(resources: Resources) -> int:
+    """How many trials the cluster holds side by side, one at least: a worker is on one node."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max(1, sum(_fitting(resources, node) for node in nodes) // resources.workers)
+
+
+def _fitting(resources: Resources, node: dict[str, float]) -> int:
+    one = resources.model_copy(update={"workers": 1})
+    return one.at_once(node.get("CPU", 0.0), node.get("GPU", 0.0))
+
+
+def _occupied(resources: Resources) -> dict[str, Any]:
+    from service.cluster.joining import worker_environment
+
+    return {
+        "num_cpus": resources.cpus,
+        "num_gpus": resources.gpus,
+        "max_restarts": 0,
+        "runtime_env": {"env_vars": _threads_of(worker_environment(resources))},
+    }
+
+
+def _threads_of(environment: dict[str, str]) -> dict[str, str]:
+    """Those that a job may have set already are not given again: Ray refuses them."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")
+    return {name: environment[name] for name in names}
+
+
+@contextlib.contextmanager
+def _ended(actor: Any) -> Iterator[Any]:
+    import ray
+
+    try:
+        yield actor
+    finally:
+        ray.kill(actor)
+
+
+def _placed(actor: Any, need: Resources) -> str:
+    """The node that it got; ServiceError where nothing is free soon."""
+    import ray
+
+    said = actor.node.remote()
+    ready, _ = ray.wait([said], timeout=PLACED_WITHIN_S)
+    if ready:
+        return str(ray.get(said))
+    wanted = _words(need.per_worker)
+    there, free = (_words(of) for of in (ray.cluster_resources(), ray.available_resources()))
+    raise ServiceError(
+        f"no worker got {wanted} within {PLACED_WITHIN_S:.0f} s: of {there} on this cluster, {free} are free",
+        "wait until something ends there, lower resources in the YAML, or plan without --address",
+    )
+
+
+def _words(resources: dict[str, float]) -> str:
+    """`4 CPUs and 1 GPU`."""
+    parts = []
+    for name in ("CPU", "GPU"):
+        amount = resources.get(name, 0.0)
+        parts += (
+            [f"{amount:g} {name}{'' if amount == 1 else 's'}"] if amount or name == "CPU" else []
+        )
+    return " and ".join(parts)
+
+
+def _beside(
+    worker: Any, given: Sequence[Any], node: str, count: int, held: contextlib.ExitStack
+) -> list[Any]:
+    """Others at work on the same node, as far as it has room."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+    begun = []
+    for _ in range(count):
+        one = held.enter_context(_ended(worker.options(scheduling_strategy=there).remote(*given)))
+        begun.append(one.begin.remote())
+    if not begun:
+        return []
+    return list(ray.wait(begun, num_returns=len(begun), timeout=_COMPANY_WITHIN_S)[0])
+
+
+class _Worker:
+    """An actor that holds what a worker of the trial holds."""
+
+    def __init__(self, trial: str, data_root: str, cache: str, device: str, threads: int) -> None:
+        self._given = trial, Path(data_root), Path(cache), device, threads
+
+    def node(self) -> str:
+        """Where it is."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
+    def measure(self) -> dict[str, Any]:
+        """A `Speed`, as data."""
+        from dataclasses import asdict
+
+        from service.measuring import measure
+
+        spec, root, cache, device, threads = self._read()
+        return asdict(measure(spec, spec.data.load(root, cache), cache, device, threads))
+
+    def begin(self) -> None:
+        """Train in the background until it is killed; returns after the first step."""
+        import threading
+
+        import torch
+
+        from service.measuring import small_training
+
+        spec, root, cache, device, threads = self._read()
+        torch.set_num_threads(threads)
+        training = small_training(spec, spec.data.load(root, cache).to(torch.device(device)))
+        training.step()
+
+        def train() -> None:
+            while True:
+                training.step()
+
+        threading.Thread(target=train, daemon=True).start()
+
+    def _read(self) -> tuple[TrialSpec, Path, Path, str, int]:
+        import torch
+
+        from trainer.trial import TrialSpec
+
+        trial, root, cache, device, threads = self._given
+        device = device if torch.cuda.is_available() else "cpu"
+        return TrialSpec.model_validate_json(trial), root, cache, device, threads

@@ -1,0 +1,85 @@
+"""Who else is at work while a trial is timed? As many as will train beside it: cores share more than they say."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trainer.trial import TrialSpec
+
+_AT_WORK = "at work"
+
+
+@contextlib.contextmanager
+def company(
+    others: int, trial: TrialSpec, data_root: Path, cache: Path, device: str, threads: int
+) -> Iterator[None]:
+    """While the block runs, others train the same trial: they are at work when it begins, and gone when it ends."""
+    with contextlib.ExitStack() as held:
+        given = [trial.model_dump_json(), str(data_root.absolute()), str(cache), device, threads]
+        started = [held.enter_context(_companion(given, threads)) for _ in range(others)]
+        for one in started:
+            assert one.stdout is not None
+            one.stdout.readline()  # its first step, or its end
+        yield
+
+
+@contextlib.contextmanager
+def _companion(given: list[Any], threads: int) -> Iterator[subprocess.Popen[str]]:
+    one = subprocess.Popen(
+        [sys.executable, "-m", "service.company"],
+        cwd=Path(__file__).parent.parent,
+        env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert one.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            one.stdin.write(json.dumps(given) + "\n")
+            one.stdin.flush()
+        yield one
+    finally:
+        one.kill()
+        one.communicate()
+
+
+def main() -> None:
+    """A companion: trains until its parent ends it, or is gone."""
+    trial, data_root, cache, device, threads = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    import torch
+
+    from service.measuring import small_training
+    from trainer.trial import TrialSpec
+
+    torch.set_num_threads(threads)
+    spec = TrialSpec.model_validate_json(trial)
+    source = spec.data.load(Path(data_root), Path(cache)).to(torch.device(device))
+    training = small_training(spec, source)
+    training.step()
+    print(_AT_WORK, flush=True)
+    while True:
+        training.step()
+        if training.at_loss_point:
+            training.read_losses()
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

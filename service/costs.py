@@ -1,0 +1,168 @@
+"""What does a trial take? Those that ended tell, otherwise a machine is timed."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.calibration import shape
+from service.speed import Speed
+from trainer.record import Record
+from trainer.report import Result, Status
+
+if TYPE_CHECKING:
+    from service.calibration import Bench
+    from service.experiment import Experiment, PlannedTrial
+    from service.settings import Settings
+    from service.starting import Starting
+    from trainer.ema import EMA
+
+_BYTES_PER_PARAMETER = 16
+"""Weights, their average and two moments of the optimizer, in float32; every further average is four more."""
+_PICTURE_BYTES = 20_000
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """One trial of the plan; seconds are predicted wall seconds of what is left of it."""
+
+    cell: str
+    seed: int
+    key: str
+    status: Status
+    """WAITING is new, STOPPED continues, FINISHED and DIVERGED are done."""
+    done_kimg: float
+    until_kimg: float
+    """How far it is wanted."""
+    total_kimg: float
+    train_s: float
+    eval_s: float
+    holding_s: float = 0.0
+    """How long it holds its devices beyond both: setting up, writing checkpoints."""
+
+    @property
+    def seconds(self) -> float:
+        """What is left to do."""
+        return self.train_s + self.eval_s
+
+
+class Costs:
+    """Seconds and bytes of an experiment's trials."""
+
+    def __init__(self, experiment: Experiment, settings: Settings, bench: Bench) -> None:
+        self._experiment, self._settings, self._bench = experiment, settings, bench
+        self._results = {
+            trial.key: result
+            for trial in experiment.trials
+            if (result := Record(settings.trial(trial.key)).result()) is not None
+        }
+        self._finished: dict[str, list[Result]] = {}
+        for trial in experiment.trials:
+            result = self._results.get(trial.key)
+            if result is not None and result.status == "finished":
+                self._finished.setdefault(shape(trial.spec), []).append(result)
+        self._bytes: dict[str, tuple[int, int, int]] = {}
+        """By trial: of one checkpoint, of one picture, of its snapshots."""
+        self._paces: dict[str, Speed] = {}
+        """By shape: one calibration for all cells of equal cost."""
+        self._measured = 0
+
+    def of(self, trial: PlannedTrial, status: Status, until: int) -> TrialPlan:
+        """What is left of a trial until so many images."""
+        total = trial.spec.total_images()
+        start = Record(self._settings.trial(trial.key)).images()
+        train_s, eval_s, holding_s = 0.0, 0.0, 0.0
+        if status.is_over:
+            start = until = self._results[trial.key].images
+        else:
+            train_s, eval_s, holding_s = self._seconds(trial, start, until)
+        return TrialPlan(
+            trial.cell,
+            trial.seed,
+            trial.key,
+            status,
+            start / 1000,
+            until / 1000,
+            total / 1000,
+            train_s,
+            eval_s,
+            holding_s,
+        )
+
+    def _seconds(self, trial: PlannedTrial, start: int, until: int) -> tuple[float, float, float]:
+        """Of training, of evaluation and beyond both, from one number of images to the other."""
+        known, total = self._finished.get(shape(trial.spec)), trial.spec.total_images()
+        averages = trial.spec.averages()
+        if known:
+            self._measured = max(self._measured, len(known))
+            each = known[0].parameters * (_BYTES_PER_PARAMETER + 4 * (len(averages) - 1))
+            self._weigh(trial, averages, known[0].parameters, each, _PICTURE_BYTES)
+            train_s = sum(result.seconds for result in known) / len(known)
+            eval_s = sum(result.eval_seconds for result in known) / len(known)
+            share = max(0, until - start) / total
+            return share * train_s, share * eval_s, 0.0
+        pace = self._paces.get(shape(trial.spec)) or self._bench.speed(trial.spec)
+        self._paces[shape(trial.spec)] = pace
+        self._weigh(trial, averages, pace.parameters, pace.checkpoint_bytes, pace.picture_bytes)
+        workers = self._experiment.spec.resources.workers
+        whole = (*pace.seconds(trial.spec, workers, start), pace.holding(trial.spec, start))
+        if until >= total:
+            return whole
+        further = max(until, start)
+        beyond = pace.seconds(trial.spec, workers, further)
+        later = pace.holding(trial.spec, further) - pace.start_s
+        return whole[0] - beyond[0], whole[1] - beyond[1], whole[2] - later
+
+    def _weigh(
+        self,
+        trial: PlannedTrial,
+        averages: Sequence[EMA],
+        parameters: int,
+        checkpoint: int,
+        picture: int,
+    ) -> None:
+        snapshots = 4 * parameters * sum(getattr(one, "snapshots", 0) for one in averages)
+        points = len(trial.spec.evaluation_points())
+        self._bytes[trial.key] = checkpoint, picture * points, snapshots
+
+    def whole(self) -> float:
+        """Seconds of a trial from its beginning to its end, over the cells."""
+        seeds = self._experiment.seeds[:1]
+        firsts = [trial for trial in self._experiment.trials if trial.seed in seeds]
+        every = [sum(self._seconds(t, 0, t.spec.total_images())[:2]) for t in firsts]
+        return sum(every) / len(every)
+
+    def disk_bytes(self, todo: Sequence[TrialPlan], slots: int) -> tuple[int, int]:
+        """What the trials to come leave behind, and how much more of checkpoints there is while they run."""
+        sizes = [self._bytes[trial.key] for trial in todo]
+        extra = sum(sorted((checkpoint for checkpoint, *_ in sizes), reverse=True)[:slots])
+        return sum(map(sum, sizes)), extra
+
+    def basis(self) -> str:
+        """One phrase on where the seconds come from."""
+        parts = []
+        if self._measured:
+            parts.append(f"measured in {self._measured} finished trials of the same shape")
+        if self._paces:
+            machines = sorted({pace.machine or pace.device for pace in self._paces.values()})
+            company = self._bench.company
+            beside = f", {company} at once" if company > 1 else ""
+            parts.append(
+                f"calibrated on {' and '.join(machines)} with the trials' own network{beside}"
+            )
+            on_gpu = any(pace.device == "cuda" for pace in self._paces.values())
+            if self._experiment.spec.resources.gpus and not on_gpu:
+                parts.append("there is no GPU here: ask the cluster's hardware with --address")
+        return "; ".join(parts) or "everything is done"
+
+
+def wall(seconds: Sequence[float], slots: int, starting: Starting, starts: bool = True) -> float:
+    """Wall seconds when each trial takes the first free slot, in order; `starts`: Ray is still to be started."""
+    if not seconds:
+        return 0.0
+    free = [0.0] * min(slots, len(seconds))
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each + starting.each_s)
+    return max(free) + starting.first_s * starts

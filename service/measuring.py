@@ -1,0 +1,209 @@
+"""How long do a trial's parts take here? Some real steps, a little generation, one comparison, one checkpoint."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from service.speed import Speed, machine_name
+from trainer.distributed import World
+from trainer.evaluation.generation import Generation, generate
+from trainer.evaluation.measurement import SHOWN
+from trainer.evaluation.metric.base import Real
+from trainer.evaluation.picture import png
+from trainer.evaluation.reference import Gathered
+from trainer.record import Record
+from trainer.training import Training
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainer.data import Source
+    from trainer.evaluation.features import FeatureSpace
+    from trainer.evaluation.metric import Metric
+    from trainer.trial import TrialSpec
+
+TRAIN_S, GENERATE_S = 1.2, 0.6
+"""Measured time spent on each, at most about twice as much."""
+_IMAGES = 64
+"""Images of a generation that is timed first."""
+_COMPARED = 256
+"""Images at most that a comparison is timed with."""
+
+
+def measure(trial: TrialSpec, source: Source, cache: Path, device: str, threads: int) -> Speed:
+    """Every part of a trial, timed in this process. Extractors that are not made yet are made as fast as others."""
+    with using_threads(threads):
+        training = small_training(trial, source.to(torch.device(device)))
+        began = time.perf_counter()  # what the first one imports, a worker has imported
+        small_training(trial, training.source)
+        start_s = time.perf_counter() - began
+        per_image = _train_cost(training)
+        full = _generation_cost(training, trial.evaluation.full)
+        rung = trial.evaluation.rung
+        cheap = _generation_cost(training, rung) if rung is not None else None
+        looking = [_looking_cost(training, space, cache) for space in trial.evaluation.spaces()]
+        keeping = _keeping_cost(training, cache)
+    return Speed(
+        train_s_per_image=per_image,
+        full_s=full,
+        rung_s=cheap or 0.0,
+        features_s_per_image=sum(one.per_image_s for one in looking),
+        compare_s=sum(one.fixed_s for one in looking),
+        compare_s_per_pair=sum(one.per_pair_s for one in looking),
+        real_images=len(source),
+        keep_s=keeping[0],
+        start_s=start_s,
+        checkpoint_bytes=keeping[1],
+        picture_bytes=keeping[2],
+        parameters=sum(parameter.numel() for parameter in training.learner.parameters()),
+        device=device,
+        machine=machine_name(device),
+    )
+
+
+def small_training(trial: TrialSpec, source: Source) -> Training:
+    """The trial's training with batches of one forward pass: larger ones take so many times as long."""
+    train = trial.train
+    size = min(train.microbatch or train.batch_size, train.batch_size)
+    small = train.model_copy(update={"batch_size": size, "microbatch": None})
+    return Training(trial.model_copy(update={"train": small}), source, World(0, 1))
+
+
+def _train_cost(training: Training) -> float:
+    """Seconds per image of real steps, read as often as in a trial."""
+
+    def step() -> None:
+        training.step()
+        if training.at_loss_point:
+            training.read_losses()
+
+    seconds = _seconds(step, TRAIN_S, training.source.device.type)
+    return seconds / training.trial.train.batch_size
+
+
+def _generation_cost(training: Training, generation: Generation) -> float:
+    """Seconds of one generation, from as much of one as fits into the time: all steps first, then all images."""
+    most = min(generation.images, training.trial.evaluation.batch_size)
+    steps, count = min(generation.steps, 2), min(_IMAGES, most)
+    kind = training.source.device.type
+    each = _seconds(lambda: _generated(training, generation, count, steps), 0.0, kind)
+    room = GENERATE_S / each * count * steps
+    if room >= count * generation.steps:
+        steps, count = generation.steps, min(most, int(room / generation.steps))
+    else:
+        steps = max(steps, int(room / count))
+    each = _seconds(lambda: _generated(training, generation, count, steps), GENERATE_S, kind)
+    return each / (count * steps) * generation.images * generation.steps
+
+
+def _generated(training: Training, generation: Generation, count: int, steps: int) -> Tensor:
+    short = generation.model_copy(update={"steps": steps, "images": count})
+    source = training.source
+    return generate(
+        training.average.network,
+        training.trial.diffusion,
+        source.codec,
+        short,
+        range(count),
+        0,
+        training.inputs,
+        source.device,
+    )
+
+
+@dataclass(frozen=True)
+class _Looking:
+    """What the comparisons of one feature space take."""
+
+    per_image_s: float
+    fixed_s: float
+    per_pair_s: float
+    """Of what looks at every pair of a generated and a real image."""
+
+
+def _looking_cost(training: Training, space: FeatureSpace, cache: Path) -> _Looking:
+    trial, source = training.trial, training.source
+    kind, evaluation = source.device.type, trial.evaluation
+    metrics: list[Metric] = [
+        one for one in evaluation.comparisons if evaluation.space_of(one) == space
+    ]
+    with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
+        made = space.is_made(source, cache)
+        extractor = (space if made else space.quick()).build(
+            source, cache if made else Path(scratch)
+        )
+    count = min(_COMPARED, evaluation.full.images, evaluation.batch_size)
+    images = _generated(training, evaluation.full, count, 1)
+    few = images[: min(16, count)]
+
+    def look(x: Tensor) -> Gathered:
+        gathered = Gathered(extractor, metrics, len(x), keep=True)
+        gathered.add(x)
+        return gathered
+
+    if _seconds(lambda: look(few), 0.0, kind) / len(few) * count > 2 * GENERATE_S:
+        images = few
+    per_image = _seconds(lambda: look(images), GENERATE_S / 3, kind) / len(images)
+    seen = look(images).of_all(World(0, 1))
+    fixed = per_pair = 0.0
+    for metric in metrics:
+        real = Real(metric.prepare(seen), seen.features)
+        seconds = _seconds(lambda: metric.measure(seen, real), 0.0, kind)  # noqa: B023
+        if metric.looks_at_pairs:
+            per_pair += seconds / len(images) ** 2
+        else:
+            fixed += seconds
+    return _Looking(per_image, fixed, per_pair)
+
+
+def _keeping_cost(training: Training, cache: Path) -> tuple[float, int, int]:
+    """Seconds to write what an evaluation leaves behind, and bytes of its checkpoint and of its picture."""
+    evaluation = training.trial.evaluation
+    shown = SHOWN["full" if evaluation.rung is None else "rung"]
+    images = _generated(training, evaluation.full, min(shown, evaluation.full.images), 1)
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".calibration-", dir=cache) as scratch:
+        record = Record(Path(scratch) / "trial")
+
+        def keep() -> None:
+            record.write_sample(1, png(images))
+            record.save_checkpoint(1, training.state(), keep=1)
+
+        seconds = _seconds(keep, 0.0, training.source.device.type)
+        sizes = [
+            sum(file.stat().st_size for file in record.directory.glob(f"{part}*/*"))
+            for part in ("checkpoint-", "samples")
+        ]
+    return seconds, sizes[0], sizes[1]
+
+
+def _seconds(work: Callable[[], object], budget_s: float, device: str) -> float:
+    """Median seconds of one call, the first one left out."""
+    times: list[float] = []
+    begun = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - begun < budget_s:
+        start = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return sorted(times[1:])[len(times[1:]) // 2]
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """As many threads as a worker gets."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
