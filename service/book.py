@@ -34,7 +34,7 @@ class Book:
         self._earlier = accounts(self._folder)
         self._begun, self._since = time.time(), time.monotonic()
         self._before = {key: self._used(key) for key in self._keys()}
-        self._slots, self._is_cluster = 1, False
+        self._slots, self._is_cluster, self._place_id = 1, False, ""
         self.account: Account | None = None
         self._holding_s: float | None = None
         """What trials are expected to be held beyond their work, but for their start."""
@@ -55,11 +55,10 @@ class Book:
         """What it took; None where nothing was trained."""
         if self.account is None:
             return None
-        if not self._is_cluster:
-            held, known = outcome.overhead_s, self._holding_s
-            each_s = None if held is None or known is None else held - known
-            launcher = self._experiment.spec.launcher
-            learn(self._settings.cache, launcher, outcome.first_step_s, each_s)
+        held, known = outcome.overhead_s, self._holding_s
+        each_s = None if held is None or known is None else held - known
+        launcher, place = self._experiment.spec.launcher, self._place_id
+        learn(self._settings.cache, launcher, place, outcome.first_step_s, each_s)
         is_whole = not (outcome.interrupted or outcome.failed)
         actual = self._spent(time.monotonic() - self._since)
         self.account = replace(self.account, actual=actual, is_whole=is_whole)
@@ -69,6 +68,7 @@ class Book:
     def _predict(self) -> None:
         settings, experiment = self._settings, tuned(self._experiment, self._settings)
         bench = known_bench(experiment, settings, self._slots, self._is_cluster)
+        self._place_id = bench.place_id
         agenda, costs = Agenda(experiment, settings), Costs(experiment, settings, bench)
         trials = self.account.trials if self.account is not None else len(agenda.open_work())
         late = time.monotonic() - self._since if self.account is not None else 0.0

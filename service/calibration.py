@@ -77,9 +77,14 @@ class Bench:
         return max(1, int(self.resources.cpus))
 
     @property
-    def words(self) -> str:
-        """Whose hardware it is."""
-        return "this machine's"
+    def place(self) -> str:
+        """Where that is, for a person."""
+        return "this machine"
+
+    @property
+    def place_id(self) -> str:
+        """That, in names of files."""
+        return machine_digest("cpu")
 
     def _files(self, identity: str) -> list[Path]:
         """Where the speed is kept: it is written to the first."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from service.calibration import shape
 from service.speed import Speed
+from service.starting import Starting, starting
 from trainer.record import Record
 from trainer.report import Result, Status
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from service.calibration import Bench
     from service.experiment import Experiment, PlannedTrial
     from service.settings import Settings
-    from service.starting import Starting
     from trainer.ema import EMA
 
 _BYTES_PER_PARAMETER = 16
@@ -127,6 +127,31 @@ class Costs:
         points = len(trial.spec.evaluation_points())
         self._bytes[trial.key] = checkpoint, picture * points, snapshots
 
+    def under(self, trial: PlannedTrial, original: PlannedTrial) -> tuple[float, float]:
+        """Seconds that are left of a trial whose evaluation alone is another than the original's, and those beyond.
+
+        What was timed or trained is the original's: generation takes as long per image and step.
+        """
+        known = Record(self._settings.trial(trial.key))
+        if known.result() is not None:
+            return 0.0, 0.0
+        pace = self._bench.speed(original.spec)
+        workers = self._experiment.spec.resources.workers
+        total = original.spec.total_images()
+        timed, real = pace.seconds(original.spec, workers), self._seconds(original, 0, total)
+        other = pace.scaled(original.spec.evaluation, trial.spec.evaluation)
+        left = other.seconds(trial.spec, workers, known.images())
+        parts = zip(left, real[:2], timed, strict=True)
+        return (
+            sum(part * (took / said if said else 1.0) for part, took, said in parts),
+            other.holding(trial.spec, known.images()),
+        )
+
+    def starting(self) -> Starting:
+        """How long Ray and each trial take to start where they are timed."""
+        launcher = self._experiment.spec.launcher
+        return starting(self._settings.cache, launcher, self._bench.place_id)
+
     def whole(self) -> float:
         """Seconds of a trial from its beginning to its end, over the cells."""
         seeds = self._experiment.seeds[:1]
@@ -149,9 +174,8 @@ class Costs:
             machines = sorted({pace.machine or pace.device for pace in self._paces.values()})
             company = self._bench.company
             beside = f", {company} at once" if company > 1 else ""
-            parts.append(
-                f"calibrated on {' and '.join(machines)} with the trials' own network{beside}"
-            )
+            where = f"{self._bench.place} ({' and '.join(machines)})"
+            parts.append(f"calibrated on {where} with the trials' own network{beside}")
             on_gpu = any(pace.device == "cuda" for pace in self._paces.values())
             if self._experiment.spec.resources.gpus and not on_gpu:
                 parts.append("there is no GPU here: ask the cluster's hardware with --address")

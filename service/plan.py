@@ -14,14 +14,15 @@ from service.agenda import Agenda
 from service.calibration import Bench
 from service.costs import Costs, TrialPlan, wall
 from service.experiment import Experiment
+from service.experiment.budget import Budget
 from service.experiment.design_notes import design_notes
 from service.money import Money
 from service.plan_budget import is_beyond_budget, within_budget
+from service.proposals import Proposals, check_unit, propose
 from service.readiness import preparing
 from service.resources import Resources
 from service.search.study import to_tune, tuned
 from service.settings import Settings
-from service.starting import starting
 from trainer.lazily import torch
 from trainer.machine import own_cpus
 from trainer.report import Status
@@ -77,6 +78,8 @@ class Plan:
     """Candidates' trials that come before; those that nobody knows yet at the setting of the YAML."""
     last_run: Account | None = None
     """What was foretold of the last run that trained something, and what it took."""
+    proposals: Proposals | None = None
+    """Designs for a budget that was asked about."""
 
     def count(self, *statuses: Status) -> int:
         """How many trials have one of these."""
@@ -103,6 +106,7 @@ class Plan:
         told["expected"] = tuple(Expected(**one) for one in data["expected"])
         told["findings"] = tuple(data["findings"])
         told["money"] = None if data["money"] is None else Money(**data["money"])
+        told["proposals"] = None if not data["proposals"] else Proposals.of(data["proposals"])
         told["last_run"] = None if data["last_run"] is None else Account.of(data["last_run"])
         return cls(**told)
 
@@ -112,11 +116,15 @@ def plan(
     settings: Settings,
     at_once: int | None = None,
     bench: Bench | None = None,
+    budget: Budget | None = None,
 ) -> Plan:
     """Look at every trial's record, ask the policy what it wants and predict what that takes.
 
-    `at_once` overrules this machine's CPUs; `bench` is where trials are timed, else here.
+    `at_once` overrules this machine's CPUs; `bench` is where trials are timed, else here; for a `budget` designs
+    are proposed. Raises InputError for one in a unit that its trials do not take.
     """
+    if budget is not None:
+        check_unit(experiment, budget)
     experiment = tuned(experiment, settings)
     slots = at_once or settings.concurrency or local_slots(experiment.spec.resources)
     bench = bench or local_bench(experiment, settings, slots)
@@ -144,6 +152,7 @@ def plan(
         expected=_expected(experiment, costs),
         preparing_s=preparing(experiment, settings) if todo else 0.0,
         tuning=tuning,
+        proposals=None if budget is None else propose(experiment, settings, budget, costs, slots),
         last_run=next((one for one in reversed(known) if one.actual is not None), None),
     )
 
@@ -197,7 +206,7 @@ def total(
 ) -> Totals:
     """Of trials that are left; one part begins after the other. `starts`: Ray is still to be started."""
     resources = experiment.spec.resources
-    start = starting(settings.cache, experiment.spec.launcher)
+    start = costs.starting()
     todo = [trial for part in parts for trial in part]
     worked = sum(trial.seconds for trial in todo) * resources.workers / 3600
     cpu_hours, gpu_hours = worked * resources.cpus, worked * resources.gpus

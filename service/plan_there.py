@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import secrets
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 from service.errors import ServiceError
+from service.experiment.budget import Budget
 from service.plan import Plan, plan
 from service.settings import load
 from service.staging import check_sendable, entrypoint, staged, variables
@@ -35,6 +38,7 @@ def plan_there(
     settings: Settings,
     jobs: Jobs,
     at_once: int | None = None,
+    budget: Budget | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan of an experiment on the hardware of a cluster.
@@ -50,6 +54,7 @@ def plan_there(
     with staged(experiment) as (folder, file):
         what = ("service.plan_there",)
         line = entrypoint(file, experiment.options, jobs.python(), what)
+        line += "" if budget is None else f" --budget {shlex.quote(budget.short())}"
         jobs.begin(job_id, line, folder, given, {})
     try:
         _wait(jobs, job_id)
@@ -87,7 +92,7 @@ def _answer(jobs: Jobs, job_id: str) -> Plan:
 def main(arguments: list[str]) -> int:
     """The job."""
     try:
-        told = _planned(arguments[0], arguments[2::2])
+        told = _planned(_given(arguments))
     except (UserError, ServiceError, EnvironmentProblem) as error:
         told = {"refused": str(error), "fix": ""}
         if isinstance(error, ServiceError):
@@ -96,7 +101,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _planned(file: str, overrides: list[str]) -> dict[str, Any]:
+def _given(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file")
+    parser.add_argument("-o", action="append", default=[])
+    parser.add_argument("--budget")
+    return parser.parse_args(arguments)
+
+
+def _planned(given: argparse.Namespace) -> dict[str, Any]:
     from service import readiness
     from service.cluster.bench import ClusterBench, slots
     from service.cluster.connect import connected
@@ -105,7 +118,7 @@ def _planned(file: str, overrides: list[str]) -> dict[str, Any]:
 
     settings = load()
     look_around(settings)
-    experiment = Experiment.from_yaml(file, overrides, home=settings.home)
+    experiment = Experiment.from_yaml(given.file, given.o, home=settings.home)
     settings.prepare()
     look_at(experiment, settings)
     readiness.check(experiment, settings)
@@ -114,7 +127,8 @@ def _planned(file: str, overrides: list[str]) -> dict[str, Any]:
         most = settings.concurrency
         at_once = min(most or slots(need), slots(need))
         bench = ClusterBench(experiment.data_root, settings.cache, need, at_once)
-        return plan(experiment, settings, at_once, bench).to_dict()
+        budget = None if given.budget is None else Budget.parse(given.budget)
+        return plan(experiment, settings, at_once, bench, budget).to_dict()
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from trainer.lazily import torch
 
 if TYPE_CHECKING:
     from trainer.evaluation.generation import Generation
+    from trainer.evaluation.protocol import Evaluation
     from trainer.trial import TrialSpec
 
 
@@ -70,6 +71,14 @@ class Speed:
 
     def _comparing(self, generation: Generation) -> float:
         return self.compare_s + self.compare_s_per_pair * generation.images * self.real_images
+
+    def scaled(self, was: Evaluation, now: Evaluation) -> Speed:
+        """The same for another number of images and steps."""
+        full_s = self.full_s * _work(now.full) / _work(was.full)
+        rung_s = self.rung_s
+        if was.rung is not None and now.rung is not None:
+            rung_s *= _work(now.rung) / _work(was.rung)
+        return replace(self, full_s=full_s, rung_s=rung_s)
 
     def holding(self, trial: TrialSpec, start_images: int = 0) -> float:
         """Seconds beyond training and evaluation: setting up, and writing down every evaluation that is left."""

@@ -128,9 +128,10 @@ class Jobs:
 
     def forget(self, job_id: str) -> None:
         """End a job and take it off the cluster's list, as far as that works."""
-        for end in (self._client.stop_job, self._client.delete_job):
-            with contextlib.suppress(Exception):
-                end(job_id)
+        with contextlib.suppress(Exception):
+            if not self.status(job_id).is_over:
+                self._client.stop_job(job_id)
+            self._client.delete_job(job_id)
 
     def python(self) -> str:
         """The interpreter that Ray's workers on the head have: its environment need not be on the PATH of jobs."""

@@ -25,9 +25,14 @@ class ClusterBench(Bench):
     """The cluster that this process is connected to, or what was timed on it before."""
 
     @property
-    def words(self) -> str:
-        """Whose hardware it is."""
-        return "the cluster's"
+    def place(self) -> str:
+        """Where that is, for a person."""
+        return "the cluster"
+
+    @property
+    def place_id(self) -> str:
+        """That, in names of files."""
+        return "cluster"
 
     @property
     def device(self) -> str:
@@ -43,7 +48,7 @@ class ClusterBench(Bench):
     def _measured(self, trial: TrialSpec) -> Speed:
         import ray
 
-        worker = ray.remote(_Worker).options(**_occupied(self.resources))
+        worker, room = ray.remote(_Worker), _occupied(self.resources)
         given = (
             trial.model_dump_json(),
             str(self.data_root),
@@ -52,9 +57,11 @@ class ClusterBench(Bench):
             self.threads,
         )
         with contextlib.ExitStack() as held:
-            timed = held.enter_context(_ended(worker.remote(*given)))
+            timed = held.enter_context(_ended(worker.options(**room).remote(*given)))
             node = _placed(timed, self.resources)
-            for one in _beside(worker, given, node, self.company - 1, held):
+            place = room | {"scheduling_strategy": _at(node)}
+            beside = worker.options(**place)
+            for one in _beside(beside, given, self.company - 1, held):
                 with contextlib.suppress(Exception):  # it is company only
                     ray.get(one)
             return Speed(**ray.get(timed.measure.remote()))
@@ -127,21 +134,19 @@ def _words(resources: dict[str, float]) -> str:
     return " and ".join(parts)
 
 
-def _beside(
-    worker: Any, given: Sequence[Any], node: str, count: int, held: contextlib.ExitStack
-) -> list[Any]:
-    """Others at work on the same node, as far as it has room."""
-    import ray
+def _at(node: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-    begun = []
-    for _ in range(count):
-        one = held.enter_context(_ended(worker.options(scheduling_strategy=there).remote(*given)))
-        begun.append(one.begin.remote())
-    if not begun:
-        return []
-    return list(ray.wait(begun, num_returns=len(begun), timeout=_COMPANY_WITHIN_S)[0])
+    return NodeAffinitySchedulingStrategy(node_id=node, soft=False)
+
+
+def _beside(worker: Any, given: Sequence[Any], count: int, held: contextlib.ExitStack) -> list[Any]:
+    """Others that have begun to work, as far as there is room."""
+    import ray
+
+    others = [held.enter_context(_ended(worker.remote(*given))) for _ in range(count)]
+    begun = [one.begin.remote() for one in others]
+    return list(ray.wait(begun, num_returns=count, timeout=_COMPANY_WITHIN_S)[0]) if begun else []
 
 
 class _Worker:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dashboards.text import duration
+from dashboards.text import chance, duration
 from service.commands.common import (
     AsJson,
     AtOnce,
@@ -26,7 +28,9 @@ from trainer.report import Status
 if TYPE_CHECKING:
     from service.costs import TrialPlan
     from service.experiment import Experiment
+    from service.experiment.budget import Budget
     from service.plan import Plan
+    from service.proposals import Proposals
     from service.settings import Settings
 
 
@@ -43,6 +47,14 @@ def plan(
             help="Time a worker of this cluster instead of this machine, as in head:8265.",
         ),
     ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            "--budget",
+            metavar="HOURS",
+            help="Propose designs that cost at most so much, as in 40gpuh or 200cpuh.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Say what a run would do and cost, after a calibration of a few seconds: here, or on a cluster."""
@@ -51,14 +63,15 @@ def plan(
     from service.experiment.data_sets import data_lines
     from service.remote.home import look_around
 
+    limit = None if budget is None else _budget(budget)
     settings = settings_of(home)
     look_around(settings)
     experiment = Experiment.from_yaml(file, override or (), home=settings.home)
     if address is None:
-        planned = _here(experiment, settings, at_once)
-        run = continuation(experiment.file, experiment.options, settings)
+        planned = _here(experiment, settings, at_once, limit)
+        run: Callable[..., str] = partial(continuation, experiment.file, settings=settings)
     else:
-        planned, run = _there(experiment, settings, at_once, address)
+        planned, run = _there(experiment, settings, at_once, address, limit)
     if as_json:
         print_json(planned.to_dict())
         return
@@ -76,10 +89,28 @@ def plan(
     print_findings([*filter(None, [planned.budget]), *planned.findings])
     if planned.last_run is not None:
         prose(f"last run: {planned.last_run.text()}")
-    say(f"To run it: {run}")
+    if planned.proposals is not None:
+        _proposed(planned.proposals)
+    best = None if planned.proposals is None else planned.proposals.recommended
+    more = () if best is None else best.options
+    replaced = {option.partition("=")[0] for option in more}
+    kept = [one for one in experiment.options if one.partition("=")[0].strip() not in replaced]
+    say(f"To run {'what is recommended' if more else 'it'}: {run(options=[*kept, *more])}")
 
 
-def _here(experiment: Experiment, settings: Settings, at_once: int | None) -> Plan:
+def _budget(text: str) -> Budget:
+    from service.experiment.budget import Budget
+    from trainer.errors import InputError, Problem
+
+    try:
+        return Budget.parse(text)
+    except ValueError as error:
+        raise InputError([Problem("--budget", None, "", str(error))]) from None
+
+
+def _here(
+    experiment: Experiment, settings: Settings, at_once: int | None, budget: Budget | None
+) -> Plan:
     from service import readiness
     from service.plan import plan as make
     from service.remote.home import look_at
@@ -87,21 +118,56 @@ def _here(experiment: Experiment, settings: Settings, at_once: int | None) -> Pl
     settings.prepare()
     look_at(experiment, settings)
     readiness.check(experiment, settings)
-    return make(experiment, settings, at_once)
+    return make(experiment, settings, at_once, budget=budget)
 
 
 def _there(
-    experiment: Experiment, settings: Settings, at_once: int | None, address: str
-) -> tuple[Plan, str]:
-    """The plan of a cluster, and what is typed to send the experiment there."""
+    experiment: Experiment,
+    settings: Settings,
+    at_once: int | None,
+    address: str,
+    budget: Budget | None,
+) -> tuple[Plan, Callable[..., str]]:
+    """The plan of a cluster, and what is typed to send the experiment there with these options."""
     from service.address import address_of
     from service.plan_there import plan_there
     from service.submit import Jobs
 
     jobs = Jobs(address_of(settings, address), found_as=address_of(settings))
-    options = [word for option in experiment.options for word in ("-o", option)]
-    planned = plan_there(experiment, settings, jobs, at_once)
-    return planned, jobs.command("submit", experiment.file, *options)
+
+    def run(options: list[str]) -> str:
+        words = [word for option in options for word in ("-o", option)]
+        return jobs.command("submit", experiment.file, *words)
+
+    return plan_there(experiment, settings, jobs, at_once, budget), run
+
+
+def _proposed(proposals: Proposals) -> None:
+    """Designs, the recommended one marked."""
+    say()
+    say(f"within {proposals.budget}:")
+    rows = proposals.rows
+    unit = "GPU-h" if any(row.gpu_hours for row in rows) else "CPU-h"
+    money = [row.money for row in rows if row.money is not None]
+    cost = money[0].unit or "money" if money else None
+    columns = ["", "seeds", "curve", "images", unit, *([cost] if cost else []), "time"]
+    columns += ["finds", "1 SD"]
+    cells = []
+    for row in rows:
+        hours = row.gpu_hours or row.cpu_hours
+        paid = [row.money.text().removesuffix(row.money.unit).strip()] if row.money else []
+        detects = "nothing" if row.detects is None else f"{row.detects:.2f} SD"
+        chance_ = "" if not row.finds else chance(row.finds)
+        mark = "->" if row.is_recommended else ""
+        counts = [str(row.seeds), str(row.evaluations), f"{row.images:,}"]
+        cells.append([mark, *counts, f"{hours:.3g}", *paid, duration(row.wall_s), detects, chance_])
+    if rows:
+        print_table(columns, cells, right="|".join(columns[1:]))
+        prose(
+            "curve: evaluations of every trial; finds: the smallest difference found in 80 %, in standard "
+            "deviations of a pair's difference; 1 SD: probability to find that much"
+        )
+    print_findings(proposals.notes)
 
 
 def _states(experiment: Experiment, seeds: list[int], planned: Plan) -> list[list[str]]:
@@ -152,8 +218,6 @@ def _disk(amount: float) -> str:
 
 def _expected(planned: Plan) -> None:
     """What the looks are expected to take in all, and to find."""
-    from dashboards.text import chance
-
     for one in planned.expected:
         what = f"a difference of {one.effect:g} SD of a pair" if one.effect else "no difference"
         finds = f", found with probability {chance(one.finds)}" if one.effect else ""

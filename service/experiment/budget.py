@@ -2,6 +2,7 @@
 
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
+import re
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -10,6 +11,8 @@ from trainer.bounds import MANY, Count
 from trainer.spec import Spec
 
 _Hours = Annotated[float, Field(ge=1e-6, le=MANY)]
+_SHORT = re.compile(r"(?P<number>\d{1,12}(?:\.\d{1,6})?)\s*(?P<unit>gpuh|cpuh|trials?)")
+_KEYS = {"gpuh": "gpu_hours", "cpuh": "cpu_hours", "trial": "trials", "trials": "trials"}
 _UNITS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "trials": "trials"}
 
 
@@ -36,11 +39,25 @@ class Budget(Spec):
             raise ValueError(f"takes exactly one of gpu_hours, cpu_hours and trials, {have}")
         return data
 
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """`40gpuh`, `1.5 cpuh`, `12 trials`. ValueError with the way out."""
+        found = _SHORT.fullmatch(text.strip().lower())
+        if found is None:
+            raise ValueError(f"`{text}` is no budget: write 40gpuh or 200cpuh")
+        key, number = _KEYS[found["unit"]], found["number"]
+        return cls.model_validate({key: int(number) if number.isdecimal() else float(number)})
+
     @property
     def limit(self) -> float:
         """The number."""
         values = (self.gpu_hours, self.cpu_hours, self.trials)
         return next(float(value) for value in values if value is not None)
+
+    def short(self) -> str:
+        """Inverse of `parse`."""
+        unit = next(short for short, key in _KEYS.items() if getattr(self, key) is not None)
+        return f"{self.limit:.6f}{unit}" if unit.endswith("h") else f"{self.limit:.0f}{unit}"
 
     def label(self) -> str:
         """`12 trials`, `1.5 GPU-hours`."""

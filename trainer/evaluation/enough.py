@@ -27,6 +27,17 @@ def few_images(evaluation: Evaluation, shape: tuple[int, ...]) -> list[str]:
     return lines
 
 
+def fewest_images(evaluation: Evaluation, shape: tuple[int, ...]) -> int:
+    """Images of the reported number without which a metric is impossible, or a covariance singular."""
+    fewest = 1
+    for metric in evaluation.comparisons:
+        width = evaluation.space_of(metric).dimensions(shape)
+        fewest = max(fewest, metric.fewest_images)
+        if isinstance(metric, FID | FIDInfinity):
+            fewest = max(fewest, (width or 0) + 1)
+    return fewest
+
+
 def _fewest_together(metric: Metric, images: int) -> int | None:
     """Images in the smallest set whose covariance the metric takes; None if it takes none."""
     if isinstance(metric, FIDInfinity):
