@@ -19,7 +19,8 @@ from service.experiment.design_notes import design_notes
 from service.money import Money
 from service.plan_budget import is_beyond_budget, within_budget
 from service.proposals import Proposals, check_unit, propose
-from service.readiness import preparing
+from service.readiness import check, preparing
+from service.remote.home import look_at
 from service.resources import Resources
 from service.search.study import to_tune, tuned
 from service.settings import Settings
@@ -155,6 +156,19 @@ def plan(
         proposals=None if budget is None else propose(experiment, settings, budget, costs, slots),
         last_run=next((one for one in reversed(known) if one.actual is not None), None),
     )
+
+
+def plan_here(
+    experiment: Experiment,
+    settings: Settings,
+    at_once: int | None = None,
+    budget: Budget | None = None,
+) -> Plan:
+    """The same, once it is clear that everything that trials need can be had here."""
+    settings.prepare()
+    look_at(experiment, settings)
+    check(experiment, settings)
+    return plan(experiment, settings, at_once, budget=budget)
 
 
 def local_bench(

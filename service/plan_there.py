@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import ServiceError
 from service.experiment.budget import Budget
 from service.plan import Plan, plan
+from service.readiness import check
 from service.settings import load
 from service.staging import check_sendable, entrypoint, staged, variables
 from trainer.errors import EnvironmentProblem, UserError
@@ -110,7 +111,6 @@ def _given(arguments: list[str]) -> argparse.Namespace:
 
 
 def _planned(given: argparse.Namespace) -> dict[str, Any]:
-    from service import readiness
     from service.cluster.bench import ClusterBench, slots
     from service.cluster.connect import connected
     from service.experiment import Experiment
@@ -121,13 +121,13 @@ def _planned(given: argparse.Namespace) -> dict[str, Any]:
     experiment = Experiment.from_yaml(given.file, given.o, home=settings.home)
     settings.prepare()
     look_at(experiment, settings)
-    readiness.check(experiment, settings)
+    check(experiment, settings)
     need = experiment.spec.resources
     with connected(settings, need):
         most = settings.concurrency
         at_once = min(most or slots(need), slots(need))
         bench = ClusterBench(experiment.data_root, settings.cache, need, at_once)
-        budget = None if given.budget is None else Budget.parse(given.budget)
+        budget = None if given.budget is None else Budget.of(given.budget)
         return plan(experiment, settings, at_once, bench, budget).to_dict()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from dashboards.text import listed
+from dashboards.text import number
 from dashboards.verdict.planning import detectable, expected
 from dashboards.verdict.statistics import fewest_seeds
 from service.costs import wall
@@ -99,7 +99,7 @@ def propose(
         one = designs.proposal(changes)
         if one is not None and (not rows or one.seeds > max(row.seeds for row in rows)):
             rows.append(one)
-    best = _recommended(rows)
+    best = _recommended(rows, experiment.cells[0].trial.evaluation.full.images)
     rows = [replace(row, is_recommended=row is best) for row in rows]
     return Proposals(budget.label(), tuple(rows), tuple(_notes(experiment, designs, rows)))
 
@@ -165,12 +165,17 @@ class _Designs:
         other = replace(self._experiment, cells=cells) if changes else self._experiment
         given = self._experiment.seeds
         further = [seed for seed in range(_MOST + len(given)) if seed not in given]
+        fresh: dict[str, tuple[float, float]] = {}
         for seed in [*given, *further][:_MOST]:
+            each = []
             originals = self._experiment.trials_with([seed])
-            yield [
-                self._costs.under(one, was)
-                for one, was in zip(other.trials_with([seed]), originals, strict=True)
-            ]
+            for one, was in zip(other.trials_with([seed]), originals, strict=True):
+                is_new = not self._settings.trial(one.key).is_dir()
+                if not is_new or one.cell not in fresh:
+                    took = self._costs.under(one, was)
+                    fresh |= {one.cell: took} if is_new else {}
+                each.append(fresh[one.cell] if is_new else took)
+            yield each
 
     def _said(
         self, changes: Mapping[str, Any], seeds: int, seconds: float, holding: list[float]
@@ -196,10 +201,10 @@ class _Designs:
         )
 
 
-def _recommended(rows: list[Proposal]) -> Proposal | None:
+def _recommended(rows: list[Proposal], images: int) -> Proposal | None:
     """The least change that finds as much; images go last, since fewer of them add noise to the number itself."""
     deciding = [row for row in rows if row.detects is not None]
-    whole = [row for row in deciding if row.images == rows[0].images] or deciding
+    whole = [row for row in deciding if row.images == images] or deciding
     least = min((row.detects or math.inf for row in whole), default=math.inf)
     return next((row for row in whole if (row.detects or math.inf) <= _AS_GOOD * least), None)
 
@@ -212,12 +217,12 @@ def _notes(experiment: Experiment, designs: _Designs, rows: list[Proposal]) -> I
     best = next((row for row in rows if row.is_recommended), None)
     if best is None:
         changes = list(_changes(experiment))
-        times = [
-            designs.needed_s(one, fewest) / designs.room_s for one in (changes[0], changes[-1])
-        ]
-        asked = listed([f"{times[0]:.2g} times this budget as the YAML has them"])
-        if len(changes) > 1:
-            asked += f", {times[1]:.2g} times with the smallest evaluation above"
+        first, last = (
+            number(designs.needed_s(one, fewest) / designs.room_s, 2)
+            for one in (changes[0], changes[-1])
+        )
+        asked = f"{first} times this budget with the YAML's evaluation"
+        asked += f", {last} times with half its points and images" if len(changes) == 4 else ""
         yield (
             f"this budget can decide nothing: {fewest} seeds are the fewest that can, for any number of "
             f"cells; they take {asked}; train less (train.kimg) or compare fewer cells"
@@ -225,7 +230,7 @@ def _notes(experiment: Experiment, designs: _Designs, rows: list[Proposal]) -> I
         return
     if best.seeds == _MOST:
         yield f"more than {_MOST} seeds find little more: a longer training may be the better use"
-    if any(row.images != rows[0].images for row in rows):
+    if any(row.images != experiment.cells[0].trial.evaluation.full.images for row in rows):
         yield (
             "fewer images add noise of their own to every number, which the column `finds` does not "
             "count, and are another protocol: numbers cannot be compared with earlier ones"

@@ -22,6 +22,7 @@ from service.settings import load as load_settings
 from trainer.errors import suggestion
 
 if TYPE_CHECKING:
+    from service.plan import Plan
     from service.progress import Event
     from service.submit import Jobs, Submission
     from trainer.trial import TrialSpec
@@ -57,9 +58,7 @@ class Client:
         `env` are environment variables of the job on a cluster; `on_event` sees progress on this machine.
         Raises ServiceError at once where the experiment is at work already; `job` takes that up.
         """
-        if not isinstance(experiment, Experiment):
-            data, home = self.settings.data, self.settings.home
-            experiment = Experiment.from_yaml(experiment, data_root=data, home=home)
+        experiment = self._read(experiment)
         if self._jobs is None:
             from service.launch import refuse_second
 
@@ -67,6 +66,38 @@ class Client:
             return LocalJob(experiment, self.settings, on_event)
         there = self._jobs.submit(experiment, self.settings, env)
         return ClusterJob(experiment, self.settings, self._jobs, there.id, there.variables)
+
+    def plan(
+        self,
+        experiment: Experiment | str | Path,
+        *,
+        budget: str | None = None,
+        at_once: int | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Plan:
+        """What `submit` would do and cost: `.wall_s`, `.gpu_hours`, `.disk_bytes`, `.money` at DIFFSWEEP_PRICE.
+
+        A few steps are timed where it would train: on this machine, or in a job of seconds on the cluster's own
+        hardware. A `budget` such as "40gpuh" or "200cpuh" asks for designs that fit: `.proposals.recommended`.
+        Raises ServiceError where the cluster does not answer, or no worker gets what a trial needs within half a
+        minute, and UserError for what can never be trained or is no budget.
+        """
+        from service.experiment.budget import Budget
+        from service.plan import plan_here
+
+        experiment, limit = self._read(experiment), None if budget is None else Budget.of(budget)
+        if self._jobs is None:
+            look_around(self.settings)
+            return plan_here(experiment, self.settings, at_once, limit)
+        from service.plan_there import plan_there
+
+        return plan_there(experiment, self.settings, self._jobs, at_once, limit, env)
+
+    def _read(self, experiment: Experiment | str | Path) -> Experiment:
+        if isinstance(experiment, Experiment):
+            return experiment
+        data, home = self.settings.data, self.settings.home
+        return Experiment.from_yaml(experiment, data_root=data, home=home)
 
     def launch(
         self, trial: TrialSpec, name: str | None = None, env: Mapping[str, str] | None = None

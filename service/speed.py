@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -104,6 +105,7 @@ def _work(generation: Generation) -> int:
     return generation.images * generation.steps
 
 
+@functools.cache
 def machine(device: str) -> list[str]:
     """What makes steps take the time they take."""
     known = [platform.node(), platform.machine(), str(os.cpu_count()), version("torch"), device]

@@ -60,15 +60,17 @@ def plan(
     """Say what a run would do and cost, after a calibration of a few seconds: here, or on a cluster."""
     from service.command_line import continuation
     from service.experiment import Experiment
+    from service.experiment.budget import Budget
     from service.experiment.data_sets import data_lines
+    from service.plan import plan_here
     from service.remote.home import look_around
 
-    limit = None if budget is None else _budget(budget)
+    limit = None if budget is None else Budget.of(budget)
     settings = settings_of(home)
     look_around(settings)
     experiment = Experiment.from_yaml(file, override or (), home=settings.home)
     if address is None:
-        planned = _here(experiment, settings, at_once, limit)
+        planned = plan_here(experiment, settings, at_once, limit)
         run: Callable[..., str] = partial(continuation, experiment.file, settings=settings)
     else:
         planned, run = _there(experiment, settings, at_once, address, limit)
@@ -96,29 +98,6 @@ def plan(
     replaced = {option.partition("=")[0] for option in more}
     kept = [one for one in experiment.options if one.partition("=")[0].strip() not in replaced]
     say(f"To run {'what is recommended' if more else 'it'}: {run(options=[*kept, *more])}")
-
-
-def _budget(text: str) -> Budget:
-    from service.experiment.budget import Budget
-    from trainer.errors import InputError, Problem
-
-    try:
-        return Budget.parse(text)
-    except ValueError as error:
-        raise InputError([Problem("--budget", None, "", str(error))]) from None
-
-
-def _here(
-    experiment: Experiment, settings: Settings, at_once: int | None, budget: Budget | None
-) -> Plan:
-    from service import readiness
-    from service.plan import plan as make
-    from service.remote.home import look_at
-
-    settings.prepare()
-    look_at(experiment, settings)
-    readiness.check(experiment, settings)
-    return make(experiment, settings, at_once, budget=budget)
 
 
 def _there(

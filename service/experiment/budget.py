@@ -2,12 +2,14 @@
 
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
+import contextlib
 import re
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from trainer.bounds import MANY, Count
+from trainer.errors import InputError, Problem
 from trainer.spec import Spec
 
 _Hours = Annotated[float, Field(ge=1e-6, le=MANY)]
@@ -40,13 +42,14 @@ class Budget(Spec):
         return data
 
     @classmethod
-    def parse(cls, text: str) -> "Budget":
-        """`40gpuh`, `1.5 cpuh`, `12 trials`. ValueError with the way out."""
+    def of(cls, text: str) -> "Budget":
+        """`40gpuh`, `1.5 cpuh`, `12 trials`, as a person types it. InputError with the way out."""
         found = _SHORT.fullmatch(text.strip().lower())
-        if found is None:
-            raise ValueError(f"`{text}` is no budget: write 40gpuh or 200cpuh")
-        key, number = _KEYS[found["unit"]], found["number"]
-        return cls.model_validate({key: int(number) if number.isdecimal() else float(number)})
+        if found is not None:
+            with contextlib.suppress(ValidationError):
+                return cls.model_validate({_KEYS[found["unit"]]: float(found["number"])})
+        message = f"`{text}` is no budget: write 40gpuh or 200cpuh, at most {MANY:,} hours"
+        raise InputError([Problem("--budget", None, "", message)])
 
     @property
     def limit(self) -> float:
@@ -55,7 +58,7 @@ class Budget(Spec):
         return next(float(value) for value in values if value is not None)
 
     def short(self) -> str:
-        """Inverse of `parse`."""
+        """Inverse of `of`."""
         unit = next(short for short, key in _KEYS.items() if getattr(self, key) is not None)
         return f"{self.limit:.6f}{unit}" if unit.endswith("h") else f"{self.limit:.0f}{unit}"
 
