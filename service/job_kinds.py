@@ -132,7 +132,7 @@ class RecordedJob(Job):
 
     def status(self) -> str:
         """RUNNING while a driver is at work on it, otherwise as its records say that it ended."""
-        from service.launch import driver
+        from service.sole_driver import driver
 
         if driver(self._settings, self.id) is not None:
             return "RUNNING"
@@ -154,7 +154,7 @@ class RecordedJob(Job):
 
     def stop(self) -> None:
         """Tell the driver to end, which a process on this machine does after its bookkeeping."""
-        from service.launch import driver
+        from service.sole_driver import driver
 
         who = driver(self._settings, self.id) or ""
         here = re.match(rf"process (\d+) on {re.escape(socket.gethostname())}(,|$)", who)

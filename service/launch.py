@@ -7,10 +7,9 @@ the same command submits, resumes and extends; Tune's own state is never restore
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,10 +17,8 @@ from typing import TYPE_CHECKING
 from service import signals
 from service.agenda import Agenda, WorkSource
 from service.board import Board
-from service.command_line import diffsweep
 from service.dispatch import Dispatch
-from service.errors import ServiceError
-from service.experiment.saved import read_saved, save
+from service.experiment.saved import save
 from service.job_progress import published
 from service.ledger import Ledger
 from service.mending import set_damaged_aside
@@ -30,16 +27,14 @@ from service.outcome import Outcome
 from service.progress import SweepNote
 from service.remote import driver as remote
 from service.search.study import studies, tuned
-from service.settings import Settings, inside_ray_job, own_job
+from service.settings import Settings
 from service.settings import load as load_settings
+from service.sole_driver import mirrored, sole_driver
 from service.stop_request import heeded
 from service.tracking.keys import sweep_key
 from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
-from trainer.errors import InputError
-from trainer.files import HeldError, this_process
-from trainer.lease import Lease, holder
 
 if TYPE_CHECKING:
     from service.book import Book
@@ -72,8 +67,8 @@ def run(
     with contextlib.ExitStack() as held:
         held.callback(notifier.close)
         held.enter_context(signals.interruptible(stop))
-        held.enter_context(_sole_driver(settings, experiment.name, stop))
-        held.enter_context(_mirrored(experiment, settings, on_event, stop))
+        held.enter_context(sole_driver(settings, experiment.name, stop))
+        held.enter_context(mirrored(experiment, settings, on_event, stop))
         outbox = held.enter_context(contextlib.closing(Outbox(home / "outbox.db")))
         held.enter_context(heeded(home, stop))
         work = _Driver(
@@ -92,43 +87,6 @@ def _whole(work: _Driver, experiment: Experiment) -> Outcome:
     if tuning.interrupted or tuning.untuned:
         return tuning
     return work.compare(tuned(experiment, work.settings)).after(tuning)
-
-
-def catch_up(settings: Settings, name: str, outbox: Outbox) -> None:
-    """Pour whatever the records of an experiment know into its outbox, unless a driver does that now.
-
-    A worker may have died between its record and its word; the outbox may be new, because the former was damaged.
-    """
-    try:
-        experiment = read_saved(settings.experiment(name))
-    except (OSError, InputError):
-        return
-    if driver(settings, name) is not None:
-        return
-    with _sole_driver(settings, name):
-        is_new = not outbox.has_ended(sweep_key(name))
-        _catch_up_candidates(experiment, settings, outbox)
-        ledger = Ledger(experiment, settings, outbox, lambda _event: None)
-        dispatch = Dispatch(experiment, settings, ledger, threading.Event(), Agenda)
-        ledger.open(trains=False)
-        if is_new:
-            ledger.close(interrupted=not dispatch.is_over)
-
-
-def _catch_up_candidates(experiment: Experiment, settings: Settings, outbox: Outbox) -> None:
-    """What the records of every candidate know that was asked so far."""
-    if experiment.spec.search is None:
-        return
-    from service.search.ledger import TuningLedger
-
-    searches = studies(experiment, settings)
-    ledger = TuningLedger(experiment, searches, settings, outbox, lambda _event: None)
-    for study in searches:
-        for candidate in study.candidates:
-            for trial in study.trials(candidate):
-                ledger.expect(study, candidate, trial)
-    ledger.open(trains=False)
-    ledger.close(interrupted=not all(study.is_over for study in searches))
 
 
 @dataclass
@@ -245,67 +203,3 @@ def _keep_logs(logs: Path, kept: Path) -> None:
     shutil.rmtree(kept, ignore_errors=True)
     with contextlib.suppress(OSError, shutil.Error):
         shutil.copytree(logs, kept, symlinks=True)
-
-
-def driver(settings: Settings, name: str) -> str | None:
-    """Who runs an experiment in this home now; None if nobody does."""
-    return holder(_lock(settings, name)) or remote.holder(settings, name)
-
-
-def refuse_second(settings: Settings, name: str) -> None:
-    """ServiceError where an experiment is at work in this home already: said before anything is prepared."""
-    if (who := driver(settings, name)) is not None:
-        raise _at_work(name, who)
-
-
-def _lock(settings: Settings, name: str) -> Path:
-    return settings.experiment(name) / "driver.lock"
-
-
-def _job() -> str:
-    """What this process is called on its cluster, if it is a job."""
-    job = own_job()
-    return f"job {job}" if job else ""
-
-
-def _at_work(name: str, who: str) -> ServiceError:
-    job = re.match(r"job (\S+),", who)
-    end = "end that process" if inside_ray_job() else "stop it with Ctrl-C where it runs"
-    if job:
-        end = f"end it with `{diffsweep('stop', job[1])}`"
-    fix = f"wait until it ends, or {end}; then the same command continues"
-    return ServiceError(f"{name} is being run by {who}", fix)
-
-
-def _mirrored(
-    experiment: Experiment,
-    settings: Settings,
-    on_event: Callable[[Event], None],
-    stop: threading.Event,
-) -> contextlib.AbstractContextManager[None]:
-    """Where the home lies in a store: the right to run there, on any machine, and all that is known there."""
-    name = experiment.name
-    return remote.driving(
-        experiment,
-        settings,
-        this_process(_job()),
-        lambda line: on_event(SweepNote(line)),
-        stop,
-        lambda other: _at_work(name, other),
-    )
-
-
-@contextlib.contextmanager
-def _sole_driver(
-    settings: Settings, name: str, stop: threading.Event | None = None
-) -> Iterator[None]:
-    """A driver that was just killed frees the lock at once, on another machine soon; a living one keeps it.
-
-    `stop` is set if another machine took over, because this one was not heard for long.
-    """
-    lost = threading.Event() if stop is None else stop
-    try:
-        with Lease(_lock(settings, name), who=_job(), on_lost=lost.set):
-            yield
-    except HeldError as held:
-        raise _at_work(name, held.holder) from None

@@ -60,7 +60,7 @@ class Client:
         """
         experiment = self._read(experiment)
         if self._jobs is None:
-            from service.launch import refuse_second
+            from service.sole_driver import refuse_second
 
             refuse_second(self.settings, experiment.name)
             return LocalJob(experiment, self.settings, on_event)

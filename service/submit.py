@@ -146,7 +146,7 @@ class Jobs:
 
     def _refuse_driver(self, name: str, settings: Settings, home: str | None) -> None:
         """Refuse where the job's home can be seen from here and a driver is at work in it, of whatever kind."""
-        from service.launch import refuse_second
+        from service.sole_driver import refuse_second
 
         if home is not None:
             refuse_second(settings.model_copy(update={"home": load(home=home).home}), name)

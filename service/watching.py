@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from dashboards.text import duration, kimg, number, rate
-from service import launch, results
+from service import results
 from service.agenda import Agenda
 from service.progress import headline
 from service.recorded import is_tuning, of_searches, of_work
@@ -22,6 +22,7 @@ from service.remote.home import look_at
 from service.remote.store import StoreError
 from service.search.standing import sentence, tuning
 from service.search.study import studies, tuned
+from service.sole_driver import driver as driver_of
 from service.stop_request import request_stop
 from trainer.pulse import Pulse, pulse
 from trainer.record import FAILURE, REPORTS, RESULT, STOPS
@@ -73,7 +74,7 @@ class Watched:
 
     def stop(self) -> bool:
         """Ask the run to stop; False where nobody is at work on it."""
-        if launch.driver(self._settings, self.name) is None:
+        if driver_of(self._settings, self.name) is None:
             return False
         request_stop(self._settings.experiment(self.name))
         ask_to_stop(self._settings, self.name)
@@ -136,7 +137,7 @@ class Watched:
                 reports = self._agenda.standing(trial.key).reports
                 last = reports[-1].metrics if reports else {}
                 running.append(_row(trial, beat, headline(last, known.shown_metrics)))
-        driver = launch.driver(self._settings, self.name)
+        driver = driver_of(self._settings, self.name)
         return {
             "name": self.name,
             "version": str(hash(tuple(self._stamps.items())) & 0xFFFFFFFFFFFF),

@@ -50,6 +50,7 @@ def run(
     from service.experiment import Experiment
     from service.live_table import renderer
     from service.remote.home import look_around
+    from service.sole_driver import refuse_second
     from service.usage import check_quota
 
     stop = threading.Event()
@@ -59,7 +60,7 @@ def run(
         settings.prepare()
         look_around(settings)
         check_quota(settings)
-        launch.refuse_second(settings, experiment.name)
+        refuse_second(settings, experiment.name)
         readiness.make_ready(experiment, settings)
         if not as_json:
             prose(opening(experiment))

@@ -39,7 +39,7 @@ class Delivery:
 
 def sync(settings: Settings, name: str, timeout_s: float = 600.0) -> Delivery:
     """Deliver what an experiment's outbox still holds; raises `ServiceError` when it cannot."""
-    from service.launch import catch_up
+    from service.catching_up import catch_up
 
     path = settings.experiment(name) / "outbox.db"
     if not path.parent.is_dir():

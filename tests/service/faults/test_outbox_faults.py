@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from service.catching_up import catch_up
 from service.errors import ServiceError
 from service.experiment.saved import save
-from service.launch import catch_up
 from service.ledger import Ledger
 from service.settings import Settings
 from service.tracking import patient

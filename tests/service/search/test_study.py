@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from service.catching_up import catch_up
 from service.experiment.saved import save
-from service.launch import catch_up
 from service.results import collect
 from service.search.standing import sentence, tuning
 from service.search.study import studies, tuned
