@@ -340,3 +340,44 @@ def test_a_trial_spans_two_nodes(ray: Ray, toy: dict[str, Any], tmp_path: Path) 
     (row,) = told["rows"]
     assert row["status"] == "finished"
     assert row["eval/fid"] > 0
+
+
+def test_a_plan_is_timed_on_a_worker_of_the_cluster_and_leaves_no_job(
+    ray: Ray, tmp_path: Path
+) -> None:
+    """Two nodes of one CPU hold two trials at once; what no node has is refused, and nobody answers elsewhere."""
+    environment = {
+        **ray.environment,
+        "DIFFSWEEP_HOME": str(tmp_path),
+        "DIFFSWEEP_PRICE": "1 EUR",
+        "RAY_API_SERVER_ADDRESS": ray.address,
+    }
+
+    def planned(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "service", "plan", "experiments/smoke.yaml", *words]
+        return subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200
+        )
+
+    there = ["--address", ray.address.removeprefix("http://")]
+    told = planned(*there, "--json", "--budget", "1cpuh", "-o", "launcher=inproc")
+    assert told.returncode == 0, told.stderr
+    plan = json.loads(told.stdout)
+    assert plan["at_once"] == 2
+    assert plan["basis"].startswith("calibrated on the cluster (CPU of ")
+    assert plan["money"]["amount"] == pytest.approx(plan["cpu_hours"])
+    assert plan["proposals"]["rows"][0]["seeds"] > 6
+    (kept,) = tmp_path.glob("cache/calibration-*-cluster.json")
+    assert json.loads(kept.read_text())["device"] == "cpu"
+    refused = planned(*there, "-o", "resources.gpus=1")
+    assert refused.returncode == 3
+    assert "a trial needs 1 x 1 = 1 GPUs, the Ray cluster has 0" in refused.stderr
+    nobody = planned("--address", f"127.0.0.1:{free_port()}")
+    assert nobody.returncode == 3
+    assert "no Ray cluster answers at" in nobody.stderr
+    listed = subprocess.run(
+        [str(BIN / "ray"), "job", "list", "--address", ray.address],
+        env=environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert listed.returncode == 0, listed.stderr
+    assert "plan-smoke" not in listed.stdout
