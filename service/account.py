@@ -106,6 +106,12 @@ def accounts(folder: Path) -> list[Account]:
         return []
 
 
+def last_run(folder: Path) -> str:
+    """What was foretold of the last run that ended, and what it took; empty where there was none."""
+    ended = [one for one in accounts(folder) if one.actual is not None]
+    return ended[-1].text() if ended else ""
+
+
 def keep(folder: Path, every: Sequence[Account]) -> None:
     """The newest of them."""
     told = [one.to_dict() for one in every[-_KEPT:]]

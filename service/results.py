@@ -15,6 +15,7 @@ from dashboards.verdict.judging import judge
 from dashboards.verdict.plain import spreads_to_list, to_dict
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import Spread, spreads
+from service.account import last_run
 from service.command_line import reproduction
 from service.search.standing import still_tuned, tunings
 from service.search.study import tuned, tuned_by
@@ -215,6 +216,7 @@ def report_page(experiment: Experiment, settings: Settings, result: Judged) -> s
         versions=versions(),
         refusal=result.refusal,
         hint=result.hint,
+        costs=last_run(settings.experiment(experiment.name)),
         links=links(experiment, settings),
     )
 

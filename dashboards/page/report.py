@@ -43,13 +43,14 @@ def render(
     versions: Mapping[str, str] | None = None,
     refusal: str | None = None,
     hint: str = "",
+    costs: str = "",
     links: Links = NO_LINKS,
     created: datetime | None = None,
 ) -> str:
     """The report as one self-contained HTML text.
 
     `verdicts` is None when nothing could be judged; `refusal` then says why. `cards` are the cells'
-    objective passports. `command` reproduces the sweep. `links` lead to its runs in MLflow.
+    objective passports. `command` reproduces the sweep; `costs` says what it took. `links` lead to its runs in MLflow.
     """
     drawn, refused = figures.of_sweep(sweep, verdicts)
     cards = cards or {}
@@ -84,6 +85,7 @@ def render(
             final_metrics=sweep.final_metrics,
             protocols=explanations(sweep),
             command=command,
+            costs=costs,
             versions=dict(versions or {}),
             refused=refused,
             hint=hint,

@@ -98,7 +98,6 @@ def measure(sweep: dict[str, Any], folder: Path) -> dict[str, dict[str, float]]:
         "wall": outcome["seconds"],
         "disk": sum(p.stat().st_size for p in home.glob("trials/**/*") if p.is_file()),
     }
-    print(outcome["first_step_s"], outcome["overhead_s"], planned["basis"], planned["at_once"])
     return {"predicted": predicted, "actual": actual}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from service.account import FILE, Account, Totals, accounts
 from service.experiment import Experiment
 from service.money import Money
 from service.plan import plan
+from service.results import collect, judged, report_page
 from service.settings import Settings
 from service.starting import Starting, learn, starting
 from tests.service.sweeps import sweep
@@ -69,6 +71,9 @@ def test_a_run_alone_is_foretold_by_its_first_trial_and_the_next_before_it_train
         if run.data.tags["diffsweep.key"] == "sweep:toy"
     ]
     assert tags["costs"] == two.text()
+
+    judged_ = judged(inproc(toy, 2), settings, collect(inproc(toy, 2), settings))
+    assert escape(two.text()) in report_page(inproc(toy, 2), settings, judged_)
 
     done = launch.run(inproc(toy, 2), settings)
     assert done.costs is None, "nothing was left to train"
