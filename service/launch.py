@@ -37,9 +37,9 @@ from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
 
 if TYPE_CHECKING:
-    from service.book import Book
     from service.cluster.connect import Cluster
     from service.experiment import Experiment
+    from service.planning.book import Book
     from service.progress import Event
 
 
@@ -56,7 +56,7 @@ def run(
     cannot be placed. Ctrl-C, SIGTERM, a closed terminal, `stop` and a stop request end it with
     `interrupted`.
     """
-    from service.book import Book
+    from service.planning.book import Book
 
     settings, stop = settings or load_settings(), stop or threading.Event()
     settings.keep_private()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dashboards.text import duration
 
 if TYPE_CHECKING:
-    from service.account import Account
+    from service.planning.account import Account
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.calibration import learning_s
 from service.experiment.answers import Answers
+from service.planning.calibration import learning_s
 from trainer.data import Absent, Codec, held_out_source
 from trainer.errors import InputError, Problem, UserError
 from trainer.evaluation.enough import check_real

@@ -15,8 +15,8 @@ from dashboards.verdict.judging import judge
 from dashboards.verdict.plain import spreads_to_list, to_dict
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import Spread, spreads
-from service.account import last_run
 from service.command_line import reproduction
+from service.planning.account import last_run
 from service.search.standing import still_tuned, tunings
 from service.search.study import tuned, tuned_by
 from service.tracking.notes import REPORT

@@ -22,7 +22,7 @@ from service.settings import load as load_settings
 from trainer.errors import suggestion
 
 if TYPE_CHECKING:
-    from service.plan import Plan
+    from service.planning.plan import Plan
     from service.progress import Event
     from service.submit import Jobs, Submission
     from trainer.trial import TrialSpec
@@ -83,13 +83,13 @@ class Client:
         minute, and UserError for what can never be trained or is no budget.
         """
         from service.experiment.budget import Budget
-        from service.plan import plan_here
+        from service.planning.plan import plan_here
 
         experiment, limit = self._read(experiment), None if budget is None else Budget.of(budget)
         if self._jobs is None:
             look_around(self.settings)
             return plan_here(experiment, self.settings, at_once, limit)
-        from service.plan_there import plan_there
+        from service.planning.there import plan_there
 
         return plan_there(experiment, self.settings, self._jobs, at_once, limit, env)
 

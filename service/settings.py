@@ -24,7 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from service.addressed import ADDRESS, scratch_of, uri_of
 from service.errors import ServiceError
-from service.money import Price
+from service.planning.money import Price
 from trainer.errors import InputError, Problem
 
 _OWNER_ALONE = 0o077

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.calibration import Bench
 from service.errors import ServiceError
-from service.speed import Speed
+from service.planning.calibration import Bench
+from service.planning.speed import Speed
 
 if TYPE_CHECKING:
     from service.resources import Resources
@@ -165,7 +165,7 @@ class _Worker:
         """A `Speed`, as data."""
         from dataclasses import asdict
 
-        from service.measuring import measure
+        from service.planning.measuring import measure
 
         spec, root, cache, device, threads = self._read()
         return asdict(measure(spec, spec.data.load(root, cache), cache, device, threads))
@@ -176,7 +176,7 @@ class _Worker:
 
         import torch
 
-        from service.measuring import small_training
+        from service.planning.measuring import small_training
 
         spec, root, cache, device, threads = self._read()
         torch.set_num_threads(threads)

@@ -26,11 +26,11 @@ from service.commands.sweeps import opening
 from trainer.report import Status
 
 if TYPE_CHECKING:
-    from service.costs import TrialPlan
     from service.experiment import Experiment
     from service.experiment.budget import Budget
-    from service.plan import Plan
-    from service.proposals import Proposals
+    from service.planning.costs import TrialPlan
+    from service.planning.plan import Plan
+    from service.planning.proposals import Proposals
     from service.settings import Settings
 
 
@@ -62,7 +62,7 @@ def plan(
     from service.experiment import Experiment
     from service.experiment.budget import Budget
     from service.experiment.data_sets import data_lines
-    from service.plan import plan_here
+    from service.planning.plan import plan_here
     from service.remote.home import look_around
 
     limit = None if budget is None else Budget.of(budget)
@@ -109,7 +109,7 @@ def _there(
 ) -> tuple[Plan, Callable[..., str]]:
     """The plan of a cluster, and what is typed to send the experiment there with these options."""
     from service.address import address_of
-    from service.plan_there import plan_there
+    from service.planning.there import plan_there
     from service.submit import Jobs
 
     jobs = Jobs(address_of(settings, address), found_as=address_of(settings))

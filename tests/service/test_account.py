@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from service import launch, measuring
-from service.account import FILE, Account, Totals, accounts
+from service import launch
 from service.experiment import Experiment
-from service.money import Money
-from service.plan import plan
+from service.planning import measuring
+from service.planning.account import FILE, Account, Totals, accounts
+from service.planning.money import Money
+from service.planning.plan import plan
+from service.planning.starting import Starting, learn, starting
 from service.results import collect, judged, report_page
 from service.settings import Settings
-from service.starting import Starting, learn, starting
 from tests.service.sweeps import sweep
 from tests.service.test_tracking import runs
 
@@ -83,7 +84,7 @@ def test_a_run_alone_is_foretold_by_its_first_trial_and_the_next_before_it_train
 
 
 def _place() -> str:
-    from service.speed import machine_digest
+    from service.planning.speed import machine_digest
 
     return machine_digest("cpu")
 
@@ -92,7 +93,7 @@ def test_a_plan_is_what_the_next_run_is_told_beforehand(
     toy: dict[str, Any], settings: Settings
 ) -> None:
     """Timed once: the run's own plan, which measures nothing, says the same."""
-    from service.book import Book
+    from service.planning.book import Book
 
     wanted = inproc(toy, 2)
     settings.prepare()

@@ -10,12 +10,12 @@ from typing import Any
 import psutil
 import pytest
 
-from service import calibration, measuring
-from service.calibration import Bench, NotKnownError, shape
-from service.company import company
+from service.planning import calibration, measuring
+from service.planning.calibration import Bench, NotKnownError, shape
+from service.planning.company import company
+from service.planning.speed import Speed
 from service.resources import Resources
 from service.settings import Settings
-from service.speed import Speed
 from tests.service.sweeps import wait_for
 from trainer.loop import train
 from trainer.record import Record

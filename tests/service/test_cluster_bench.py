@@ -18,7 +18,7 @@ BUSY = """
 import sys, time
 from pathlib import Path
 import ray
-from service import measuring
+from service.planning import measuring
 from service.cluster import bench
 from service.cluster.bench import ClusterBench, slots
 from service.errors import ServiceError

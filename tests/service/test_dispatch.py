@@ -14,7 +14,7 @@ from service import progress
 from service.cli import invoke
 from service.experiment import Experiment
 from service.experiment.budget import Budget
-from service.plan import plan
+from service.planning.plan import plan
 from service.policy import Fixed, PlanPolicy
 from service.results import collect, judged, remarks, write_report
 from service.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.money import Price
+from service.planning.money import Price
 from service.resources import Resources
 from service.settings import load
 from trainer.errors import InputError

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from service import measuring, plan
-from service.calibration import Bench
-from service.costs import wall
 from service.experiment import Experiment, PlannedTrial
+from service.planning import measuring, plan
+from service.planning.calibration import Bench
+from service.planning.costs import wall
+from service.planning.speed import Speed
+from service.planning.starting import Starting
 from service.resources import Resources
 from service.settings import Settings
-from service.speed import Speed
-from service.starting import Starting
 from tests.service.policies import HALF, Halving, with_policy
 from trainer.errors import InputError
 from trainer.loop import train

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from service.calibration import Bench
 from service.experiment import Experiment
 from service.experiment.budget import Budget
-from service.plan import Plan, plan
-from service.proposals import Proposals
+from service.planning.calibration import Bench
+from service.planning.plan import Plan, plan
+from service.planning.proposals import Proposals
+from service.planning.speed import Speed
 from service.settings import Settings
-from service.speed import Speed
 from trainer.errors import InputError
 from trainer.loop import train
 

@@ -12,7 +12,7 @@ from service.agenda import Agenda
 from service.cli import invoke
 from service.experiment import Experiment
 from service.experiment.saved import read_saved, save
-from service.plan import plan
+from service.planning.plan import plan
 from service.results import collect
 from service.search.study import studies, tuned
 from service.settings import Settings

@@ -9,16 +9,16 @@ from typing import Any
 
 from dashboards.verdict.planning import expected
 from dashboards.verdict.statistics import fewest_seeds
-from service.account import Account, Totals, accounts
 from service.agenda import Agenda
-from service.calibration import Bench
-from service.costs import Costs, TrialPlan, wall
 from service.experiment import Experiment
 from service.experiment.budget import Budget
 from service.experiment.design_notes import design_notes
-from service.money import Money
-from service.plan_budget import is_beyond_budget, within_budget
-from service.proposals import Proposals, check_unit, propose
+from service.planning.account import Account, Totals, accounts
+from service.planning.budget import is_beyond_budget, within_budget
+from service.planning.calibration import Bench
+from service.planning.costs import Costs, TrialPlan, wall
+from service.planning.money import Money
+from service.planning.proposals import Proposals, check_unit, propose
 from service.readiness import check, preparing
 from service.remote.home import look_at
 from service.resources import Resources

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dashboards.text import duration, hours
-from service.money import Money
+from service.planning.money import Money
 from trainer.files import write_whole
 
 FILE = "costs.json"

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service import progress
-from service.account import Account, Totals, accounts, keep
 from service.agenda import Agenda, stand
-from service.calibration import NotKnownError
-from service.costs import Costs
-from service.plan import foreseen, known_bench, total
+from service.planning.account import Account, Totals, accounts, keep
+from service.planning.calibration import NotKnownError
+from service.planning.costs import Costs
+from service.planning.plan import foreseen, known_bench, total
+from service.planning.starting import learn
 from service.search.study import tuned
 from service.spending import seconds
-from service.starting import learn
 from service.usage import bytes_below, keys_of
 from trainer.record import Record
 

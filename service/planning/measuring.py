@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from service.speed import Speed, machine_name
+from service.planning.speed import Speed, machine_name
 from trainer.distributed import World
 from trainer.evaluation.generation import Generation, generate
 from trainer.evaluation.measurement import SHOWN

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service.speed import Speed, digest, machine, machine_digest
+from service.planning.speed import Speed, digest, machine, machine_digest
 from trainer.data import Source
 from trainer.files import write_whole
 from trainer.lazily import torch
@@ -97,8 +97,8 @@ class Bench:
         return sorted(self.cache.glob(f"calibration-{identity}-*-{there}.json"))
 
     def _measured(self, trial: TrialSpec) -> Speed:
-        from service.company import company
-        from service.measuring import measure
+        from service.planning.company import company
+        from service.planning.measuring import measure
 
         source = trial.data.load(self.data_root, self.cache)
         others = self.company - 1

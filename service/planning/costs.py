@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from service.calibration import shape
-from service.speed import Speed
-from service.starting import Starting, starting
+from service.planning.calibration import shape
+from service.planning.speed import Speed
+from service.planning.starting import Starting, starting
 from trainer.record import Record
 from trainer.report import Result, Status
 
 if TYPE_CHECKING:
-    from service.calibration import Bench
     from service.experiment import Experiment, PlannedTrial
+    from service.planning.calibration import Bench
     from service.settings import Settings
     from trainer.ema import EMA
 

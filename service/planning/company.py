@@ -35,8 +35,8 @@ def company(
 @contextlib.contextmanager
 def _companion(given: list[Any], threads: int) -> Iterator[subprocess.Popen[str]]:
     one = subprocess.Popen(
-        [sys.executable, "-m", "service.company"],
-        cwd=Path(__file__).parent.parent,
+        [sys.executable, "-m", "service.planning.company"],
+        cwd=Path(__file__).parents[2],
         env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -61,7 +61,7 @@ def main() -> None:
 
     import torch
 
-    from service.measuring import small_training
+    from service.planning.measuring import small_training
     from trainer.trial import TrialSpec
 
     torch.set_num_threads(threads)

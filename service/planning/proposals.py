@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from dashboards.text import number
 from dashboards.verdict.planning import detectable, expected
 from dashboards.verdict.statistics import fewest_seeds
-from service.costs import wall
 from service.experiment.changed import changed
-from service.money import Money
+from service.planning.costs import wall
+from service.planning.money import Money
 from trainer.errors import InputError, Problem
 from trainer.evaluation.enough import fewest_images
 
 if TYPE_CHECKING:
-    from service.costs import Costs
     from service.experiment import Experiment
     from service.experiment.budget import Budget
+    from service.planning.costs import Costs
     from service.settings import Settings
 
 _MOST = 64

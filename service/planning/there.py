@@ -1,6 +1,6 @@
 """`plan` on a cluster's own hardware: a job of seconds there, which times trials on a worker, and its plan here.
 
-`python -m service.plan_there FILE -o PATH=VALUE` is that job; its last line is the plan, or why there is none.
+`python -m service.planning.there FILE -o PATH=VALUE` is that job; its last line is the plan, or why there is none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import ServiceError
 from service.experiment.budget import Budget
-from service.plan import Plan, plan
+from service.planning.plan import Plan, plan
 from service.readiness import check
 from service.settings import load
 from service.staging import check_sendable, entrypoint, staged, variables
@@ -53,7 +53,7 @@ def plan_there(
     if at_once is not None or settings.concurrency is not None:
         given["DIFFSWEEP_CONCURRENCY"] = str(at_once or settings.concurrency)
     with staged(experiment) as (folder, file):
-        what = ("service.plan_there",)
+        what = ("service.planning.there",)
         line = entrypoint(file, experiment.options, jobs.python(), what)
         line += "" if budget is None else f" --budget {shlex.quote(budget.short())}"
         jobs.begin(job_id, line, folder, given, {})
