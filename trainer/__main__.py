@@ -3,9 +3,12 @@
 import argparse
 import contextlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import cast, get_args
 
 import torch
 import torch.distributed as dist
@@ -16,7 +19,9 @@ from trainer.distributed import World
 from trainer.errors import EnvironmentProblem, InputError, UserError
 from trainer.evaluation.enough import few_images
 from trainer.files import HeldError
+from trainer.leaving import Left
 from trainer.loop import train
+from trainer.passes import OnOOM, SmallerPasses
 from trainer.record import REPORTS, RESULT, Record
 from trainer.report import Report, Result
 from trainer.trial import TrialSpec
@@ -25,7 +30,7 @@ from trainer.yaml.wording import leading_path
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one trial; returns 0, 1 (diverged), 2 (bad input), 3 (environment) or 130 (Ctrl-C)."""
+    """Train one trial; returns 0, 1 (diverged), 2 (bad input), 3 (environment), 130 (Ctrl-C) or 143 (SIGTERM)."""
     terminal.lenient()
     options = _parser().parse_args(arguments)
     try:
@@ -59,6 +64,12 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 3
+    except SmallerPasses as smaller:
+        print(f"{options.trial}: {smaller}", file=sys.stderr)
+        return 3
+    except Left as left:
+        print(f"{left}; the same command continues", file=sys.stderr)
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("stopped; the same command continues", file=sys.stderr)
         return 130
@@ -73,8 +84,9 @@ _EXAMPLES = """examples:
   python -m trainer trial.yaml -o 'diffusion.timesteps={kind: p2, gamma: 0.5}' -o seed=1
   torchrun --nproc-per-node 2 -m trainer trial.yaml
 
-The same command continues what was interrupted. `diffsweep schema` lists what a trial may say.
-exit status: 0 trained, 1 diverged, 2 bad input, 3 the machine lacks something"""
+The same command continues what was interrupted; SIGTERM lets it keep a checkpoint first. `diffsweep schema` lists what
+a trial may say.
+exit status: 0 trained, 1 diverged, 2 bad input, 3 the machine lacks something, 143 it left on SIGTERM"""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +115,11 @@ def _parser() -> argparse.ArgumentParser:
         help="directory of what trials share, such as reference statistics [HOME/cache]",
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... [auto]")
+    choices = get_args(OnOOM)
+    parser.add_argument(
+        "--on-oom", choices=choices, default=choices[0],
+        help=f"where memory runs out in a step: repeat it in passes half as large, or fail [{choices[0]}]",
+    )  # fmt: skip
     return parser
 
 
@@ -115,13 +132,15 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     first = World.current().first
     record = Record(out)
-    with record.writer() if first else contextlib.nullcontext():
+    with record.writer() if first else contextlib.nullcontext(), _sigterm() as told:
         World.current().barrier()
         record.refuse_another(trial)
         if (result := record.result()) is None:
             for line in few_images(trial.evaluation, trial.data.shape) if first else ():
                 print(f"note: {line}", file=sys.stderr)
-            for report in train(trial, out, cache=cache, device=device):
+            for report in train(
+                trial, out, cache=cache, device=device, on_oom=options.on_oom, leave=told.is_set
+            ):
                 if first:
                     _show(report)
             World.current().barrier()
@@ -138,6 +157,25 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
         print(f"{result.status}: {result.reason or out}")
         print(f"numbers: {out / RESULT}, their curve: {out / REPORTS}, pictures: {out}/samples")
     return 0 if result.status == "finished" else 1
+
+
+@contextlib.contextmanager
+def _sigterm() -> Iterator[threading.Event]:
+    """Set by the first SIGTERM; a second one ends the process at once."""
+    told = threading.Event()
+
+    def hear(number: int, _: object) -> None:
+        told.set()
+        signal.signal(number, before)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.signal(signal.SIGTERM, hear)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _own_device(asked: str) -> str:

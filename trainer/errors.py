@@ -25,6 +25,10 @@ class CheckpointError(EnvironmentProblem):
     """A checkpoint exists but cannot be used (exit code 3)."""
 
 
+class TooLittleMemory(EnvironmentProblem):
+    """A device has less memory than the trial needs (exit code 3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong in one place; prints as `file:line: path: message`."""

@@ -47,7 +47,10 @@ def begin(training: Training) -> list[str]:
             f"start_from.trial: no weight of {start.directory} fits this network by name and shape: use a network "
             "of the same kind and layout (skip_stages: 1 is one level less)"
         )
-    training.begin_with({name: weights[name] for name in fits})
+    network = training.learner.network
+    network.load_state_dict({name: weights[name] for name in fits}, strict=False)
+    for average in (training.average, *training.further):
+        average.network.load_state_dict(network.state_dict())
     images = int(state["progress"]["images"])
     line = f"start_from: {len(fits)} of {len(own)} weights are those of {start.directory.name} ({images / 1000:g} kimg)"
     new, unused = own.keys() - fits, weights.keys() - fits

@@ -38,6 +38,7 @@ class Learner(nn.Module):
         levels = trial.data.levels
         self._half_bin = None if levels is None else 1.0 / levels
         self._unseen: list[Tensor] = []
+        self._uncounted: list[tuple[Tensor, Tensor, Tensor]] = []
         self._eps = Stream(trial.seed, "train/eps")
         self._time = Stream(trial.seed, "train/time")
         self._ends = Stream(trial.seed, "train/schedule_ends")
@@ -68,10 +69,11 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def _count(self, terms: Terms, losses: Tensor) -> None:
-        """Into the loss by noise level: the epsilon-MSE, which means the same for every objective, and the loss."""
+        """For the loss by noise level: the epsilon-MSE, which means the same for every objective, and the loss."""
         error = terms.output.detach().to(terms.target.dtype) - terms.target
         scale = terms.prediction.residual_weight(terms.log_snr)
-        self.tally.add(terms.log_snr, scale * error.square().flatten(1).mean(1), losses)
+        unweighted = scale * error.square().flatten(1).mean(1)
+        self._uncounted.append((terms.log_snr.detach(), unweighted, losses.detach()))
 
     def clipped(self) -> list[list[nn.Parameter]]:
         """The parameters whose gradients are clipped together: the model's, and the schedule's on their own."""
@@ -81,10 +83,21 @@ class Learner(nn.Module):
 
     def observe(self, world: World) -> None:
         """After a batch: what has a memory sees all workers' losses, in the order of the global index."""
+        for row in self._uncounted:
+            self.tally.add(*row)
         if isinstance(self.timesteps, LossHistory):
             rows = world.gather(torch.cat(self._unseen))
             self.timesteps.observe(rows[:, 0].long(), rows[:, 1])
+        self.forget()
+
+    def has_dropout(self) -> bool:
+        """Whether its numbers depend on torch's generator."""
+        return any(isinstance(m, nn.Dropout) and m.p > 0.0 for m in self.modules())
+
+    def forget(self) -> None:
+        """What it saw of a batch that is begun again."""
         self._unseen.clear()
+        self._uncounted.clear()
 
     def metrics(self) -> dict[str, float]:
         """What learns beside the network: `train/warmup`, the filled share of the memory; the schedule's ends."""

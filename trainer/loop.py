@@ -14,16 +14,20 @@ from torch import Tensor
 
 from trainer.data import held_out_source
 from trainer.distributed import World, best_device
-from trainer.ema import Average
 from trainer.errors import CheckpointError
 from trainer.evaluation.averages import of_average
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.measurement import Measurement, Part
 from trainer.evaluation.picture import png
+from trainer.footprint import too_large, too_many_at_once
 from trainer.growing import begin
+from trainer.keeper import Keeper
+from trainer.leaving import Leaving, Left, Told
+from trainer.memory import told
+from trainer.passes import Kept, OnOOM, Passes
 from trainer.pulse import Heart
-from trainer.record import KEEP, Record
-from trainer.report import Report, Result
+from trainer.record import Record
+from trainer.report import Report
 from trainer.training import Training
 from trainer.trial import TrialSpec
 
@@ -37,30 +41,37 @@ def train(
     device: str = "auto",
     checkpoint_every_s: float = 10.0,
     until_images: int | None = None,
+    on_oom: OnOOM = "halve_microbatch",
+    leave: Told = lambda: False,
 ) -> Iterator[Report]:
     """Train `trial` in `directory`, yielding a report at each evaluation point; the last has `done`.
 
     A checkpoint is written with every report, and between reports after `checkpoint_every_s` seconds or fifty
     times what writing one took, whichever is longer. `until_images` ends the loop with the first report at or
     beyond it, without a result: called again, it continues.
+    Where memory runs out in a step, `halve_microbatch` repeats it in smaller passes, and goes on with those. Once
+    `leave` says so, a checkpoint is written after the step at work, or the evaluation, and Left is raised.
     Under torch.distributed every worker calls this and yields the same images; rank 0 writes the files.
-    Raises UserError when batch, workers and microbatch do not divide, or the data is unfit.
+    Raises UserError when batch and workers do not divide, or the data is unfit; TooLittleMemory says what to lower.
     """
     # What there is: the data, the training, how far an earlier attempt came
     world, on = World.current(), best_device(device)
     torch.backends.cudnn.deterministic = True  # a kernel chosen by the clock would not resume
     source = trial.data.load(data_root, cache).to(on)
-    training = Training(trial, source, world)
-    evaluator = _evaluator(training, cache, data_root)
-    record = Record(directory)
+    record, smaller = Record(directory), Kept.of(directory)
     record.refuse_another(trial)
-    notes = _resume(training, record, evaluator)
+    passes = Passes(trial, world, smaller.microbatch if smaller else None, on_oom)
+    with told(lambda: too_large(trial, source)):
+        training = Training(trial, source, world, passes)
+        evaluator = _evaluator(training, cache, data_root)
+        notes = _resume(training, record, evaluator)
     _agree(world, training.images, on)
     if world.first:
         record.begin(trial, training.images)
     world.barrier()
-    keeper = _Keeper(record, training, evaluator, checkpoint_every_s)
+    keeper = Keeper(record, training, evaluator, checkpoint_every_s)
     heart = Heart(directory, trial.total_images(), silent=not world.first)
+    leaving = Leaving(world, leave)
     if training.images == trial.total_images():  # it was killed just before the result
         report = _last_report(record)
         if world.first:
@@ -72,28 +83,20 @@ def train(
     left = _points(trial, training.images, until_images)
     for point in left:
         heart.go_on(training.images)
-        # Train up to the next evaluation; on the way read the loss curve and keep checkpoints
-        failure = None
-        while training.images < point and failure is None:
-            training.step()
-            if world.first and (copies := training.due_snapshots()):
-                keeper.save_snapshots(copies)
-            if training.at_loss_point or training.images == point:
-                failure = training.read_losses()
-                heart.beat(training.images, training.progress.series, training.images == point)
-                if world.first and failure is None and training.images < point:
-                    keeper.save_if_due()
+        failure = _train_to(point, training, keeper, heart, leaving)
         training.pause()
         # Measure the average of the weights
         metrics = {"sys/img_per_s": training.img_per_s()}
         metrics |= training.progress.series[-1][1] if training.progress.series else {}
         measured = _Measured(failure=failure)
         if failure is None:
-            measured = _measure(training, evaluator, world)
+            with told(lambda: too_many_at_once(trial, source)):
+                measured = _measure(training, evaluator, world)
         picture = None
         if measured.failure is None and world.first:
             picture = record.write_sample(training.images, png(measured.samples))
         # Report, keep, and end if this was the end
+        notes += keeper.told_smaller()
         report = _report(training, metrics, measured, picture, notes)
         if world.first:
             keeper.keep(report)
@@ -105,6 +108,27 @@ def train(
             return
         notes = []
         training.go_on()
+
+
+def _train_to(
+    point: int, training: Training, keeper: Keeper, heart: Heart, leaving: Leaving
+) -> str | None:
+    """Train up to the next evaluation; on the way read the loss curve and keep checkpoints. Why it diverged, if so."""
+    failure = None
+    while training.images < point and failure is None:
+        keeper.step()
+        if training.world.first and (copies := training.due_snapshots()):
+            keeper.save_snapshots(copies)
+        if training.at_loss_point or training.images == point:
+            failure = training.read_losses()
+            heart.beat(training.images, training.progress.series, training.images == point)
+            if training.world.first and failure is None and training.images < point:
+                keeper.save_if_due()
+        if training.images < point and failure is None and leaving.now():
+            keeper.save_now()
+            heart.stop()
+            raise Left(training.images)
+    return failure
 
 
 @dataclass(frozen=True)
@@ -168,70 +192,6 @@ def _report(
         draws=measured.draws,
         levels=training.learner.tally.read(),
     )
-
-
-class _Keeper:
-    """Writes reports, checkpoints and the result: the only place that does."""
-
-    def __init__(
-        self, record: Record, training: Training, evaluator: Evaluator, every_s: float
-    ) -> None:
-        self._record, self._training, self._every_s = record, training, every_s
-        self._evaluator = evaluator
-        self._due = time.perf_counter() + every_s
-
-    def keep(self, report: Report) -> None:
-        """The report, then the checkpoint it belongs to, then the result if this was the last one."""
-        self._record.add_report(report)
-        if report.failure is None:  # what diverged must not be continued from
-            self.save(keep=1 if report.done else KEEP)
-        if report.done:
-            self.finish(report)
-        self._due = max(self._due, time.perf_counter() + self._every_s)
-
-    def save_if_due(self) -> None:
-        """Between evaluations, unless the last checkpoint is young or writing one is slow."""
-        if time.perf_counter() > self._due:
-            began = self._training.pause()
-            self.save(keep=KEEP)
-            self._training.go_on()
-            now = time.perf_counter()
-            self._due = now + max(self._every_s, 50.0 * (now - began))
-
-    def save_snapshots(self, averages: list[Average]) -> None:
-        """Copies of these averages, from which others are made afterwards."""
-        self._training.pause()
-        for one in averages:
-            self._record.snapshots.save(one.spec.called(), one.updates, one.network.state_dict())
-        self._training.go_on()
-
-    def save(self, keep: int) -> None:
-        """Now."""
-        state = self._training.state() | {"held_out": self._evaluator.held_out}
-        self._record.save_checkpoint(self._training.images, state, keep)
-
-    def finish(self, report: Report) -> None:
-        """Write the result."""
-        progress = self._training.progress
-        self._record.write_result(
-            Result(
-                status="finished" if report.failure is None else "diverged",
-                reason=report.failure,
-                images=report.images,
-                started_s=progress.started_s,
-                metrics=report.metrics,
-                seconds=progress.seconds,
-                eval_seconds=progress.eval_seconds,
-                protocol=self._evaluator.protocols() | report.protocol,
-                parameters=sum(p.numel() for p in self._training.learner.parameters()),
-                draws=report.draws,
-                spaces=self._evaluator.spaces,
-                trial=self._training.trial.key(
-                    self._training.source.fingerprint, self._evaluator.held_out or ""
-                ),
-                flops_per_image=self._training.flops_per_image(),
-            )
-        )
 
 
 def _evaluator(training: Training, cache: Path, data_root: Path) -> Evaluator:

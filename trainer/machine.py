@@ -1,4 +1,4 @@
-"""How many CPUs may this process use? Those it is bound to, and no more than its container is granted."""
+"""How many CPUs and how much memory may this process use? No more than its container is granted."""
 
 from __future__ import annotations
 
@@ -18,24 +18,48 @@ def own_cpus() -> int:
     return max(1, math.floor(min([bound, *_quotas()]) + 1e-9))
 
 
+def own_memory() -> int:
+    """Bytes: of the machine, or of the smallest group that this process is in."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    bounds = (_bound(group) for group in _groups("memory", ("memory",)))
+    return min([whole, *(bound for bound in bounds if bound is not None)])
+
+
 def _quotas() -> Iterator[float]:
-    """CPUs by the quota of every group that this process is in, from the root down; both versions of groups."""
-    for controllers, path in _memberships():
-        for mount in ("cpu", "cpu,cpuacct") if controllers else ("",):
+    """CPUs by the quota of every group that this process is in."""
+    found = (_quota(group) for group in _groups("cpu", ("cpu", "cpu,cpuacct")))
+    return (quota for quota in found if quota is not None)
+
+
+def _groups(controller: str, mounts: tuple[str, ...]) -> Iterator[Path]:
+    """Every group that may bound it, from the root down; both versions of groups."""
+    for controllers, path in _memberships(controller):
+        for mount in mounts if controllers else ("",):
             group = GROUPS / mount
             for part in ("", *Path(path.strip("/")).parts):
                 group = group / part
-                if (found := _quota(group)) is not None:
-                    yield found
+                yield group
 
 
-def _memberships() -> Iterator[tuple[str, str]]:
-    """(controllers, path) of the groups that may bound CPUs; version 2 names no controllers."""
-    yield from (("", "/"), ("cpu", "/"))  # a container's own group is often mounted as the root
+def _memberships(controller: str) -> Iterator[tuple[str, str]]:
+    """(controllers, path) of this process's groups; version 2 names no controllers."""
+    yield from (
+        ("", "/"),
+        (controller, "/"),
+    )  # a container's own group is often mounted as the root
     for line in _read(OWN_GROUPS).splitlines():
         _, controllers, path = line.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):
+        if not controllers or controller in controllers.split(","):
             yield controllers, path
+
+
+def _bound(group: Path) -> int | None:
+    """Bytes that one group may hold; None without a bound."""
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        text = _read(group / name).strip()
+        if text.isdigit():
+            return int(text)
+    return None
 
 
 def _quota(group: Path) -> float | None:

@@ -27,7 +27,7 @@ class NoiseScale:
     ) -> None:
         """`counts` are the examples of each pass of this worker; all workers have the same."""
         self._parameters, self._share = list(parameters), sum(counts)
-        self._per_small = sum(1.0 / count for count in counts) / len(counts)
+        self._per_small = _per_small(counts)
         """Mean of 1/examples of the parts, which is what their mean squared norm is linear in."""
         self._per_batch = 1.0 / (self._share * workers)
         self._passes = len(counts)
@@ -41,6 +41,20 @@ class NoiseScale:
 
     def _note(self, gradient: Tensor) -> None:
         self._norms.append(torch.linalg.vector_norm(gradient.detach()))
+
+    def begin_again(self, counts: Sequence[int]) -> None:
+        """The batch, in other passes; what is known of earlier ones is as if it had been so always."""
+        self._norms.clear()
+        self._small = torch.zeros_like(self._small)
+        before, self._per_small, self._passes = self._per_small, _per_small(counts), len(counts)
+        self._convert(before)
+
+    def _convert(self, per_small: float) -> None:
+        """The parts' mean squared norm, which was of parts of other sizes."""
+        if per_small != self._per_small:
+            scale = (self._per_small - self._per_batch) / (per_small - self._per_batch)
+            small, big = self._means
+            self._means = torch.stack([big + (small - big) * scale, big])
 
     def passed(self, count: int, factor: Tensor) -> None:
         """A pass over `count` examples is done; gradients are multiplied by the loss scaler's `factor` still."""
@@ -70,8 +84,13 @@ class NoiseScale:
 
     def state(self) -> dict[str, Any]:
         """What continues exactly, right after `merge`."""
-        return {"means": self._means}
+        return {"means": self._means, "per_small": self._per_small}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Inverse of `state`."""
         self._means = state["means"]
+        self._convert(state.get("per_small", self._per_small))
+
+
+def _per_small(counts: Sequence[int]) -> float:
+    return sum(1.0 / count for count in counts) / len(counts)

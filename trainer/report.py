@@ -117,6 +117,8 @@ class Result:
     """Key of what was trained; empty in results of earlier versions."""
     flops_per_image: float | None = None
     """Floating point operations of training for one image (see `trainer.flops`); None where they are not known."""
+    microbatch: int | None = None
+    """Images in a pass on one worker at the end, where memory ran out on the way; None: as the trial says."""
 
 
 @dataclass(frozen=True)

@@ -52,14 +52,15 @@ class Tally:
         ]
 
     def state(self) -> dict[str, Any]:
-        """What continues exactly, right after `merge`."""
+        """What continues exactly, of one worker at any time, of several right after `merge`."""
         parts = {"sums": self._losses.whole, "gradients": self._gradients.whole}
-        return {name: sums for name, sums in parts.items() if sums is not None}
+        since = {"since": self._losses.since(), "gradients_since": self._gradients.since()}
+        return {name: sums for name, sums in (parts | since).items() if sums is not None}
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self._losses.whole = state.get("sums")
-        self._gradients.whole = state.get("gradients")
+    def restore(self, state: dict[str, Any], world: World) -> None:
+        """Inverse of `state`; what one worker had seen alone, the first of several has seen."""
+        self._losses.restore(state.get("sums"), state.get("since"), world.first)
+        self._gradients.restore(state.get("gradients"), state.get("gradients_since"), world.first)
 
 
 class _Sums:
@@ -87,6 +88,19 @@ class _Sums:
         world.sum_(self._fresh)
         self.whole = self._fresh if self.whole is None else self.whole + self._fresh
         self._fresh = None
+
+    def since(self) -> dict[str, Any] | None:
+        """What came after the last `merge`, in the order in which it will be added up; None: nothing."""
+        if not self._rows and self._fresh is None:
+            return None
+        return {"rows": self._rows, "fresh": self._fresh}
+
+    def restore(self, whole: Tensor | None, since: dict[str, Any] | None, mine: bool) -> None:
+        """Go on from there; what is not `mine` counts nothing, but is added up by all."""
+        self.whole = whole
+        rows, fresh = ([], None) if since is None else (since["rows"], since["fresh"])
+        self._rows = rows if mine else [row[:, :0] for row in rows]
+        self._fresh = fresh if mine or fresh is None else torch.zeros_like(fresh)
 
     def read(self) -> list[tuple[int, int, list[float]]]:
         """Number, examples and means of each bin that has any; begins again."""

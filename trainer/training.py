@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import math
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,47 +18,39 @@ from trainer.data import Batches, Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.ema import Average, Power
-from trainer.errors import CheckpointError, UserError
+from trainer.errors import CheckpointError, TooLittleMemory
 from trainer.flops import flops_per_image
+from trainer.footprint import too_large, too_many
 from trainer.inputs import Batch, Conditions, keep, trained
 from trainer.learner import Learner
+from trainer.memory import ran_out, release, told
 from trainer.noise_scale import NoiseScale
+from trainer.optimizer.base import set_rates
+from trainer.passes import Passes, SmallerPasses
 from trainer.precision import Scaled
+from trainer.progress import Progress, log_every
 from trainer.randomness import derive
 from trainer.second_moment import SecondMoment
 from trainer.trial import TrialSpec
-
-
-@dataclass
-class Progress:
-    """What a checkpoint holds besides tensors."""
-
-    images: int = 0
-    started_s: float = field(default_factory=time.time)
-    """Unix time of the first training step."""
-    seconds: float = 0.0
-    """Wall seconds of training; neither evaluation nor checkpoints."""
-    eval_seconds: float = 0.0
-    window: list[float] = field(default_factory=list)
-    """Batch losses since the last point of the loss curve."""
-    series: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    """Points of the loss curve since the last report."""
 
 
 class Training:
     """One worker's part in the training of a trial: `step()` moves the weights by one batch.
 
     Everything random is a function of the trial's seed and the images seen, so `restore(state())` continues
-    as if nothing had happened. Raises UserError when batch, workers and microbatch do not divide, or the data
-    is unfit for the network.
+    as if nothing had happened. Raises UserError when batch and workers do not divide, or the data is unfit for
+    the network.
     """
 
-    def __init__(self, trial: TrialSpec, source: Source, world: World) -> None:
+    def __init__(
+        self, trial: TrialSpec, source: Source, world: World, passes: Passes | None = None
+    ) -> None:
         self.trial, self.source, self.world = trial, source, world
         for one in trial.network_inputs():
             one.check(source)
         self.inputs = trial.live(source).network_inputs()
-        self._share, self._slices = _slices(trial, world)
+        self.passes = passes or Passes(trial, world)
+        self._share = self.passes.share
         self.learner = Learner(trial, source.codec.shape).to(source.device)
         network = self.learner.network
         first, *further = (
@@ -75,13 +67,13 @@ class Training:
         self.scaled = Scaled(trial.train.precision, source.device)
         self.progress = Progress()
         self._clipped = self.learner.clipped()
-        counts = [count for _, count in self._slices]
+        counts = self.passes.counts()
         self.noise = NoiseScale(self._clipped[0], counts, world.size) if trial.train.gns else None
-        self._has_dropout = _has_dropout(self.learner)
+        self._has_dropout = self.learner.has_dropout()
         every = trial.train.tally_gradients
         self._moment = SecondMoment(self.learner, trial.train.batch_size, every) if every else None
         self._batches = Batches(source, trial.seed)
-        self._every = _log_every(trial)
+        self._every = log_every(trial)
         self._pending: list[Tensor] = []
         """Losses of batches that the host has not asked for yet."""
         self._mark = time.perf_counter()
@@ -106,18 +98,57 @@ class Training:
     # The step
 
     def step(self) -> None:
-        """One batch: forward and backward in slices, clip, move, average. The host does not wait for the device."""
+        """One batch: forward and backward in passes, clip, move, average. The host does not wait for the device.
+
+        Raises TooLittleMemory, or SmallerPasses where all workers have to begin again.
+        """
         first = self.images + self.world.rank * self._share
         if self._moment is not None:
             share = range(first - self.images, first - self.images + self._share)
             seed = self.trial.seed if self._has_dropout else None
-            self._moment.look(self.images, share, self._example, seed)
-        if self._has_dropout:
-            torch.manual_seed(derive(self.trial.seed, f"train/dropout/{first}"))
+            self._moment.look(self.images, share, self._examples, seed)
         self._set_rate()
-        loss = torch.zeros((), device=self.source.device)
-        for i, (start, count) in enumerate(self._slices):
-            loss += self._accumulate(first + start, count, last=i == len(self._slices) - 1)
+        while (loss := self._computed(first)) is None:
+            self._begin_again()
+        with told(lambda: too_large(self.trial, self.source)):
+            self._move()
+        self._pending.append(loss)
+        self.progress.images += self.trial.train.batch_size
+
+    def _computed(self, first: int) -> Tensor | None:
+        """The batch's gradients are there: its mean loss []; None where a pass did not fit, but a smaller one may."""
+        try:
+            if self._has_dropout:
+                torch.manual_seed(derive(self.trial.seed, f"train/dropout/{first}"))
+            loss = torch.zeros((), device=self.source.device)
+            for start, count in self.passes:
+                last = start + count == self._share
+                loss += self._accumulate(first + start, count, last=last)
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            if (half := self.passes.half()) is None:
+                why = too_many(self.passes.size, self.trial, self.source)
+                raise TooLittleMemory(f"out of memory {why}") from error
+            if self.world.size > 1:  # the others wait for this one
+                raise SmallerPasses(half) from None
+            return None  # once the error is gone, so is what it kept from being freed
+        return loss
+
+    def _begin_again(self) -> None:
+        """The same batch, in passes half as large: nothing is left of what was computed of it."""
+        half = self.passes.half()
+        assert half is not None
+        self.passes.size = half
+        self.optimizer.zero_grad(set_to_none=True)
+        self.learner.forget()
+        if self.noise is not None:
+            self.noise.begin_again(self.passes.counts())
+        gc.collect()
+        release(self.source.device)
+
+    def _move(self) -> None:
+        """Along the gradients: clip, step, average."""
         self.scaled.unscale(self.optimizer)
         if self.noise is not None:
             self.noise.update()
@@ -129,37 +160,30 @@ class Training:
         self.learner.observe(self.world)
         for average in (self.average, *self.further):
             average.update()
-        self._pending.append(loss)
-        self.progress.images += self.trial.train.batch_size
 
     def _accumulate(self, first: int, count: int, *, last: bool) -> Tensor:
         """Add the gradients of some of the batch's examples; returns their share of its mean loss []."""
-        batch = Batch(self._batches, first, self._batches.get(first, count), self.trial.seed)
-        x0, conditions = trained(self.inputs, batch)
+        x0, index, conditions = self._examples(first, count)
         alone = self._parallel is not None and not last  # workers meet once per batch
         with self._parallel.no_sync() if self._parallel and alone else contextlib.nullcontext():
             with self.scaled.autocast():
-                losses = (self._parallel or self.learner)(x0, batch.index, conditions)
+                losses = (self._parallel or self.learner)(x0, index, conditions)
                 loss = losses.sum() / self._share
             self.scaled.backward(loss)
         if self.noise is not None:
             self.noise.passed(count, self.scaled.factor())
         return loss.detach()
 
-    def _example(self, index: int) -> tuple[Tensor, Tensor, Conditions]:
-        """x0 [1, ...], index [1] and what the network is told of the example of one global index."""
-        batch = Batch(self._batches, index, self._batches.get(index, 1), self.trial.seed)
+    def _examples(self, first: int, count: int = 1) -> tuple[Tensor, Tensor, Conditions]:
+        """x0 [count, ...], index [count] and what the network is told of the examples from global index `first` on."""
+        batch = Batch(self._batches, first, self._batches.get(first, count), self.trial.seed)
         x0, conditions = trained(self.inputs, batch)
         return x0, batch.index, conditions
 
     def _set_rate(self) -> None:
         optimizer, batch = self.trial.optimizer, self.trial.train.batch_size
         factor = optimizer.lr_schedule.factor(self.images, self.trial.total_images(), batch)
-        for base, group in zip(self._rates, self.optimizer.param_groups, strict=True):
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(base * factor)
-            else:
-                group["lr"] = base * factor
+        set_rates(self.optimizer, [base * factor for base in self._rates])
 
     def due_snapshots(self) -> list[Average]:
         """The averages of which a copy is to be kept now."""
@@ -171,6 +195,14 @@ class Training:
     def at_loss_point(self) -> bool:
         """Whether a point of the loss curve is due."""
         return self.images % self._every == 0
+
+    def settle(self) -> None:
+        """Ask the device for what a checkpoint between two points has to know; all workers call it together."""
+        self.progress.window += self._losses()
+        if self.world.size > 1:
+            self.learner.tally.merge(self.world)
+            if self.noise is not None:
+                self.noise.merge(self.world)
 
     def read_losses(self) -> str | None:
         """Ask the device for the losses so far, add the point that is due; returns why the trial diverged, if so."""
@@ -242,13 +274,6 @@ class Training:
             "trial": self._key(),
         }
 
-    def begin_with(self, weights: dict[str, Tensor]) -> None:
-        """Begin with these of the network's weights, and every average with what the network then is."""
-        network = self.learner.network
-        network.load_state_dict(weights, strict=False)
-        for one in (self.average, *self.further):
-            one.network.load_state_dict(network.state_dict())
-
     def restore(self, state: dict[str, Any]) -> None:
         """Continue from `state()`; raises CheckpointError if it is another trial's."""
         if state["trial"] != self._key():
@@ -267,34 +292,9 @@ class Training:
             self.scaled.restore(state["scaled"])
         if self.noise is not None:
             self.noise.restore(state["noise"])
-        self.learner.tally.restore(state.get("tally", {}))
+        self.learner.tally.restore(state.get("tally", {}), self.world)
         self.progress = Progress(**state["progress"])
         self._timed = (self.images, self.progress.seconds)
 
     def _key(self) -> str:
         return self.trial.key(self.source.fingerprint)
-
-
-def _slices(trial: TrialSpec, world: World) -> tuple[int, list[tuple[int, int]]]:
-    """This worker's share of a batch, cut into (start, count) forward passes."""
-    batch = trial.train.batch_size
-    if batch % world.size:
-        raise UserError(
-            f"train.batch_size: {batch} cannot be shared by {world.size} workers: use a multiple of {world.size}"
-        )
-    share = batch // world.size
-    micro = min(trial.train.microbatch or share, share)
-    if trial.train.gns and world.size == 1 and micro == share:
-        micro = (share + 1) // 2  # it compares parts of a batch
-    return share, [(start, min(micro, share - start)) for start in range(0, share, micro)]
-
-
-def _log_every(trial: TrialSpec) -> int:
-    """Images between points of the loss curve, a multiple of the batch."""
-    batch, total = trial.train.batch_size, trial.total_images()
-    wanted = 1000 * trial.train.log_every_kimg if trial.train.log_every_kimg else total / 100
-    return max(1, round(wanted / batch)) * batch
-
-
-def _has_dropout(network: nn.Module) -> bool:
-    return any(isinstance(m, nn.Dropout) and m.p > 0.0 for m in network.modules())

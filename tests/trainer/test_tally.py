@@ -84,6 +84,7 @@ def test_epsilon_mse_means_the_same_for_every_prediction(toy: dict[str, Any], ki
     learner, index = Learner(spec, source.codec.shape), torch.arange(256)
     x0 = source.codec.scale(source.read(index))
     learner(x0, index, {})
+    learner.observe(ALONE)
     learner.tally.merge(ALONE)
     rows = learner.tally.read()
     log_snr = training_levels(learner.diffusion, learner._u(index))

@@ -62,6 +62,10 @@ class AdamW8bit(_Adaptive):
 
     kind: Literal["adamw8bit"] = "adamw8bit"
 
+    def kept(self) -> float:
+        """Two numbers of eight bits."""
+        return 0.5
+
     def build(
         self, network: nn.Module, undecayed: nn.Module | None = None
     ) -> torch.optim.Optimizer:

@@ -46,6 +46,10 @@ class Optimizer(Spec):
         """
         raise NotImplementedError
 
+    def kept(self) -> float:
+        """Numbers that it keeps per weight, in float32."""
+        return 2.0
+
     def rates(self, groups: int) -> list[float]:
         """The rate of each group of parameters before the schedule."""
         return [self.lr] * groups
@@ -90,3 +94,12 @@ def matrices(network: nn.Module, *, hidden: bool = False) -> Iterator[nn.Paramet
         for parameter in module.parameters(recurse=False):
             if parameter.ndim >= 2:
                 yield parameter
+
+
+def set_rates(optimizer: torch.optim.Optimizer, rates: Iterable[float]) -> None:
+    """The learning rate of each of its groups, from the next step on."""
+    for rate, group in zip(rates, optimizer.param_groups, strict=True):
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

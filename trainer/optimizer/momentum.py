@@ -32,6 +32,10 @@ class SGD(Optimizer):
             raise ValueError("nesterov: true needs momentum above 0: set momentum, or leave it out")
         return self
 
+    def kept(self) -> float:
+        """The direction, if there is momentum."""
+        return 1.0 if self.momentum else 0.0
+
     def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.SGD:
         """torch's, fused."""
         return torch.optim.SGD(
@@ -66,6 +70,10 @@ class Muon(Optimizer):
     """AdamW's, on the rest."""
     eps: Annotated[float, Field(ge=0.0, le=1.0)] = 1e-8
     """AdamW's, on the rest."""
+
+    def kept(self) -> float:
+        """One of a hidden matrix, where nearly all weights are."""
+        return 1.0
 
     def rates(self, groups: int) -> list[float]:
         """The first group holds the hidden matrices."""

@@ -1,0 +1,107 @@
+"""When is what written of a training? Reports, checkpoints, the result: the only place that does."""
+
+import time
+
+from trainer.ema import Average
+from trainer.evaluation.evaluator import Evaluator
+from trainer.passes import Kept, SmallerPasses
+from trainer.record import KEEP, Record
+from trainer.report import Report, Result
+from trainer.training import Training
+
+
+class Keeper:
+    """Writes into one record what one training is."""
+
+    def __init__(
+        self, record: Record, training: Training, evaluator: Evaluator, every_s: float
+    ) -> None:
+        self._record, self._training, self._every_s = record, training, every_s
+        self._evaluator = evaluator
+        self._due = time.perf_counter() + every_s
+
+    def step(self) -> None:
+        """One batch. That it took smaller passes than the one before is kept for whoever continues."""
+        training, directory = self._training, self._record.directory
+        size = training.passes.size
+        try:
+            training.step()
+        except SmallerPasses as found:
+            Kept(found.microbatch, training.images).keep(directory)
+            raise
+        if training.passes.size < size:
+            before = training.images - training.trial.train.batch_size
+            Kept(training.passes.size, before).keep(directory)
+            self.save_now()
+
+    def told_smaller(self) -> list[str]:
+        """A line for the first report after memory ran out."""
+        kept, known = Kept.of(self._record.directory), self._record.reports()
+        told = known[-1].images if known else -1
+        is_new = kept is not None and told <= kept.images < self._training.images
+        return [kept.note()] if kept is not None and is_new else []
+
+    def keep(self, report: Report) -> None:
+        """The report, then the checkpoint it belongs to, then the result if this was the last one."""
+        self._record.add_report(report)
+        if report.failure is None:  # what diverged must not be continued from
+            self.save(keep=1 if report.done else KEEP)
+        if report.done:
+            self.finish(report)
+        self._due = max(self._due, time.perf_counter() + self._every_s)
+
+    def save_if_due(self) -> None:
+        """Between evaluations, unless the last checkpoint is young or writing one is slow."""
+        if time.perf_counter() > self._due:
+            began = self._training.pause()
+            self.save(keep=KEEP)
+            self._training.go_on()
+            now = time.perf_counter()
+            self._due = now + max(self._every_s, 50.0 * (now - began))
+
+    def save_now(self) -> None:
+        """Between two points of the loss curve, too; all workers call it together."""
+        self._training.settle()
+        self._training.pause()
+        if self._training.world.first:
+            self.save(keep=KEEP)
+        self._training.world.barrier()
+        self._training.go_on()
+
+    def save_snapshots(self, averages: list[Average]) -> None:
+        """Copies of these averages, from which others are made afterwards."""
+        self._training.pause()
+        for one in averages:
+            self._record.snapshots.save(one.spec.called(), one.updates, one.network.state_dict())
+        self._training.go_on()
+
+    def save(self, keep: int) -> None:
+        """Now."""
+        state = self._training.state() | {"held_out": self._evaluator.held_out}
+        self._record.save_checkpoint(self._training.images, state, keep)
+
+    def finish(self, report: Report) -> None:
+        """Write the result."""
+        progress = self._training.progress
+        self._record.write_result(
+            Result(
+                status="finished" if report.failure is None else "diverged",
+                reason=report.failure,
+                images=report.images,
+                started_s=progress.started_s,
+                metrics=report.metrics,
+                seconds=progress.seconds,
+                eval_seconds=progress.eval_seconds,
+                protocol=self._evaluator.protocols() | report.protocol,
+                parameters=sum(p.numel() for p in self._training.learner.parameters()),
+                draws=report.draws,
+                spaces=self._evaluator.spaces,
+                trial=self._training.trial.key(
+                    self._training.source.fingerprint, self._evaluator.held_out or ""
+                ),
+                flops_per_image=self._training.flops_per_image(),
+                microbatch=smaller.microbatch
+                if (smaller := Kept.of(self._record.directory))
+                else None,
+            )
+        )
