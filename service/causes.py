@@ -6,7 +6,6 @@ import errno
 
 from trainer.files import HeldError
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 _LESS_MEMORY = "lower train.microbatch (training) or evaluation.batch_size (generation)"
 _LOST_PEER = ("closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket")
 
@@ -24,6 +23,7 @@ def is_lost_peer(error: BaseException) -> bool:
 def cause(error: BaseException) -> str:
     """What went wrong, with the way out where there is one."""
     from trainer.errors import EnvironmentProblem, UserError
+    from trainer.memory import ran_out
     from trainer.record import LOCK
 
     if isinstance(error, UserError | EnvironmentProblem):
@@ -35,21 +35,12 @@ def cause(error: BaseException) -> str:
     text = f"{type(error).__name__}: {last_line(str(error))}"
     if is_out_of_room(error):
         return f"{text}: make room, then the same command continues"
-    return f"{text}: {_LESS_MEMORY}" if _out_of_memory(error) else text
+    return f"{text}: {_LESS_MEMORY}" if ran_out(error) else text
 
 
 def is_out_of_room(error: BaseException) -> bool:
     """Whether a disk is full, or a quota used up."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(word in text for word in _NO_MEMORY)
 
 
 def last_line(text: str) -> str:

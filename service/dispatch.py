@@ -40,6 +40,7 @@ class Dispatch:
         self.attempt = uuid.uuid4().hex
         self.agenda = wants(experiment, settings, self.attempt)
         self._settings, self._data_root = settings, experiment.data_root
+        self._on_oom = experiment.spec.resources.on_oom
         self._ledger, self._stop = ledger, stop
         self._until: dict[str, int] = {}
         self._names: dict[str, str] = {}
@@ -74,6 +75,7 @@ class Dispatch:
             data_root=str(self._data_root),
             attempt=self.attempt,
             until_images=until,
+            on_oom=self._on_oom,
             remote=self._settings.remote or "",
             private=self._settings.private,
         )
@@ -121,6 +123,13 @@ class Dispatch:
 
     def _take(self, key: str, message: dict[str, Any]) -> bool:
         is_report = message["event"] == "reported"
+        if message["event"] == "left":
+            kimg = message["images"] / 1000
+            self.note(
+                f"{self._names[key]}: its machine is about to go: continues elsewhere from {kimg:g} kimg"
+            )
+            self._watchdog.ended(key)
+            return False
         if note := message.get("note"):
             self._ledger.note(note)
         if message["event"] == "failed":

@@ -130,9 +130,9 @@ class Ledger:
             self._outbox.tag(entry.run, self._commit)
             self._outbox.status(entry.run, Status.RUNNING)
             trial = entry.trial
-            kimg = reports[-1].kimg if reports else 0.0
+            known = max([self._record(key).images(), *(one.images for one in reports)])
             total = trial.spec.total_images() / 1000
-            self._emit(progress.TrialStarted(trial.cell, trial.seed, key, total, kimg))
+            self._emit(progress.TrialStarted(trial.cell, trial.seed, key, total, known / 1000))
 
     def take(self, key: str, message: dict[str, Any]) -> None:
         """Take one message of a worker (see `service.worker`)."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from trainer.passes import OnOOM
 from trainer.spec import Spec
 
 
@@ -18,6 +19,9 @@ class Resources(Spec):
     """GPUs per worker; 0.5 packs two workers on one."""
     cpus: Annotated[float, Field(ge=0.01, le=1024.0)] = 1.0
     """CPUs per worker."""
+    on_oom: OnOOM = "halve_microbatch"
+    """Where memory runs out in a training step. halve_microbatch: the step is repeated in forward passes half as
+    large, and the trial goes on with those; batch, noise and times stay the same. fail: the trial ends there."""
 
     @field_validator("gpus")
     @classmethod

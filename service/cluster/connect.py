@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 
 from service.cluster.joining import disconnect, environment, init, use_token, worker_environment
 from service.cluster.own import private
+from service.cluster.trainables import TRAIN_ENVIRONMENT
 from service.errors import ServiceError
 from service.resources import Resources
 from service.settings import Settings, inside_ray_job
 from service.staging import ROOT, code
-from service.worker import TRAIN_ENVIRONMENT
 from trainer.machine import own_cpus
 
 _ANSWERS_S = 5.0

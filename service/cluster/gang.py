@@ -3,7 +3,7 @@
 Stock Ray Train asks for a second placement group: trials deadlock when every first one is taken, and
 a group leaks when its controller is killed. Here the worker group borrows the trial's own group, and
 the Train controller runs inside the trial's actor: two processes per trial instead of nine. The seams
-are Ray's internals, so `supported()` looks for them and `service.worker` falls back to the stock
+are Ray's internals, so `supported()` looks for them and `service.cluster.tuning` falls back to the stock
 trainer when they are gone.
 """
 
@@ -20,6 +20,10 @@ from typing import Any
 
 import ray
 
+from service.cluster import notice
+from trainer.leaving import Left
+from trainer.passes import SmallerPasses
+
 HEALTHY = True
 """What a worker's loop returns when its process is fit for another trial."""
 TESTED = ("2.60.",)
@@ -33,6 +37,7 @@ def supported() -> bool:
         return False
     try:
         from ray.train.v2._internal.execution.controller import TrainController
+        from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy
         from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
         from ray.train.v2._internal.execution.worker_group import state, worker_group
         from ray.train.v2._internal.execution.worker_group.placement_group_handle import (
@@ -47,6 +52,7 @@ def supported() -> bool:
         and hasattr(TrainController, "worker_group_cls")
         and inspect.iscoroutinefunction(TrainController.run)
         and hasattr(DefaultPlacementGroupHandle, "shutdown")
+        and hasattr(DefaultFailurePolicy, "make_decision")
         and all(hasattr(FixedScalingPolicy, name) for name in _REQUESTS)
     )
 
@@ -115,9 +121,16 @@ def trainer_class() -> type[Any]:
 
         def _initialize_and_run_controller(self, **parts: Any) -> Any:
             parts["scaling_policy"] = Granted(self.scaling_config)
+            parts["failure_policy"] = _failure_policy(self.run_config.failure_config)
             controller = _controller_class()(**parts)
+
+            def workers() -> list[Any]:
+                group = controller.get_worker_group()
+                return [] if group is None else list(group.get_workers())
+
             try:
-                asyncio.run(controller.run())
+                with notice.forwarded(workers):
+                    asyncio.run(controller.run())
             except SystemExit:  # Tune stopped the trial at a report; its workers would train on
                 if (group := controller.get_worker_group()) is not None:
                     _kill(group.get_workers())
@@ -125,6 +138,25 @@ def trainer_class() -> type[Any]:
             return controller.get_result()
 
     return GangTrainer
+
+
+def _failure_policy(config: Any) -> Any:
+    """Counts what was lost; neither a trial that was told to leave nor one that goes on in smaller passes."""
+    from ray.train.v2._internal.execution.failure_handling import (
+        DefaultFailurePolicy,
+        FailureDecision,
+    )
+
+    class Fair(DefaultFailurePolicy):  # type: ignore[misc]
+        def make_decision(self, training_failed_error: Any) -> Any:
+            errors = getattr(training_failed_error, "worker_failures", {}).values()
+            if any(isinstance(error, Left) for error in errors):
+                return FailureDecision.RAISE  # its placement group lies where it is to leave
+            if any(isinstance(error, SmallerPasses) for error in errors):
+                return FailureDecision.RETRY
+            return super().make_decision(training_failed_error)
+
+    return Fair(config)
 
 
 @cache
@@ -172,7 +204,10 @@ def _controller_class() -> type[Any]:
                 _kill(waiting)
                 waiting = []
             if len(waiting) != num_workers:
-                return super()._create_workers(num_workers, placement_group, *args, **kw)
+                made = super()._create_workers(num_workers, placement_group, *args, **kw)
+                for worker in made:
+                    worker.execute_async(notice.listen)
+                return made
             return self._assign_worker_ranks(waiting)
 
         def shutdown(self) -> None:

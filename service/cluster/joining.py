@@ -12,8 +12,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from service import signals
+from service.cluster.trainables import TRAIN_ENVIRONMENT
 from service.resources import Resources
-from service.worker import TRAIN_ENVIRONMENT
 
 
 def init(**given: Any) -> None:

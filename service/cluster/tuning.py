@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,8 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
-from service import worker
 from service.causes import last_line
-from service.cluster import gang
+from service.cluster import gang, trainables
 from service.cluster.connect import Cluster
 from service.cluster.joining import environment
 from service.cluster.ray_log import ray_log
@@ -77,13 +77,14 @@ def run(
     launcher, resources, most = spec.launcher, spec.resources, settings.concurrency
     home = settings.experiment(spec.name)
     shutil.rmtree(home / "tune", ignore_errors=True)
+    trainable: Callable[[dict[str, Any]], None]
     is_stock = launcher == "train" and not gang.supported()
     if is_stock:
-        trainable, bundles = worker.trial_in_stock, [{"CPU": 0.01}]
+        trainable, bundles = trainables.trial_in_stock, [{"CPU": 0.01}]
     elif launcher == "inproc":
-        trainable, bundles = worker.trial_in_place, [resources.per_worker]
+        trainable, bundles = trainables.trial_in_place, [resources.per_worker]
     else:
-        trainable = worker.trial_in_gang
+        trainable = trainables.trial_in_gang
         bundles = gang.bundles(resources.workers, resources.per_worker)
     if is_stock:  # its workers are in no group of Tune's: too many trials would wait for each other
         cpus, gpus = cluster.size()
@@ -105,7 +106,7 @@ def run(
                 name="tune",
                 storage_path=str(home),
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=worker.RETRIES),
+                failure_config=tune.FailureConfig(max_failures=trainables.RETRIES),
                 callbacks=[Telling(seats)],
                 progress_reporter=Silent(),
                 stop=Stopping(seats, stop),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from trainer.checkpoint import MANIFEST, PREFIX, STATE, checkpoints, sha256
 from trainer.files import write_whole
+from trainer.passes import FILE as SMALLER
 from trainer.record import FAILURE, FAILURE_LOG, REPORTS, RESULT, STOPS, TRIAL, Record
 from trainer.report import Stop
 
@@ -57,9 +58,9 @@ class TrialMirror:
         self.push_words()
 
     def push_words(self) -> None:
-        """What a driver writes of a trial: why it was stopped, or failed; or that it fails no more."""
+        """That memory ran out; what a driver writes of a trial: why it was stopped, or failed, or fails no more."""
         there = self._listed()
-        for name in (STOPS, FAILURE_LOG, FAILURE):
+        for name in (SMALLER, STOPS, FAILURE_LOG, FAILURE):
             self._send(name)
         if FAILURE in there and not (self.record.directory / FAILURE).exists():
             self.store.remove(f"{self._folder}/{FAILURE}")
@@ -164,6 +165,7 @@ class TrialMirror:
         """Words: the trial, its reports with their pictures, stops, a failure, and last the result."""
         ours = self.record
         self._fetch(TRIAL, there)
+        self._fetch(SMALLER, there)
         for report in theirs.reports():
             if report.sample_png and _GROWING.fullmatch(report.sample_png):
                 self._fetch(report.sample_png, there)

@@ -1,0 +1,125 @@
+"""What does Ray Tune start for a trial? The trial itself (`inproc`), or a Ray Train run of its workers (`train`)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from service.causes import last_line
+from service.cluster import gang
+from service.cluster.notice import heard, listening
+from service.resources import Resources
+from service.worker import Job, Message, failed, flat, run_trial
+from trainer.leaving import Left
+
+TRAIN_ENVIRONMENT = {
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # 2 s by default for a stopped trial to let its actor go
+    "PL_DISABLE_FORK": "1",  # Tune adds it: with the job's environment equal, processes are pooled
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default, and every report waits for it
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_V2_ENABLED": "1",
+}
+"""What Ray Train reads in the driver, in the trial's actor and in its workers."""
+RETRIES = 2
+"""How often a lost worker, actor or node is replaced."""
+
+
+@listening
+def trial_in_gang(config: dict[str, Any]) -> None:
+    """Tune trainable: one TorchTrainer whose workers live in the trial's placement group."""
+    from ray import tune
+    from ray.train import UserCallback
+
+    class Relay(UserCallback):  # type: ignore[misc]
+        def after_report(
+            self, run_context: Any, metrics: list[dict[str, Any]], checkpoint: Any
+        ) -> None:
+            tune.report(metrics[0])
+
+    _fit(config, gang.trainer_class(), Relay(), tune.report)
+
+
+def trial_in_stock(config: dict[str, Any]) -> None:
+    """Tune trainable for a Ray without the gang's seams: the stock TorchTrainer."""
+    from ray import tune
+    from ray.train.torch import TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    _fit(config, TorchTrainer, TuneReportCallback(), tune.report)
+
+
+@listening
+def trial_in_place(config: dict[str, Any]) -> None:
+    """Tune trainable: train inside the Tune actor."""
+    from ray import tune
+
+    try:
+        with heard() as leave:
+            run_trial(Job.of(config), lambda message: tune.report(flat(message)), leave=leave)
+    except Left as left:
+        raise _moved(left) from None
+
+
+def _fit(
+    config: dict[str, Any],
+    trainer: type[Any],
+    relay: Any,
+    report: Callable[[dict[str, Any]], None],
+) -> None:
+    from ray import train
+    from ray.train.torch import TorchConfig
+
+    os.environ.update(TRAIN_ENVIRONMENT)
+    job, resources = Job.of(config), Resources.model_validate_json(config["resources"])
+    fitted = trainer(
+        _worker_loop,
+        train_loop_config={"job": job.text()},
+        torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+        scaling_config=train.ScalingConfig(
+            num_workers=resources.workers,
+            use_gpu=resources.gpus > 0,
+            resources_per_worker=resources.per_worker,
+        ),
+        run_config=train.RunConfig(
+            name=f"{job.key}-{time.time_ns()}",  # never Train's own restore: the trial's directory knows
+            storage_path=str(job.record.scratch),
+            failure_config=train.FailureConfig(max_failures=RETRIES),
+            callbacks=[relay],
+        ),
+    )
+    try:
+        fitted.fit()
+    except train.TrainingFailedError as error:
+        for failure in getattr(error, "worker_failures", {}).values():
+            if isinstance(failure, Left):
+                raise _moved(failure) from None
+        lost = f"its workers died {RETRIES + 1} times: {last_line(str(error))}"
+        report(flat(failed(job, lost, str(error))))
+
+
+def _moved(left: Left) -> Exception:
+    """What Tune takes for the loss of a node that was announced: it places the trial anew, and counts no failure."""
+    from ray.exceptions import RayActorError
+
+    return RayActorError(error_msg=str(left), preempted=True)
+
+
+def _worker_loop(config: dict[str, Any]) -> bool:
+    """Runs in each Ray Train worker, with torch.distributed set up by Ray Train.
+
+    True says that the process may train another trial: an error may leave a GPU unusable.
+    """
+    from ray import train
+
+    context = train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+
+    def send(message: Message) -> None:
+        train.report(flat(message) if rank == 0 else {})
+
+    with heard() as leave:
+        return run_trial(Job.of(config), send, rank, world, leave)
