@@ -35,8 +35,15 @@ from trainer import lazily, terminal
 from trainer.errors import EnvironmentProblem, InputError, UserError, plain_text
 
 INTERRUPTED = 130
-_NOT_OURS = {errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT}
-"""Operating-system refusals that a person, not a programmer, mends."""
+_ELSEWHERE = "choose another place with --home, or make room"
+_IN_THE_WAY = "something else lies in this place: move it away, then the same command goes on"
+_FAILING = "the disk, or the server behind it, fails: once it answers, the same command goes on"
+_MENDED = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT), _ELSEWHERE),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.ELOOP), _IN_THE_WAY),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT), _FAILING),
+}  # fmt: skip
+"""Operating-system refusals that a person, not a programmer, mends, and how."""
 
 app = typer.Typer(
     name="diffsweep",
@@ -109,11 +116,11 @@ def invoke(arguments: Sequence[str]) -> int:
     except (ServiceError, EnvironmentProblem) as error:
         return _fail(error, BAD_ENVIRONMENT, debug)
     except OSError as error:
-        if error.errno not in _NOT_OURS:
+        if error.errno not in _MENDED:
             raise
-        where = f"{error.filename}: " if error.filename else ""
-        mend = "choose another place with --home, or make room"
-        return _fail(ServiceError(f"{where}{error.strerror}", mend), BAD_ENVIRONMENT, debug)
+        place = error.filename2 or error.filename
+        said = f"{place}: {error.strerror}" if place else str(error.strerror)
+        return _fail(ServiceError(said, _MENDED[error.errno]), BAD_ENVIRONMENT, debug)
     return 0
 
 

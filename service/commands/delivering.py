@@ -61,8 +61,7 @@ def _say(delivery: Delivery) -> None:
 
 
 def _known(settings: Settings) -> list[str]:
-    """Those that may have something for MLflow: in a mirrored home, all."""
+    """Every experiment: one whose outbox is gone has all of it to deliver."""
     from service.experiment.saved import SAVED
 
-    file = "outbox.db" if settings.remote is None else SAVED
-    return sorted(path.parent.name for path in settings.home.glob(f"experiments/*/{file}"))
+    return sorted(path.parent.name for path in settings.home.glob(f"experiments/*/{SAVED}"))
