@@ -29,19 +29,28 @@ def relocate(database: Path, artifacts: Path) -> list[Path]:
     """
     if not database.exists():
         return []
-    with contextlib.closing(sqlite3.connect(database, timeout=30)) as db:
-        try:
+    try:
+        with contextlib.closing(sqlite3.connect(database, timeout=30)) as db:
             former = [root for root in _roots(db, artifacts.name) if _is_elsewhere(root, artifacts)]
             if former:
                 with db:
                     for root in former:
                         _move(db, root.as_uri(), artifacts.as_uri())
-        except sqlite3.Error as error:
-            raise ServiceError(
-                f"{database} says that its artifacts are elsewhere, and cannot be told where they are now: {error}",
-                f"let nothing else use it, and make it writable: `chmod u+w {database}`",
-            ) from None
+    except sqlite3.Error as error:
+        raise _refusal(database, error) from None
     return former
+
+
+def _refusal(database: Path, error: sqlite3.Error) -> ServiceError:
+    if isinstance(error, sqlite3.OperationalError) and database.is_file():
+        return ServiceError(
+            f"{database} says that its artifacts are elsewhere, and cannot be told where they are now: {error}",
+            f"let nothing else use it, and make it writable: `chmod u+w {database}`",
+        )
+    return ServiceError(
+        f"{database} is damaged: {error}",
+        "move it away: the same command makes a new one, and delivers what the trials' records know",
+    )
 
 
 def _roots(db: sqlite3.Connection, name: str) -> list[Path]:
