@@ -1,7 +1,8 @@
-"""Does `plan` foretell what `run` takes? Three different sweeps are planned in a fresh home, then run.
+"""Does `plan` foretell what `run` takes? Three different sweeps, each in a fresh home.
 
-Prints predicted over actual device-hours (training and evaluation), wall time and disk. The extractor is trained
-beforehand, as it is in every run but the first.
+First one of its trials in CPU time, alone: the cost model without the machine's other work. Then the whole sweep is
+planned and run: predicted over actual device-hours (training and evaluation), wall time and disk, which is as good as
+the machine is quiet. The extractor is trained beforehand, as it is in every run but the first.
 """
 
 import json
@@ -9,12 +10,17 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from service.experiment import Experiment
+from service.measuring import measure, using_threads
+from trainer.loop import train
+from trainer.record import Record
 from trainer.trial import TrialSpec
 from trainer.yaml.source import read
 
@@ -74,7 +80,7 @@ SWEEPS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(sweep: dict[str, Any], folder: Path) -> dict[str, dict[str, float]]:
+def whole(sweep: dict[str, Any], folder: Path) -> dict[str, dict[str, float]]:
     """Hours, seconds and bytes, as predicted and as they were."""
     preset = read(PRESET).data
     preset["evaluation"]["features"] = FEATURES
@@ -101,6 +107,26 @@ def measure(sweep: dict[str, Any], folder: Path) -> dict[str, dict[str, float]]:
     return {"predicted": predicted, "actual": actual}
 
 
+def alone(sweep: dict[str, Any], folder: Path) -> tuple[float, float]:
+    """CPU seconds of one trial's training and evaluation on one thread: predicted before and after it, and taken."""
+    trial, cache = Experiment.from_mapping(sweep, home=folder).trials[0].spec, folder / "cache"
+    source = trial.data.load(folder, cache)
+    for space in trial.evaluation.spaces():
+        space.build(source, cache)
+    clock, time.perf_counter = time.perf_counter, time.process_time
+    try:
+        with using_threads(1):
+            before = measure(trial, source, cache, "cpu", 1)
+            list(train(trial, folder / "trial", cache=cache, device="cpu"))
+            after = measure(trial, source, cache, "cpu", 1)
+    finally:
+        time.perf_counter = clock
+    result = Record(folder / "trial").result()
+    assert result is not None
+    predicted = [sum(speed.seconds(trial, 1)) for speed in (before, after)]
+    return sum(predicted) / 2, result.seconds + result.eval_seconds
+
+
 def _told(verb: str, folder: Path) -> Any:
     environment = {**os.environ, "DIFFSWEEP_HOME": str(folder / "runs"), "OMP_NUM_THREADS": "1"}
     environment.pop("MLFLOW_TRACKING_URI", None)
@@ -117,7 +143,12 @@ def main(report: Callable[[str], None] = print) -> dict[str, dict[str, float]]:
     for name, sweep in SWEEPS.items():
         load = psutil.getloadavg()[0]
         with tempfile.TemporaryDirectory(prefix="diffsweep-bench-") as folder:
-            measured = measure(sweep, Path(folder))
+            said, took = alone(sweep, Path(folder))
+        report(
+            f"price, {name}, one trial alone: predicted / actual {said / took:.2f} of {took:.0f} CPU-s"
+        )
+        with tempfile.TemporaryDirectory(prefix="diffsweep-bench-") as folder:
+            measured = whole(sweep, Path(folder))
         predicted, actual = measured["predicted"], measured["actual"]
         one = ratios[name] = {part: predicted[part] / actual[part] for part in actual}
         report(
