@@ -84,6 +84,21 @@ def test_a_single_trial_is_launched_and_a_stopped_one_continues(
     assert table["trial_key"][0] == trial.key(trial.data.fingerprint(Path()))
 
 
+def test_a_client_plans_what_it_would_submit(folder: Path, settings: Settings) -> None:
+    here = settings.model_copy(update={"home": folder / "runs"})
+    client = Client(settings=here)
+    done = client.plan(folder / "x.yaml")
+    assert (done.done, done.wall_s, done.basis) == (4, 0.0, "everything is done")
+    more = Experiment.from_yaml(folder / "x.yaml", ["seeds=3"], home=here.home)
+    left = client.plan(more, budget="0.01cpuh", at_once=1)
+    assert (left.done, left.at_once) == (4, 1)
+    assert left.cpu_hours > 0
+    assert left.proposals is not None
+    assert left.proposals.rows[0].seeds > 3
+    with pytest.raises(InputError, match="is no budget"):
+        client.plan(more, budget="much")
+
+
 def test_a_job_is_judged_and_reported(folder: Path, settings: Settings) -> None:
     """Everything is trained already, so that nothing starts Ray; MLflow is not asked."""
     here = settings.model_copy(update={"home": folder / "runs"})
