@@ -7,6 +7,11 @@ import errno
 from trainer.files import HeldError
 
 _LESS_MEMORY = "lower train.microbatch (training) or evaluation.batch_size (generation)"
+_RAY_KILLED = ("running low on memory", "memory usage threshold", "due to memory pressure")
+_LESS_ON_A_MACHINE = (
+    "run fewer trials at once (DIFFSWEEP_CONCURRENCY, or more resources.cpus for each), lower train.microbatch or "
+    "evaluation.batch_size, or use machines with more memory"
+)
 _LOST_PEER = ("closed by peer", "connection reset", "gloo", "nccl", "broken pipe", "socket")
 
 
@@ -41,6 +46,18 @@ def cause(error: BaseException) -> str:
 def is_out_of_room(error: BaseException) -> bool:
     """Whether a disk is full, or a quota used up."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def lost(text: str, killed: int = 0) -> str:
+    """Why a process was lost: from what Ray says of it, and how many the kernel killed for lack of memory meanwhile.
+
+    Ray names the kernel's OOM killer as a possible cause of every loss, so that says nothing.
+    """
+    is_rays = any(word in text.lower() for word in _RAY_KILLED)
+    if not (is_rays or killed):
+        return last_line(text)
+    who = "Ray's memory monitor" if is_rays else "the kernel"
+    return f"its machine ran out of memory, and {who} killed its process: {_LESS_ON_A_MACHINE}"
 
 
 def last_line(text: str) -> str:

@@ -25,6 +25,13 @@ def own_memory() -> int:
     return min([whole, *(bound for bound in bounds if bound is not None)])
 
 
+def oom_kills() -> int:
+    """Processes that the kernel has killed for lack of memory so far, on this machine and in this process's groups."""
+    files = [Path("/proc/vmstat"), *(group / "memory.events" for group in _groups("memory", ()))]
+    lines = (line.split() for file in files for line in _read(file).splitlines())
+    return sum(int(words[1]) for words in lines if words[:1] == ["oom_kill"])
+
+
 def _quotas() -> Iterator[float]:
     """CPUs by the quota of every group that this process is in."""
     found = (_quota(group) for group in _groups("cpu", ("cpu", "cpu,cpuacct")))

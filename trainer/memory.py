@@ -1,11 +1,10 @@
-"""Was that too little memory, how much has a device, and how much did something take? GPU and processor alike."""
+"""Was that too little memory, and how much has a device? GPU and processor alike."""
 
 from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainer.errors import TooLittleMemory
@@ -21,9 +20,6 @@ _WORDS = (
     "not enough memory",
     "status_alloc_failed",  # cuBLAS and cuDNN
 )
-CUDA_CONTEXT = 600 * 2**20
-"""Bytes of a GPU that a process takes beside its tensors: context, kernels, workspaces."""
-_OWN = Path("/proc/self")
 
 
 def ran_out(error: BaseException) -> bool:
@@ -68,24 +64,6 @@ def release(on: Device) -> None:
     """Give back what freed tensors still hold, so that other sizes fit."""
     if on.type == "cuda":
         torch.cuda.empty_cache()
-
-
-def begin_peak(on: Device) -> None:
-    """From here on `peak` counts."""
-    if on.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(on)
-    else:
-        (_OWN / "clear_refs").write_text("5")
-
-
-def peak(on: Device) -> int:
-    """Most bytes of the device that this process has held since `begin_peak`, with what it held already."""
-    if on.type == "cuda":
-        held: int = torch.cuda.max_memory_reserved(on)
-        return held + CUDA_CONTEXT
-    lines = (_OWN / "status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
 
 
 def gib(size: float) -> str:

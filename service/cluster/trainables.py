@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from service.causes import last_line
+from service.causes import lost
 from service.cluster import gang
 from service.cluster.notice import heard, listening
 from service.resources import Resources
 from service.worker import Job, Message, failed, flat, run_trial
 from trainer.leaving import Left
+from trainer.machine import oom_kills
 
 TRAIN_ENVIRONMENT = {
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # 2 s by default for a stopped trial to let its actor go
@@ -91,14 +92,16 @@ def _fit(
             callbacks=[relay],
         ),
     )
+    killed = oom_kills()
     try:
         fitted.fit()
     except train.TrainingFailedError as error:
         for failure in getattr(error, "worker_failures", {}).values():
             if isinstance(failure, Left):
                 raise _moved(failure) from None
-        lost = f"its workers died {RETRIES + 1} times: {last_line(str(error))}"
-        report(flat(failed(job, lost, str(error))))
+        why = lost(str(error), oom_kills() - killed)
+        reason = f"its workers died {RETRIES + 1} times: {why}"
+        report(flat(failed(job, reason, str(error))))
 
 
 def _moved(left: Left) -> Exception:

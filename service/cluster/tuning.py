@@ -18,7 +18,7 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
-from service.causes import last_line
+from service.causes import lost
 from service.cluster import gang, trainables
 from service.cluster.connect import Cluster
 from service.cluster.joining import environment
@@ -26,6 +26,7 @@ from service.cluster.ray_log import ray_log
 from service.cluster.waiting import Waiting
 from service.errors import ServiceError
 from service.worker import MESSAGE, Job, parse
+from trainer.machine import oom_kills
 
 if TYPE_CHECKING:
     from service.dispatch import Dispatch
@@ -160,6 +161,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
     def __init__(self, seats: Seats) -> None:
         self._seats = seats
         self._waiting = Waiting(seats.dispatch.note, seats.resources)
+        self._killed = oom_kills()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (tune.Callback, ())
@@ -174,7 +176,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """It was lost more often than it is replaced."""
-        self._release(trial, last_line(str(trial.get_error() or "its process was lost")))
+        self._release(trial, self._lost(trial))
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Say why nothing runs; kill what hangs. Tune drops trials without a word when an actor cannot take them."""
@@ -187,7 +189,12 @@ class Telling(tune.Callback):  # type: ignore[misc]
                 if actor is not None:
                     ray.kill(actor)  # Tune starts it anew, as after any other loss
             if trial.status == "ERROR" and trial.trial_id in self._seats.taken:
-                self._release(trial, last_line(str(trial.get_error() or "its process was lost")))
+                self._release(trial, self._lost(trial))
+
+    def _lost(self, trial: Any) -> str:
+        """Why; the kernel's own kills are known of this machine alone."""
+        text = str(trial.get_error() or "its process was lost")
+        return lost(text, oom_kills() - self._killed if self._seats.cluster.is_private else 0)
 
     def _release(self, trial: Any, problem: str) -> None:
         key = self._seats.taken.pop(trial.trial_id)

@@ -107,6 +107,7 @@ def result_tags(result: Result, metric: str) -> dict[str, str]:
         "protocol_rung": result.protocol.get(rung_twin(metric), ""),
         "reason": result.reason or "",
         "parameters": str(result.parameters),
+        **({"microbatch": str(result.microbatch)} if result.microbatch else {}),
         **{f"{PROTOCOL_OF}{name}": one for name, one in result.protocol.items()},
     }
 

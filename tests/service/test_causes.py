@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.causes import cause
+from service.causes import cause, lost
 from trainer.files import FileLock, HeldError
 from trainer.record import Record
 
@@ -27,6 +27,19 @@ WAY_OUT = ": lower train.microbatch (training) or evaluation.batch_size (generat
 def test_too_little_memory_names_what_to_lower(error: Exception) -> None:
     assert cause(error).startswith(type(error).__name__)
     assert cause(error).endswith(WAY_OUT)
+
+
+def test_a_machine_without_memory_is_named_with_who_killed() -> None:
+    """Ray's own words of both; the kernel is to blame only where it says so itself."""
+    unexpected = (
+        "Worker unexpectedly exits with a connection error code 2. End of file. Some common causes include: (1) the "
+        "process was killed by the OOM killer due to high memory usage, (2) ray stop --force was called"
+    )
+    monitor = "The actor was killed due to the node running low on memory.\nMemory on the node was 61 / 64GB"
+    assert lost(unexpected) == unexpected[:300]
+    start = "its machine ran out of memory, and {} killed its process: run fewer trials at once"
+    assert lost(unexpected, killed=1).startswith(start.format("the kernel"))
+    assert lost(monitor).startswith(start.format("Ray's memory monitor"))
 
 
 def test_other_errors_are_told_as_they_are() -> None:

@@ -52,6 +52,24 @@ def test_a_quota_of_version_1_bounds_too(groups: Path, mount: str) -> None:
     assert machine.own_cpus() == 8
 
 
+def test_memory_is_that_of_the_smallest_group(groups: Path) -> None:
+    whole = machine.own_memory()
+    assert whole == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    put(groups / "memory.max", "max\n")
+    assert machine.own_memory() == whole
+    put(groups / "own", "0::/job\n")
+    put(groups / "job" / "memory.max", "1048576\n")
+    assert machine.own_memory() == 2**20
+    put(groups / "memory" / "memory.limit_in_bytes", "4096\n")
+    assert machine.own_memory() == 4096
+
+
+def test_what_the_kernel_killed_is_counted(groups: Path) -> None:
+    before = machine.oom_kills()
+    put(groups / "memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
+    assert machine.oom_kills() >= before + 2
+
+
 @pytest.mark.parametrize("line", ["0::/batch/job/step", "4:cpu,cpuacct:/batch/job/step"])
 def test_the_least_of_all_groups_above_counts(groups: Path, line: str) -> None:
     """As slurm and systemd nest them: the job has less than its batch, its step has no bound of its own."""

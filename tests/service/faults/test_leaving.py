@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.service.driver import Command, Driver
+from tests.service.faults.test_head_environment import command, head
+from tests.service.faults.test_lost_nodes import ended, kill, node
 from tests.service.faults.test_lost_processes import at_work
 from tests.service.sweeps import final_metrics, sweep, wait_for, write
 from trainer.record import Record
 
-pytestmark = [pytest.mark.fault, pytest.mark.ray, pytest.mark.slow]
+__all__ = ["head"]
+pytestmark = [pytest.mark.fault, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(560)]
 LONG = {"train.kimg": 256.0, "evaluation.evaluations": 8}
 
 
@@ -40,6 +45,66 @@ def test_sigterm_to_a_worker_costs_nothing_however_often_it_comes(
     drivers.append(calm)
     assert calm.ending()[0] == 0
     assert final_metrics(tmp_path / "home") == final_metrics(tmp_path / "whole")
+
+
+_DRAIN = """
+import sys, time
+import ray
+from ray._raylet import GcsClient
+from ray.core.generated import autoscaler_pb2
+address = sys.argv[1]
+ray.init(address=address, logging_level="ERROR")
+(found,) = (n for n in ray.nodes() if n["Alive"] and "node:__internal_head__" not in n["Resources"])
+reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+print(GcsClient(address=address).drain_node(found["NodeID"], reason, "a test", int(1000 * time.time()) + 300_000))
+"""
+
+
+def test_a_trial_on_a_node_that_is_drained_leaves_in_time(
+    head: dict[str, str],
+    toy: dict[str, Any],
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    drivers: list[Driver],
+) -> None:
+    """Of two nodes with a trial each one is drained, while there is no room elsewhere; then there is."""
+    yaml = write(sweep(toy, seeds=1, set=LONG, launcher="inproc"), tmp_path)
+    home = tmp_path / "home"
+    short = Path(f"/tmp/ds-l{tmp_path_factory.mktemp('n').stat().st_ino}")
+    shell = {**head, "DIFFSWEEP_HOME": str(home)}
+    nodes = [node(head, short / "1")]
+    try:
+        code, said = command(shell, "submit", str(yaml))
+        assert code == 0, said
+
+        def log() -> str:
+            return command(shell, "logs", "toy")[1]
+
+        wait_for(
+            lambda: all(f"{cell} seed 0: 32 of" in log() for cell in ("uniform", "under")),
+            "both trials",
+        )
+        drained = subprocess.run(
+            [sys.executable, "-c", _DRAIN, head["GCS"]],
+            env=shell, text=True, capture_output=True, timeout=100, check=False,
+        )  # fmt: skip
+        assert "True" in drained.stdout, drained.stderr
+        wait_for(lambda: "its machine is about to go: continues elsewhere from" in log(), "a word")
+        nodes.append(node(head, short / "2"))
+        assert wait_for(lambda: ended(shell), "the end of the job", 300) == "SUCCEEDED", log()
+        (moved,) = (line for line in log().splitlines() if "its machine is about to go" in line)
+        cell, kimg = moved.split()[1], moved.split()[-2]
+        assert f"{cell} seed 0: continues at {kimg} of" in log()
+        assert "FAILED" not in log()
+    finally:
+        for each in nodes:
+            if each.poll() is None:
+                kill(each)
+        subprocess.run(["rm", "-rf", str(short)], check=True)
+    calm = Command(tmp_path / "whole", yaml)
+    drivers.append(calm)
+    assert calm.ending()[0] == 0
+    assert final_metrics(home) == final_metrics(tmp_path / "whole")
 
 
 def trained(folder: Path) -> float:

@@ -67,7 +67,7 @@ def test_a_trial_whose_node_dies_goes_on_elsewhere_to_the_last_bit(
         )
         kill(nodes[0])
         nodes.append(node(head, short / "2"))
-        status = wait_for(lambda: _ended(shell), "the end of the job", 300)
+        status = wait_for(lambda: ended(shell), "the end of the job", 300)
         assert status == "SUCCEEDED", log()
         assert "continues at" in log()
         assert "FAILED" not in log()
@@ -107,6 +107,6 @@ def test_a_job_whose_head_dies_is_submitted_again_and_continues_to_the_last_bit(
     assert final_metrics(home) == undisturbed(experiment, tmp_path / "whole")
 
 
-def _ended(shell: dict[str, str]) -> str | None:
+def ended(shell: dict[str, str]) -> str | None:
     (job,) = json.loads(command(shell, "status", "toy", "--json")[1])
     return None if job["status"] in ("PENDING", "RUNNING") else str(job["status"])
