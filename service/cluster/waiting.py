@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from service.cluster.notice import draining
+
 if TYPE_CHECKING:
     from service.resources import Resources
 
@@ -37,7 +39,7 @@ class Waiting:
         self._since = now if self._since is None else self._since
         if now - self._since >= self._next:
             self._next += _AGAIN_S
-            self._note(_why(self._need, waiting, *_ray_holds()))
+            self._note(_why(self._need, waiting, *_ray_holds(), len(draining())))
 
 
 def _ray_holds() -> tuple[Mapping[str, float], Mapping[str, float]]:
@@ -48,9 +50,13 @@ def _ray_holds() -> tuple[Mapping[str, float], Mapping[str, float]]:
 
 
 def _why(
-    need: Resources, waiting: int, total: Mapping[str, float], free: Mapping[str, float]
+    need: Resources,
+    waiting: int,
+    total: Mapping[str, float],
+    free: Mapping[str, float],
+    drained: int,
 ) -> str:
-    """One line."""
+    """One line; what nodes have that are drained is nobody's any more."""
     each = " and ".join(f"{amount:g} {kind}" for kind, amount in need.per_worker.items())
     workers = f"{need.workers} x ({each})" if need.workers > 1 else each
     there = ", ".join(
@@ -58,5 +64,8 @@ def _why(
     )
     taken = any(free.get(kind, 0.0) < total.get(kind, 0.0) for kind in need.per_worker)
     held = "other jobs of this Ray hold the rest" if taken else "no node has that much together"
+    if drained:
+        nodes = "1 node is" if drained == 1 else f"{drained} nodes are"
+        held = f"{nodes} about to go, and {held if taken else 'no other has that much together'}"
     who = "1 trial waits" if waiting == 1 else f"{waiting} trials wait"
     return f"{who}, none runs: each needs {workers}; free: {there}; {held}"

@@ -475,7 +475,8 @@ def test_a_digest_survives_the_round_trip_through_json() -> None:
 
 def test_resources_and_launcher_are_no_part_of_a_trial() -> None:
     one = experiment(resources={"workers": 1}).trials
-    other = experiment(resources={"workers": 4, "gpus": 1}, launcher="train").trials
+    more = {"workers": 4, "gpus": 1, "on_oom": "fail"}
+    other = experiment(resources=more, launcher="train").trials
 
     assert [t.key for t in one] == [t.key for t in other]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from trainer import learner as learning
 from trainer.distributed import World
 from trainer.errors import TooLittleMemory
 from trainer.footprint import Footprint
-from trainer.passes import Kept, Passes
+from trainer.passes import Kept, Passes, SmallerPasses
 from trainer.record import Record
 from trainer.training import Training
 from trainer.trial import TrialSpec
@@ -158,6 +159,18 @@ def test_halves(toy: dict[str, Any], size: int, halves: list[int]) -> None:
         passes.size = half
         assert sum(passes.counts()) == size
     assert Passes(trial(toy), ALONE).half() is None
+
+
+def test_several_workers_begin_again_together(toy: dict[str, Any], tight: Tight) -> None:
+    """One alone cannot repeat its part: the others wait for it."""
+    tight(16)
+    spec = trial(toy)
+    passes = Passes(spec, ALONE, on_oom="halve_microbatch")
+    training = Training(spec, spec.data.load(Path()), ALONE, passes)
+    training.world = World(0, 2)
+    with pytest.raises(SmallerPasses) as found:
+        training.step()
+    assert found.value.microbatch == pickle.loads(pickle.dumps(found.value)).microbatch == 32
 
 
 _LIMITED = """

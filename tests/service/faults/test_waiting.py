@@ -83,6 +83,7 @@ def test_it_is_said_after_half_a_minute_and_not_all_the_time(
     notes, clock = list[str](), Clock()
     held = ({"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0})
     monkeypatch.setattr(waiting, "_ray_holds", lambda: held)
+    monkeypatch.setattr(waiting, "draining", lambda: [])
     told = Waiting(notes.append, Resources(workers=2, gpus=1, cpus=2), lambda: clock.now)
 
     def passes(seconds: float, waits: int, at_work: int = 0) -> None:
@@ -103,6 +104,9 @@ def test_it_is_said_after_half_a_minute_and_not_all_the_time(
     assert len(notes) == 1
     passes(200, waits=4)
     assert len(notes) == 2
+    monkeypatch.setattr(waiting, "draining", lambda: ["a", "b"])
+    passes(600, waits=4)
+    assert notes[2].endswith("; 2 nodes are about to go, and other jobs of this Ray hold the rest")
     passes(1, waits=4, at_work=1)
     passes(20, waits=4)
-    assert len(notes) == 2, "what was at work has just ended"
+    assert len(notes) == 3, "what was at work has just ended"
