@@ -58,6 +58,7 @@ def test_a_linear_network_has_its_closed_form(toy: dict[str, Any]) -> None:
     index = torch.tensor(want)
     learner.tally.add(*torch.zeros(3, 1))
     learner(source.codec.scale(source.read(index)), index, {})
+    learner.observe(World(0, 1))
     learner.tally.merge(World(0, 1))
     x0 = source.codec.scale(source.read(index))
     eps = Stream(spec.seed, "train/eps").normal(index, (2,))
