@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainer.lazily import torch
-from trainer.memory import device_text, gib
+from trainer.memory import capacity, device_text, gib
 
 if TYPE_CHECKING:
     from trainer.data import Source
@@ -69,6 +69,8 @@ def too_large(trial: TrialSpec, source: Source) -> str:
     """Why a training does not fit however small its passes are, and what to lower."""
     found = Footprint.of(trial, source.codec.shape)
     size = "" if found is None else f": {found.text()} before the first image"
+    is_small = found is not None and 2 * found.whole < capacity(source.device)
+    what = "not even one image fits beside the network" if is_small else "the network does not fit"
     ways = [f"model.{name}" for name in _SIZES if name in type(trial.model).model_fields]
     advice = [f"lower {' or '.join(ways)}" if ways else "choose a smaller model"]
     if len(trial.averages()) > 1:
@@ -76,7 +78,7 @@ def too_large(trial: TrialSpec, source: Source) -> str:
     if not trial.train.checkpointing:
         advice.append("set train.checkpointing: true")
     return (
-        f"on {device_text(source.device)}: the network itself does not fit{size}; {', '.join(advice)}, "
+        f"on {device_text(source.device)}: {what}{size}; {', '.join(advice)}, "
         "or use a larger device"
     )
 

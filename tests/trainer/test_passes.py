@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tests.trainer.test_loop import REMEMBERING, STEPS, numbers, run, trial, weights
+from trainer import footprint
 from trainer import learner as learning
 from trainer.distributed import World
 from trainer.errors import TooLittleMemory
@@ -107,7 +108,7 @@ def test_who_continues_has_smaller_passes_too(
 
 
 def test_what_nothing_helps_says_what_the_network_takes(
-    toy: dict[str, Any], tmp_path: Path, tight: Tight
+    toy: dict[str, Any], tmp_path: Path, tight: Tight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tight(0)
     spec = trial(toy, ema=[{"kind": "ramp", "decay": 0.9}, {"kind": "ramp", "name": "slow"}])
@@ -116,13 +117,17 @@ def test_what_nothing_helps_says_what_the_network_takes(
     said = str(refusal.value)
     assert said.startswith("out of memory on the processor (")
     parameters = sum(p.numel() for p in Training(spec, spec.data.load(Path()), ALONE).learner.parameters())  # fmt: skip
-    assert f"the network itself does not fit: {parameters:,} parameters take " in said
+    assert f"not even one image fits beside the network: {parameters:,} parameters take " in said
     assert said.endswith(
         "lower model.width or model.depth, have fewer averages (ema), set train.checkpointing: true, "
         "or use a larger device"
     )
     found = Footprint.of(spec, (2,))
     assert found is not None
+    monkeypatch.setattr(footprint, "capacity", lambda _: found.whole)
+    assert f"the network does not fit: {parameters:,} parameters take " in footprint.too_large(
+        spec, spec.data.load(Path())
+    )
     assert found.whole == 4 * parameters * (1 + 1 + 2 + 2), "weights, gradients, AdamW, averages"
 
 
