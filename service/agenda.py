@@ -114,7 +114,8 @@ class Agenda:
         standing, stops = stand(record, self._attempt), self._own(record.stops())
         for pair in self._cells_of[key]:
             self._standings[pair] = dataclasses.replace(standing, stopped=stops.get(pair[0]))
-        self._wanted = None
+        if not self.foreseen:  # else each report would cost more, the more trials there are
+            self._wanted = None
 
     def paused(self, key: str, images: int) -> None:
         """A trial says how far it is, if its reports are on another disk than this one's."""

@@ -7,9 +7,11 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -35,7 +37,7 @@ class Measured:
     trials: int
     launcher: str
     per_trial_s: float
-    """From the first trial's start to the last one's end, by trials."""
+    """From end to end of trials, once all processes have imported what they need."""
     plain_s: float
     """The same of plain Tune with `reuse_actors`, which is not its default."""
     fresh_s: float
@@ -62,23 +64,37 @@ def cluster(nodes: int) -> Iterator[None]:
     import ray
     from ray.cluster_utils import Cluster
 
-    own = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    running = Cluster(initialize_head=True, head_node_args=own)
+    place = tempfile.mkdtemp(prefix="ds-", dir="/tmp")  # sockets need a short path
+    own = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+    head = {**own, "include_dashboard": False, "temp_dir": place}
+    running = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes - 1):
-            running.add_node(num_cpus=1, object_store_memory=100 * 2**20)
+            running.add_node(**own)
         ray.init(address=running.address, log_to_driver=False, logging_level="ERROR")
         yield
     finally:
         ray.shutdown()
         running.shutdown()
+        shutil.rmtree(place, ignore_errors=True)
 
 
-def plain_tune(experiment: Experiment, trials: int, home: Path, reuse: bool) -> float:
-    """Seconds per trial of Tune alone, over the same function: train, and report what is reported."""
+def pace(ends: list[float]) -> float:
+    """Seconds per trial, once each node has had two and its process has imported what it needs."""
+    return (ends[-1] - ends[2 * NODES]) / (len(ends) - 1 - 2 * NODES)
+
+
+def growth(sizes: list[float]) -> float:
+    """MB per 100 trials over the second half, of the driver's sizes at the trials' ends."""
+    half = sizes[len(sizes) // 2 :]
+    return float(np.polyfit(np.arange(len(half)), half, 1)[0]) * 100
+
+
+def plain_tune(experiment: Experiment, trials: int, home: Path, reuse: bool) -> list[float]:
+    """When the trials of Tune alone ended, over the same function: train, and report what is reported."""
     from ray import tune
 
-    specs = [trial.spec.model_dump_json() for trial in experiment.trials[:trials]]
+    specs, ends = [trial.spec.model_dump_json() for trial in experiment.trials], list[float]()
 
     def train_one(config: dict[str, Any]) -> None:
         from trainer.loop import train
@@ -89,15 +105,21 @@ def plain_tune(experiment: Experiment, trials: int, home: Path, reuse: bool) -> 
         for report in train(spec, home / "plain" / str(number), cache=home / "cache"):
             tune.report({"images": report.images, **report.metrics})
 
-    begun = time.monotonic()
+    class Ends(tune.Callback):  # type: ignore[misc]
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (tune.Callback, ())
+
+        def on_trial_complete(self, *_: Any, **__: Any) -> None:
+            ends.append(time.monotonic())
+
     results = tune.Tuner(
         tune.with_resources(train_one, {"CPU": 1}),
         param_space={"number": tune.grid_search(list(range(trials)))},
         tune_config=tune.TuneConfig(reuse_actors=reuse),
-        run_config=tune.RunConfig(storage_path=str(home / "tune"), verbose=0),
+        run_config=tune.RunConfig(storage_path=str(home / "tune"), verbose=0, callbacks=[Ends()]),
     ).fit()
     assert results.num_errors == 0
-    return (time.monotonic() - begun) / trials
+    return ends
 
 
 def there() -> dict[str, int]:
@@ -113,7 +135,7 @@ def there() -> dict[str, int]:
         "placement groups": sum(group["state"] != "REMOVED" for group in groups),
         "open files": len(me.open_files()),
         "sockets and files": me.num_fds(),
-        "threads": me.num_threads(),
+        "threads": threading.active_count(),
         "processes of the driver": len(me.children()),
         "temporary folders": sum(
             path.name.startswith(("diffsweep-", "tmp"))
@@ -146,7 +168,7 @@ def measure(trials: int, nodes: int, launcher: str, plain: int) -> Measured:
         before, sizes, times = there(), list[float](), list[float]()
 
         def see(event: progress.Event) -> None:
-            if isinstance(event, progress.TrialStarted | progress.TrialFinished):
+            if isinstance(event, progress.TrialFinished):
                 times.append(time.monotonic())
                 sizes.append(me.memory_info().rss / 1e6)
 
@@ -157,12 +179,12 @@ def measure(trials: int, nodes: int, launcher: str, plain: int) -> Measured:
         left["MLflow runs"] = running_runs(settings)
         scratch = [p for p in settings.home.rglob("*") if "scratch" in p.name or p.suffix == ".tmp"]
         left["files of the home"] = len(scratch)
-        half = sizes[len(sizes) // 2 :]
-        grown = float(np.polyfit(np.arange(len(half)) / 2, half, 1)[0]) * 100
-        each = (times[-1] - times[0]) / len(sweep.trials)
-        again = plain_tune(sweep, plain, home / "a", reuse=True) if plain else float("nan")
-        fresh = plain_tune(sweep, plain // 4, home / "b", reuse=False) if plain else float("nan")
-        return Measured(trials, launcher, each, again, fresh, sizes[-1], grown, left)
+        again = fresh = float("nan")
+        if plain:
+            again = pace(plain_tune(sweep, plain, home / "a", reuse=True))
+            fresh = pace(plain_tune(sweep, plain // 3, home / "b", reuse=False))
+        each = pace(times)
+        return Measured(trials, launcher, each, again, fresh, sizes[-1], growth(sizes), left)
 
 
 def in_a_process(trials: int, nodes: int, launcher: str, plain: int, timeout_s: float) -> Measured:
