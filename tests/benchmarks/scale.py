@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -26,7 +25,7 @@ from service.experiment import Experiment
 from service.settings import Settings
 from tests.benchmarks.tiny import TINY
 
-TRIALS, NODES, PLAIN = 300, 4, 60
+TRIALS, NODES, PLAIN = 300, 4, 30
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,9 +63,8 @@ def cluster(nodes: int) -> Iterator[None]:
     import ray
     from ray.cluster_utils import Cluster
 
-    place = tempfile.mkdtemp(prefix="ds-", dir="/tmp")  # sockets need a short path
     own = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-    head = {**own, "include_dashboard": False, "temp_dir": place}
+    head = {**own, "include_dashboard": False}
     running = Cluster(initialize_head=True, head_node_args=head)
     try:
         for _ in range(nodes - 1):
@@ -76,7 +74,6 @@ def cluster(nodes: int) -> Iterator[None]:
     finally:
         ray.shutdown()
         running.shutdown()
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def pace(ends: list[float]) -> float:
@@ -137,11 +134,19 @@ def there() -> dict[str, int]:
         "sockets and files": me.num_fds(),
         "threads": threading.active_count(),
         "processes of the driver": len(me.children()),
-        "temporary folders": sum(
-            path.name.startswith(("diffsweep-", "tmp"))
-            for path in Path(tempfile.gettempdir()).iterdir()
-        ),
+        "temporary folders": len(list(Path(tempfile.gettempdir()).iterdir())),
     }
+
+
+def left(before: dict[str, int], patience_s: float = 20.0) -> dict[str, int]:
+    """What is there more than before; Ray takes a moment to bury its dead."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        now = there()
+        more = {name: now[name] - before[name] for name in now}
+        if max(more.values()) <= 0 or time.monotonic() > deadline:
+            return more
+        time.sleep(0.5)
 
 
 def running_runs(settings: Settings) -> int:
@@ -174,17 +179,16 @@ def measure(trials: int, nodes: int, launcher: str, plain: int) -> Measured:
 
         outcome = launch.run(sweep, settings, see)
         assert outcome.finished == len(sweep.trials), outcome
-        after = there()
-        left = {name: after[name] - before[name] for name in after}
-        left["MLflow runs"] = running_runs(settings)
+        over = left(before)
+        over["MLflow runs"] = running_runs(settings)
         scratch = [p for p in settings.home.rglob("*") if "scratch" in p.name or p.suffix == ".tmp"]
-        left["files of the home"] = len(scratch)
+        over["files of the home"] = len(scratch)
         again = fresh = float("nan")
         if plain:
             again = pace(plain_tune(sweep, plain, home / "a", reuse=True))
             fresh = pace(plain_tune(sweep, plain // 3, home / "b", reuse=False))
         each = pace(times)
-        return Measured(trials, launcher, each, again, fresh, sizes[-1], growth(sizes), left)
+        return Measured(trials, launcher, each, again, fresh, sizes[-1], growth(sizes), over)
 
 
 def in_a_process(trials: int, nodes: int, launcher: str, plain: int, timeout_s: float) -> Measured:
@@ -194,10 +198,11 @@ def in_a_process(trials: int, nodes: int, launcher: str, plain: int, timeout_s: 
     for name in ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "DIFFSWEEP_HOME"):
         environment.pop(name, None)
     words = [str(trials), str(nodes), launcher, str(plain)]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.scale", *words],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=timeout_s,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="ds-", dir="/tmp") as own:  # sockets need a short path
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.scale", *words], cwd=ROOT,
+            env={**environment, "TMPDIR": own}, capture_output=True, text=True, timeout=timeout_s,
+        )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
@@ -208,13 +213,13 @@ def main(report: Callable[[str], None] = print) -> list[Measured]:
     for launcher, trials in (("inproc", TRIALS), ("train", TRIALS // 3)):
         one = in_a_process(trials, NODES, launcher, PLAIN, 3600)
         measured.append(one)
-        left = [f"{count} {name}" for name, count in one.left.items() if count > 0]
+        over = [f"{count} {name}" for name, count in one.left.items() if count > 0]
         report(
             f"scale, launcher: {launcher}: {trials} trials on {NODES} nodes,"
             f" {one.per_trial_s:.2f} s a trial; plain Tune {one.plain_s:.2f} with reuse_actors"
             f" ({one.per_trial_s / one.plain_s:.2f}x), {one.fresh_s:.2f} without"
             f" ({one.per_trial_s / one.fresh_s:.2f}x); the driver had {one.mb:.0f} MB,"
-            f" {one.mb_per_100:+.1f} MB per 100 trials; left behind: {', '.join(left) or 'nothing'}"
+            f" {one.mb_per_100:+.1f} MB per 100 trials; left behind: {', '.join(over) or 'nothing'}"
         )
     return measured
 
