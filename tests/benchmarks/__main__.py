@@ -29,13 +29,15 @@ BENCHMARKS = {
     "delivery": delivery.main,
     "scale": scale.main,
 }
+LONG = {"delivery", "scale"}
+"""A quarter of an hour each: they run where they are named."""
 
 
 def main() -> int:
-    """Run the benchmarks named on the command line, or all."""
+    """Run the benchmarks named on the command line, or all that are not long."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}")
-    names = parser.parse_args().names or list(BENCHMARKS)
+    names = parser.parse_args().names or [name for name in BENCHMARKS if name not in LONG]
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(
             f"unknown benchmark {', '.join(sorted(unknown))}: choose from {', '.join(BENCHMARKS)}"
