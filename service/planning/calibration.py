@@ -97,13 +97,15 @@ class Bench:
         return sorted(self.cache.glob(f"calibration-{identity}-*-{there}.json"))
 
     def _measured(self, trial: TrialSpec) -> Speed:
-        from service.planning.company import company
+        from service.planning.company import as_a_worker, company
         from service.planning.measuring import measure
 
         source = trial.data.load(self.data_root, self.cache)
         others = self.company - 1
         with company(others, trial, self.data_root, self.cache, self.device, self.threads):
-            return measure(trial, source, self.cache, self.device, self.threads)
+            return as_a_worker(
+                lambda: measure(trial, source, self.cache, self.device, self.threads)
+            )
 
 
 def _kept(file: Path) -> Speed | None:

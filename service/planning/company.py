@@ -8,14 +8,29 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from trainer.trial import TrialSpec
 
+T = TypeVar("T")
+_NICENESS = 15
+"""That Ray gives its workers: beside other work of the machine they are slower than a person's own programs."""
 _AT_WORK = "at work"
+
+
+def as_a_worker(work: Callable[[], T]) -> T:
+    """Do it in a thread that steps back as Ray's workers do."""
+    with ThreadPoolExecutor(1, initializer=_step_back) as pool:
+        return pool.submit(work).result()
+
+
+def _step_back() -> None:
+    with contextlib.suppress(OSError, AttributeError):  # not on Linux: nobody steps back
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 @contextlib.contextmanager
@@ -57,6 +72,7 @@ def _companion(given: list[Any], threads: int) -> Iterator[subprocess.Popen[str]
 def main() -> None:
     """A companion: trains until its parent ends it, or is gone."""
     trial, data_root, cache, device, threads = json.loads(sys.stdin.readline())
+    _step_back()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     import torch

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from service.planning.calibration import Bench
     from service.settings import Settings
     from trainer.ema import EMA
+    from trainer.trial import TrialSpec
 
 _BYTES_PER_PARAMETER = 16
 """Weights, their average and two moments of the optimizer, in float32; every further average is four more."""
@@ -103,8 +104,7 @@ class Costs:
             eval_s = sum(result.eval_seconds for result in known) / len(known)
             share = max(0, until - start) / total
             return share * train_s, share * eval_s, 0.0
-        pace = self._paces.get(shape(trial.spec)) or self._bench.speed(trial.spec)
-        self._paces[shape(trial.spec)] = pace
+        pace = self._pace(trial.spec)
         self._weigh(trial, averages, pace.parameters, pace.checkpoint_bytes, pace.picture_bytes)
         workers = self._experiment.spec.resources.workers
         whole = (*pace.seconds(trial.spec, workers, start), pace.holding(trial.spec, start))
@@ -114,6 +114,12 @@ class Costs:
         beyond = pace.seconds(trial.spec, workers, further)
         later = pace.holding(trial.spec, further) - pace.start_s
         return whole[0] - beyond[0], whole[1] - beyond[1], whole[2] - later
+
+    def _pace(self, trial: TrialSpec) -> Speed:
+        kind = shape(trial)
+        if kind not in self._paces:
+            self._paces[kind] = self._bench.speed(trial)
+        return self._paces[kind]
 
     def _weigh(
         self,
@@ -135,7 +141,7 @@ class Costs:
         known = Record(self._settings.trial(trial.key))
         if known.result() is not None:
             return 0.0, 0.0
-        pace = self._bench.speed(original.spec)
+        pace = self._pace(original.spec)
         workers = self._experiment.spec.resources.workers
         total = original.spec.total_images()
         timed, real = pace.seconds(original.spec, workers), self._seconds(original, 0, total)

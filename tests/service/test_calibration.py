@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,7 @@ import pytest
 
 from service.planning import calibration, measuring
 from service.planning.calibration import Bench, NotKnownError, shape
-from service.planning.company import company
-from service.planning.speed import Speed
+from service.planning.company import as_a_worker, company
 from service.resources import Resources
 from service.settings import Settings
 from tests.service.sweeps import wait_for
@@ -257,3 +258,14 @@ def test_comparisons_cost_what_they_look_at(toy: dict[str, Any]) -> None:
     held = replace(plain, keep_s=0.5, start_s=3.0)
     assert held.holding(trial) == pytest.approx(3.0 + 0.5 * points)
     assert held.holding(trial, trial.evaluation_points()[0]) == pytest.approx(2.5 + 0.5 * points)
+
+
+def test_what_is_timed_steps_back_as_rays_workers_do() -> None:
+    """And this process does not."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert as_a_worker(niceness) == 15
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before == niceness()
