@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _BYTES_PER_PARAMETER = 16
 """Weights, their average and two moments of the optimizer, in float32; every further average is four more."""
-_PICTURE_BYTES = 20_000
+_REPORT_BYTES = 20_000
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Costs:
             if result is not None and result.status == "finished":
                 self._finished.setdefault(shape(trial.spec), []).append(result)
         self._bytes: dict[str, tuple[int, int, int]] = {}
-        """By trial: of one checkpoint, of one picture, of its snapshots."""
+        """By trial: of one checkpoint, of all reports and pictures, of its snapshots."""
         self._paces: dict[str, Speed] = {}
         """By shape: one calibration for all cells of equal cost."""
         self._measured = 0
@@ -99,13 +99,13 @@ class Costs:
         if known:
             self._measured = max(self._measured, len(known))
             each = known[0].parameters * (_BYTES_PER_PARAMETER + 4 * (len(averages) - 1))
-            self._weigh(trial, averages, known[0].parameters, each, _PICTURE_BYTES)
+            self._weigh(trial, averages, known[0].parameters, each, _REPORT_BYTES)
             train_s = sum(result.seconds for result in known) / len(known)
             eval_s = sum(result.eval_seconds for result in known) / len(known)
             share = max(0, until - start) / total
             return share * train_s, share * eval_s, 0.0
         pace = self._pace(trial.spec)
-        self._weigh(trial, averages, pace.parameters, pace.checkpoint_bytes, pace.picture_bytes)
+        self._weigh(trial, averages, pace.parameters, pace.checkpoint_bytes, pace.report_bytes)
         workers = self._experiment.spec.resources.workers
         whole = (*pace.seconds(trial.spec, workers, start), pace.holding(trial.spec, start))
         if until >= total:
@@ -127,11 +127,11 @@ class Costs:
         averages: Sequence[EMA],
         parameters: int,
         checkpoint: int,
-        picture: int,
+        report: int,
     ) -> None:
         snapshots = 4 * parameters * sum(getattr(one, "snapshots", 0) for one in averages)
         points = len(trial.spec.evaluation_points())
-        self._bytes[trial.key] = checkpoint, picture * points, snapshots
+        self._bytes[trial.key] = checkpoint, report * points, snapshots
 
     def under(self, trial: PlannedTrial, original: PlannedTrial) -> tuple[float, float]:
         """Seconds that are left of a trial whose evaluation alone is another than the original's, and those beyond.

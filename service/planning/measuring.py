@@ -20,6 +20,7 @@ from trainer.evaluation.metric.base import Real
 from trainer.evaluation.picture import png
 from trainer.evaluation.reference import Gathered
 from trainer.record import Record
+from trainer.report import Report
 from trainer.training import Training
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def measure(trial: TrialSpec, source: Source, cache: Path, device: str, threads:
         keep_s=keeping[0],
         start_s=start_s,
         checkpoint_bytes=keeping[1],
-        picture_bytes=keeping[2],
+        report_bytes=keeping[2],
         parameters=sum(parameter.numel() for parameter in training.learner.parameters()),
         device=device,
         machine=machine_name(device),
@@ -166,24 +167,27 @@ def _looking_cost(training: Training, space: FeatureSpace, cache: Path) -> _Look
 
 
 def _keeping_cost(training: Training, cache: Path) -> tuple[float, int, int]:
-    """Seconds to write what an evaluation leaves behind, and bytes of its checkpoint and of its picture."""
+    """Seconds to write what an evaluation leaves behind, and bytes of its checkpoint, of its report and picture."""
     evaluation = training.trial.evaluation
     shown = SHOWN["full" if evaluation.rung is None else "rung"]
     images = _generated(training, evaluation.full, min(shown, evaluation.full.images), 1)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".calibration-", dir=cache) as scratch:
         record = Record(Path(scratch) / "trial")
+        told = training.learner.tally.read()
+        report = Report(images=1, time_s=0.0, metrics={}, levels=told)
 
         def keep() -> None:
             record.write_sample(1, png(images))
+            record.add_report(report)
             record.save_checkpoint(1, training.state(), keep=1)
 
         seconds = _seconds(keep, 0.0, training.source.device.type)
-        sizes = [
+        checkpoint, picture = (
             sum(file.stat().st_size for file in record.directory.glob(f"{part}*/*"))
             for part in ("checkpoint-", "samples")
-        ]
-    return seconds, sizes[0], sizes[1]
+        )
+    return seconds, checkpoint, picture + len(report.to_json())
 
 
 def _seconds(work: Callable[[], object], budget_s: float, device: str) -> float:

@@ -42,7 +42,8 @@ class Speed:
     start_s: float = 0.0
     """To set the training up, in a process that runs."""
     checkpoint_bytes: int = 0
-    picture_bytes: int = 0
+    report_bytes: int = 0
+    """Of an evaluation's report and picture."""
     machine: str = ""
     """What it was measured on, for a person: `NVIDIA H100 of node-3`."""
 
