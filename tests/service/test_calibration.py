@@ -15,6 +15,7 @@ import pytest
 from service.planning import calibration, measuring
 from service.planning.calibration import Bench, NotKnownError, shape
 from service.planning.company import as_a_worker, company
+from service.planning.speed import Speed
 from service.resources import Resources
 from service.settings import Settings
 from tests.service.sweeps import wait_for
