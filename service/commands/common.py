@@ -65,8 +65,13 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else max(_PIPE_WIDTH, shutil.get_terminal_size().columns)
-    return Console(file=stream, width=width, highlight=False)
+    return Console(file=stream, width=None if stream.isatty() else width(), highlight=False)
+
+
+def width() -> int:
+    """Columns that a table may have."""
+    columns = shutil.get_terminal_size().columns
+    return columns if sys.stdout.isatty() else max(_PIPE_WIDTH, columns)
 
 
 def say(text: str = "") -> None:

@@ -21,6 +21,7 @@ from service.commands.common import (
     prose,
     say,
     settings_of,
+    width,
 )
 from service.commands.sweeps import opening
 from trainer.report import Status
@@ -82,9 +83,7 @@ def plan(
         if not line.startswith(" "):  # the remarks are validate's
             say(line)
     say()
-    wanted = {trial.seed for trial in planned.trials}
-    seeds = [seed for seed in experiment.seeds if seed in wanted or len(experiment.looks) == 1]
-    print_table(("cell", *(f"seed {seed}" for seed in seeds)), _states(experiment, seeds, planned))
+    _trials(experiment, planned)
     say()
     _costs(planned)
     _expected(planned)
@@ -149,12 +148,41 @@ def _proposed(proposals: Proposals) -> None:
     print_findings(proposals.notes)
 
 
-def _states(experiment: Experiment, seeds: list[int], planned: Plan) -> list[list[str]]:
+def _trials(experiment: Experiment, planned: Plan) -> None:
+    """Every trial in a column of its seed; where those do not fit, the seeds of a cell that say the same together."""
+    wanted = {trial.seed for trial in planned.trials}
+    seeds = [seed for seed in experiment.seeds if seed in wanted or len(experiment.looks) == 1]
     words = {(trial.cell, trial.seed): _state(trial) for trial in planned.trials}
-    return [
+    rows = [
         [cell.name, *(words.get((cell.name, seed), "-") for seed in seeds)]
         for cell in experiment.cells
     ]
+    columns = ["cell", *(f"seed {seed}" for seed in seeds)]
+    widest = [max(map(len, column)) + 2 for column in zip(columns, *rows, strict=True)]
+    if sum(widest) <= width():
+        print_table(columns, rows)
+        return
+    together = [
+        [
+            name,
+            word,
+            _listed([seed for seed, its in zip(seeds, its_words, strict=True) if its == word]),
+        ]
+        for name, *its_words in rows
+        for word in dict.fromkeys(its_words)
+    ]
+    print_table(["cell", "each", "seeds"], together)
+
+
+def _listed(seeds: list[int]) -> str:
+    """`0-5, 9`: runs of neighbours in one."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _state(trial: TrialPlan) -> str:
