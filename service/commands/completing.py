@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +68,8 @@ def cells(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def jobs(ctx: typer.Context, incomplete: str) -> list[str]:
     """Jobs of the cluster, if it answers within a second."""
+    import urllib.request  # a tenth of a second of every command
+
     given = ctx.params.get("address")
     address = str(given or os.environ.get("RAY_API_SERVER_ADDRESS") or "http://127.0.0.1:8265")
     if "://" not in address:
