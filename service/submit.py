@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 Env = Mapping[str, str]
+_ENDS_S = 10.0
+"""How long to wait for the end of a job that is to be forgotten."""
 _RUNNING = ("PENDING", "RUNNING")
 _OURS = re.compile(r"""(?:-m service|\bdiffsweep) run (?:(['"])(.+?)\1|(\S+))""")
 """The command of an experiment that was submitted with Ray alone."""
@@ -128,9 +131,12 @@ class Jobs:
 
     def forget(self, job_id: str) -> None:
         """End a job and take it off the cluster's list, as far as that works."""
+        deadline = time.monotonic() + _ENDS_S
         with contextlib.suppress(Exception):
             if not self.status(job_id).is_over:
                 self._client.stop_job(job_id)
+            while not self.status(job_id).is_over and time.monotonic() < deadline:
+                time.sleep(0.2)
             self._client.delete_job(job_id)
 
     def python(self) -> str:
