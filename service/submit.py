@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 Env = Mapping[str, str]
-_ENDS_S = 10.0
-"""How long to wait for the end of a job that is to be forgotten."""
 _RUNNING = ("PENDING", "RUNNING")
 _OURS = re.compile(r"""(?:-m service|\bdiffsweep) run (?:(['"])(.+?)\1|(\S+))""")
 """The command of an experiment that was submitted with Ray alone."""
@@ -131,7 +129,7 @@ class Jobs:
 
     def forget(self, job_id: str) -> None:
         """End a job and take it off the cluster's list, as far as that works."""
-        deadline = time.monotonic() + _ENDS_S
+        deadline = time.monotonic() + 10.0
         with contextlib.suppress(Exception):
             if not self.status(job_id).is_over:
                 self._client.stop_job(job_id)
