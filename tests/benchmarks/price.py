@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from service.measuring import measure, using_threads
 
 from service.experiment import Experiment
+from service.planning.measuring import measure, using_threads
 from trainer.loop import train
 from trainer.record import Record
 from trainer.trial import TrialSpec
