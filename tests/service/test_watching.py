@@ -128,7 +128,12 @@ def test_a_running_sweep_is_seen_and_stopped_with_the_token_alone(
     drivers[0].until("kimg  rung/fid")
     watch = watching(str(yaml), home)
 
-    state = watch.state()
+    def moving() -> Any:
+        """What is said once a trial has moved: its pulse may come after its first report."""
+        known = watch.state()
+        return known if any(trial["kimg"] > 0 for trial in known["running"]) else None
+
+    state = wait_for(moving, "a trial that moves")
     seen_at_every_width(watch)
     assert state["at_work"]
     assert f"process {drivers[0].process.pid}" in state["driver"]
