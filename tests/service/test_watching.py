@@ -110,8 +110,10 @@ def seen_at_every_width(watch: Watching) -> None:
             wide = """(e) => [e, ...e.querySelectorAll(':not(thead, thead *)')]
                 .filter((x) => x.scrollWidth > x.clientWidth + 1).map((x) => x.outerHTML)"""
             assert page.locator(".board").evaluate(wide) == []
-            done, begun = page.locator(".meter .done"), page.locator(".meter .begun")
-            assert done.evaluate("(e) => e.offsetLeft") <= begun.evaluate("(e) => e.offsetLeft")
+            done, begun = page.evaluate(  # both at once: they are drawn anew every second
+                """() => ['.done', '.begun'].map((x) => document.querySelector(`.meter ${x}`).offsetLeft)"""
+            )
+            assert done <= begun
             assert complaints == []
             page.close()
         browser.close()
