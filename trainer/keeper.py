@@ -36,10 +36,12 @@ class Keeper:
 
     def told_smaller(self) -> list[str]:
         """A line for the first report after memory ran out."""
-        kept, known = Kept.of(self._record.directory), self._record.reports()
+        kept = Kept.of(self._record.directory)
+        if kept is None:  # nearly always: then no report is read for it
+            return []
+        known = self._record.reports()
         told = known[-1].images if known else -1
-        is_new = kept is not None and told <= kept.images < self._training.images
-        return [kept.note()] if kept is not None and is_new else []
+        return [kept.note()] if told <= kept.images < self._training.images else []
 
     def keep(self, report: Report) -> None:
         """The report, then the checkpoint it belongs to, then the result if this was the last one."""
@@ -82,7 +84,7 @@ class Keeper:
 
     def finish(self, report: Report) -> None:
         """Write the result."""
-        progress = self._training.progress
+        progress, smaller = self._training.progress, Kept.of(self._record.directory)
         self._record.write_result(
             Result(
                 status="finished" if report.failure is None else "diverged",
@@ -100,8 +102,6 @@ class Keeper:
                     self._training.source.fingerprint, self._evaluator.held_out or ""
                 ),
                 flops_per_image=self._training.flops_per_image(),
-                microbatch=smaller.microbatch
-                if (smaller := Kept.of(self._record.directory))
-                else None,
+                microbatch=None if smaller is None else smaller.microbatch,
             )
         )

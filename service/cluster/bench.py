@@ -39,11 +39,9 @@ class ClusterBench(Bench):
         """What a worker trains on there."""
         return "cuda" if self.resources.gpus else "cpu"
 
-    def _files(self, identity: str) -> list[Path]:
-        return [self.cache / f"calibration-{identity}-{self.company}-cluster.json"]
-
-    def _alike(self, identity: str) -> list[Path]:
-        return sorted(self.cache.glob(f"calibration-{identity}-*-cluster.json"))
+    @property
+    def _there(self) -> str:
+        return self.place_id
 
     def _measured(self, trial: TrialSpec) -> Speed:
         import ray
@@ -176,7 +174,7 @@ class _Worker:
 
         import torch
 
-        from service.planning.measuring import small_training
+        from service.planning.measuring import small_training, step
 
         spec, root, cache, device, threads = self._read()
         torch.set_num_threads(threads)
@@ -185,7 +183,7 @@ class _Worker:
 
         def train() -> None:
             while True:
-                training.step()
+                step(training)
 
         threading.Thread(target=train, daemon=True).start()
 

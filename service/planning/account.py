@@ -6,11 +6,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dashboards.text import duration, hours
 from service.planning.money import Money
 from trainer.files import write_whole
+
+if TYPE_CHECKING:
+    from service.planning.money import Price
+    from service.resources import Resources
 
 FILE = "costs.json"
 _KEPT = 100
@@ -29,6 +33,21 @@ class Totals:
     """That it leaves behind."""
     money: Money | None = None
     """By DIFFSWEEP_PRICE."""
+
+    @classmethod
+    def of(
+        cls,
+        wall_s: float,
+        worked_s: float,
+        disk_bytes: int,
+        resources: Resources,
+        price: Price | None,
+    ) -> Totals:
+        """Of trials that train and evaluate for `worked_s` together, each on these resources."""
+        hours = worked_s * resources.workers / 3600
+        cpu, gpu = hours * resources.cpus, hours * resources.gpus
+        money = None if price is None else price.of(resources, cpu, gpu)
+        return cls(wall_s, cpu, gpu, disk_bytes, money)
 
 
 @dataclass(frozen=True)

@@ -85,17 +85,13 @@ class Book:
 
     def _spent(self, wall_s: float) -> Totals:
         """By this run so far."""
-        resources = self._experiment.spec.resources
         used = {key: self._used(key) for key in self._keys()}
         worked, written = 0.0, 0
         for key, (took, there) in used.items():
             before = self._before.get(key, (0.0, 0))
             worked, written = worked + took - before[0], written + there - before[1]
-        worked = max(0.0, worked) * resources.workers / 3600
-        cpu_hours, gpu_hours = worked * resources.cpus, worked * resources.gpus
-        price = self._settings.price
-        money = None if price is None else price.of(resources, cpu_hours, gpu_hours)
-        return Totals(wall_s, cpu_hours, gpu_hours, max(0, written), money)
+        resources, price = self._experiment.spec.resources, self._settings.price
+        return Totals.of(wall_s, max(0.0, worked), max(0, written), resources, price)
 
     def _keys(self) -> set[str]:
         return {trial.key for trial in self._experiment.trials} | keys_of(self._folder)

@@ -48,16 +48,14 @@ class Bench:
     def speed(self, trial: TrialSpec) -> Speed:
         """The kept speed at the trial, measured now if it is not known yet. NotKnownError where it may not be."""
         identity = _identity(trial, self.threads)
-        files = self._files(identity)
-        if not self.measures:
-            files += self._alike(identity)
-        for file in files:
+        others = [] if self.measures else self._alike(identity)
+        for file in [self._file(identity), *others]:
             if (known := _kept(file)) is not None:
                 return known
         if not self.measures:
             raise NotKnownError(identity)
         found = self._measured(trial)
-        write_whole(self._files(identity)[0], json.dumps(asdict(found)))
+        write_whole(self._file(identity), json.dumps(asdict(found)))
         return found
 
     @property
@@ -86,15 +84,18 @@ class Bench:
         """That, in names of files."""
         return machine_digest("cpu")
 
-    def _files(self, identity: str) -> list[Path]:
-        """Where the speed is kept: it is written to the first."""
-        there = machine_digest(self.device)
-        return [self.cache / f"calibration-{identity}-{self.company}-{there}.json"]
+    @property
+    def _there(self) -> str:
+        """What was timed, in names of files."""
+        return machine_digest(self.device)
+
+    def _file(self, identity: str) -> Path:
+        """Where the speed is kept."""
+        return self.cache / f"calibration-{identity}-{self.company}-{self._there}.json"
 
     def _alike(self, identity: str) -> list[Path]:
-        """Of other numbers of trials side by side."""
-        there = machine_digest(self.device)
-        return sorted(self.cache.glob(f"calibration-{identity}-*-{there}.json"))
+        """Of any number of trials side by side."""
+        return sorted(self.cache.glob(f"calibration-{identity}-*-{self._there}.json"))
 
     def _measured(self, trial: TrialSpec) -> Speed:
         from service.planning.company import as_a_worker, company

@@ -77,7 +77,7 @@ def main() -> None:
 
     import torch
 
-    from service.planning.measuring import small_training
+    from service.planning.measuring import small_training, step
     from trainer.trial import TrialSpec
 
     torch.set_num_threads(threads)
@@ -87,9 +87,7 @@ def main() -> None:
     training.step()
     print(_AT_WORK, flush=True)
     while True:
-        training.step()
-        if training.at_loss_point:
-            training.read_losses()
+        step(training)
 
 
 def _end_with_parent() -> None:

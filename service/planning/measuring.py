@@ -79,15 +79,16 @@ def small_training(trial: TrialSpec, source: Source) -> Training:
     return Training(trial.model_copy(update={"train": small}), source, World(0, 1))
 
 
+def step(training: Training) -> None:
+    """One batch; losses are read as often as in a trial."""
+    training.step()
+    if training.at_loss_point:
+        training.read_losses()
+
+
 def _train_cost(training: Training) -> float:
-    """Seconds per image of real steps, read as often as in a trial."""
-
-    def step() -> None:
-        training.step()
-        if training.at_loss_point:
-            training.read_losses()
-
-    seconds = _seconds(step, TRAIN_S, training.source.device.type)
+    """Seconds per image of real steps."""
+    seconds = _seconds(lambda: step(training), TRAIN_S, training.source.device.type)
     return seconds / training.trial.train.batch_size
 
 

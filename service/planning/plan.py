@@ -219,17 +219,14 @@ def total(
     starts: bool = True,
 ) -> Totals:
     """Of trials that are left; one part begins after the other. `starts`: Ray is still to be started."""
-    resources = experiment.spec.resources
     start = costs.starting()
     todo = [trial for part in parts for trial in part]
-    worked = sum(trial.seconds for trial in todo) * resources.workers / 3600
-    cpu_hours, gpu_hours = worked * resources.cpus, worked * resources.gpus
-    return Totals(
+    return Totals.of(
         sum(wall([t.seconds + t.holding_s for t in part], slots, start, starts) for part in parts),
-        cpu_hours,
-        gpu_hours,
+        sum(trial.seconds for trial in todo),
         costs.disk_bytes(todo, slots)[0],
-        None if settings.price is None else settings.price.of(resources, cpu_hours, gpu_hours),
+        experiment.spec.resources,
+        settings.price,
     )
 
 
