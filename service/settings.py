@@ -27,7 +27,6 @@ from service.errors import ServiceError
 from service.planning.money import Price
 from trainer.errors import InputError, Problem
 
-_OWNER_ALONE = 0o077
 RAY_JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Ray sets it for the entrypoint of every submitted job."""
 
@@ -44,6 +43,11 @@ def own_job() -> str | None:
         return str(known["metadata"]["job_submission_id"])
     except (ValueError, LookupError, TypeError):
         return None
+
+
+def for_owner_alone() -> None:
+    """Nobody else may read what this process writes from now on."""
+    os.umask(0o077)
 
 
 def default_home() -> Path:
@@ -212,7 +216,7 @@ class Settings(BaseSettings):
     def keep_private(self) -> None:
         """Where that is asked for, nobody else may read what this process writes from now on."""
         if self.private:
-            os.umask(_OWNER_ALONE)
+            for_owner_alone()
 
     def experiment(self, name: str) -> Path:
         """The directory of one experiment: its resolved spec, outbox and report."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.causes import cause, is_lost_peer
 from service.remote.carrier import Carrier, carried
-from service.settings import load
+from service.settings import for_owner_alone, load
 
 if TYPE_CHECKING:
     from trainer.lease import Lease
@@ -84,7 +84,8 @@ def run_trial(
     A trial's own error is told, not raised: trying again would only repeat it. What looks like the
     loss of another worker is raised, for Ray to replace the worker, as is that it left as it was told to.
     """
-    load(private=job.private).keep_private()
+    if job.private:
+        for_owner_alone()
     with carried(job.remote, job.key, send, rank, world) as carrier:
         return _run(job, carrier, rank, world, leave)
 
