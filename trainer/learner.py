@@ -38,7 +38,7 @@ class Learner(nn.Module):
         levels = trial.data.levels
         self._half_bin = None if levels is None else 1.0 / levels
         self._unseen: list[Tensor] = []
-        self._uncounted: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._uncounted: list[Tensor] = []
         self._eps = Stream(trial.seed, "train/eps")
         self._time = Stream(trial.seed, "train/time")
         self._ends = Stream(trial.seed, "train/schedule_ends")
@@ -73,7 +73,7 @@ class Learner(nn.Module):
         error = terms.output.detach().to(terms.target.dtype) - terms.target
         scale = terms.prediction.residual_weight(terms.log_snr)
         unweighted = scale * error.square().flatten(1).mean(1)
-        self._uncounted.append((terms.log_snr.detach(), unweighted, losses.detach()))
+        self._uncounted.append(Tally.row(terms.log_snr, unweighted, losses))
 
     def clipped(self) -> list[list[nn.Parameter]]:
         """The parameters whose gradients are clipped together: the model's, and the schedule's on their own."""
@@ -84,7 +84,7 @@ class Learner(nn.Module):
     def observe(self, world: World) -> None:
         """After a batch: what has a memory sees all workers' losses, in the order of the global index."""
         for row in self._uncounted:
-            self.tally.add(*row)
+            self.tally.add(row)
         if isinstance(self.timesteps, LossHistory):
             rows = world.gather(torch.cat(self._unseen))
             self.timesteps.observe(rows[:, 0].long(), rows[:, 1])
@@ -93,6 +93,21 @@ class Learner(nn.Module):
     def has_dropout(self) -> bool:
         """Whether its numbers depend on torch's generator."""
         return any(isinstance(m, nn.Dropout) and m.p > 0.0 for m in self.modules())
+
+    def seen(self) -> Tensor:
+        """What `observe` will count of a batch, as `Tally.row` [3, B]; it is taken away."""
+        row = torch.cat(self._uncounted, 1)
+        self.forget()
+        return row
+
+    def has_seen(self, row: Tensor) -> None:
+        """`observe` will count this of a batch."""
+        self._uncounted.append(row)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether beside the network something learns or has a memory, which a step asks and tells."""
+        return self.timesteps is not None or self.schedule is not None
 
     def forget(self) -> None:
         """What it saw of a batch that is begun again."""

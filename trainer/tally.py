@@ -27,16 +27,21 @@ class Tally:
     def __init__(self) -> None:
         self._losses, self._gradients = _Sums(), _Sums()
 
-    def add(self, log_snr: Tensor, unweighted: Tensor, weighted: Tensor) -> None:
-        """Count a batch's examples; all [B]."""
-        self._losses.add(log_snr, unweighted, weighted)
+    @staticmethod
+    def row(log_snr: Tensor, unweighted: Tensor, weighted: Tensor) -> Tensor:
+        """A batch's examples as they are counted, float64 [3, B]; all [B]."""
+        return torch.stack([x.detach().double() for x in (log_snr, unweighted, weighted)])
+
+    def add(self, row: Tensor) -> None:
+        """Count a batch's examples, float64 [3, B]."""
+        self._losses.add(row)
 
     def add_gradients(self, log_snr: Tensor, squares: Tensor) -> None:
         """Count the squared norms of some examples' gradients; all [B], B may be 0.
 
         All workers call it at the same steps.
         """
-        self._gradients.add(log_snr, squares)
+        self._gradients.add(torch.stack([log_snr.double(), squares.double()]))
 
     def merge(self, world: World) -> None:
         """Add up what the workers have seen since the last time; all of them call it after the same batches."""
@@ -73,12 +78,11 @@ class _Sums:
         self.whole: Tensor | None = None
         """Of all workers, since `read`."""
 
-    def add(self, *columns: Tensor) -> None:
-        """log-SNR and values, all [B]."""
-        with torch.no_grad():
-            self._rows.append(torch.stack([x.detach().double() for x in columns]))
-            if len(self._rows) >= _TOGETHER:
-                self._sort()
+    def add(self, row: Tensor) -> None:
+        """log-SNR and values, float64 [1 + values, B]."""
+        self._rows.append(row)
+        if len(self._rows) >= _TOGETHER:
+            self._sort()
 
     def merge(self, world: World) -> None:
         """Add up over workers."""

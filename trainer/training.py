@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import gc
 import math
 import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from trainer.checkpointing import recompute_blocks
-from trainer.data import Batches, Source
+from trainer.data import Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.ema import Average, Power
-from trainer.errors import CheckpointError, TooLittleMemory
+from trainer.errors import CheckpointError
 from trainer.flops import flops_per_image
-from trainer.footprint import too_large, too_many
-from trainer.inputs import Batch, Conditions, keep, trained
+from trainer.inputs import keep
 from trainer.learner import Learner
-from trainer.memory import ran_out, release, told
-from trainer.noise_scale import NoiseScale
 from trainer.optimizer.base import set_rates
-from trainer.passes import Passes, SmallerPasses
-from trainer.precision import Scaled
+from trainer.passes import Passes
 from trainer.progress import Progress, log_every
-from trainer.randomness import derive
+from trainer.replayed import Replayed
 from trainer.second_moment import SecondMoment
+from trainer.step import Step
 from trainer.trial import TrialSpec
 
 
@@ -48,9 +42,7 @@ class Training:
         self.trial, self.source, self.world = trial, source, world
         for one in trial.network_inputs():
             one.check(source)
-        self.inputs = trial.live(source).network_inputs()
         self.passes = passes or Passes(trial, world)
-        self._share = self.passes.share
         self.learner = Learner(trial, source.codec.shape).to(source.device)
         network = self.learner.network
         first, *further = (
@@ -62,28 +54,24 @@ class Training:
             for one in (first, *further)
             if isinstance(one.spec, Power)
         ]
-        self.optimizer = trial.optimizer.build(self.learner, undecayed=self.learner.schedule)
+        if trial.train.checkpointing:
+            recompute_blocks(network)
+        if trial.train.compile:
+            network.compile()
+        self._step = Step(trial, source, world, self.passes, self.learner)
+        self.optimizer, self.scaled = self._step.optimizer, self._step.scaled
+        self.noise, self.inputs = self._step.noise, self._step.inputs
         self._rates = trial.optimizer.rates(len(self.optimizer.param_groups))
-        self.scaled = Scaled(trial.train.precision, source.device)
+        self._replayed = Replayed(self._step)
         self.progress = Progress()
-        self._clipped = self.learner.clipped()
-        counts = self.passes.counts()
-        self.noise = NoiseScale(self._clipped[0], counts, world.size) if trial.train.gns else None
-        self._has_dropout = self.learner.has_dropout()
         every = trial.train.tally_gradients
         self._moment = SecondMoment(self.learner, trial.train.batch_size, every) if every else None
-        self._batches = Batches(source, trial.seed)
         self._every = log_every(trial)
         self._pending: list[Tensor] = []
         """Losses of batches that the host has not asked for yet."""
         self._mark = time.perf_counter()
         self._timed = (0, 0.0)
         """Images and seconds of the progress when the current interval began."""
-        if trial.train.checkpointing:
-            recompute_blocks(network)
-        if trial.train.compile:
-            network.compile()
-        self._parallel = DistributedDataParallel(self.learner) if world.size > 1 else None
 
     @property
     def images(self) -> int:
@@ -102,83 +90,20 @@ class Training:
 
         Raises TooLittleMemory, or SmallerPasses where all workers have to begin again.
         """
-        first = self.images + self.world.rank * self._share
+        share = self.passes.share
+        first = self.images + self.world.rank * share
         if self._moment is not None:
-            share = range(first - self.images, first - self.images + self._share)
-            seed = self.trial.seed if self._has_dropout else None
-            self._moment.look(self.images, share, self._examples, seed)
+            mine = range(first - self.images, first - self.images + share)
+            seed = self.trial.seed if self._step.has_dropout else None
+            self._moment.look(self.images, mine, self._step.example, seed)
         self._set_rate()
-        while (loss := self._computed(first)) is None:
-            self._begin_again()
-        with told(lambda: too_large(self.trial, self.source)):
-            self._move()
-        self._pending.append(loss)
-        self.progress.images += self.trial.train.batch_size
-
-    def _computed(self, first: int) -> Tensor | None:
-        """The batch's gradients are there: its mean loss []; None where a pass did not fit, but a smaller one may."""
-        try:
-            if self._has_dropout:
-                torch.manual_seed(derive(self.trial.seed, f"train/dropout/{first}"))
-            loss = torch.zeros((), device=self.source.device)
-            for start, count in self.passes:
-                last = start + count == self._share
-                loss += self._accumulate(first + start, count, last=last)
-        except Exception as error:
-            if not ran_out(error):
-                raise
-            if (half := self.passes.half()) is None:
-                why = too_many(self.passes.size, self.trial, self.source)
-                raise TooLittleMemory(f"out of memory {why}") from error
-            if self.world.size > 1:  # the others wait for this one
-                raise SmallerPasses(half) from None
-            return None  # once the error is gone, so is what it kept from being freed
-        return loss
-
-    def _begin_again(self) -> None:
-        """The same batch, in passes half as large: nothing is left of what was computed of it."""
-        half = self.passes.half()
-        assert half is not None
-        self.passes.size = half
-        self.optimizer.zero_grad(set_to_none=True)
-        self.learner.forget()
-        if self.noise is not None:
-            self.noise.begin_again(self.passes.counts())
-        gc.collect()
-        release(self.source.device)
-
-    def _move(self) -> None:
-        """Along the gradients: clip, step, average."""
-        self.scaled.unscale(self.optimizer)
-        if self.noise is not None:
-            self.noise.update()
-        if self.trial.optimizer.grad_clip is not None:
-            for parameters in self._clipped:
-                nn.utils.clip_grad_norm_(parameters, self.trial.optimizer.grad_clip, foreach=True)
-        self.scaled.step(self.optimizer)
-        self.optimizer.zero_grad(set_to_none=True)
+        drawn = self._step.batches.draw(first, share)
+        loss = self._replayed.take(drawn, first)
+        self._pending.append(self._step.take(drawn, first) if loss is None else loss)
         self.learner.observe(self.world)
         for average in (self.average, *self.further):
             average.update()
-
-    def _accumulate(self, first: int, count: int, *, last: bool) -> Tensor:
-        """Add the gradients of some of the batch's examples; returns their share of its mean loss []."""
-        x0, index, conditions = self._examples(first, count)
-        alone = self._parallel is not None and not last  # workers meet once per batch
-        with self._parallel.no_sync() if self._parallel and alone else contextlib.nullcontext():
-            with self.scaled.autocast():
-                losses = (self._parallel or self.learner)(x0, index, conditions)
-                loss = losses.sum() / self._share
-            self.scaled.backward(loss)
-        if self.noise is not None:
-            self.noise.passed(count, self.scaled.factor())
-        return loss.detach()
-
-    def _examples(self, first: int, count: int = 1) -> tuple[Tensor, Tensor, Conditions]:
-        """x0 [count, ...], index [count] and what the network is told of the examples from global index `first` on."""
-        batch = Batch(self._batches, first, self._batches.get(first, count), self.trial.seed)
-        x0, conditions = trained(self.inputs, batch)
-        return x0, batch.index, conditions
+        self.progress.images += self.trial.train.batch_size
 
     def _set_rate(self) -> None:
         optimizer, batch = self.trial.optimizer, self.trial.train.batch_size
@@ -288,6 +213,8 @@ class Training:
         for one in (self.average, *self.further):
             one.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
+        self.trial.optimizer.settle(self.optimizer)
+        self._replayed = Replayed(self._step)
         if "scaled" in state:
             self.scaled.restore(state["scaled"])
         if self.noise is not None:

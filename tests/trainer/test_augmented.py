@@ -145,7 +145,7 @@ DATA = Resident.of(torch.arange(60 * 32).reshape(60, 1, 4, 8).remainder(256).byt
 
 def batch(first: int, count: int, source: Resident = DATA) -> Batch:
     batches = Batches(source, seed=1)
-    return Batch(batches, first, batches.get(first, count), seed=1)
+    return Batch.of(batches, batches.draw(first, count), seed=1)
 
 
 def test_training_sees_the_warped_image_and_is_told_of_it() -> None:

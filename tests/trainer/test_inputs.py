@@ -36,7 +36,7 @@ FLIPPED = {"kind": "image_folder", "path": "not read", "size": 8, "grayscale": T
 
 def batch(count: int = 40, first: int = 0) -> Batch:
     batches = Batches(IMAGES, seed=0)
-    return Batch(batches, first, batches.get(first, count), seed=0)
+    return Batch.of(batches, batches.draw(first, count), seed=0)
 
 
 def trial(model: dict[str, Any], **values: Any) -> TrialSpec:
@@ -79,7 +79,7 @@ def test_the_core_calls_a_bound_network_with_two_arguments() -> None:
 
 def test_labels_are_those_of_the_examples_hidden_at_the_stated_rate() -> None:
     seen = batch(count=3000)
-    rows = seen.batches.rows(0, 3000)
+    rows = Batches(IMAGES, seed=0).rows(0, 3000)
     plain = Labels(classes=3).trained(seen)["labels"]
     assert torch.equal(plain, IMAGES.labels_of(rows))
     dropped = Labels(classes=3, rate=0.2).trained(seen)["labels"]
@@ -102,7 +102,7 @@ def test_samples_have_labels_as_often_as_the_data_and_the_same_for_every_trial()
 def test_a_network_is_told_which_images_are_mirrored() -> None:
     seen = batch()
     vector = Mirrored().trained(seen)["vector"]
-    rows = seen.batches.rows(0, 40)
+    rows = Batches(IMAGES, seed=0).rows(0, 40)
     plain = IMAGES.codec.scale(IMAGES.read(rows))
     for x, flipped, original in zip(seen.x0, vector[:, 0], plain, strict=True):
         assert torch.equal(x, original.flip(-1) if flipped else original)

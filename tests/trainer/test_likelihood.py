@@ -332,7 +332,7 @@ def test_a_network_that_enlarges_is_told_the_small_images_of_the_images(
     angle = 0.5 * math.pi * level
     eps = Stream(spec.noise_seed, "likelihood/super_resolution/eps").normal(torch.arange(5), (1, 1, 1))  # fmt: skip
     x0_hat = math.cos(angle) * x0 + math.sin(angle) * eps.double()
-    bound = prior_bits(x0, chain(diffusion.schedule, 10)[-1])
+    bound = prior_bits(x0, chain(diffusion.schedule, 10, x0.double())[-1])
     for k in range(10):
         step = chain_step(diffusion.schedule, 10, torch.full((5,), k))
         variance = step.small.reshape(5, 1, 1, 1).double()

@@ -56,7 +56,7 @@ def test_a_linear_network_has_its_closed_form(toy: dict[str, Any]) -> None:
     assert asked == want, "every second batch, evenly spaced"
     assert all(p.grad is None for p in learner.parameters())
     index = torch.tensor(want)
-    learner.tally.add(*torch.zeros(3, 1))
+    learner.tally.add(torch.zeros(3, 1).double())
     learner(source.codec.scale(source.read(index)), index, {})
     learner.observe(World(0, 1))
     learner.tally.merge(World(0, 1))

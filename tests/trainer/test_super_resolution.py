@@ -27,7 +27,7 @@ DATA = Resident.of(IMAGES, levels=255)
 
 def batch(first: int, count: int) -> Batch:
     batches = Batches(DATA, seed=1)
-    return Batch(batches, first, batches.get(first, count), seed=1)
+    return Batch.of(batches, batches.draw(first, count), seed=1)
 
 
 def trial(kimg: float = 0.04, images: int = 70, **values: Any) -> TrialSpec:

@@ -44,7 +44,7 @@ DATA = Tagged.digits()
 
 def batch(first: int, count: int) -> Batch:
     batches = Batches(DATA, seed=1)
-    return Batch(batches, first, batches.get(first, count), seed=1)
+    return Batch.of(batches, batches.draw(first, count), seed=1)
 
 
 def trial(guided: bool = True, **values: Any) -> TrialSpec:
@@ -66,7 +66,7 @@ def trial(guided: bool = True, **values: Any) -> TrialSpec:
 def test_tags_are_signs_and_hidden_at_the_stated_rate() -> None:
     seen = batch(0, 3000)
     plain = Tags(count=3).trained(seen)["vector"]
-    tags = DATA.tags_of(seen.batches.rows(0, 3000))
+    tags = DATA.tags_of(Batches(DATA, seed=1).rows(0, 3000))
     assert torch.equal(plain > 0, tags)
     assert plain.abs().unique().tolist() == [1.0]
     dropped = Tags(count=3, dropout=0.2).trained(seen)["vector"]
@@ -116,7 +116,7 @@ def test_a_training_is_told_them_and_generates_guided() -> None:
     training.learner.register_forward_pre_hook(lambda _, given: told.append(given[2]))
     training.step()
     assert torch.equal(told[0]["vector"], Tags(count=3, dropout=0.1).trained(
-        Batch(Batches(DATA, 0), 0, torch.zeros(20), 0))["vector"])  # fmt: skip
+        Batch.of(Batches(DATA, 0), Batches(DATA, 0).draw(0, 20), 0))["vector"])  # fmt: skip
     assert training.state()["kept"]["first_tags"].shape == (1797, 3)
 
 

@@ -26,7 +26,7 @@ def test_bins_hold_the_means_of_their_examples() -> None:
     for _ in range(150):
         log_snr = 12.0 * torch.randn(8, generator=generator, dtype=torch.float64)
         values = torch.rand(2, 8, generator=generator)
-        tally.add(log_snr, *values)
+        tally.add(Tally.row(log_snr, *values))
         for level, a, b in zip(log_snr.tolist(), *values.tolist(), strict=True):
             place = min(BINS - 1, max(0, math.floor((level - LOWEST) / WIDTH)))
             expected.setdefault(place, []).append((a, b))
@@ -49,8 +49,8 @@ def test_bins_hold_the_means_of_their_examples() -> None:
 def test_what_is_not_finite_is_left_out() -> None:
     tally = Tally()
     bad = torch.tensor([1.0, math.nan, math.inf, 2.0])
-    tally.add(torch.tensor([0.1, 0.1, 0.1, math.nan]), bad, torch.ones(4))
-    tally.add(torch.tensor([math.inf, -math.inf]), torch.ones(2), torch.ones(2))
+    tally.add(Tally.row(torch.tensor([0.1, 0.1, 0.1, math.nan]), bad, torch.ones(4)))
+    tally.add(Tally.row(torch.tensor([math.inf, -math.inf]), torch.ones(2), torch.ones(2)))
     tally.merge(ALONE)
     assert tally.read() == [(place, 1, 1.0, 1.0, None) for place in (-15.75, 0.25, 15.75)]
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from trainer.data.arrays import AnyArrays, Arrays
 from trainer.data.base import DataSpec, Outline, Split
-from trainer.data.batches import Batches
+from trainer.data.batches import Batches, Drawn
 from trainer.data.codec import Codec
 from trainer.data.digits import Digits, ShippedData
 from trainer.data.gaussians import Gaussians, ToyData
@@ -32,6 +32,7 @@ __all__ = [
     "Codec",
     "DataSpec",
     "Digits",
+    "Drawn",
     "Gaussians",
     "HuggingFaceSet",
     "ImageFolder",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,40 @@ _EPOCHS = 3
 """Permutations kept: the present, the one before it, the next."""
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Examples that a step will see, as they lie in the data; `drawn[a:b]` are some of them.
+
+    What is computed of them, and every random number, is a function of these tensors alone.
+    """
+
+    index: Tensor
+    """Global index of each, int64 [B]."""
+    stored: Tensor
+    """Stored values [B, ...]."""
+    labels: Tensor | None = None
+    """int64 [B]; None: the data has none."""
+    tags: Tensor | None = None
+    """Which of the codec's tags they have, bool [B, K]; None: the data has none."""
+
+    def __getitem__(self, part: slice) -> Drawn:
+        return Drawn(*(None if x is None else x[part] for x in self.tensors()))  # type: ignore[arg-type]
+
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All of it, in the order of the fields."""
+        return self.index, self.stored, self.labels, self.tags
+
+    def copy(self) -> Drawn:
+        """The same in tensors of its own."""
+        return Drawn(*(None if x is None else x.clone() for x in self.tensors()))  # type: ignore[arg-type]
+
+    def become(self, other: Drawn) -> None:
+        """As many others, in the tensors that are there."""
+        for mine, theirs in zip(self.tensors(), other.tensors(), strict=True):
+            if mine is not None and theirs is not None:
+                mine.copy_(theirs)
+
+
 class Batches:
     """Endless shuffled batches: example i is number i mod N of the permutation of epoch i div N."""
 
@@ -31,27 +66,32 @@ class Batches:
         self._epochs: dict[int, Tensor] = {}
         self._calls: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
 
-    def get(self, first: int, count: int) -> Tensor:
-        """x0 float32 [count, ...] in [-1, 1] of the global examples first, first + 1, ..."""
-        x0 = self.source.codec.scale(self.source.read(self.rows(first, count)))
-        if not self.source.resident:
+    def draw(self, first: int, count: int) -> Drawn:
+        """The global examples first, first + 1, ..., read from the data."""
+        source, rows = self.source, self.rows(first, count)
+        stored = source.read(rows)
+        if not source.resident:
             self._calls.append((first, count))
             for coming in foreseen(list(self._calls), _AHEAD):
-                self.source.announce(self.rows(*coming))
-        mirrored = self.mirrored(first, count)
-        if mirrored is not None:
-            x0 = torch.where(mirrored.reshape(-1, *([1] * (x0.ndim - 1))), x0.flip(-1), x0)
-        return x0
+                source.announce(self.rows(*coming))
+        index = torch.arange(first, first + count, device=source.device)
+        return Drawn(index, stored, source.labels_of(rows), source.tags_of(rows))
 
-    def mirrored(self, first: int, count: int) -> Tensor | None:
-        """Which of these examples are seen mirrored left to right (bool [count]); None: never any."""
-        if not self.source.flip:
-            return None
-        return self._flips.coin(torch.arange(first, first + count, device=self.source.device))
+    def get(self, first: int, count: int) -> Tensor:
+        """x0 float32 [count, ...] in [-1, 1] of the global examples first, first + 1, ..."""
+        drawn = self.draw(first, count)
+        return self.seen(drawn, self.mirrored(drawn.index))
 
-    def labels(self, first: int, count: int) -> Tensor | None:
-        """Labels [count] of the same examples, if the data has any."""
-        return self.source.labels_of(self.rows(first, count))
+    def seen(self, drawn: Drawn, mirrored: Tensor | None) -> Tensor:
+        """x0 float32 [B, ...] in [-1, 1], left and right exchanged where that is said (bool [B])."""
+        x0 = self.source.codec.scale(drawn.stored)
+        if mirrored is None:
+            return x0
+        return torch.where(mirrored.reshape(-1, *([1] * (x0.ndim - 1))), x0.flip(-1), x0)
+
+    def mirrored(self, index: Tensor) -> Tensor | None:
+        """Which examples of global index int64 [B] are seen mirrored left to right (bool [B]); None: never any."""
+        return self._flips.coin(index) if self.source.flip else None
 
     def rows(self, first: int, count: int) -> Tensor:
         """Rows of the data set that those examples read [count]; every epoch visits each row once."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
+from trainer.diffusion.constant import constant
 from trainer.diffusion.log_snr import alpha, expand
 from trainer.diffusion.schedule import Schedule
 from trainer.lazily import torch
@@ -37,11 +38,23 @@ class Step(NamedTuple):
     """log beta."""
 
 
-def chain(schedule: Schedule, steps: int) -> Tensor:
-    """log-SNR of the chain's levels from the cleanest on, float64 [steps]; entry k stands at t = (k + 1)/steps."""
+def chain(schedule: Schedule, steps: int, like: Tensor) -> Tensor:
+    """log-SNR of the chain's levels from the cleanest on [steps]; entry k stands at t = (k + 1)/steps.
+
+    In the dtype and on the device of `like`.
+    """
+    return (
+        _levels(schedule, steps).to(like) if schedule.learns else _chain(schedule, steps, like=like)
+    )
+
+
+def _levels(schedule: Schedule, steps: int) -> Tensor:
     if schedule.steps == steps:
         return schedule.table(steps)
     return schedule.log_snr(torch.arange(1, steps + 1, dtype=torch.float64) / steps)
+
+
+_chain = constant(_levels)
 
 
 def chain_index(schedule: Schedule, steps: int, log_snr: Tensor) -> Tensor:
@@ -56,7 +69,7 @@ def chain_step(schedule: Schedule, steps: int, index: Tensor) -> Step:
     To the data the posterior variance is zero, so the decoder takes that of the step before (Nichol & Dhariwal
     2021), or, where log_snr(0) is finite, that of the step to t = 0.
     """
-    levels = chain(schedule, steps).to(index.device)
+    levels = chain(schedule, steps, torch.zeros((), dtype=torch.float64, device=index.device))
     t, first = levels[index], index == 0
     if schedule.steps is None and schedule.finite_start:
         start = schedule.log_snr(torch.zeros(1, dtype=torch.float64, device=index.device))

@@ -58,7 +58,7 @@ def bits_per_dimension(
     chain of `steps`, an own one at each. `variance` of the reverse steps: 0 small, 1 large, or what the network
     learned; at the data that of the step before.
     """
-    table = chain(diffusion.schedule, steps).to(x0.device)
+    table = chain(diffusion.schedule, steps, x0.new_zeros((), dtype=torch.float64))
     found = []
     for k in reversed(range(steps)):
         index = torch.full((len(x0),), k, device=x0.device)

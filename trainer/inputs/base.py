@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from trainer.data import Batches, Codec, Source
+from trainer.data import Batches, Codec, Drawn, Source
 from trainer.data.base import DataSpec
 from trainer.diffusion.process import Network
 from trainer.errors import UserError
@@ -25,18 +25,25 @@ Conditions: TypeAlias = "Mapping[str, Tensor]"
 class Batch:
     """The examples of a training step, as an input may look at them."""
 
-    batches: Batches
-    first: int
-    """Global index of the first example."""
+    index: Tensor
+    """Global indices int64 [B]."""
     x0: Tensor
     """[B, ...], as it is noised."""
     seed: int
     """The trial's."""
+    labels: Tensor | None = None
+    """int64 [B]; None: the data has none."""
+    tags: Tensor | None = None
+    """Which of the codec's tags each has, bool [B, K]; None: the data has none."""
+    mirrored: Tensor | None = None
+    """Which are seen mirrored, bool [B]; None: never any."""
 
-    @property
-    def index(self) -> Tensor:
-        """Global indices [B]."""
-        return torch.arange(self.first, self.first + len(self.x0), device=self.x0.device)
+    @classmethod
+    def of(cls, batches: Batches, drawn: Drawn, seed: int) -> Batch:
+        """The drawn examples as the data shows them."""
+        mirrored = batches.mirrored(drawn.index)
+        x0 = batches.seen(drawn, mirrored)
+        return cls(drawn.index, x0, seed, drawn.labels, drawn.tags, mirrored)
 
 
 class Hiding(NamedTuple):

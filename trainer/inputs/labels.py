@@ -62,10 +62,9 @@ class Labels(NetworkInput):
 
     def trained(self, batch: Batch) -> Conditions:
         """The examples' labels, hidden at random."""
-        labels = batch.batches.labels(batch.first, len(batch.x0))
-        assert labels is not None, "checked"
+        assert batch.labels is not None, "checked"
         u = Stream(batch.seed, "train/label_dropout").uniform(batch.index)
-        return {"labels": LabelDropout(rate=self.rate).apply(labels, u, self.classes)}
+        return {"labels": LabelDropout(rate=self.rate).apply(batch.labels, u, self.classes)}
 
     def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
         """Drawn as often as the data has them."""

@@ -40,9 +40,8 @@ class Mirrored(NetworkInput):
 
     def trained(self, batch: Batch) -> Conditions:
         """1 where the example is mirrored."""
-        mirrored = batch.batches.mirrored(batch.first, len(batch.x0))
-        assert mirrored is not None, "checked"
-        return {"vector": mirrored.float()[:, None]}
+        assert batch.mirrored is not None, "checked"
+        return {"vector": batch.mirrored.float()[:, None]}
 
     def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
         """As photographed."""

@@ -64,10 +64,9 @@ class Tags(NetworkInput):
 
     def trained(self, batch: Batch) -> Conditions:
         """The examples' tags, hidden at random."""
-        rows = batch.batches.rows(batch.first, len(batch.x0))
-        told = _signs(batch.batches.source, rows)
+        assert batch.tags is not None, "checked"
         u = Stream(batch.seed, "train/tag_dropout").uniform(batch.index)
-        return {"vector": torch.where((u < self.dropout)[:, None], 0.0, told)}
+        return {"vector": torch.where((u < self.dropout)[:, None], 0.0, _signs(batch.tags))}
 
     def generated(self, codec: Codec, numbers: Tensor, noise_seed: int) -> Conditions:
         """Those of row i, for sample i. Raises DataError without the data."""
@@ -75,11 +74,11 @@ class Tags(NetworkInput):
             raise DataError(
                 "inputs: tags: samples have the tags of the data's examples, and the data set is not here: load it"
             )
-        return {"vector": _signs(self._source, numbers % len(self._source))}
+        return {"vector": _of_rows(self._source, numbers % len(self._source))}
 
     def known(self, source: Source, rows: Tensor, noise_seed: int) -> Conditions:
         """Their tags."""
-        return {"vector": _signs(source, rows)}
+        return {"vector": _of_rows(source, rows)}
 
     def hidden(self, conditions: Conditions) -> Conditions:
         """Not told."""
@@ -103,7 +102,12 @@ TagInputs = Tags
 """The members of this file: a new input of attributes is one class above and one name here."""
 
 
-def _signs(source: Source, rows: Tensor) -> Tensor:
+def _of_rows(source: Source, rows: Tensor) -> Tensor:
     tags = source.tags_of(rows)
     assert tags is not None, "checked"
+    return _signs(tags)
+
+
+def _signs(tags: Tensor) -> Tensor:
+    """1 where an example has a tag, else -1: float32 [B, K]."""
     return 2.0 * tags.float() - 1.0

@@ -30,28 +30,35 @@ class _Adaptive(Optimizer):
             "weight_decay": self.weight_decay,
         }
 
+    def _fused(self, network: nn.Module) -> dict[str, Any]:
+        """The settings, with one kernel for many tensors, which a graph may record on a GPU."""
+        on_gpu = next(network.parameters()).is_cuda
+        return self.settings(network) | {"fused": True, "capturable": on_gpu}
+
 
 class AdamW(_Adaptive):
     """AdamW (Loshchilov & Hutter 2019), fused where torch has it."""
 
     assumed: ClassVar[bool] = True
+    records: ClassVar[bool] = True
     kind: Literal["adamw"] = "adamw"
 
     def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.AdamW:
         """torch's."""
         groups = self.groups(network, undecayed)
-        return torch.optim.AdamW(groups, **self.settings(network), fused=True)
+        return torch.optim.AdamW(groups, **self._fused(network))
 
 
 class Adam(_Adaptive):
     """Adam (Kingma & Ba 2015); its weight decay is a part of the gradient and so passes through the moments (L2)."""
 
+    records: ClassVar[bool] = True
     kind: Literal["adam"] = "adam"
 
     def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.Adam:
         """torch's, fused."""
         groups = self.groups(network, undecayed)
-        return torch.optim.Adam(groups, **self.settings(network), fused=True)
+        return torch.optim.Adam(groups, **self._fused(network))
 
 
 class AdamW8bit(_Adaptive):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,18 @@ class Optimizer(Spec):
         """Numbers that it keeps per weight, in float32."""
         return 2.0
 
+    records: ClassVar[bool] = False
+    """Whether a CUDA graph can take its step: everything that it counts lies on the device."""
+
+    def settle(self, optimizer: torch.optim.Optimizer) -> None:
+        """After its state was loaded, which may come from another device."""
+        for group in optimizer.param_groups:
+            on = group["params"][0]
+            if self.records or isinstance(group["lr"], torch.Tensor):
+                group["lr"] = torch.tensor(self.lr, device=on.device) if on.is_cuda else self.lr
+            if "capturable" in group:
+                group["capturable"] = on.is_cuda and self.records
+
     def rates(self, groups: int) -> list[float]:
         """The rate of each group of parameters before the schedule."""
         return [self.lr] * groups
@@ -71,8 +83,9 @@ class Optimizer(Spec):
         return groups
 
     def rate(self, network: nn.Module) -> Any:
-        """The rate as fused kernels want it: a tensor where they run on an accelerator, which then never waits."""
-        return torch.tensor(self.lr) if next(network.parameters()).is_cuda else self.lr
+        """The rate as fused kernels want it: a tensor on the accelerator where they run, which then never waits."""
+        first = next(network.parameters())
+        return torch.tensor(self.lr, device=first.device) if first.is_cuda else self.lr
 
 
 def matrices(network: nn.Module, *, hidden: bool = False) -> Iterator[nn.Parameter]:

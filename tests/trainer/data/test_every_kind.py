@@ -23,7 +23,7 @@ from trainer.data.stored import VARIABLE
 from trainer.loop import train
 from trainer.record import Record
 from trainer.report import Report
-from trainer.training import Training
+from trainer.step import Step
 from trainer.trial import TrialSpec
 
 STEPS, BATCH = 50, 8
@@ -170,16 +170,16 @@ def weights(directory: Path) -> dict[str, torch.Tensor]:
 def _killed(spec: TrialSpec, directory: Path, step: int) -> None:
     """In a process of its own: SIGKILL in the middle of a step."""
     torch.set_num_threads(1)
-    accumulate, count = Training._accumulate, 0
+    accumulate, count = Step._accumulate, 0
 
-    def counted(self: Training, *where: Any, **options: Any) -> torch.Tensor:
+    def counted(self: Step, *where: Any, **options: Any) -> torch.Tensor:
         nonlocal count
         count += 1
         if count == 3 * step - 1:  # the second of three slices
             os.kill(os.getpid(), signal.SIGKILL)
         return accumulate(self, *where, **options)
 
-    Training._accumulate = counted  # type: ignore[method-assign]
+    Step._accumulate = counted  # type: ignore[method-assign]
     run(spec, directory)
 
 

@@ -164,7 +164,7 @@ def test_streaming_equals_residence_bit_for_bit(
     one, other = Batches(resident, seed=4), Batches(streamed, seed=4)
     for first in range(0, 210, 14):
         assert torch.equal(one.get(first, 14), other.get(first, 14))
-        assert torch.equal(one.labels(first, 14), other.labels(first, 14))
+        assert torch.equal(one.draw(first, 14).labels, other.draw(first, 14).labels)
     for first, count in ((100, 5), (3, 64), (69, 2), (100, 5), (139, 141)):
         assert torch.equal(one.get(first, count), other.get(first, count))
     for a, b in zip(resident.passage(32), streamed.passage(32), strict=True):

@@ -143,8 +143,9 @@ def test_attributes_of_celeba_are_tags(tmp_path: Path, monkeypatch: pytest.Monke
     outline = data.outline(Path(), tmp_path / "cache")
     assert outline.source is not None
     Tags(count=40).check(outline.source)
-    told = Batch(Batches(source, 0), 0, torch.zeros(2, 3, 8, 8), seed=0)
-    rows = told.batches.rows(0, 2)
+    batches = Batches(source, 0)
+    told = Batch.of(batches, batches.draw(0, 2), seed=0)
+    rows = batches.rows(0, 2)
     assert torch.equal(Tags(count=40).trained(told)["vector"], torch.tensor(want)[rows] * 2.0 - 1.0)
     pictures = data._pictures(Path(), None)
     before = pictures.fingerprint(data.frame)

@@ -49,8 +49,7 @@ class _Chained(Objective):
         steps = self.chain_steps(schedule)
         if steps is None or steps == schedule.steps:
             return log_snr
-        table = chain(schedule, steps).to(log_snr)
-        return table[chain_index(schedule, steps, log_snr)]
+        return chain(schedule, steps, log_snr)[chain_index(schedule, steps, log_snr)]
 
     def check(self, schedule: Schedule) -> None:
         """A chain must be the schedule's own where it has one."""

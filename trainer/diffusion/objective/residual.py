@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from trainer.bounds import Exponent
+from trainer.diffusion.constant import constant
 from trainer.diffusion.objective.base import SQUARED_ERROR, Objective, Part, Terms
 from trainer.diffusion.schedule import Schedule
 from trainer.lazily import torch
@@ -67,9 +68,9 @@ class Multiscale(Objective):
                 "objective multiscale: the data has no height and width; use objective mse"
             )
         for dimension in (2, 3):
-            basis = cosine_basis(error.shape[dimension]).to(error)
+            basis = _basis(error.shape[dimension], like=error)
             error = torch.tensordot(error, basis, ([dimension], [1])).movedim(-1, dimension)
-        weight = self.frequency_weight(error.shape[2], error.shape[3]).to(error)
+        weight = _frequency_weight(self, error.shape[2], error.shape[3], like=error)
         return terms.weight.to(error.dtype) * (weight * error.square()).flatten(1).mean(1)
 
     def parts(self, schedule: Schedule) -> tuple[Part, ...]:
@@ -132,6 +133,14 @@ def cosine_basis(n: int) -> Tensor:
     basis = torch.cos(math.pi * k * (2.0 * i + 1.0) / (2.0 * n)) * math.sqrt(2.0 / n)
     basis[0] /= math.sqrt(2.0)
     return basis
+
+
+_basis = constant(cosine_basis)
+
+
+@constant
+def _frequency_weight(objective: Multiscale, height: int, width: int) -> Tensor:
+    return objective.frequency_weight(height, width)
 
 
 ResidualObjectives = MSE | Huber | Multiscale | Gaussian | LearnedUncertainty

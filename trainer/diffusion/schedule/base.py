@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import Field
 
 from trainer.bounds import MANY
+from trainer.diffusion.constant import constant
 from trainer.diffusion.numeric import derivative, interpolate
 from trainer.lazily import torch
 from trainer.spec import Spec
@@ -147,11 +148,16 @@ class Schedule(Spec):
 
     def _nodes(self, like: Tensor) -> tuple[Tensor, Tensor]:
         """Knots of the piecewise-linear curve through the table, prolonged to t = 0 on its first slope."""
-        assert self.steps is not None
-        values = self.table(self.steps)
-        values = torch.cat([2.0 * values[:1] - values[1:2], values])
-        nodes = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
-        return nodes.to(like), values.to(like)
+        nodes, values = _knots(self, like=like)
+        return nodes, values
+
+
+@constant
+def _knots(schedule: Schedule) -> tuple[Tensor, Tensor]:
+    assert schedule.steps is not None
+    values = schedule.table(schedule.steps)
+    values = torch.cat([2.0 * values[:1] - values[1:2], values])
+    return torch.arange(schedule.steps + 1, dtype=torch.float64) / schedule.steps, values
 
 
 def logit_from_log(log_alpha_squared: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, model_validator
 
 from trainer.diffusion import weighting
+from trainer.diffusion.constant import constant
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep.base import RARE, TimestepSampler, cell_levels, cell_quantile
 from trainer.diffusion.timestep.level import LevelLaws, LogNormal
@@ -40,7 +41,7 @@ class Tilted(TimestepSampler):
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
         """Inverse of the cumulative table; linear between knots in continuous time."""
-        return cell_quantile(u, self.probability(schedule).to(u), schedule)
+        return cell_quantile(u, _probability(self, schedule, like=u), schedule)
 
     def density(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
         """Uniform density times the normalized tilt."""
@@ -48,15 +49,13 @@ class Tilted(TimestepSampler):
 
     def relative(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
         """N p_t."""
-        return self._tilt(log_snr, schedule) / self._tilt(cell_levels(schedule), schedule).mean()
+        return self._tilt(log_snr, schedule) / _mean_tilt(self, schedule, like=log_snr)
 
     def importance(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
         """The tilt's mean over uniform time, one number."""
         if self.unbiased:
             return super().importance(log_snr, schedule)
-        return torch.ones_like(log_snr) * self._tilt(cell_levels(schedule), schedule).mean().to(
-            log_snr
-        )
+        return torch.ones_like(log_snr) * _mean_tilt(self, schedule, like=log_snr)
 
     def probability(self, schedule: Schedule) -> Tensor:
         """Probability of each table entry [N], or of each of the quantile's equal cells of t, float64."""
@@ -67,6 +66,16 @@ class Tilted(TimestepSampler):
         drawn = self.of.relative(log_snr, schedule) * self.of.importance(log_snr, schedule)
         by, against = (w.weight(log_snr, schedule) for w in (self.by, self.against))
         return drawn * by / against.clamp_min(RARE)
+
+
+@constant
+def _probability(sampler: Tilted, schedule: Schedule) -> Tensor:
+    return sampler.probability(schedule)
+
+
+@constant
+def _mean_tilt(sampler: Tilted, schedule: Schedule) -> Tensor:
+    return sampler._tilt(cell_levels(schedule), schedule).mean()
 
 
 class Importance(TimestepSampler):

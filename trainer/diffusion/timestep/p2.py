@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from trainer.bounds import Amount, Exponent
+from trainer.diffusion.constant import constant
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep.base import TimestepSampler, cell_levels, cell_quantile
 from trainer.lazily import torch
@@ -33,7 +34,7 @@ class P2(TimestepSampler):
 
     def log_snr(self, u: Tensor, schedule: Schedule) -> Tensor:
         """Inverse of the cumulative table, by bisection; linear between knots in continuous time."""
-        return cell_quantile(u, self.probability(schedule).to(u), schedule)
+        return cell_quantile(u, _probability(self, schedule, like=u), schedule)
 
     def density(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
         """Uniform density times the normalized, mixed weight."""
@@ -41,7 +42,7 @@ class P2(TimestepSampler):
 
     def relative(self, log_snr: Tensor, schedule: Schedule) -> Tensor:
         """N p_t, exactly, without a density in between."""
-        tilt = self._weight(log_snr) / self._mean_weight(schedule)
+        tilt = self._weight(log_snr) / _mean_weight(self, schedule, like=log_snr)
         return self.uniform_mix + (1.0 - self.uniform_mix) * tilt
 
     def probability(self, schedule: Schedule) -> Tensor:
@@ -52,5 +53,12 @@ class P2(TimestepSampler):
     def _weight(self, log_snr: Tensor) -> Tensor:
         return (self.k + torch.exp(log_snr)) ** -self.gamma
 
-    def _mean_weight(self, schedule: Schedule) -> Tensor:
-        return self._weight(cell_levels(schedule)).mean()
+
+@constant
+def _probability(sampler: P2, schedule: Schedule) -> Tensor:
+    return sampler.probability(schedule)
+
+
+@constant
+def _mean_weight(sampler: P2, schedule: Schedule) -> Tensor:
+    return sampler._weight(cell_levels(schedule)).mean()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from trainer.bounds import Level, Scale
+from trainer.diffusion.constant import constant
 from trainer.diffusion.numeric import invert
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep.base import TimeLaw, TimestepSampler
@@ -148,7 +149,7 @@ class Beta(TimeLaw):
 
     def time_quantile(self, u: Tensor) -> Tensor:
         """Table lookup on logit(t), then Newton's iteration on the exact rank."""
-        nodes, lower = self._table(u)
+        nodes, lower = _table(self, like=u)
         # The cell of the table, a straight line in it, then two steps of Newton that may not leave it.
         index = torch.searchsorted(lower, u.contiguous(), right=True).clamp(1, BETA_CELLS) - 1
         width = nodes[index + 1] - nodes[index]
@@ -162,7 +163,7 @@ class Beta(TimeLaw):
 
     def time_rank(self, t: Tensor) -> Tensor:
         """The regularized incomplete beta function, by Simpson's rule on logit(t)."""
-        nodes, lower = self._table(t)
+        nodes, lower = _table(self, like=t)
         y = (torch.log(t) - torch.log1p(-t)).clamp(nodes[0], nodes[-1])
         index = torch.searchsorted(nodes, y.contiguous(), right=True).clamp(1, BETA_CELLS) - 1
         return (lower[index] + self._within(nodes[index], y)).clamp(0.0, 1.0)
@@ -172,15 +173,6 @@ class Beta(TimeLaw):
         inside = t.clamp(1e-12, 1.0 - 1e-7 if t.dtype == torch.float32 else 1.0 - 1e-12)
         power = (self.alpha - 1.0) * torch.log(inside) + (self.beta - 1.0) * torch.log1p(-inside)
         return torch.exp(power - self._log_beta())
-
-    def _table(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Nodes on logit(t) [K + 1] and the rank at each."""
-        nodes = torch.linspace(
-            -40.0 / self.alpha - 2.0, 40.0 / self.beta + 2.0, BETA_CELLS + 1, dtype=torch.float64
-        )
-        mass = self._within(nodes[:-1], nodes[1:])
-        lower = torch.cat([torch.zeros_like(mass[:1]), torch.cumsum(mass, 0)])
-        return nodes.to(like), (lower / lower[-1]).to(like)
 
     def _within(self, left: Tensor, right: Tensor) -> Tensor:
         """Simpson's rule."""
@@ -196,6 +188,17 @@ class Beta(TimeLaw):
         return (
             math.lgamma(self.alpha) + math.lgamma(self.beta) - math.lgamma(self.alpha + self.beta)
         )
+
+
+@constant
+def _table(law: Beta) -> tuple[Tensor, Tensor]:
+    """Nodes on logit(t) [K + 1] and the rank at each."""
+    nodes = torch.linspace(
+        -40.0 / law.alpha - 2.0, 40.0 / law.beta + 2.0, BETA_CELLS + 1, dtype=torch.float64
+    )
+    mass = law._within(nodes[:-1], nodes[1:])
+    lower = torch.cat([torch.zeros_like(mass[:1]), torch.cumsum(mass, 0)])
+    return nodes, lower / lower[-1]
 
 
 TimeLaws = Uniform | LogitNormal | Mode | CosMap | Beta | Speed

@@ -1,0 +1,101 @@
+"""How does a GPU take a whole step at one call? Recorded once as a CUDA graph, then replayed with other examples.
+
+A small network waits for the host, which launches some thousand kernels a step. A graph launches them together: the
+same kernels on the same numbers, so that nothing changes by it, to the last bit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trainer.lazily import torch
+from trainer.memory import ran_out
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainer.data import Drawn
+    from trainer.step import Step
+
+BEFORE = 3
+"""Steps that are taken one kernel at a time first: libraries choose their kernels, the optimizer makes its state."""
+
+
+class Replayed:
+    """The steps of one training that a graph takes."""
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._taken = 0
+        self._graph: _Graph | None = None
+        self._fits = fits(step)
+        self._size = step.passes.size
+
+    def take(self, drawn: Drawn, first: int) -> Tensor | None:
+        """Move the weights by a batch, from global index `first` on: its mean loss []; None: a graph cannot (yet).
+
+        The learner has seen the batch then, as if it had been called.
+        """
+        self._taken += 1
+        if not self._fits or self._taken <= BEFORE:
+            return None
+        if self._size != self._step.passes.size:  # memory ran out meanwhile
+            self._size, self._graph, self._taken = self._step.passes.size, None, 0
+            return None
+        if self._graph is None and not self._record(drawn):
+            return None
+        assert self._graph is not None
+        self._step.seed(first)
+        loss, row = self._graph.replay(drawn)
+        self._step.learner.has_seen(row)
+        return loss
+
+    def _record(self, drawn: Drawn) -> bool:
+        """Whether there is a graph now; where a network cannot be recorded, its kernels are launched one by one."""
+        try:
+            self._graph = _Graph(self._step, drawn)
+        except Exception as error:
+            self._fits = False
+            self._step.forget()
+            if not (ran_out(error) or isinstance(error, RuntimeError)):
+                raise
+            return False
+        return True
+
+
+def fits(step: Step) -> bool:
+    """Whether a graph can take the steps: all on one GPU, and nothing that the host decides or remembers on the way."""
+    train, spec = step.trial.train, step.trial.optimizer
+    return (
+        step.source.device.type == "cuda"
+        and step.world.size == 1
+        and spec.records
+        and step.noise is None
+        and train.precision != "fp16"
+        and not train.checkpointing
+        and not step.learner.remembers
+    )
+
+
+class _Graph:
+    """One step, with tensors of its own for what is drawn."""
+
+    def __init__(self, step: Step, drawn: Drawn) -> None:
+        self._given = drawn.copy()
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):  # the stream of a record has to have seen the kernels before
+            step.gradients(self._given)
+            step.forget()
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local"):
+            self._loss = step.gradients(self._given)
+            step.move()
+            self._row = step.learner.seen()
+
+    def replay(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """Its mean loss [], and what the learner has seen [3, B]."""
+        self._given.become(drawn)
+        self._graph.replay()
+        return self._loss.clone(), self._row.clone()
