@@ -58,10 +58,10 @@ class Sweep:
     spaces: dict[str, str] = field(default_factory=dict)
     """Kind of a feature space to what is known of it, such as how well a classifier knows its images."""
     experiment_yaml: str = ""
-    gpus: float = 0.0
-    """GPUs one trial occupies, all its workers'; 0: it ran on the CPU. Only for saying costs."""
-    cpus: float = 1.0
-    """CPUs one trial occupies, all its workers'. Only for saying costs."""
+    devices: Mapping[str, float] = field(default_factory=dict)
+    """Cell to the `cost_unit`s one of its trials occupies, all its workers'; without: one. Only for saying costs."""
+    cost_unit: str = "CPU"
+    """What a trial's hours are hours of: `GPU`, or `CPU` where not every trial has one."""
     own_margin: float | None = None
     """The margin of a metric that is not compared as a ratio, in its own unit."""
     looks: tuple[int, ...] = ()
@@ -88,15 +88,10 @@ class Sweep:
         assert not unknown, f"trials of unknown cells {sorted(unknown)}"
         assert not self.trials.duplicated(["cell", "seed"]).any(), "two trials share cell and seed"
 
-    @property
-    def devices(self) -> float:
-        """How many `cost_unit`s a trial occupies at once."""
-        return self.gpus if self.gpus > 0 else self.cpus
-
-    @property
-    def cost_unit(self) -> str:
-        """What a trial's hours are hours of: `GPU`, or `CPU` where it has none."""
-        return "GPU" if self.gpus > 0 else "CPU"
+    def device_seconds(self, rows: pd.DataFrame, seconds: str) -> pd.Series[float]:
+        """A column of seconds of trials as seconds of all devices that each occupies."""
+        own = {cell: self.devices.get(cell, 1.0) for cell in self.cells}
+        return rows[seconds] * rows["cell"].map(own).astype("float64")
 
     @property
     def seeds(self) -> list[int]:
@@ -240,8 +235,8 @@ class Sweep:
         late: frozenset[str] = frozenset(),
         stopped: Mapping[str, str] | None = None,
         experiment_yaml: str = "",
-        gpus: float = 0.0,
-        cpus: float = 1.0,
+        devices: Mapping[str, float] | None = None,
+        cost_unit: str = "CPU",
     ) -> Sweep:
         """Read `trials_home/<trial key>/` of every planned trial; no server is asked.
 
@@ -278,8 +273,8 @@ class Sweep:
                 if rows.flops_per_image
             },
             experiment_yaml=experiment_yaml,
-            gpus=gpus,
-            cpus=cpus,
+            devices=dict(devices or {}),
+            cost_unit=cost_unit,
         )
 
 

@@ -6,7 +6,7 @@ Nothing is remembered here but what can be read again: a driver that starts over
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,6 +41,9 @@ class WorkSource(Protocol):
 
     def next(self, busy: Container[str] = ()) -> tuple[PlannedTrial, int] | None:
         """The most urgent trial on which nobody is at work, with its images."""
+
+    def ahead(self, busy: Container[str] = ()) -> Iterator[tuple[PlannedTrial, int]]:
+        """Those of them that are known now, the most urgent first."""
 
     def wants_more(self, key: str) -> bool:
         """Whether a trial should train beyond its last evaluation."""
@@ -78,7 +81,7 @@ class Agenda:
         """
         self._policy, self._settings, self._attempt = experiment.spec.policy, settings, attempt
         self._name, self._rule = experiment.name, experiment.spec.policy.digest()
-        self._budget, self._resources = experiment.spec.budget, experiment.spec.resources
+        self._budget = experiment.spec.budget
         cells = {cell.name: cell.trial for cell in experiment.cells}
         planned = in_force(experiment, settings)
         self._design = Design(
@@ -221,7 +224,8 @@ class Agenda:
         if self._budget is None:
             return wanted
         standings = {key: self.standing(key) for key in self._cells_of}
-        left = room(self._budget, self._resources, standings)
+        occupied = {key: self._trial(key).resources for key in standings}
+        left = room(self._budget, occupied, standings)
         kept = affordable(wanted, standings, left)
         self._withheld, self._is_spent = len(wanted) - len(kept), left == 0
         return kept
@@ -236,10 +240,13 @@ class Agenda:
 
     def next(self, busy: Container[str] = ()) -> tuple[PlannedTrial, int] | None:
         """The most urgent of them on which nobody is at work."""
+        return next(self.ahead(busy), None)
+
+    def ahead(self, busy: Container[str] = ()) -> Iterator[tuple[PlannedTrial, int]]:
+        """All of them on which nobody is at work, the most urgent first."""
         for key, until in self.wanted().items():
             if key not in busy and self._is_open(key, until):
-                return self._trial(key), until
-        return None
+                yield self._trial(key), until
 
     def wants_more(self, key: str) -> bool:
         """Whether a trial should train beyond its last evaluation."""

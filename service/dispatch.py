@@ -20,9 +20,13 @@ from trainer.record import Record
 from trainer.report import Failure
 
 if TYPE_CHECKING:
-    from service.experiment import Experiment
+    from service.experiment import Experiment, PlannedTrial
     from service.ledger import Ledger
+    from service.resources import Resources
     from service.settings import Settings
+
+MayBegin = Callable[["PlannedTrial", bool], bool]
+"""Whether a trial has room now; is told whether it is the most urgent one."""
 
 
 class Dispatch:
@@ -40,10 +44,11 @@ class Dispatch:
         self.attempt = uuid.uuid4().hex
         self.agenda = wants(experiment, settings, self.attempt)
         self._settings, self._data_root = settings, experiment.data_root
-        self._on_oom = experiment.spec.resources.on_oom
+        self._sets_threads = len({one.threads for one in experiment.shapes}) > 1
         self._ledger, self._stop = ledger, stop
         self._until: dict[str, int] = {}
         self._names: dict[str, str] = {}
+        self._occupied: dict[str, Resources] = {}
         self._watchdog = Watchdog(ledger.note, settings.silence_s)
         self._tell()
 
@@ -59,14 +64,26 @@ class Dispatch:
             return False
         return self.agenda.next(self._until) is None
 
-    def next(self) -> Job | None:
-        """The most urgent job, or None if there is none for now."""
-        following = None if self._stop.is_set() else self.agenda.next(self._until)
-        if following is None:
+    def next(self, may_begin: MayBegin | None = None) -> Job | None:
+        """The most urgent job, of those that may begin; None if there is none for now.
+
+        `may_begin` is asked for one after the other, the most urgent first.
+        """
+        if self._stop.is_set():
             return None
-        trial, until = following
+        for place, (trial, until) in enumerate(self.agenda.ahead(self._until)):
+            if may_begin is None or may_begin(trial, place == 0):
+                return self._handed_out(trial, until)
+        return None
+
+    def occupied(self, key: str) -> Resources:
+        """What a trial occupies that was handed out."""
+        return self._occupied[key]
+
+    def _handed_out(self, trial: PlannedTrial, until: int) -> Job:
         self._until[trial.key] = until
         self._names[trial.key] = f"{trial.cell} seed {trial.seed}"
+        self._occupied[trial.key] = trial.resources
         return Job(
             key=trial.key,
             trial=trial.spec.model_dump_json(),
@@ -75,7 +92,8 @@ class Dispatch:
             data_root=str(self._data_root),
             attempt=self.attempt,
             until_images=until,
-            on_oom=self._on_oom,
+            on_oom=trial.resources.on_oom,
+            threads=trial.resources.threads if self._sets_threads else 0,
             remote=self._settings.remote or "",
             private=self._settings.private,
         )

@@ -26,6 +26,7 @@ from service.notify import Notifier
 from service.outcome import Outcome
 from service.progress import SweepNote
 from service.remote import driver as remote
+from service.resources import Capacity
 from service.search.study import studies, tuned
 from service.settings import Settings
 from service.settings import load as load_settings
@@ -182,16 +183,14 @@ class _Driver:
         if self.cluster is None:  # refuses before anything is announced
             from service.cluster.connect import connected
 
-            need = experiment.spec.resources
-            self.cluster = self.held.enter_context(connected(self.settings, need))
+            self.cluster = self.held.enter_context(connected(self.settings, experiment.shapes))
         from service.cluster import tuning
 
-        need, most = experiment.spec.resources, self.settings.concurrency
-        fitting = max(1, need.at_once(*self.cluster.size()))
-        self.book.foresee(min(most or fitting, fitting), not self.cluster.is_private)
+        room = Capacity(*self.cluster.size(), self.settings.concurrency)
+        self.book.foresee(room, not self.cluster.is_private)
         ledger.open()
         try:
-            tuning.run(dispatch, experiment.spec, self.settings, self.cluster, self.stop)
+            tuning.run(dispatch, experiment, self.settings, self.cluster, self.stop)
         finally:
             if ledger.outcome.failed and self.cluster.logs is not None:
                 home = self.settings.experiment(experiment.name)

@@ -1,7 +1,10 @@
-"""What does one trial occupy, and how many fit?"""
+"""What does one trial occupy, how many fit, and how many hours of devices are that?"""
 
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import Field, field_validator
@@ -41,3 +44,69 @@ class Resources(Spec):
         by_cpu = cpus / (self.cpus * self.workers)
         by_gpu = gpus / (self.gpus * self.workers) if self.gpus else by_cpu
         return int(min(by_cpu, by_gpu) + 1e-9)
+
+    @property
+    def slot(self) -> "Resources":
+        """What decides where it fits, and nothing else of it: equal for trials of one shape."""
+        return Resources(workers=self.workers, gpus=self.gpus, cpus=self.cpus)
+
+    @property
+    def threads(self) -> int:
+        """Of one worker."""
+        return max(1, int(self.cpus))
+
+    def text(self) -> str:
+        """`2 x (1 CPU and 0.5 GPU)`, `1 CPU`: what Ray is asked for."""
+        each = " and ".join(f"{amount:g} {kind}" for kind, amount in self.per_worker.items())
+        return f"{self.workers} x ({each})" if self.workers > 1 else each
+
+    def devices(self, kind: str) -> float:
+        """GPUs or CPUs (`GPU`, `CPU`) that all its workers occupy together."""
+        return self.workers * (self.gpus if kind == "GPU" else self.cpus)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """How much there is for trials that run side by side."""
+
+    cpus: float = math.inf
+    gpus: float = math.inf
+    most: int | None = None
+    """At most so many trials, whatever else there is."""
+
+    def holds(self, together: Sequence[Resources]) -> bool:
+        """Whether all of these run side by side."""
+        cpus, gpus = (sum(one.devices(kind) for one in together) for kind in ("CPU", "GPU"))
+        is_few = self.most is None or len(together) <= self.most
+        return is_few and cpus <= self.cpus + 1e-9 and gpus <= self.gpus + 1e-9
+
+    def slots(self, *shapes: Resources) -> int:
+        """How many trials run side by side where all are of the smallest of these shapes; at least one."""
+        bounds = [math.inf if self.most is None else self.most]
+        if math.isfinite(self.cpus) or math.isfinite(self.gpus):
+            bounds.append(max(one.at_once(self.cpus, self.gpus) for one in shapes))
+        return max(1, int(min(bounds)))
+
+
+@dataclass(frozen=True)
+class DeviceHours:
+    """Hours of training and evaluation, over all workers."""
+
+    cpu: float = 0.0
+    gpu: float = 0.0
+    bare_cpu: float = 0.0
+    """CPU-hours of trials that have no GPU."""
+    kinds: frozenset[str] = frozenset()
+    """What its trials mainly occupy: `GPU`, `CPU` or both."""
+
+    @classmethod
+    def of(cls, work: Iterable[tuple[float, Resources]]) -> "DeviceHours":
+        """Of trials that train and evaluate for so many seconds, each on its own devices."""
+        cpu = gpu = bare = 0.0
+        kinds = set[str]()
+        for seconds, one in work:
+            hours = seconds / 3600
+            cpu, gpu = cpu + hours * one.devices("CPU"), gpu + hours * one.devices("GPU")
+            bare += 0.0 if one.gpus else hours * one.devices("CPU")
+            kinds.add("GPU" if one.gpus else "CPU")
+        return cls(cpu, gpu, bare, frozenset(kinds))

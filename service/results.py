@@ -44,7 +44,7 @@ def collect(
     `metric`, `baseline` and `margin` take the place of the experiment's own.
     """
     experiment = tuned(experiment, settings)
-    resources = experiment.spec.resources
+    unit = "GPU" if all(shape.gpus for shape in experiment.shapes) else "CPU"
     trials, stopped = _given(experiment, settings)
     planned = in_force(experiment, settings)
     left_out = [seed for seed in planned.seeds if seed not in experiment.seeds]
@@ -62,8 +62,8 @@ def collect(
         late=frozenset(late_cells(experiment, planned)),
         stopped=stopped,
         experiment_yaml=experiment.text,
-        gpus=resources.gpus * resources.workers,
-        cpus=resources.cpus * resources.workers,
+        devices={cell.name: cell.resources.devices(unit) for cell in experiment.cells},
+        cost_unit=unit,
     )
     return replace(sweep, tuning=tunings(experiment, settings))
 

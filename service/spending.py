@@ -32,22 +32,26 @@ def has_begun(standing: Standing) -> bool:
 
 
 def left_over(
-    budget: Budget, resources: Resources, standings: Mapping[str, Standing]
+    budget: Budget, occupied: Mapping[str, Resources], standings: Mapping[str, Standing]
 ) -> float | None:
-    """Wall seconds of training and evaluation that may still be spent; None for a budget of trials."""
-    devices = resources.gpus if budget.gpu_hours is not None else resources.cpus
+    """Seconds of devices of its unit that may still be spent; None for a budget of trials. Trials are known by key."""
     if budget.trials is not None:
         return None
-    limit = budget.limit * 3600 / (resources.workers * devices)
-    return max(0.0, limit - sum(map(seconds, standings.values())))
+    spent = sum(seconds(one) * budget.devices(occupied[key]) for key, one in standings.items())
+    return max(0.0, budget.limit * 3600 - spent)
 
 
-def room(budget: Budget, resources: Resources, standings: Mapping[str, Standing]) -> int | None:
-    """How many more trials may begin: 0 once the budget is spent, None for no limit yet."""
+def room(
+    budget: Budget, occupied: Mapping[str, Resources], standings: Mapping[str, Standing]
+) -> int | None:
+    """How many more trials may begin: 0 once the budget is spent, None for no limit yet.
+
+    `occupied` is what each trial occupies, by its key.
+    """
     if budget.trials is not None:
         begun = sum(has_begun(standing) for standing in standings.values())
         return max(0, budget.trials - begun)
-    return None if left_over(budget, resources, standings) else 0
+    return None if left_over(budget, occupied, standings) else 0
 
 
 def affordable(

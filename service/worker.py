@@ -50,6 +50,8 @@ class Job:
     """What it does when memory runs out in a step."""
     remote: str = ""
     """URI of the store that the home mirrors, if it does: each machine then has its own folders."""
+    threads: int = 0
+    """Of this process; 0: as many as it was started with."""
     private: bool = False
     """Whether only this user may read what is written."""
 
@@ -86,6 +88,10 @@ def run_trial(
     """
     if job.private:
         for_owner_alone()
+    if job.threads:
+        import torch
+
+        torch.set_num_threads(job.threads)
     with carried(job.remote, job.key, send, rank, world) as carrier:
         return _run(job, carrier, rank, world, leave)
 

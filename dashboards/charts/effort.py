@@ -50,7 +50,7 @@ def with_efforts(sweep: Sweep, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[E
     """Rows of a curve with a column for each way to measure the effort, and the ways that all rows know."""
     clock = sweep.clock.drop(columns="trial_key")
     rows = rows.merge(clock, on=["cell", "seed", "images"], how="left")
-    rows["device"] = rows["train_s"] * sweep.devices
+    rows["device"] = sweep.device_seconds(rows, "train_s")
     rows["wall"] = rows["train_s"] + rows["eval_s"]
     rows["flops"] = rows["images"] * rows["cell"].map(sweep.flops).astype("float64")
     ways = [Effort("kimg", "kimg", "thousand training images (kimg)", "kimg")]

@@ -58,9 +58,9 @@ def facts(sweep: Sweep, verdicts: Verdicts | None, created: datetime) -> list[st
     if verdicts is not None and verdicts.kimg is not None:
         parts.append(f"{verdicts.kimg:g} kimg each")
     parts.append(f"{len(sweep.finished)} of {len(sweep.trials)} trials finished")
-    seconds = float(sweep.trials["seconds"].sum())
+    seconds = float(sweep.device_seconds(sweep.trials, "seconds").sum())
     if seconds > 0:
-        parts.append(text.hours(seconds * sweep.devices / 3600, sweep.cost_unit))
+        parts.append(text.hours(seconds / 3600, sweep.cost_unit))
     return [*parts, created.strftime("%-d %B %Y, %H:%M")]
 
 

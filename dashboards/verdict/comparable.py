@@ -182,5 +182,5 @@ def hours_per_seed(evidence: Evidence) -> float | None:
             seconds.setdefault(trial.cell, []).append(trial.seconds)
     if not seconds:
         return None
-    mean = float(np.mean([np.mean(own) for own in seconds.values()]))
-    return mean * len(evidence.cells) * evidence.devices / 3600
+    means = [np.mean(own) * evidence.devices.get(cell, 1.0) for cell, own in seconds.items()]
+    return float(np.mean(means)) * len(evidence.cells) / 3600

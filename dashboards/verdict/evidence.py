@@ -124,8 +124,8 @@ class Evidence:
     """Cell to the further protocols of the deciding metric on the same trainings."""
     batch_sizes: Mapping[str, int] = field(default_factory=dict)
     """Cell to images per training step, where known: a budget has to be a multiple of them."""
-    devices: float = 1.0
-    """How many `cost_unit`s a trial occupies at once."""
+    devices: Mapping[str, float] = field(default_factory=dict)
+    """Cell to the `cost_unit`s that one of its trials occupies at once; without: one."""
     cost_unit: str = "CPU"
 
     @cached_property

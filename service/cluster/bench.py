@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import ServiceError
 from service.planning.calibration import Bench
 from service.planning.speed import Speed
+from service.resources import Capacity
 
 if TYPE_CHECKING:
     from service.resources import Resources
@@ -65,12 +66,17 @@ class ClusterBench(Bench):
             return Speed(**ray.get(timed.measure.remote()))
 
 
-def slots(resources: Resources) -> int:
-    """How many trials the cluster holds side by side, one at least: a worker is on one node."""
+def room(shapes: Sequence[Resources], most: int | None) -> Capacity:
+    """What the cluster has for trials side by side. Of one shape they are counted by node: a worker is on one."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return max(1, sum(_fitting(resources, node) for node in nodes) // resources.workers)
+    if len(shapes) == 1:
+        workers = sum(_fitting(shapes[0], node) for node in nodes)
+        fitting = max(1, workers // shapes[0].workers)
+        return Capacity(most=min(most or fitting, fitting))
+    cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+    return Capacity(cpus, gpus, most)
 
 
 def _fitting(resources: Resources, node: dict[str, float]) -> int:
@@ -85,7 +91,7 @@ def _occupied(resources: Resources) -> dict[str, Any]:
         "num_cpus": resources.cpus,
         "num_gpus": resources.gpus,
         "max_restarts": 0,
-        "runtime_env": {"env_vars": _threads_of(worker_environment(resources))},
+        "runtime_env": {"env_vars": _threads_of(worker_environment([resources]))},
     }
 
 

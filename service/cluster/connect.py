@@ -12,7 +12,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def connected(settings: Settings, need: Resources) -> Iterator[Cluster]:
-    """Connect, check that a trial fits, and disconnect at the end; raises `ServiceError`.
+def connected(settings: Settings, shapes: Sequence[Resources]) -> Iterator[Cluster]:
+    """Connect, check that a trial of each shape fits, and disconnect at the end; raises `ServiceError`.
 
     Experiments that run in several threads of one process share the connection; the last one ends it.
     """
@@ -60,9 +60,9 @@ def connected(settings: Settings, need: Resources) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(environment({**TRAIN_ENVIRONMENT, **_QUIET}))
         with _SHARED.lock:
-            cluster, place = _SHARED.take(settings, need)
+            cluster, place = _SHARED.take(settings, shapes)
             stack.callback(_SHARED.release)
-        _check(place, need, *cluster.size())
+        _check(place, shapes, *cluster.size())
         yield cluster
 
 
@@ -76,11 +76,11 @@ class _Shared:
     place: str = ""
     held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def take(self, settings: Settings, need: Resources) -> tuple[Cluster, str]:
+    def take(self, settings: Settings, shapes: Sequence[Resources]) -> tuple[Cluster, str]:
         """The cluster, and what messages call it; hold the lock."""
         if self.cluster is None:
             with contextlib.ExitStack() as held:
-                self.cluster, self.place = _open(settings, need, held)
+                self.cluster, self.place = _open(settings, shapes, held)
                 self.held = held.pop_all()
         self.users += 1
         return self.cluster, self.place
@@ -97,7 +97,9 @@ class _Shared:
 _SHARED = _Shared()
 
 
-def _open(settings: Settings, need: Resources, held: contextlib.ExitStack) -> tuple[Cluster, str]:
+def _open(
+    settings: Settings, shapes: Sequence[Resources], held: contextlib.ExitStack
+) -> tuple[Cluster, str]:
     import ray
 
     if (
@@ -106,9 +108,9 @@ def _open(settings: Settings, need: Resources, held: contextlib.ExitStack) -> tu
         return Cluster(False, None), "the Ray of this process"
     address = settings.ray_address or ("auto" if inside_ray_job() else None)
     if address is None:
-        _check("this machine", need, float(own_cpus()), None)
-        return Cluster(True, held.enter_context(private(need))), "this machine"
-    held.enter_context(_existing(address, need))
+        _check("this machine", shapes, float(own_cpus()), None)
+        return Cluster(True, held.enter_context(private(shapes))), "this machine"
+    held.enter_context(_existing(address, shapes))
     return Cluster(False, None), "the Ray cluster"
 
 
@@ -124,10 +126,10 @@ _QUIET = {
 
 
 @contextlib.contextmanager
-def _existing(address: str, need: Resources) -> Iterator[None]:
+def _existing(address: str, shapes: Sequence[Resources]) -> Iterator[None]:
     _call(address)
     use_token()
-    runtime_env: dict[str, Any] = {"env_vars": _missing_from_job(worker_environment(need))}
+    runtime_env: dict[str, Any] = {"env_vars": _missing_from_job(worker_environment(shapes))}
     try:
         with contextlib.ExitStack() as sent:
             if not inside_ray_job() and (ROOT / "pyproject.toml").exists():
@@ -163,11 +165,12 @@ def _unreachable(address: str, why: str) -> ServiceError:
     )
 
 
-def _check(place: str, need: Resources, cpus: float, gpus: float | None) -> None:
+def _check(place: str, shapes: Sequence[Resources], cpus: float, gpus: float | None) -> None:
     """Refuse what can never be placed on so much (None: not known)."""
-    for name, each, there in (("CPU", need.cpus, cpus), ("GPU", need.gpus, gpus)):
-        if there is not None and each * need.workers > there + 1e-9:
-            wanted = f"{need.workers} x {each:g} = {each * need.workers:g} {name}s"
+    asked = [("CPU", one, one.cpus, cpus) for one in shapes]
+    for name, need, each, there in [*asked, *(("GPU", one, one.gpus, gpus) for one in shapes)]:
+        if there is not None and need.devices(name) > there + 1e-9:
+            wanted = f"{need.workers} x {each:g} = {need.devices(name):g} {name}s"
             raise ServiceError(
                 f"a trial needs {wanted}, {place} has {there:g}; nothing has been run",
                 f"lower resources.{name.lower()}s or resources.workers, or add nodes",

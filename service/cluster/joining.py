@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -62,9 +62,9 @@ def use_token() -> None:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
-def worker_environment(need: Resources) -> dict[str, str]:
-    """Variables of the processes that train."""
-    threads = str(max(1, int(need.cpus)))
+def worker_environment(shapes: Sequence[Resources]) -> dict[str, str]:
+    """Variables of the processes that train; where their threads differ, each trial sets its own."""
+    threads = str(min(one.threads for one in shapes))
     own = {name: value for name, value in os.environ.items() if name.startswith("DIFFSWEEP_")}
     return {
         **own,

@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from service.cluster.janitor import MARK, Janitor
@@ -25,7 +25,7 @@ OBJECT_STORE_BYTES = 150 * 2**20
 
 
 @contextlib.contextmanager
-def private(need: Resources) -> Iterator[Path]:
+def private(shapes: Sequence[Resources]) -> Iterator[Path]:
     """A Ray for the length of the block, heard on loopback alone; gives the folder of its logs."""
     scratch = tempfile.gettempdir()
     scratch = scratch if len(scratch) <= _LONGEST else "/tmp"
@@ -46,7 +46,7 @@ def private(need: Resources) -> Iterator[Path]:
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
                     runtime_env={
-                        "env_vars": {**worker_environment(need), "PYTHONPATH": _python_path()}
+                        "env_vars": {**worker_environment(shapes), "PYTHONPATH": _python_path()}
                     },
                     _temp_dir=str(inner),
                 )

@@ -29,6 +29,25 @@ RETRIES = 2
 """How often a lost worker, actor or node is replaced."""
 
 
+_BUNDLES: dict[str, Callable[[Resources], list[dict[str, float]]]] = {
+    "gang": lambda need: gang.bundles(need.workers, need.per_worker),
+    "stock": lambda _: [{"CPU": 0.01}],  # its workers get a group of their own
+    "in place": lambda need: [need.per_worker],
+}
+
+
+def placed(how: str, config: dict[str, Any]) -> Any:
+    """What Tune reserves for one trial, and keeps its actor for: others with the same bundles may have it."""
+    from ray import tune
+
+    return tune.PlacementGroupFactory(_BUNDLES[how](resources(config)), strategy="PACK")
+
+
+def resources(config: dict[str, Any]) -> Resources:
+    """What one of Tune's trials occupies."""
+    return Resources.model_validate_json(config["resources"])
+
+
 @listening
 def trial_in_gang(config: dict[str, Any]) -> None:
     """Tune trainable: one TorchTrainer whose workers live in the trial's placement group."""
@@ -75,15 +94,15 @@ def _fit(
     from ray.train.torch import TorchConfig
 
     os.environ.update(TRAIN_ENVIRONMENT)
-    job, resources = Job.of(config), Resources.model_validate_json(config["resources"])
+    job, need = Job.of(config), resources(config)
     fitted = trainer(
         _worker_loop,
         train_loop_config={"job": job.text()},
-        torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if need.gpus else "gloo"),
         scaling_config=train.ScalingConfig(
-            num_workers=resources.workers,
-            use_gpu=resources.gpus > 0,
-            resources_per_worker=resources.per_worker,
+            num_workers=need.workers,
+            use_gpu=need.gpus > 0,
+            resources_per_worker=need.per_worker,
         ),
         run_config=train.RunConfig(
             name=f"{job.key}-{time.time_ns()}",  # never Train's own restore: the trial's directory knows

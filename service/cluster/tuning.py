@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -25,13 +26,13 @@ from service.cluster.joining import environment
 from service.cluster.ray_log import ray_log
 from service.cluster.waiting import Waiting
 from service.errors import ServiceError
+from service.resources import Capacity, Resources
 from service.worker import MESSAGE, Job, parse
 from trainer.machine import oom_kills
 
 if TYPE_CHECKING:
     from service.dispatch import Dispatch
-    from service.experiment import ExperimentSpec
-    from service.resources import Resources
+    from service.experiment import Experiment, PlannedTrial
     from service.settings import Settings
 
 _MOST_PENDING = {"TUNE_MAX_PENDING_TRIALS_PG": "200"}
@@ -43,63 +44,86 @@ class Seats:
     """The jobs that Tune holds, by its own ids, and how many more it may get."""
 
     dispatch: Dispatch
-    resources: Resources
+    shapes: tuple[Resources, ...]
+    """What trials occupy, each shape once."""
     cluster: Cluster
     most: int | None
     """At most so many, whatever the cluster holds."""
     taken: dict[str, str] = field(default_factory=dict)
     """Tune's id of a trial to the key of ours."""
+    _waits: str | None = None
+    """Key of the most urgent trial, while there is no room for it."""
+    _is_kept: bool = False
+    """Whether what becomes free is kept for it."""
 
     def next(self, tune_id: str) -> Job | None:
         """The next job, if there is room for one."""
         if self.most is not None and len(self.taken) >= self.most:
             return None
-        if not self.dispatch.agenda.foreseen and len(self.taken) >= self._room():
-            return None  # what is wanted may change until there is room: do not decide early
-        job = self.dispatch.next()
+        job = self._next()
         if job is not None:
             self.taken[tune_id] = job.key
         return job
 
-    def _room(self) -> int:
-        fitting = self.resources.at_once(*self.cluster.size())
-        waiting = 0 if self.cluster.is_private else 1  # for an autoscaler to see
-        return max(1, fitting + waiting)
+    def release(self, tune_id: str) -> str:
+        """The key of a job that has come back."""
+        self._is_kept = True
+        return self.taken.pop(tune_id)
+
+    def _next(self) -> Job | None:
+        if self.dispatch.agenda.foreseen and len(self.shapes) == 1:
+            return self.dispatch.next()  # Ray itself may choose when each begins
+        room = Capacity(*self.cluster.size())
+        now = [self.dispatch.occupied(key).slot for key in self.taken.values()]
+        fits = {shape for shape in self.shapes if not now or room.holds([*now, shape])}
+        if fits:  # else what is wanted may change until there is room: do not decide early
+            job = self.dispatch.next(partial(self._may_begin, fits))
+            if job is not None:
+                return job
+        is_waited_for = not room.holds(now)
+        return None if self.cluster.is_private or is_waited_for else self.dispatch.next()
+
+    def _may_begin(self, fits: Container[Resources], trial: PlannedTrial, is_first: bool) -> bool:
+        """Smaller trials fill what is free when a larger one begins to wait; what becomes free later is its own."""
+        has_room = trial.resources.slot in fits
+        if is_first and not has_room and self._waits != trial.key:
+            self._waits, self._is_kept = trial.key, False
+        return has_room and (is_first or not self._is_kept)
 
 
 def run(
     dispatch: Dispatch,
-    spec: ExperimentSpec,
+    experiment: Experiment,
     settings: Settings,
     cluster: Cluster,
     stop: threading.Event,
 ) -> None:
     """Run jobs until the dispatch is over or `stop` is set."""
-    launcher, resources, most = spec.launcher, spec.resources, settings.concurrency
-    home = settings.experiment(spec.name)
+    launcher, shapes, most = experiment.spec.launcher, experiment.shapes, settings.concurrency
+    home = settings.experiment(experiment.name)
     shutil.rmtree(home / "tune", ignore_errors=True)
     trainable: Callable[[dict[str, Any]], None]
     is_stock = launcher == "train" and not gang.supported()
     if is_stock:
-        trainable, bundles = trainables.trial_in_stock, [{"CPU": 0.01}]
+        trainable, how = trainables.trial_in_stock, "stock"
     elif launcher == "inproc":
-        trainable, bundles = trainables.trial_in_place, [resources.per_worker]
+        trainable, how = trainables.trial_in_place, "in place"
     else:
-        trainable = trainables.trial_in_gang
-        bundles = gang.bundles(resources.workers, resources.per_worker)
+        trainable, how = trainables.trial_in_gang, "gang"
     if is_stock:  # its workers are in no group of Tune's: too many trials would wait for each other
         cpus, gpus = cluster.size()
-        fitting = resources.at_once(cpus - 0.1, gpus)
+        fitting = max(1, min(one.at_once(cpus - 0.1, gpus) for one in shapes))
         most = min(most or fitting, fitting)
-    seats = Seats(dispatch, resources, cluster, most)
+    seats = Seats(dispatch, shapes, cluster, most)
+    has_gpus = any(one.gpus for one in shapes)
     reaping = gang.reaping() if is_stock else contextlib.nullcontext()
     with environment(_MOST_PENDING), ray_log(home), reaping:
         tuner = tune.Tuner(
-            tune.with_resources(trainable, tune.PlacementGroupFactory(bundles, strategy="PACK")),
+            tune.with_resources(trainable, partial(trainables.placed, how)),
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 search_alg=Asking(seats),
-                reuse_actors=not is_stock and not (launcher == "inproc" and resources.gpus > 0),
+                reuse_actors=not is_stock and not (launcher == "inproc" and has_gpus),
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
             ),
@@ -144,7 +168,10 @@ class Asking(Searcher):  # type: ignore[misc]
         if job is None:
             over: str = Searcher.FINISHED
             return over if self._seats.dispatch.is_over else None
-        return {"job": job.text(), "resources": self._seats.resources.model_dump_json()}
+        return {
+            "job": job.text(),
+            "resources": self._seats.dispatch.occupied(job.key).model_dump_json(),
+        }
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -160,7 +187,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, seats: Seats) -> None:
         self._seats = seats
-        self._waiting = Waiting(seats.dispatch.note, seats.resources)
+        self._waiting = Waiting(seats.dispatch.note)
         self._killed = oom_kills()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -180,8 +207,9 @@ class Telling(tune.Callback):  # type: ignore[misc]
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Say why nothing runs; kill what hangs. Tune drops trials without a word when an actor cannot take them."""
-        waiting, at_work = (sum(t.status == s for t in trials) for s in ("PENDING", "RUNNING"))
-        self._waiting.look(waiting, at_work)
+        at_work = sum(trial.status == "RUNNING" for trial in trials)
+        waiting = [] if at_work else [one for one in trials if one.status == "PENDING"]
+        self._waiting.look([trainables.resources(one.config) for one in waiting], at_work)
         hopeless = self._seats.dispatch.hopeless()
         for trial in trials:
             if self._seats.taken.get(trial.trial_id) in hopeless:
@@ -197,7 +225,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
         return lost(text, oom_kills() - self._killed if self._seats.cluster.is_private else 0)
 
     def _release(self, trial: Any, problem: str) -> None:
-        key = self._seats.taken.pop(trial.trial_id)
+        key = self._seats.release(trial.trial_id)
         self._seats.dispatch.released(key, problem, trial.error_file)
 
 

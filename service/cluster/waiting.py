@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from service.cluster.notice import draining
@@ -23,15 +23,14 @@ class Waiting:
     def __init__(
         self,
         note: Callable[[str], None],
-        need: Resources,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._note, self._need, self._clock = note, need, clock
+        self._note, self._clock = note, clock
         self._since: float | None = None
         self._next = PATIENCE_S
 
-    def look(self, waiting: int, at_work: int) -> None:
-        """How many trials wait and how many have their resources now; to be called often."""
+    def look(self, waiting: Sequence[Resources], at_work: int) -> None:
+        """What each needs that waits, and how many have their resources now; to be called often."""
         if not waiting or at_work:
             self._since, self._next = None, PATIENCE_S
             return
@@ -39,7 +38,7 @@ class Waiting:
         self._since = now if self._since is None else self._since
         if now - self._since >= self._next:
             self._next += _AGAIN_S
-            self._note(_why(self._need, waiting, *_ray_holds(), len(draining())))
+            self._note(_why(waiting, *_ray_holds(), len(draining())))
 
 
 def _ray_holds() -> tuple[Mapping[str, float], Mapping[str, float]]:
@@ -50,15 +49,13 @@ def _ray_holds() -> tuple[Mapping[str, float], Mapping[str, float]]:
 
 
 def _why(
-    need: Resources,
-    waiting: int,
+    waiting: Sequence[Resources],
     total: Mapping[str, float],
     free: Mapping[str, float],
     drained: int,
 ) -> str:
     """One line; what nodes have that are drained is nobody's any more."""
-    each = " and ".join(f"{amount:g} {kind}" for kind, amount in need.per_worker.items())
-    workers = f"{need.workers} x ({each})" if need.workers > 1 else each
+    need, is_one = waiting[0], len({one.slot for one in waiting}) == 1
     there = ", ".join(
         f"{free.get(kind, 0.0):g} of {total.get(kind, 0.0):g} {kind}" for kind in need.per_worker
     )
@@ -67,5 +64,6 @@ def _why(
     if drained:
         nodes = "1 node is" if drained == 1 else f"{drained} nodes are"
         held = f"{nodes} about to go, and {held if taken else 'no other has that much together'}"
-    who = "1 trial waits" if waiting == 1 else f"{waiting} trials wait"
-    return f"{who}, none runs: each needs {workers}; free: {there}; {held}"
+    who = "1 trial waits" if len(waiting) == 1 else f"{len(waiting)} trials wait"
+    which = "each" if is_one else "the first"
+    return f"{who}, none runs: {which} needs {need.text()}; free: {there}; {held}"

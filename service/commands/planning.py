@@ -63,6 +63,7 @@ def plan(
     from service.experiment import Experiment
     from service.experiment.budget import Budget
     from service.experiment.data_sets import data_lines
+    from service.experiment.occupying import shapes_lines
     from service.planning.plan import plan_here
     from service.remote.home import look_around
 
@@ -85,6 +86,8 @@ def plan(
     say()
     _trials(experiment, planned)
     say()
+    for line in shapes_lines(experiment.cells):
+        prose(line)
     _costs(planned)
     _expected(planned)
     print_findings([*filter(None, [planned.budget]), *planned.findings])

@@ -193,6 +193,7 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     from service.experiment import Experiment
     from service.experiment.data_sets import data_lines
     from service.experiment.design_notes import design_notes
+    from service.experiment.occupying import shapes_lines
 
     experiment = Experiment.from_yaml(file, override or ())
     readiness.check(experiment, settings_of(None))
@@ -205,6 +206,8 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
     prose(opening(experiment))
     for line in data_lines(experiment.cells, experiment.outlines):
         say(line)
+    for line in shapes_lines(experiment.cells):
+        prose(line)
     say()
     seeds = ", ".join(map(str, experiment.seeds))
     if len(experiment.looks) > 1:

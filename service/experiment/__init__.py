@@ -2,7 +2,8 @@
 
 from service.experiment.comparison import Cell
 from service.experiment.criterion import Compare
-from service.experiment.experiment import Experiment, PlannedTrial
+from service.experiment.experiment import Experiment
+from service.experiment.planned import PlannedTrial
 from service.experiment.saved import read_named
 from service.experiment.spec import ExperimentSpec
 from service.resources import Resources

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from service.resources import Resources
 from trainer.bounds import MANY, Count
 from trainer.errors import InputError, Problem
 from trainer.spec import Spec
@@ -56,6 +57,10 @@ class Budget(Spec):
         """The number."""
         values = (self.gpu_hours, self.cpu_hours, self.trials)
         return next(float(value) for value in values if value is not None)
+
+    def devices(self, resources: Resources) -> float:
+        """How many devices of its unit a trial occupies."""
+        return resources.devices("CPU" if self.gpu_hours is None else "GPU")
 
     def short(self) -> str:
         """Inverse of `of`."""

@@ -28,4 +28,4 @@ def changed(cell: Cell, overrides: Mapping[str, Any]) -> Cell:
     if problems:
         raise InputError(problems)
     trial = cast(TrialSpec, tree.model_or_raise())
-    return Cell(cell.name, {**cell.overrides, **overrides}, trial)
+    return Cell(cell.name, {**cell.overrides, **overrides}, trial, cell.resources)

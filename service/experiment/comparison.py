@@ -9,8 +9,9 @@ from functools import partial
 from typing import Any
 
 from service.experiment.answers import Answers
-from service.experiment.expansion import Combination
+from service.experiment.expansion import Combination, of_trials
 from service.experiment.spec import TWIN, ExperimentSpec
+from service.resources import Resources
 from trainer.diffusion.process import Diffusion
 from trainer.errors import Problem, closest, listing, suggestion
 from trainer.evaluation.averages import ending
@@ -29,6 +30,8 @@ class Cell:
     name: str
     overrides: dict[str, Any]
     trial: TrialSpec
+    resources: Resources = field(default_factory=Resources)
+    """What each of its trials occupies; no part of them."""
 
     def with_seed(self, seed: int) -> TrialSpec:
         """The cell's trial of one seed."""
@@ -60,11 +63,12 @@ class Comparison:
         seen: set[str] = set()
         for combination, cell in self.cells if self.spec.arms is not None else ():
             arm, *others = combination.choices
-            if not arm.settings or arm.label in seen or arm.label == self.spec.compare.baseline:
+            mine = of_trials(arm.settings)
+            if not mine or arm.label in seen or arm.label == self.spec.compare.baseline:
                 continue
             seen.add(arm.label)
             without = self.base.copy()
-            for setting in (setting for choice in others for setting in choice.settings):
+            for setting in of_trials(setting for choice in others for setting in choice.settings):
                 origin, _ = self.document.origin_of(setting.keys)
                 without.merge(split(setting.path), setting.value, origin)
             plain = without.faults()
@@ -73,15 +77,15 @@ class Comparison:
                 or plain.model_copy(update={"seed": cell.trial.seed}) != cell.trial
             ):
                 continue
-            idle = ", ".join(f"`{s.path}` is {yaml_text(s.value)} already" for s in arm.settings)
+            idle = ", ".join(f"`{s.path}` is {yaml_text(s.value)} already" for s in mine)
             self._complain(arm.keys, f"changes nothing: {idle} in the base; remove this arm", True)
             yield arm.label
 
     def _refuse_repeats(self, idle: set[str]) -> None:
         """Two cells that are the same trial."""
-        first: dict[str, Combination] = {}
+        first: dict[str, tuple[Combination, Cell]] = {}
         for combination, cell in self.cells:
-            earlier = first.setdefault(cell.trial.digest(), combination)
+            earlier, its = first.setdefault(cell.trial.digest(), (combination, cell))
             pairs = zip(earlier.choices, combination.choices, strict=True)
             differing = [(old, new) for old, new in pairs if old is not new]
             if not differing or differing[0][1].label in idle:
@@ -90,7 +94,12 @@ class Comparison:
             line = self.document.problem(old.keys, "", True).line
             where = f" (line {line})" if line is not None else ""
             same = f"gives the same trial as `{old.label}`{where}: remove one of them"
-            if len(differing) > 1:
+            if its.resources != cell.resources:
+                same = (
+                    f"differs from `{old.label}`{where} in resources alone, which are no part of a "
+                    "trial: both would be one; remove one of them"
+                )
+            elif len(differing) > 1:
                 same = f"cell `{combination.name}` is the same trial as `{earlier.name}`"
             self._complain(new.keys, same, of_key=new.keys[0] == "arms")
 
@@ -164,7 +173,7 @@ class Comparison:
             for path, value in cell.overrides.items()
             if not any(covers(split(change), split(path)) for change in changes)
         }
-        return Cell(cell.name + TWIN, kept | changes, trial)
+        return Cell(cell.name + TWIN, kept | changes, trial, cell.resources)
 
     def check_metric(self, cells: Sequence[Cell]) -> None:
         """The deciding metric must be measured in every cell."""
@@ -238,18 +247,6 @@ class Comparison:
 
     def _point(self, cell: str, keys: Keys, message: str) -> None:
         self.problems.append(self.trees[cell].problem(keys, message))
-
-    def check_workers(self) -> None:
-        """The workers share every batch evenly."""
-        workers = self.spec.resources.workers
-        for _, cell in self.cells:
-            batch = cell.trial.train.batch_size
-            if batch % workers:
-                message = (
-                    f"{workers} workers cannot share train.batch_size {batch} (cell `{cell.name}`)"
-                )
-                self._complain(("resources", "workers"), f"{message}: use a divisor of {batch}")
-                return
 
     def _complain(self, keys: Keys, message: str, of_key: bool = False) -> None:
         self.problems.append(self.document.problem(keys, message, of_key))

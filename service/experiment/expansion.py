@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,16 @@ class Combination:
     def settings(self) -> tuple[Setting, ...]:
         """All overrides, in the order in which they are applied."""
         return tuple(setting for choice in self.choices for setting in choice.settings)
+
+
+def is_resources(setting: Setting) -> bool:
+    """Whether it says what a trial occupies, and so is no override of the trial."""
+    return split(setting.path)[0] == "resources"
+
+
+def of_trials(settings: Iterable[Setting]) -> list[Setting]:
+    """Those that change trials."""
+    return [setting for setting in settings if not is_resources(setting)]
 
 
 def too_many(
@@ -199,7 +209,8 @@ def _zip(
         settings = tuple(
             Setting(path, values[at], ("zip", path, at)) for path, values in columns.items()
         )
-        label = ",".join(f"{short[one.path]}={value_label(one.value)}" for one in settings)
+        named = [one for one in settings if not is_resources(one)] or settings
+        label = ",".join(f"{short[one.path]}={value_label(one.value)}" for one in named)
         if any(label == row.label for row in rows):
             complain(
                 settings[0].keys, f"row {at + 1} of zip repeats an earlier one: remove it", False

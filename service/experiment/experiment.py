@@ -15,10 +15,12 @@ from service.experiment.comparison import Cell, metrics
 from service.experiment.data_sets import input_notes, outlines
 from service.experiment.mistaken import a_trial
 from service.experiment.named import Named
+from service.experiment.planned import PlannedTrial
 from service.experiment.remarks import findings, remarks
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
 from service.experiment.starts import Planned, Starts
+from service.resources import Resources
 from service.settings import load as load_settings
 from trainer.data import Outline
 from trainer.errors import InputError, Problem
@@ -32,20 +34,6 @@ from trainer.yaml.writer import plain, yaml_document
 
 _UNTUNED = "untuned-"
 """Begins the key of a trial whose setting is still searched."""
-
-
-@dataclass(frozen=True)
-class PlannedTrial:
-    """Cell x seed: one trial with its key."""
-
-    cell: str
-    seed: int
-    spec: TrialSpec
-    key: str
-    """Trial key: the name of its directory, equal for equal trials of all experiments.
-
-    A trial whose setting is still searched has a name that no directory has.
-    """
 
 
 def _data_root() -> Path:
@@ -214,7 +202,7 @@ class Experiment(metaclass=Named):
             for cell in self.cells:
                 spec = cell.with_seed(seed)
                 key = self.key_of(spec) if self.is_tuned(cell.name) else _UNTUNED + spec.digest()
-                planned.append(PlannedTrial(cell.name, seed, spec, key))
+                planned.append(PlannedTrial(cell.name, seed, spec, key, cell.resources))
         return planned
 
     def key_of(self, spec: TrialSpec) -> str:
@@ -232,6 +220,11 @@ class Experiment(metaclass=Named):
     def is_tuned(self, cell: str) -> bool:
         """Whether nothing is searched for a cell, or it is found."""
         return self.spec.search is None or cell in self.winners
+
+    @property
+    def shapes(self) -> tuple[Resources, ...]:
+        """What trials of the cells occupy, each shape once, in the order of the cells."""
+        return tuple(dict.fromkeys(cell.resources.slot for cell in self.cells))
 
     @property
     def untuned(self) -> tuple[Cell, ...]:
@@ -283,11 +276,16 @@ class Experiment(metaclass=Named):
                 cell.name: {
                     "overrides": cell.overrides,
                     "trial": cell.trial.model_dump(mode="json", exclude={"seed"}),
+                    **self._own_resources(cell),
                 }
                 for cell in self.untuned
             },
             **self._searched(),
         }
+
+    def _own_resources(self, cell: Cell) -> dict[str, Any]:
+        own = cell.resources != self.spec.resources
+        return {"resources": cell.resources.model_dump(mode="json")} if own else {}
 
     def _searched(self) -> dict[str, Any]:
         if self.spec.search is None:

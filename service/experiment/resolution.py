@@ -15,11 +15,13 @@ from service.experiment.expansion import (
     Setting,
     combine,
     dimensions,
+    of_trials,
     settings,
     too_many,
 )
 from service.experiment.fitting import misfit
 from service.experiment.mistaken import a_trial, is_trial, no_experiment
+from service.experiment.occupying import Occupying, no_override
 from service.experiment.options import Option, apply_options
 from service.experiment.searching import Searching
 from service.experiment.spec import ExperimentSpec, name_fault
@@ -70,6 +72,7 @@ class Resolution:
             self.document.data["arms"] = {n: {} if a is None else a for n, a in arms.items()}
         for_trials = apply_options(self.options, self.document, self.problems)
         self.spec = self._experiment()
+        self.occupying = Occupying(self.spec, self.document, self.problems)
         self.base = self._base()
         self.preset = self.base.copy().data
         self._change_base(for_trials)
@@ -102,7 +105,7 @@ class Resolution:
             comparison.refuse_idle_and_repeated()
         every = comparison.with_twins(baseline)
         comparison.check_metric(every)
-        comparison.check_workers()
+        self.occupying.check(every)
         if self.spec.search is not None:
             Searching(self.spec.search, self.document, every, self._misfit, self.problems).check(
                 varied, for_trials, self.spec.seed_list(), self.spec.controls
@@ -171,8 +174,8 @@ class Resolution:
             self._override(self.base, setting)
         for option in for_trials:
             if option.keys == ("seed",):
-                message = "seeds are an experiment's: -o 'seeds=[7]'"
-                self.problems.append(option.origin.problem((), message))
+                why = "seeds are an experiment's: -o 'seeds=[7]'"
+                self.problems.append(option.origin.problem((), why))
             else:
                 merged = self.base.merge(option.keys, option.value, option.origin)
                 self.problems += merged.problems
@@ -197,9 +200,8 @@ class Resolution:
         """Put one override into a trial: what it changes by dotted path, None if it cannot be placed."""
         origin, below = self.document.origin_of(setting.keys)
         place = Origin(origin.source, (*origin.keys, *below))
-        if any(leaf[0] == "seed" for leaf in setting.leaves):
-            message = "seeds are no override: list them in `seeds`"
-            self.problems.append(place.problem((), message, True))
+        if (why := no_override(setting)) is not None:
+            self.problems.append(place.problem((), why, True))
             return None
         merged = tree.merge(split(setting.path), setting.value, place)
         self.problems += merged.problems
@@ -243,9 +245,9 @@ class Resolution:
                 self.problems.append(option.origin.problem((), message))
 
     def _cell(self, combination: Combination) -> Cell | None:
-        tree = self.base.copy()
+        tree, resources = self.base.copy(), self.occupying.of(combination)
         overrides: dict[str, Any] = {}
-        for placed in [self._override(tree, setting) for setting in combination.settings]:
+        for placed in [self._override(tree, one) for one in of_trials(combination.settings)]:
             if placed is None:
                 return None
             overrides |= placed
@@ -265,8 +267,8 @@ class Resolution:
         if (misfit := self._misfit(trial)) is not None:
             self._place(tree, [misfit])
             return None
-        first = self.spec.seed_list()[0]
-        return Cell(combination.name, overrides, trial.model_copy(update={"seed": first}))
+        first = trial.model_copy(update={"seed": self.spec.seed_list()[0]})
+        return None if resources is None else Cell(combination.name, overrides, first, resources)
 
     def _settle(self, tree: Layered) -> bool:
         """Put the directory of the trial that `start_from` means into the trial; False, and told, if there is none."""

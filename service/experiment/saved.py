@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from service.experiment.comparison import Cell
-from service.experiment.experiment import Experiment, PlannedTrial
+from service.experiment.experiment import Experiment
+from service.experiment.planned import PlannedTrial
 from service.experiment.spec import ExperimentSpec
+from service.resources import Resources
 from service.settings import load as load_settings
 from trainer.errors import InputError, Problem, suggestion
 from trainer.files import write_whole
@@ -45,7 +47,12 @@ def restore(saved: Mapping[str, Any]) -> Experiment:
     """An experiment that was run before, from what `save` wrote; no file of it is needed."""
     spec = ExperimentSpec.saved({key: saved[key] for key in _KEPT if key in saved} | {"base": {}})
     cells = {
-        name: Cell(name, dict(cell["overrides"]), TrialSpec.saved(cell["trial"]))
+        name: Cell(
+            name,
+            dict(cell["overrides"]),
+            TrialSpec.saved(cell["trial"]),
+            Resources.saved(cell["resources"]) if "resources" in cell else spec.resources,
+        )
         for name, cell in saved["cells"].items()
     }
     experiment = Experiment(
@@ -58,7 +65,13 @@ def restore(saved: Mapping[str, Any]) -> Experiment:
     ).with_winners(saved.get("winners", {}))
     tuned = {cell.name: cell for cell in experiment.cells}
     trials = [
-        PlannedTrial(t["cell"], t["seed"], tuned[t["cell"]].with_seed(t["seed"]), t["key"])
+        PlannedTrial(
+            t["cell"],
+            t["seed"],
+            tuned[t["cell"]].with_seed(t["seed"]),
+            t["key"],
+            tuned[t["cell"]].resources,
+        )
         for t in saved["trials"]
     ]
     return replace(experiment, saved_trials=tuple(trials))

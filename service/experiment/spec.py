@@ -5,7 +5,7 @@
 import re
 from typing import Any, ClassVar, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import field_validator
 
 from service.experiment.budget import Budget
 from service.experiment.criterion import Compare
@@ -85,7 +85,7 @@ class ExperimentSpec(Spec):
     launcher: Literal["train", "inproc"] = "train"
     """train: a Ray Train TorchTrainer per trial. inproc: inside the Tune actor, one worker; for trials of seconds."""
     resources: Resources = Resources()
-    """What one trial occupies."""
+    """What one trial occupies. An arm, axis or zip that says `resources.gpus: 1` means the trials of its cells."""
 
     @field_validator("name")
     @classmethod
@@ -98,27 +98,6 @@ class ExperimentSpec(Spec):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else [] if value is None else value
-
-    @model_validator(mode="after")
-    def _one_worker_inproc(self) -> "ExperimentSpec":
-        if self.launcher == "inproc" and self.resources.workers > 1:
-            raise ValueError(
-                f"launcher: inproc trains in one process, resources.workers is {self.resources.workers}: "
-                "use launcher: train"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _gpus_to_count(self) -> "ExperimentSpec":
-        if (
-            self.budget is not None
-            and self.budget.gpu_hours is not None
-            and not self.resources.gpus
-        ):
-            raise ValueError(
-                "budget.gpu_hours: its trials use no GPU (resources.gpus): give cpu_hours"
-            )
-        return self
 
     def seed_list(self) -> list[int]:
         """Every seed that a cell may get."""

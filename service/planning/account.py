@@ -14,7 +14,7 @@ from trainer.files import write_whole
 
 if TYPE_CHECKING:
     from service.planning.money import Price
-    from service.resources import Resources
+    from service.resources import DeviceHours
 
 FILE = "costs.json"
 _KEPT = 100
@@ -38,16 +38,13 @@ class Totals:
     def of(
         cls,
         wall_s: float,
-        worked_s: float,
+        hours: DeviceHours,
         disk_bytes: int,
-        resources: Resources,
         price: Price | None,
     ) -> Totals:
-        """Of trials that train and evaluate for `worked_s` together, each on these resources."""
-        hours = worked_s * resources.workers / 3600
-        cpu, gpu = hours * resources.cpus, hours * resources.gpus
-        money = None if price is None else price.of(resources, cpu, gpu)
-        return cls(wall_s, cpu, gpu, disk_bytes, money)
+        """Of trials that train and evaluate for so many hours of devices."""
+        money = None if price is None else price.of(hours)
+        return cls(wall_s, hours.cpu, hours.gpu, disk_bytes, money)
 
 
 @dataclass(frozen=True)

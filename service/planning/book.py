@@ -14,7 +14,8 @@ from service.planning.calibration import NotKnownError
 from service.planning.costs import Costs
 from service.planning.plan import foreseen, known_bench, total
 from service.planning.starting import learn
-from service.search.study import tuned
+from service.resources import Capacity, DeviceHours
+from service.search.study import studies, tuned
 from service.spending import seconds
 from service.usage import bytes_below, keys_of
 from trainer.record import Record
@@ -22,6 +23,7 @@ from trainer.record import Record
 if TYPE_CHECKING:
     from service.experiment import Experiment
     from service.outcome import Outcome
+    from service.resources import Resources
     from service.settings import Settings
 
 
@@ -34,15 +36,15 @@ class Book:
         self._earlier = accounts(self._folder)
         self._begun, self._since = time.time(), time.monotonic()
         self._before = {key: self._used(key) for key in self._keys()}
-        self._slots, self._is_cluster, self._place_id = 1, False, ""
+        self._room, self._is_cluster, self._place_id = Capacity(most=1), False, ""
         self.account: Account | None = None
         self._holding_s: float | None = None
         """What trials are expected to be held beyond their work, but for their start."""
 
-    def foresee(self, slots: int, is_cluster: bool) -> None:
-        """Trials begin now, so many at once: say what they will take, if that is known without measuring."""
+    def foresee(self, room: Capacity, is_cluster: bool) -> None:
+        """Trials begin now, with so much room: say what they will take, if that is known without measuring."""
         if self.account is None:
-            self._slots, self._is_cluster = slots, is_cluster
+            self._room, self._is_cluster = room, is_cluster
             self._predict()
 
     def hear(self, event: progress.Event) -> None:
@@ -67,7 +69,7 @@ class Book:
 
     def _predict(self) -> None:
         settings, experiment = self._settings, tuned(self._experiment, self._settings)
-        bench = known_bench(experiment, settings, self._slots, self._is_cluster)
+        bench = known_bench(experiment, settings, self._room, self._is_cluster)
         self._place_id = bench.place_id
         agenda, costs = Agenda(experiment, settings), Costs(experiment, settings, bench)
         trials = self.account.trials if self.account is not None else len(agenda.open_work())
@@ -78,23 +80,30 @@ class Book:
             left = [one for one in compared if not one.status.is_over]
             if left and not late:
                 self._holding_s = sum(one.holding_s for one in left) / len(left)
-            rest = total(experiment, settings, costs, (tuning, left), self._slots, not late)
+            rest = total(experiment, settings, costs, (tuning, left), self._room, not late)
             predicted = _sum(self._spent(late), rest) if late else rest
         self.account = Account(self._begun, trials, predicted, costs.basis(), late)
         self._keep()
 
     def _spent(self, wall_s: float) -> Totals:
         """By this run so far."""
-        used = {key: self._used(key) for key in self._keys()}
-        worked, written = 0.0, 0
-        for key, (took, there) in used.items():
+        work, written = [(0.0, shape) for shape in self._experiment.shapes], 0
+        for key, one in self._keys().items():
+            took, there = self._used(key)
             before = self._before.get(key, (0.0, 0))
-            worked, written = worked + took - before[0], written + there - before[1]
-        resources, price = self._experiment.spec.resources, self._settings.price
-        return Totals.of(wall_s, max(0.0, worked), max(0, written), resources, price)
+            work.append((max(0.0, took - before[0]), one))
+            written += there - before[1]
+        return Totals.of(wall_s, DeviceHours.of(work), max(0, written), self._settings.price)
 
-    def _keys(self) -> set[str]:
-        return {trial.key for trial in self._experiment.trials} | keys_of(self._folder)
+    def _keys(self) -> dict[str, Resources]:
+        """Of all trials that may be trained, what each occupies."""
+        known = dict.fromkeys(keys_of(self._folder), self._experiment.spec.resources)
+        for study in studies(self._experiment, self._settings):
+            by_cell = {cell.name: cell.resources for cell in study.cells}
+            for candidate in study.candidates:
+                for cell, keys in candidate.keys.items():
+                    known |= dict.fromkeys(keys, by_cell[cell])
+        return known | {trial.key: trial.resources for trial in self._experiment.trials}
 
     def _used(self, key: str) -> tuple[float, int]:
         """Seconds of training and evaluation, and bytes."""

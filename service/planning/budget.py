@@ -28,13 +28,14 @@ def within_budget(
     if budget is None or (note := agenda.budget_note()) is not None:
         return until, None if budget is None else note
     standings = {trial.key: agenda.standing(trial.key) for trial in experiment.trials}
-    left = left_over(budget, experiment.spec.resources, standings)
+    occupied = {trial.key: trial.resources for trial in experiment.trials}
+    left = left_over(budget, occupied, standings)
     spent, label = 0.0, budget.label()
     for trial, images in work if left is not None else ():
         if spent >= (left or 0.0) and not has_begun(standings[trial.key]):
             del until[trial.key]
         else:
-            spent += cost(trial, images)
+            spent += cost(trial, images) * budget.devices(trial.resources)
     if len(until) < len(work):
         rest = f"about {len(until)} of the {counted(len(work), 'trial')} that are left"
         return until, f"the budget of {label} is expected to last for {rest}"
@@ -44,12 +45,13 @@ def within_budget(
     return until, note
 
 
-def is_beyond_budget(experiment: Experiment, trials: float, worker_hours: float) -> bool:
-    """Whether so many trials, and hours of workers in all of them, are more than the budget."""
-    budget, resources = experiment.spec.budget, experiment.spec.resources
+def is_beyond_budget(
+    experiment: Experiment, trials: float, cpu_hours: float, gpu_hours: float
+) -> bool:
+    """Whether so many trials, and hours of devices in all of them, are more than the budget."""
+    budget = experiment.spec.budget
     if budget is None:
         return False
     if budget.trials is not None:
         return trials > budget.trials
-    devices = resources.gpus if budget.gpu_hours is not None else resources.cpus
-    return worker_hours * devices > budget.limit
+    return (cpu_hours if budget.gpu_hours is None else gpu_hours) > budget.limit

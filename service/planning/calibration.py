@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.planning.speed import Speed, digest, machine, machine_digest
+from service.resources import Capacity
 from trainer.data import Source
 from trainer.files import write_whole
 from trainer.lazily import torch
@@ -40,8 +41,9 @@ class Bench:
     data_root: Path
     cache: Path
     resources: Resources
-    at_once: int = 1
-    """Trials side by side; of those on GPUs, only those on the same one are company while one is timed."""
+    """What the trial occupies that is timed."""
+    room: Capacity = field(default_factory=lambda: Capacity(most=1))
+    """For trials side by side; of those on GPUs, only those on the same one are company while one is timed."""
     measures: bool = True
     """Whether what is not known yet is measured now."""
 
@@ -58,10 +60,15 @@ class Bench:
         write_whole(self._file(identity), json.dumps(asdict(found)))
         return found
 
+    def of(self, resources: Resources) -> Bench:
+        """The same for trials that occupy so much."""
+        return replace(self, resources=resources)
+
     @property
     def company(self) -> int:
         """Trials side by side while one is timed."""
-        workers, gpus = self.at_once * self.resources.workers, self.resources.gpus
+        workers, gpus = self.resources.workers, self.resources.gpus
+        workers *= self.room.slots(self.resources)
         return max(1, min(workers, int(1 / gpus + 1e-9) if gpus else workers, _MOST))
 
     @property
@@ -72,7 +79,7 @@ class Bench:
     @property
     def threads(self) -> int:
         """Of a worker."""
-        return max(1, int(self.resources.cpus))
+        return self.resources.threads
 
     @property
     def place(self) -> str:

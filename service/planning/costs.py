@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from service.planning.calibration import shape
 from service.planning.speed import Speed
 from service.planning.starting import Starting, starting
+from service.resources import Capacity, Resources
 from trainer.record import Record
 from trainer.report import Result, Status
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from service.planning.calibration import Bench
     from service.settings import Settings
     from trainer.ema import EMA
-    from trainer.trial import TrialSpec
 
 _BYTES_PER_PARAMETER = 16
 """Weights, their average and two moments of the optimizer, in float32; every further average is four more."""
@@ -42,11 +42,23 @@ class TrialPlan:
     eval_s: float
     holding_s: float = 0.0
     """How long it holds its devices beyond both: setting up, writing checkpoints."""
+    resources: Resources = field(default_factory=Resources)
+    """What it occupies."""
 
     @property
     def seconds(self) -> float:
         """What is left to do."""
         return self.train_s + self.eval_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {**vars(self), "resources": self.resources.model_dump(mode="json")}
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> TrialPlan:
+        """Inverse of `to_dict`."""
+        known = Resources.model_validate(data["resources"])
+        return cls(**{**data, "status": Status(data["status"]), "resources": known})
 
 
 class Costs:
@@ -59,15 +71,15 @@ class Costs:
             for trial in experiment.trials
             if (result := Record(settings.trial(trial.key)).result()) is not None
         }
-        self._finished: dict[str, list[Result]] = {}
+        self._finished: dict[tuple[str, Resources], list[Result]] = {}
         for trial in experiment.trials:
             result = self._results.get(trial.key)
             if result is not None and result.status == "finished":
-                self._finished.setdefault(shape(trial.spec), []).append(result)
+                self._finished.setdefault(_kind(trial), []).append(result)
         self._bytes: dict[str, tuple[int, int, int]] = {}
         """By trial: of one checkpoint, of all reports and pictures, of its snapshots."""
-        self._paces: dict[str, Speed] = {}
-        """By shape: one calibration for all cells of equal cost."""
+        self._paces: dict[tuple[str, Resources], Speed] = {}
+        """One calibration for all cells of equal cost."""
         self._measured = 0
 
     def of(self, trial: PlannedTrial, status: Status, until: int) -> TrialPlan:
@@ -90,11 +102,12 @@ class Costs:
             train_s,
             eval_s,
             holding_s,
+            trial.resources.slot,
         )
 
     def _seconds(self, trial: PlannedTrial, start: int, until: int) -> tuple[float, float, float]:
         """Of training, of evaluation and beyond both, from one number of images to the other."""
-        known, total = self._finished.get(shape(trial.spec)), trial.spec.total_images()
+        known, total = self._finished.get(_kind(trial)), trial.spec.total_images()
         averages = trial.spec.averages()
         if known:
             self._measured = max(self._measured, len(known))
@@ -104,9 +117,9 @@ class Costs:
             eval_s = sum(result.eval_seconds for result in known) / len(known)
             share = max(0, until - start) / total
             return share * train_s, share * eval_s, 0.0
-        pace = self._pace(trial.spec)
+        pace = self._pace(trial)
         self._weigh(trial, averages, pace.parameters, pace.checkpoint_bytes, pace.report_bytes)
-        workers = self._experiment.spec.resources.workers
+        workers = trial.resources.workers
         whole = (*pace.seconds(trial.spec, workers, start), pace.holding(trial.spec, start))
         if until >= total:
             return whole
@@ -115,10 +128,10 @@ class Costs:
         later = pace.holding(trial.spec, further) - pace.start_s
         return whole[0] - beyond[0], whole[1] - beyond[1], whole[2] - later
 
-    def _pace(self, trial: TrialSpec) -> Speed:
-        kind = shape(trial)
+    def _pace(self, trial: PlannedTrial) -> Speed:
+        kind = _kind(trial)
         if kind not in self._paces:
-            self._paces[kind] = self._bench.speed(trial)
+            self._paces[kind] = self._bench.of(kind[1]).speed(trial.spec)
         return self._paces[kind]
 
     def _weigh(
@@ -141,8 +154,7 @@ class Costs:
         known = Record(self._settings.trial(trial.key))
         if known.result() is not None:
             return 0.0, 0.0
-        pace = self._pace(original.spec)
-        workers = self._experiment.spec.resources.workers
+        pace, workers = self._pace(original), original.resources.workers
         total = original.spec.total_images()
         timed, real = pace.seconds(original.spec, workers), self._seconds(original, 0, total)
         other = pace.scaled(original.spec.evaluation, trial.spec.evaluation)
@@ -158,12 +170,11 @@ class Costs:
         launcher = self._experiment.spec.launcher
         return starting(self._settings.cache, launcher, self._bench.place_id)
 
-    def whole(self) -> float:
-        """Seconds of a trial from its beginning to its end, over the cells."""
+    def whole(self) -> list[tuple[float, Resources]]:
+        """Of each cell: seconds of a trial from its beginning to its end, and what it occupies."""
         seeds = self._experiment.seeds[:1]
         firsts = [trial for trial in self._experiment.trials if trial.seed in seeds]
-        every = [sum(self._seconds(t, 0, t.spec.total_images())[:2]) for t in firsts]
-        return sum(every) / len(every)
+        return [(sum(self._seconds(t, 0, t.spec.total_images())[:2]), t.resources) for t in firsts]
 
     def disk_bytes(self, todo: Sequence[TrialPlan], slots: int) -> tuple[int, int]:
         """What the trials to come leave behind, and how much more of checkpoints there is while they run."""
@@ -178,21 +189,33 @@ class Costs:
             parts.append(f"measured in {self._measured} finished trials of the same shape")
         if self._paces:
             machines = sorted({pace.machine or pace.device for pace in self._paces.values()})
-            company = self._bench.company
+            company = max(self._bench.of(slot).company for _, slot in self._paces)
             beside = f", {company} at once" if company > 1 else ""
             where = f"{self._bench.place} ({' and '.join(machines)})"
             parts.append(f"calibrated on {where} with the trials' own network{beside}")
             on_gpu = any(pace.device == "cuda" for pace in self._paces.values())
-            if self._experiment.spec.resources.gpus and not on_gpu:
+            if any(one.gpus for one in self._experiment.shapes) and not on_gpu:
                 parts.append("there is no GPU here: ask the cluster's hardware with --address")
         return "; ".join(parts) or "everything is done"
 
 
-def wall(seconds: Sequence[float], slots: int, starting: Starting, starts: bool = True) -> float:
-    """Wall seconds when each trial takes the first free slot, in order; `starts`: Ray is still to be started."""
-    if not seconds:
-        return 0.0
-    free = [0.0] * min(slots, len(seconds))
-    for each in seconds:
-        heapq.heapreplace(free, free[0] + each + starting.each_s)
-    return max(free) + starting.first_s * starts
+def _kind(trial: PlannedTrial) -> tuple[str, Resources]:
+    """What decides how long a trial takes."""
+    return shape(trial.spec), trial.resources.slot
+
+
+def wall(
+    work: Iterable[tuple[float, Resources]], room: Capacity, starting: Starting, starts: bool = True
+) -> float:
+    """Wall seconds when each trial begins as soon as there is room for it, in order.
+
+    `work` is seconds and what they occupy; `starts`: Ray is still to be started.
+    """
+    running: list[tuple[float, int, Resources]] = []
+    now = end = 0.0
+    for place, (seconds, one) in enumerate(work):
+        while running and not room.holds([*(other for *_, other in running), one]):
+            now = heapq.heappop(running)[0]
+        heapq.heappush(running, (now + seconds + starting.each_s, place, one))
+        end = max(end, now + seconds + starting.each_s)
+    return end + starting.first_s * starts if running else 0.0

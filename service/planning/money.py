@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from service.resources import Resources
+    from service.resources import DeviceHours
 
 _MOST = 1e6
 _FORM = re.compile(r"(?P<rates>.*[\d.])\s*(?P<unit>[^\W\d_]{1,8}|[€$£¥])?", re.DOTALL)
@@ -66,14 +66,19 @@ class Price:
                 )
         return cls(**rates, unit=whole["unit"] or "")
 
-    def of(self, resources: Resources, cpu_hours: float, gpu_hours: float) -> Money | None:
+    def of(self, hours: DeviceHours) -> Money | None:
         """What so many hours of devices cost, in all; None where they have no price."""
-        gpu, cpu = self.gpu, self.cpu
+        known = [
+            ("GPU", self.gpu, hours.gpu, "GPU" in hours.kinds),
+            ("CPU", self.cpu, hours.cpu, True),
+        ]
         if self.any is not None:
-            gpu, cpu = (self.any, None) if resources.gpus else (None, self.any)
-        known = [("GPU", gpu if resources.gpus else None, gpu_hours), ("CPU", cpu, cpu_hours)]
-        used = [(name, rate, hours) for name, rate, hours in known if rate is not None]
+            known = [
+                ("GPU", self.any, hours.gpu, "GPU" in hours.kinds),
+                ("CPU", self.any, hours.bare_cpu, "CPU" in hours.kinds),
+            ]
+        used = [(name, rate, took) for name, rate, took, is_used in known if rate and is_used]
         if not used:
             return None
         rates = [f"{rate:g} {self.unit}".strip() + f" per {name}-hour" for name, rate, _ in used]
-        return Money(sum(r * hours for _, r, hours in used), self.unit, " and ".join(rates))
+        return Money(sum(rate * took for _, rate, took in used), self.unit, " and ".join(rates))

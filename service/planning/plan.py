@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dashboards.verdict.planning import expected
@@ -21,7 +21,7 @@ from service.planning.money import Money
 from service.planning.proposals import Proposals, check_unit, propose
 from service.readiness import check, preparing
 from service.remote.home import look_at
-from service.resources import Resources
+from service.resources import Capacity, DeviceHours, Resources
 from service.search.study import to_tune, tuned
 from service.settings import Settings
 from trainer.lazily import torch
@@ -94,16 +94,17 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """As JSON data."""
         last = None if self.last_run is None else self.last_run.to_dict()
-        return asdict(self) | {"last_run": last}
+        trials = {
+            name: [one.to_dict() for one in getattr(self, name)] for name in ("trials", "tuning")
+        }
+        return asdict(replace(self, trials=(), tuning=())) | trials | {"last_run": last}
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> Plan:
         """Inverse of `to_dict`."""
         told = dict(data)
         for name in ("trials", "tuning"):
-            told[name] = tuple(
-                TrialPlan(**{**one, "status": Status(one["status"])}) for one in data[name]
-            )
+            told[name] = tuple(map(TrialPlan.of, data[name]))
         told["expected"] = tuple(Expected(**one) for one in data["expected"])
         told["findings"] = tuple(data["findings"])
         told["money"] = None if data["money"] is None else Money(**data["money"])
@@ -121,19 +122,22 @@ def plan(
 ) -> Plan:
     """Look at every trial's record, ask the policy what it wants and predict what that takes.
 
-    `at_once` overrules this machine's CPUs; `bench` is where trials are timed, else here; for a `budget` designs
-    are proposed. Raises InputError for one in a unit that its trials do not take.
+    `at_once` overrules this machine's CPUs; `bench` is where trials are timed and run, else here; for a `budget`
+    designs are proposed. Raises InputError for one in a unit that its trials do not take.
     """
     if budget is not None:
         check_unit(experiment, budget)
     experiment = tuned(experiment, settings)
-    slots = at_once or settings.concurrency or local_slots(experiment.spec.resources)
-    bench = bench or local_bench(experiment, settings, slots)
+    most = at_once or settings.concurrency
+    room = Capacity(most=most) if most is not None else local_room(experiment.shapes)
+    bench = bench or local_bench(experiment, settings, room)
+    room = bench.room if bench.place_id == "cluster" else room
+    slots = room.slots(*experiment.shapes)
     agenda, costs = Agenda(experiment, settings), Costs(experiment, settings, bench)
     trials, tuning, note = foreseen(experiment, settings, agenda, costs)
     compared = tuple(trial for trial in trials if not trial.status.is_over)
     todo = [*tuning, *compared]
-    totals = total(experiment, settings, costs, (tuning, compared), slots)
+    totals = total(experiment, settings, costs, (tuning, compared), room)
     known = accounts(settings.experiment(experiment.name))
     evaluated, worked = sum(one.eval_s for one in todo), sum(one.seconds for one in todo)
     return Plan(
@@ -153,7 +157,7 @@ def plan(
         expected=_expected(experiment, costs),
         preparing_s=preparing(experiment, settings) if todo else 0.0,
         tuning=tuning,
-        proposals=None if budget is None else propose(experiment, settings, budget, costs, slots),
+        proposals=None if budget is None else propose(experiment, settings, budget, costs, room),
         last_run=next((one for one in reversed(known) if one.actual is not None), None),
     )
 
@@ -172,22 +176,24 @@ def plan_here(
 
 
 def local_bench(
-    experiment: Experiment, settings: Settings, slots: int, measures: bool = True
+    experiment: Experiment, settings: Settings, room: Capacity, measures: bool = True
 ) -> Bench:
-    """This machine, with so many trials at once."""
-    at_once = min(slots, len(experiment.trials))
-    resources = experiment.spec.resources
-    return Bench(experiment.data_root, settings.cache, resources, at_once, measures)
+    """This machine, with room for so much at once."""
+    few = len(experiment.trials)
+    room = replace(room, most=few if room.most is None else min(room.most, few))
+    return Bench(experiment.data_root, settings.cache, experiment.shapes[0], room, measures)
 
 
-def known_bench(experiment: Experiment, settings: Settings, slots: int, is_cluster: bool) -> Bench:
+def known_bench(
+    experiment: Experiment, settings: Settings, room: Capacity, is_cluster: bool
+) -> Bench:
     """What was timed before, where a run trains: nothing is timed now."""
     if not is_cluster:
-        return local_bench(experiment, settings, slots, measures=False)
+        return local_bench(experiment, settings, room, measures=False)
     from service.cluster.bench import ClusterBench
 
-    resources = experiment.spec.resources
-    return ClusterBench(experiment.data_root, settings.cache, resources, slots, measures=False)
+    shape = experiment.shapes[0]
+    return ClusterBench(experiment.data_root, settings.cache, shape, room, measures=False)
 
 
 def foreseen(
@@ -215,17 +221,18 @@ def total(
     settings: Settings,
     costs: Costs,
     parts: Sequence[Sequence[TrialPlan]],
-    slots: int,
+    room: Capacity,
     starts: bool = True,
 ) -> Totals:
     """Of trials that are left; one part begins after the other. `starts`: Ray is still to be started."""
     start = costs.starting()
     todo = [trial for part in parts for trial in part]
+    held = [[(t.seconds + t.holding_s, t.resources) for t in part] for part in parts]
+    nothing = [(0.0, shape) for shape in experiment.shapes]
     return Totals.of(
-        sum(wall([t.seconds + t.holding_s for t in part], slots, start, starts) for part in parts),
-        sum(trial.seconds for trial in todo),
-        costs.disk_bytes(todo, slots)[0],
-        experiment.spec.resources,
+        sum(wall(part, room, start, starts) for part in held),
+        DeviceHours.of([*nothing, *((t.seconds, t.resources) for t in todo)]),
+        costs.disk_bytes(todo, room.slots(*experiment.shapes))[0],
         settings.price,
     )
 
@@ -234,24 +241,23 @@ def _expected(experiment: Experiment, costs: Costs) -> tuple[Expected, ...]:
     rivals = len(experiment.cells) - 1
     if rivals == 0 or experiment.looks[-1] < fewest_seeds():
         return ()
-    resources = experiment.spec.resources
-    worker_hours = costs.whole() * resources.workers / 3600
+    every = DeviceHours.of(costs.whole())
+    cpu, gpu = every.cpu / len(experiment.cells), every.gpu / len(experiment.cells)
     found = [expected(experiment.looks, rivals, effect) for effect in _EFFECTS]
     return tuple(
         Expected(
             one.effect,
             one.trials,
             one.finds,
-            one.trials * worker_hours * resources.cpus,
-            one.trials * worker_hours * resources.gpus,
-            is_beyond_budget(experiment, one.trials, one.trials * worker_hours),
+            one.trials * cpu,
+            one.trials * gpu,
+            is_beyond_budget(experiment, one.trials, one.trials * cpu, one.trials * gpu),
         )
         for one in found
     )
 
 
-def local_slots(resources: Resources) -> int:
-    """How many trials this machine holds side by side, one at least; without a GPU its CPUs count."""
-    asked = resources.gpus and torch.cuda.is_available()
-    gpus = torch.cuda.device_count() if asked else math.inf
-    return max(1, resources.at_once(own_cpus(), gpus))
+def local_room(shapes: Sequence[Resources]) -> Capacity:
+    """What this machine has for trials that occupy so much; without a GPU its CPUs count."""
+    asked = any(shape.gpus for shape in shapes) and torch.cuda.is_available()
+    return Capacity(own_cpus(), torch.cuda.device_count() if asked else math.inf)

@@ -13,6 +13,7 @@ from dashboards.verdict.statistics import fewest_seeds
 from service.experiment.changed import changed
 from service.planning.costs import wall
 from service.planning.money import Money
+from service.resources import Capacity, DeviceHours, Resources
 from trainer.errors import InputError, Problem
 from trainer.evaluation.enough import fewest_images
 
@@ -82,18 +83,18 @@ def check_unit(experiment: Experiment, budget: Budget) -> None:
     message = ""
     if budget.trials is not None:
         message = "give hours, such as 40gpuh or 200cpuh: trials can be counted without a plan"
-    if budget.gpu_hours is not None and not experiment.spec.resources.gpus:
+    if budget.gpu_hours is not None and not any(one.gpus for one in experiment.shapes):
         message = "its trials take no GPU: give cpuh, or set resources.gpus"
     if message:
         raise InputError([Problem("--budget", None, budget.label(), message)])
 
 
 def propose(
-    experiment: Experiment, settings: Settings, budget: Budget, costs: Costs, slots: int
+    experiment: Experiment, settings: Settings, budget: Budget, costs: Costs, room: Capacity
 ) -> Proposals:
     """Designs that fit, the YAML's own evaluation first; `costs` knows the trials of the YAML."""
     check_unit(experiment, budget)
-    designs = _Designs(experiment, settings, budget, costs, slots)
+    designs = _Designs(experiment, settings, budget, costs, room)
     rows: list[Proposal] = []
     for changes in _changes(experiment):
         one = designs.proposal(changes)
@@ -125,6 +126,16 @@ def _changes(experiment: Experiment) -> Iterator[dict[str, Any]]:
         yield fewer | smaller
 
 
+@dataclass(frozen=True)
+class _Taken:
+    """What is left of one trial."""
+
+    work_s: float
+    beyond_s: float
+    """That it holds its devices beyond its work."""
+    resources: Resources
+
+
 class _Designs:
     """What an experiment costs under other evaluations."""
 
@@ -134,55 +145,54 @@ class _Designs:
         settings: Settings,
         budget: Budget,
         costs: Costs,
-        slots: int,
+        room: Capacity,
     ) -> None:
         self._experiment, self._settings, self._budget = experiment, settings, budget
-        self._costs, self._slots = costs, slots
-        resources = experiment.spec.resources
-        devices = resources.gpus if budget.gpu_hours is not None else resources.cpus
-        self.room_s = budget.limit * 3600 / (resources.workers * devices)
-        """Wall seconds of training and evaluation, one trial after the other."""
+        self._costs, self._room = costs, room
+        self.limit_s = budget.limit * 3600
+        """Seconds of devices of its unit."""
 
     def proposal(self, changes: Mapping[str, Any]) -> Proposal | None:
         """The most seeds under these changes that the budget pays for; None where it pays for none."""
-        seconds, holding, seeds = 0.0, [], 0
+        spent, taken = 0.0, list[list[_Taken]]()
         for each in self._seeds(changes):
-            together = sum(one for one, _ in each)
-            if seconds + together > self.room_s:
+            spent += self._device_s(each)
+            if spent > self.limit_s:
                 break
-            seconds, seeds = seconds + together, seeds + 1
-            holding += [one + beyond for one, beyond in each]
-        return self._said(changes, seeds, seconds, holding) if seeds else None
+            taken.append(each)
+        return self._said(changes, taken) if taken else None
 
     def needed_s(self, changes: Mapping[str, Any], seeds: int) -> float:
-        """What so many seeds take."""
+        """What so many seeds take of the budget's devices."""
         every = self._seeds(changes)
-        return sum(one for _, each in zip(range(seeds), every, strict=False) for one, _ in each)
+        return sum(self._device_s(each) for _, each in zip(range(seeds), every, strict=False))
 
-    def _seeds(self, changes: Mapping[str, Any]) -> Iterator[list[tuple[float, float]]]:
-        """Seed by seed, for each cell: seconds that are left of its trial, and those beyond its work."""
+    def _device_s(self, each: list[_Taken]) -> float:
+        return sum(one.work_s * self._budget.devices(one.resources) for one in each)
+
+    def _seeds(self, changes: Mapping[str, Any]) -> Iterator[list[_Taken]]:
+        """Seed by seed, what is left of each cell's trial."""
         cells = tuple(changed(cell, changes) for cell in self._experiment.cells)
         other = replace(self._experiment, cells=cells) if changes else self._experiment
         given = self._experiment.seeds
         further = [seed for seed in range(_MOST + len(given)) if seed not in given]
-        fresh: dict[str, tuple[float, float]] = {}
+        fresh: dict[str, _Taken] = {}
         for seed in [*given, *further][:_MOST]:
             each = []
             originals = self._experiment.trials_with([seed])
             for one, was in zip(other.trials_with([seed]), originals, strict=True):
                 is_new = not self._settings.trial(one.key).is_dir()
                 if not is_new or one.cell not in fresh:
-                    took = self._costs.under(one, was)
+                    took = _Taken(*self._costs.under(one, was), was.resources)
                     fresh |= {one.cell: took} if is_new else {}
                 each.append(fresh[one.cell] if is_new else took)
             yield each
 
-    def _said(
-        self, changes: Mapping[str, Any], seeds: int, seconds: float, holding: list[float]
-    ) -> Proposal:
-        experiment, resources = self._experiment, self._experiment.spec.resources
-        hours, rivals = seconds * resources.workers / 3600, len(experiment.cells) - 1
-        cpu_hours, gpu_hours = hours * resources.cpus, hours * resources.gpus
+    def _said(self, changes: Mapping[str, Any], taken: list[list[_Taken]]) -> Proposal:
+        experiment, seeds = self._experiment, len(taken)
+        rivals, every = len(experiment.cells) - 1, [one for each in taken for one in each]
+        hours = DeviceHours.of((one.work_s, one.resources) for one in every)
+        held = [(one.work_s + one.beyond_s, one.resources) for one in every]
         price = self._settings.price
         trial = changed(experiment.cells[0], changes).trial
         decides = rivals > 0 and seeds >= fewest_seeds()
@@ -191,10 +201,10 @@ class _Designs:
             seeds * len(experiment.cells),
             len(trial.evaluation_points()),
             trial.evaluation.full.images,
-            cpu_hours,
-            gpu_hours,
-            wall(holding, self._slots, self._costs.starting()),
-            None if price is None else price.of(resources, cpu_hours, gpu_hours),
+            hours.cpu,
+            hours.gpu,
+            wall(held, self._room, self._costs.starting()),
+            None if price is None else price.of(hours),
             detectable(seeds, rivals) if decides else None,
             (expected((seeds,), rivals, 1.0).finds if decides else 0.0) if rivals else None,
             (f"seeds={seeds}", *(f"{path}={value:g}" for path, value in changes.items())),
@@ -218,7 +228,7 @@ def _notes(experiment: Experiment, designs: _Designs, rows: list[Proposal]) -> I
     if best is None:
         changes = list(_changes(experiment))
         first, last = (
-            number(designs.needed_s(one, fewest) / designs.room_s, 2)
+            number(designs.needed_s(one, fewest) / designs.limit_s, 2)
             for one in (changes[0], changes[-1])
         )
         asked = f"{first} times this budget with the YAML's evaluation"

@@ -111,7 +111,7 @@ def _given(arguments: list[str]) -> argparse.Namespace:
 
 
 def _planned(given: argparse.Namespace) -> dict[str, Any]:
-    from service.cluster.bench import ClusterBench, slots
+    from service.cluster.bench import ClusterBench, room
     from service.cluster.connect import connected
     from service.experiment import Experiment
     from service.remote.home import look_around, look_at
@@ -122,13 +122,12 @@ def _planned(given: argparse.Namespace) -> dict[str, Any]:
     settings.prepare()
     look_at(experiment, settings)
     check(experiment, settings)
-    need = experiment.spec.resources
-    with connected(settings, need):
-        most = settings.concurrency
-        at_once = min(most or slots(need), slots(need))
-        bench = ClusterBench(experiment.data_root, settings.cache, need, at_once)
+    shapes = experiment.shapes
+    with connected(settings, shapes):
+        there = room(shapes, settings.concurrency)
+        bench = ClusterBench(experiment.data_root, settings.cache, shapes[0], there)
         budget = None if given.budget is None else Budget.of(given.budget)
-        return plan(experiment, settings, at_once, bench, budget).to_dict()
+        return plan(experiment, settings, bench=bench, budget=budget).to_dict()
 
 
 if __name__ == "__main__":

@@ -63,15 +63,17 @@ class TuningAgenda:
 
     def next(self, busy: Container[str] = ()) -> tuple[PlannedTrial, int] | None:
         """The next trial on which nobody is at work: one of a candidate that was asked, or of a new one."""
-        while True:
-            for trial, until in self._open():
-                if trial.key not in busy:
-                    return trial, until
+        return next(self.ahead(busy), None)
+
+    def ahead(self, busy: Container[str] = ()) -> Iterator[tuple[PlannedTrial, int]]:
+        """Those that were asked; a new one only where all of them are at work."""
+        while not (known := [one for one in self._open() if one[0].key not in busy]):
             short = [one for one in self._studies if len(one.candidates) < one.search.trials]
             if not short:
-                return None
+                return
             study = min(short, key=lambda one: len(one.candidates))
             self._take_in(study, study.ask())
+        yield from known
 
     def wants_more(self, key: str) -> bool:
         """Whether a trial should train beyond its last evaluation."""

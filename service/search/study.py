@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dashboards.metrics import quantity
 from service.experiment.changed import changed
 from service.experiment.comparison import Cell
-from service.experiment.experiment import Experiment, PlannedTrial
+from service.experiment.experiment import Experiment
+from service.experiment.planned import PlannedTrial
 from service.search.candidates import FOLDER, Candidate, Candidates
 from service.search.objective import Objective, Values, reached, scores
 from trainer.errors import InputError
@@ -153,7 +154,8 @@ class Study:
         for place, seed in enumerate(self.search.seed_list()):
             for cell in self.cells:
                 name, key = label(candidate, cell), candidate.keys[cell.name][place]
-                yield PlannedTrial(name, seed, specs[cell.name][place], key)
+                spec = specs[cell.name][place]
+                yield PlannedTrial(name, seed, spec, key, cell.resources)
 
     def to_come(self) -> Iterator[PlannedTrial]:
         """The trials of candidates that nobody knows yet, at the setting of the YAML: for what they cost."""
@@ -161,7 +163,8 @@ class Study:
             for seed in self.search.seed_list():
                 for cell in self.cells:
                     name, spec = f"{cell.name} #{number}", cell.with_seed(seed)
-                    yield PlannedTrial(name, seed, spec, f"untuned-{number}-{spec.digest()}")
+                    key = f"untuned-{number}-{spec.digest()}"
+                    yield PlannedTrial(name, seed, spec, key, cell.resources)
 
     def until(self, trial: PlannedTrial) -> int:
         """Images until which a candidate's trial is wanted."""

@@ -92,7 +92,8 @@ def sweep(
         curves=curve_table(points),
         specs={cell: specification() for cell in effects},
         experiment_yaml="name: synthetic\nbase: presets/digits.yaml\nseeds: 3\n",
-        gpus=gpus,
+        devices=dict.fromkeys(effects, gpus or 1.0),
+        cost_unit="GPU" if gpus else "CPU",
     )
 
 

@@ -108,7 +108,7 @@ def test_x_is_offered_in_what_the_records_of_all_drawn_trials_tell() -> None:
 
     found = clocked(sweep())
     assert ways(found) == ["kimg", "CPU-seconds", "wall-clock", "FLOPs"]
-    assert ways(dataclasses.replace(found, gpus=2.0))[1] == "GPU-seconds"
+    assert ways(dataclasses.replace(found, cost_unit="GPU"))[1] == "GPU-seconds"
     assert ways(clocked(sweep(), images_per_s=5.0, flops=None))[1:] == ["CPU-hours", "wall-clock"]
     assert ways(sweep()) == ["kimg"]
     lacking = found.clock[found.clock["trial_key"] != "under-1"]
@@ -118,7 +118,7 @@ def test_x_is_offered_in_what_the_records_of_all_drawn_trials_tell() -> None:
 
 
 def test_device_time_is_training_on_all_devices_and_wall_clock_is_one_with_evaluations() -> None:
-    found = dataclasses.replace(clocked(sweep({"a": 0.0}, seeds=2)), gpus=4.0)
+    found = dataclasses.replace(clocked(sweep({"a": 0.0}, seeds=2)), devices={"a": 4.0})
     (trace,) = [t for t in convergence(found).data if (t.meta or {}).get("role") == "mean"]
     clock = found.clock.groupby("images")[["train_s", "eval_s"]].mean()
     assert trace.meta["x"]["device"] == pytest.approx(4 * clock["train_s"])

@@ -577,6 +577,55 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:4: resources.workers: 3 workers cannot share train.batch_size 64 (cell `base`): use a "
         "divisor of 64",
     ),
+    "resources of an arm": (
+        arm("model.width: 64, resources.gpuss: 1"),
+        "x.yaml:5: arms.b.resources.gpuss: unknown key, did you mean `resources.gpus`?",
+    ),
+    "negative resources of an arm": (
+        arm("model.width: 64, resources: {gpus: -1}"),
+        "x.yaml:5: arms.b.resources.gpus: must be 0 or more, not `-1`",
+    ),
+    "resources of an arm are a word": (
+        arm("model.width: 64, resources: many"),
+        "x.yaml:5: arms.b.resources: must be a mapping `key: value`, not `many`",
+    ),
+    "workers of an arm do not divide the batch": (
+        arm("model.width: 64, resources.workers: 3"),
+        "x.yaml:5: arms.b.resources.workers: 3 workers cannot share train.batch_size 64 (cell `b`): "
+        "use a divisor of 64",
+    ),
+    "inproc with an arm of two workers": (
+        f"{arm('model.width: 64, resources.workers: 2')}launcher: inproc\n",
+        "x.yaml:5: arms.b.resources.workers: launcher: inproc trains in one process, not in 2 workers: use "
+        "launcher: train",
+    ),
+    "an arm of resources alone": (
+        arm("resources.cpus: 2"),
+        "x.yaml:5: arms.b: differs from `plain` (line 4) in resources alone, which are no part of a trial: "
+        "both would be one; remove one of them",
+    ),
+    "an axis of resources": (
+        f"{HEAD}axes:\n  resources.workers: [1, 2]\n",
+        "x.yaml:4: axes.resources.workers[1]: differs from `workers=1` (line 4) in resources alone, which "
+        "are no part of a trial: both would be one; remove one of them",
+    ),
+    "resources in set": (
+        f"{HEAD}set:\n  resources.gpus: 1\n",
+        "x.yaml:4: set.resources.gpus: is no part of a trial: write it below `resources` of the experiment",
+    ),
+    "resources that two dimensions set": (
+        f"{arm('model.width: 64, resources.cpus: 2')}axes:\n  resources.cpus: [1, 2]\n",
+        "x.yaml:7: axes.resources.cpus: overwrites `arms.b.resources.cpus`: vary each path in one place only",
+    ),
+    "a search of resources": (
+        searched("resources.cpus: {linear: [1, 2]}"),
+        "x.yaml:10: search.space.resources.cpus: there is no `resources`; known: `data`, `model`, `inputs`, "
+        "`start_from`, `diffusion`, `optimizer`, `ema`, `train`, `evaluation`, `seed`",
+    ),
+    "a GPU budget where no cell has one": (
+        f"{arm('model.width: 64, resources.cpus: 2')}budget: {{gpu_hours: 1}}\n",
+        "x.yaml:6: budget.gpu_hours: its trials use no GPU (resources.gpus): give cpu_hours",
+    ),
     "negative resources": (
         f"{HEAD}resources: {{gpus: -1}}\n",
         "x.yaml:3: resources.gpus: must be 0 or more, not `-1`",

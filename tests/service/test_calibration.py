@@ -16,7 +16,7 @@ from service.planning import calibration, measuring
 from service.planning.calibration import Bench, NotKnownError, shape
 from service.planning.company import as_a_worker, company
 from service.planning.speed import Speed
-from service.resources import Resources
+from service.resources import Capacity, Resources
 from service.settings import Settings
 from tests.service.sweeps import wait_for
 from trainer.loop import train
@@ -37,7 +37,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 def bench(settings: Settings, at_once: int = 1, measures: bool = True) -> Bench:
-    return Bench(Path(), settings.cache, Resources(), at_once, measures)
+    return Bench(Path(), settings.cache, Resources(), Capacity(most=at_once), measures)
 
 
 def refuse(*_: object) -> Speed:
@@ -235,7 +235,8 @@ def test_trials_are_timed_in_the_company_that_they_will_have(
 def test_company_is_who_shares_the_same_device(
     resources: dict[str, Any], at_once: int, company: int
 ) -> None:
-    assert Bench(Path(), Path(), Resources(**resources), at_once).company == company
+    bench = Bench(Path(), Path(), Resources(**resources), Capacity(most=at_once))
+    assert bench.company == company
 
 
 def test_comparisons_cost_what_they_look_at(toy: dict[str, Any]) -> None:

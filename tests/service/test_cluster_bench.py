@@ -20,7 +20,7 @@ from pathlib import Path
 import ray
 from service.planning import measuring
 from service.cluster import bench
-from service.cluster.bench import ClusterBench, slots
+from service.cluster.bench import ClusterBench, room
 from service.errors import ServiceError
 from service.resources import Resources
 from trainer.trial import TrialSpec
@@ -36,7 +36,7 @@ class Holding:
 others = [Holding.remote() for _ in range(2)]
 ray.get([one.held.remote() for one in others])
 need = Resources()
-there = ClusterBench(Path(), Path(sys.argv[2]), need, slots(need))
+there = ClusterBench(Path(), Path(sys.argv[2]), need, room([need], None))
 trial = TrialSpec.model_validate_json(sys.argv[1])
 try:
     there.speed(trial)
@@ -97,4 +97,5 @@ def test_a_worker_is_on_one_node(
     told = [{"Alive": True, "Resources": node} for node in nodes]
     lost = {"Alive": False, "Resources": {"CPU": 100.0, "GPU": 8.0}}
     monkeypatch.setattr(ray, "nodes", lambda: [*told, lost])
-    assert bench.slots(Resources(**resources)) == slots
+    shape = Resources(**resources)
+    assert bench.room([shape], None).slots(shape) == slots

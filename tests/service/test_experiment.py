@@ -19,6 +19,8 @@ from service.experiment import Experiment
 from service.experiment.comparison import common_kimg
 from service.experiment.saved import SAVED, read_saved, save
 from service.ledger import Ledger
+from service.resources import Resources
+from service.search.study import studies
 from service.settings import Settings
 from service.tracking.outbox import Outbox
 from trainer.diffusion.passport import total_variation
@@ -479,6 +481,80 @@ def test_resources_and_launcher_are_no_part_of_a_trial() -> None:
     other = experiment(resources=more, launcher="train").trials
 
     assert [t.key for t in one] == [t.key for t in other]
+
+
+def wide(**more: Any) -> Experiment:
+    arms = {
+        "narrow": {},
+        "wide": {"model.width": 64, "resources.workers": 2, "resources.gpus": 0.5},
+    }
+    return experiment(arms=arms, resources={"cpus": 3}, **more)
+
+
+def test_a_cell_may_occupy_something_else_and_its_trials_are_the_same() -> None:
+    found = wide()
+    plain = experiment(arms={"narrow": {}, "wide": {"model.width": 64}})
+
+    assert [t.key for t in found.trials] == [t.key for t in plain.trials]
+    narrow, other = found.cells
+    assert narrow.resources == Resources(cpus=3)
+    assert other.resources == Resources(cpus=3, workers=2, gpus=0.5)
+    assert other.overrides == {"model.width": 64}
+    assert found.shapes == (narrow.resources, other.resources)
+    assert {t.cell: t.resources for t in found.trials} == {
+        "narrow": narrow.resources,
+        "wide": other.resources,
+    }
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"arms": {"wide": {"model.width": 64, "resources": {"workers": 2}}}},
+        {"arms": {"wide": {"model": {"width": 64}, "resources.workers": 1}}, "options": True},
+        {"zip": {"model.width": [64, 32], "resources.workers": [2, 1]}},
+    ],
+)
+def test_resources_are_said_like_any_override(parts: dict[str, Any]) -> None:
+    options = ["arms.wide.resources.workers=2"] if parts.pop("options", False) else []
+    data = {"name": "x", "base": TOY, "resources": {"cpus": 2}, **parts}
+    first = Experiment.from_mapping(data, overrides=options).cells[0]
+    assert first.resources == Resources(workers=2, cpus=2)
+    assert first.name in ("wide", "width=64"), "no part of its name"
+    assert list(first.overrides) == ["model.width"]
+
+
+def test_an_option_for_all_leaves_what_a_cell_says_itself() -> None:
+    data = {"name": "x", "base": TOY, "arms": {"a": {}, "b": {"resources.cpus": 4, "seed": 1}}}
+    data["arms"]["b"] = {"model.width": 64, "resources.cpus": 4}
+    found = Experiment.from_mapping(data, overrides=["resources.cpus=2", "resources.gpus=1"])
+    assert [cell.resources for cell in found.cells] == [
+        Resources(cpus=2, gpus=1),
+        Resources(cpus=4, gpus=1),
+    ]
+
+
+def test_a_twin_and_a_candidate_occupy_what_their_cell_does(tmp_path: Path) -> None:
+    arms = {"a": {}, "b": {"diffusion.timesteps": P2, "resources.cpus": 2}}
+    twins = experiment(arms=arms, controls="equal_objective")
+    assert [cell.resources.cpus for cell in twins.cells] == [1, 2, 2]
+    space = {"optimizer.lr": {"log": [1e-3, 1e-2]}}
+    tuned = experiment(arms=arms, search={"space": space, "trials": 2})
+    for study in studies(tuned, Settings(home=tmp_path)):
+        assert {t.resources for t in study.trials(study.ask())} == {study.cells[0].resources}
+
+
+def test_what_cells_occupy_comes_back(tmp_path: Path) -> None:
+    found = wide()
+
+    save(found, tmp_path)
+    again = read_saved(tmp_path)
+
+    assert again.trials == found.trials
+    assert again.shapes == found.shapes
+    assert again.resolved() == found.resolved()
+    told = found.resolved()["cells"]
+    assert ("resources" in told["narrow"], "resources" in told["wide"]) == (False, True)
 
 
 def test_adding_a_seed_keeps_the_others() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.planning.money import Price
-from service.resources import Resources
+from service.resources import DeviceHours, Resources
 from service.settings import load
 from trainer.errors import InputError
 
@@ -67,8 +67,19 @@ def test_the_environment_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_hours_become_money(price: str, gpus: float, amount: float | None, rate: str) -> None:
-    money = Price.parse(price).of(Resources(gpus=gpus), 40.0, 10.0 if gpus else 0.0)
+    hours = DeviceHours.of([(36000, Resources(gpus=gpus, cpus=4))])
+    money = Price.parse(price).of(hours)
     assert (money.amount, money.rate) == (amount, rate) if money is not None else amount is None
+
+
+def test_each_trial_pays_for_its_own_devices() -> None:
+    hours = DeviceHours.of([(3600, Resources(gpus=1, cpus=8)), (7200, Resources(cpus=2))])
+    money = Price.parse("2 EUR").of(hours)
+    assert money is not None
+    assert (money.amount, money.rate) == (10.0, "2 EUR per GPU-hour and 2 EUR per CPU-hour")
+    both = Price.parse("gpu=2,cpu=0.5").of(hours)
+    assert both is not None
+    assert both.amount == 2 * 1 + 0.5 * (8 + 4)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +87,6 @@ def test_hours_become_money(price: str, gpus: float, amount: float | None, rate:
     [(0.001, "less than 0.01 EUR"), (1.234, "1.23 EUR"), (0, "0.00 EUR"), (1234.5, "1,234 EUR")],
 )
 def test_an_amount_is_written_as_money(hours: float, text: str) -> None:
-    money = Price.parse("1 EUR").of(Resources(), hours, 0.0)
+    money = Price.parse("1 EUR").of(DeviceHours.of([(3600 * hours, Resources())]))
     assert money is not None
     assert money.text() == text

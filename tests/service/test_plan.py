@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from service.planning.calibration import Bench
 from service.planning.costs import wall
 from service.planning.speed import Speed
 from service.planning.starting import Starting
-from service.resources import Resources
+from service.resources import Capacity, Resources
 from service.settings import Settings
 from tests.service.policies import HALF, Halving, with_policy
+from tests.service.sweeps import UNDER, sweep
 from trainer.errors import InputError
 from trainer.loop import train
 from trainer.record import Record
@@ -122,16 +124,22 @@ def test_a_finished_experiment_costs_nothing(
 def test_wall_time_of_slots() -> None:
     start = Starting(first_s=5.0, each_s=0.5)
 
-    assert wall([], 2, start) == 0.0
-    assert wall([10.0], 4, start) == pytest.approx(5.0 + 10.5)
-    assert wall([10.0], 4, start, starts=False) == pytest.approx(10.5)
-    assert wall([10.0] * 4, 2, start) == pytest.approx(5.0 + 2 * 10.5)
-    assert wall([10.0, 1.0, 1.0], 2, start) == pytest.approx(5.0 + 10.5)
+    def takes(seconds: list[float], most: int, starts: bool = True) -> float:
+        return wall([(one, Resources()) for one in seconds], Capacity(most=most), start, starts)
+
+    assert takes([], 2) == 0.0
+    assert takes([10.0], 4) == pytest.approx(5.0 + 10.5)
+    assert takes([10.0], 4, starts=False) == pytest.approx(10.5)
+    assert takes([10.0] * 4, 2) == pytest.approx(5.0 + 2 * 10.5)
+    assert takes([10.0, 1.0, 1.0], 2) == pytest.approx(5.0 + 10.5)
+
+
+def slots(one: Resources) -> int:
+    return plan.local_room([one]).slots(one)
 
 
 def test_more_workers_take_more_slots() -> None:
-    one = plan.local_slots(Resources())
-    wide = plan.local_slots(Resources(cpus=1024))
+    one, wide = slots(Resources()), slots(Resources(cpus=1024))
 
     assert one >= 1
     assert wide == 1
@@ -142,10 +150,33 @@ def test_a_machine_without_a_gpu_plans_a_gpus_trials_by_its_cpus(
 ) -> None:
     monkeypatch.setattr(plan.torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(plan, "own_cpus", lambda: 8)
-    assert plan.local_slots(Resources(workers=2, gpus=1)) == 4
+    assert slots(Resources(workers=2, gpus=1)) == 4
     monkeypatch.setattr(plan.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(plan.torch.cuda, "device_count", lambda: 2)
-    assert plan.local_slots(Resources(workers=2, gpus=1)) == 1
+    assert slots(Resources(workers=2, gpus=1)) == 1
+
+
+def test_wall_time_of_two_shapes() -> None:
+    """In order: a larger one waits until there is room for it."""
+    start, wide = Starting(first_s=0.0, each_s=0.0), Resources(workers=2)
+    one = Resources()
+    assert wall([(4.0, one), (4.0, wide), (4.0, one)], Capacity(3), start) == 8.0
+    assert wall([(4.0, one), (6.0, one), (1.0, wide), (1.0, one)], Capacity(2), start) == 8.0
+    assert wall([(1.0, Resources(workers=8)), (2.0, one)], Capacity(2), start) == 3.0
+
+
+def test_each_cell_costs_its_own_devices(toy: dict[str, Any], settings: Settings) -> None:
+    """Two workers take half as long; each holds half a GPU."""
+    both = {"resources.workers": 2, "resources.gpus": 0.5}
+    arms = {"narrow": {}, "wide": {**UNDER, **both}}
+    found = plan.plan(sweep(toy, arms=arms, launcher="train"), settings)
+
+    seconds = {name: [t.seconds for t in found.trials if t.cell == name] for name in arms}
+    assert found.gpu_hours == pytest.approx(sum(seconds["wide"]) / 3600)
+    assert found.cpu_hours == pytest.approx(
+        (sum(seconds["narrow"]) + 2 * sum(seconds["wide"])) / 3600
+    )
+    assert plan.Plan.of(json.loads(json.dumps(found.to_dict()))) == found
 
 
 def test_gpu_hours_count_every_worker(toy: dict[str, Any], settings: Settings) -> None:

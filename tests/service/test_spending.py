@@ -9,7 +9,7 @@ import pytest
 from service.experiment.budget import Budget
 from service.policy import Standing
 from service.resources import Resources
-from service.spending import affordable, room, seconds
+from service.spending import affordable, left_over, room, seconds
 from tests.service.sweeps import sweep
 from trainer.errors import InputError
 from trainer.report import Report, Result, Status
@@ -70,7 +70,17 @@ def test_a_trial_on_its_way_has_cost_what_its_reports_say() -> None:
 def test_hours_count_every_workers_devices(
     budget: Budget, resources: Resources, left: int | None
 ) -> None:
-    assert room(budget, resources, {"a": DONE, "b": HALF, "c": NEW}) == left
+    records = {"a": DONE, "b": HALF, "c": NEW}
+    assert room(budget, dict.fromkeys(records, resources), records) == left
+
+
+def test_each_trial_spends_its_own_devices() -> None:
+    """An hour on one GPU, 250 s on two workers with half a GPU each, nothing on a CPU alone."""
+    records = {"a": DONE, "b": HALF, "c": DONE}
+    occupied = {"a": Resources(gpus=1), "b": Resources(workers=2, gpus=0.5), "c": Resources()}
+    spent = 3600 + 250
+    assert left_over(Budget(gpu_hours=2), occupied, records) == 7200 - spent
+    assert left_over(Budget(cpu_hours=3), occupied, records) == 3 * 3600 - 2 * 3600 - 500
 
 
 def test_what_has_begun_goes_on_and_the_most_urgent_begin() -> None:

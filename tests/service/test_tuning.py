@@ -9,22 +9,25 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
+from service.cluster import trainables
 from service.cluster.connect import Cluster
 from service.cluster.tuning import Asking, Seats
 from service.dispatch import Dispatch
 from service.ledger import Ledger
 from service.policy import Fixed, PlanPolicy
-from service.resources import Resources
 from service.settings import Settings
 from service.tracking.outbox import Outbox
 from tests.service.policies import Growing, Halving, planned
+from tests.service.sweeps import UNDER, sweep
 
 
 class Machine(Cluster):
-    """A Ray of two CPUs."""
+    """A Ray of two CPUs, or of as many as are said."""
+
+    cpus = 2.0
 
     def size(self) -> tuple[float, float]:
-        return 2.0, 0.0
+        return self.cpus, 0.0
 
 
 def seats(
@@ -35,7 +38,7 @@ def seats(
     ledger = Ledger(experiment, settings, Outbox(home / "outbox.db"), lambda _event: None)
     ledger.open()
     dispatch = Dispatch(experiment, settings, ledger, threading.Event())
-    return Seats(dispatch, Resources(), Machine(private, None), most)
+    return Seats(dispatch, experiment.shapes, Machine(private, None), most)
 
 
 def suggestions(asking: Asking, count: int = 10) -> list[Any]:
@@ -79,3 +82,98 @@ def test_a_seat_that_is_left_goes_to_the_next_and_the_end_is_said_when_all_have_
         taken.dispatch.released(key, "its process was lost")
 
     assert asking.suggest("last") == Searcher.FINISHED, "without first results nothing grows"
+
+
+def mixed(toy: dict[str, Any], home: Path, cpus: float, private: bool = True) -> Seats:
+    """Cells of one CPU and of three, three seeds of each."""
+    arms = {"small": {}, "large": {**UNDER, "resources.cpus": 3}}
+    experiment = sweep(toy, arms=arms, seeds=3)
+    settings = Settings(home=home, tracking_uri=None)
+    ledger = Ledger(experiment, settings, Outbox(home / "outbox.db"), lambda _event: None)
+    ledger.open()
+    dispatch = Dispatch(experiment, settings, ledger, threading.Event())
+    machine = Machine(private, None)
+    object.__setattr__(machine, "cpus", cpus)
+    return Seats(dispatch, experiment.shapes, machine, None)
+
+
+def begun(asking: Asking, seats: Seats, calls: int = 6) -> list[str]:
+    """The cells and seeds that begin when Tune asks so often."""
+    before = set(seats.taken.values())
+    for number in range(calls):
+        asking.suggest(f"{len(before)}-{number}")
+    names = seats.dispatch._names
+    return [names[key] for key in seats.taken.values() if key not in before]
+
+
+def end(seats: Seats, name: str) -> None:
+    """It comes back; nothing of it is wanted any more."""
+    tune_id = next(i for i, key in seats.taken.items() if seats.dispatch._names[key] == name)
+    key = seats.release(tune_id)
+    seats.dispatch.released(key, "its process was lost")
+
+
+def test_a_larger_trial_waits_for_what_becomes_free_and_smaller_ones_fill_what_is(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    taken = mixed(toy, tmp_path, cpus=5)
+    asking = Asking(taken)
+    assert begun(asking, taken) == ["small seed 0", "large seed 0", "small seed 1"], "5 of 5 CPUs"
+    end(taken, "small seed 0")
+    assert begun(asking, taken) == ["small seed 2"], (
+        "what was free when `large seed 1` began to wait"
+    )
+    end(taken, "small seed 1")
+    assert begun(asking, taken) == [], "that is kept for it, though nothing small is left anyway"
+    end(taken, "large seed 0")
+    assert begun(asking, taken) == ["large seed 1"]
+
+
+def test_a_larger_trial_is_not_overtaken_for_ever(toy: dict[str, Any], tmp_path: Path) -> None:
+    taken = mixed(toy, tmp_path, cpus=3)
+    asking = Asking(taken)
+    assert begun(asking, taken) == ["small seed 0", "small seed 1", "small seed 2"]
+    for seed in (0, 1):
+        end(taken, f"small seed {seed}")
+        assert begun(asking, taken) == [], "`large seed 0` needs all three"
+    end(taken, "small seed 2")
+    assert begun(asking, taken) == ["large seed 0"]
+
+
+def test_what_becomes_free_is_kept_while_smaller_ones_are_left(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    taken = mixed(toy, tmp_path, cpus=3)
+    object.__setattr__(taken.cluster, "cpus", 2.0)  # the machine grows to three CPUs below
+    asking = Asking(taken)
+    assert begun(asking, taken) == ["small seed 0", "small seed 1"]
+    object.__setattr__(taken.cluster, "cpus", 3.0)
+    end(taken, "small seed 0")
+    assert begun(asking, taken) == [], "`small seed 2` would fit"
+    end(taken, "small seed 1")
+    assert begun(asking, taken) == ["large seed 0"]
+    end(taken, "large seed 0")
+    assert begun(asking, taken) == ["large seed 1"], "it is more urgent than `small seed 2`"
+
+
+def test_where_a_cluster_may_grow_one_waits_for_an_autoscaler_to_see(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    taken = mixed(toy, tmp_path, cpus=3, private=False)
+    asking = Asking(taken)
+    assert begun(asking, taken) == [
+        "small seed 0",
+        "small seed 1",
+        "small seed 2",
+        "large seed 0",
+    ], "the last is counted on nobody's CPUs"
+
+
+def test_each_job_is_placed_by_its_own_resources(toy: dict[str, Any], tmp_path: Path) -> None:
+    taken = mixed(toy, tmp_path, cpus=4)
+    configs = [Asking(taken).suggest(str(number)) for number in range(2)]
+    groups = [trainables.placed("gang", config) for config in configs if isinstance(config, dict)]
+    assert [group.bundles for group in groups] == [[{"CPU": 1.0}], [{"CPU": 3.0}]]
+    again = trainables.placed("gang", dict(configs[0]))  # type: ignore[arg-type]
+    assert again == groups[0] != groups[1], "Tune keeps an actor for trials of equal groups"
+    assert hash(again) == hash(groups[0])

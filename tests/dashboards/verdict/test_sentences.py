@@ -190,7 +190,7 @@ def test_the_price_of_more_seeds_counts_all_that_a_trial_occupies(
     cells = {"a": SIX[:3], "b": rival(SIX, 0.3)[:3]}
     plan = {"looks": (6,), "order": tuple(range(6))}
     for cost, planned in ((f"{three} more", plan), (six, {})):
-        made = evidence(cells, devices=devices, cost_unit=unit, **planned)
+        made = evidence(cells, devices=dict.fromkeys(cells, devices), cost_unit=unit, **planned)
         trials = tuple(dataclasses.replace(trial, seconds=3600.0) for trial in made.trials)
         assert f"(about {cost})" in said(dataclasses.replace(made, trials=trials))
         assert "hours" not in said(made)

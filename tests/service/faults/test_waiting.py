@@ -84,12 +84,12 @@ def test_it_is_said_after_half_a_minute_and_not_all_the_time(
     held = ({"CPU": 8.0, "GPU": 2.0}, {"CPU": 8.0})
     monkeypatch.setattr(waiting, "_ray_holds", lambda: held)
     monkeypatch.setattr(waiting, "draining", lambda: [])
-    told = Waiting(notes.append, Resources(workers=2, gpus=1, cpus=2), lambda: clock.now)
+    told, need = Waiting(notes.append, lambda: clock.now), Resources(workers=2, gpus=1, cpus=2)
 
     def passes(seconds: float, waits: int, at_work: int = 0) -> None:
         for _ in range(int(seconds)):
             clock.now += 1
-            told.look(waits, at_work)
+            told.look([need] * waits, at_work)
 
     passes(300, waits=4, at_work=1)
     passes(300, waits=0)
