@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from service.errors import ServiceError
 from service.looks import CellState, Looks
 from service.policy.base import Design, Standing, Work
+from service.records import Records
 from service.spending import affordable, has_begun, room
 from service.verdict_log import in_force, late_cells
 from trainer.record import Record
@@ -79,7 +80,7 @@ class Agenda:
 
         With None nothing that broke is: that is how the experiment stands after its last run.
         """
-        self._policy, self._settings, self._attempt = experiment.spec.policy, settings, attempt
+        self._policy, self._settings = experiment.spec.policy, settings
         self._name, self._rule = experiment.name, experiment.spec.policy.digest()
         self._budget = experiment.spec.budget
         cells = {cell.name: cell.trial for cell in experiment.cells}
@@ -93,6 +94,7 @@ class Agenda:
             frozenset(late_cells(experiment, planned)),
         )
         self._looks = Looks(self._design)
+        self._records = Records(settings, attempt, curves=not self.foreseen)
         self._trials = {(trial.cell, trial.seed): trial for trial in experiment.trials}
         self._cells_of: dict[str, list[tuple[str, int]]] = {}
         for pair, trial in self._trials.items():
@@ -113,8 +115,8 @@ class Agenda:
 
     def refresh(self, key: str) -> None:
         """Read one trial's record again."""
-        record = Record(self._settings.trial(key))
-        standing, stops = stand(record, self._attempt), self._own(record.stops())
+        standing = self._records.read(key)
+        stops = self._own(Record(self._settings.trial(key)).stops())
         for pair in self._cells_of[key]:
             self._standings[pair] = dataclasses.replace(standing, stopped=stops.get(pair[0]))
         if not self.foreseen:  # else each report would cost more, the more trials there are
@@ -272,17 +274,6 @@ class Agenda:
             return False
         is_whole = until >= self._trial(key).spec.total_images()  # that takes a result
         return is_whole or max(standing.images, self._reached.get(key, 0)) < until
-
-
-def stand(record: Record, attempt: str | None) -> Standing:
-    """A trial's record as a policy sees it."""
-    failure = record.failure()
-    return Standing(
-        record.status(attempt),
-        tuple(record.reports()),
-        record.result(),
-        failure if failure is not None and attempt in (None, failure.attempt) else None,
-    )
 
 
 def _furthest(standings: Mapping[tuple[str, int], Standing]) -> dict[str, Stop]:

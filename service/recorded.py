@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from service import standing
-from service.agenda import Agenda, stand
+from service.agenda import Agenda
+from service.records import stand
 from service.search.study import Study, studies, tuned
 from service.standing import Standing, TrialStanding
 from trainer.pulse import pulse

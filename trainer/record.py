@@ -31,7 +31,8 @@ from trainer.files import write_whole
 from trainer.lazily import torch
 from trainer.lease import Lease
 from trainer.made import MadeAverages
-from trainer.report import Failure, Report, Result, Status, Stop
+from trainer.reading import NO_FILE
+from trainer.report import Failure, Report, Result, Status, Stop, report_of
 from trainer.sealed import seal, unseal
 from trainer.snapshots import Snapshots
 from trainer.trial import TrialSpec
@@ -98,19 +99,21 @@ class Record:
 
     def reports(self) -> list[Report]:
         """All complete reports, in order; a line that was cut short or damaged is left out."""
+        return [report for line in self._lines() if (report := report_of(line)) is not None]
+
+    def _lines(self) -> list[str]:
+        """Of the reports; none where there is no such file."""
         try:
-            text = (self.directory / REPORTS).read_text(errors="replace")
-        except FileNotFoundError:
+            return (self.directory / REPORTS).read_text(errors="replace").split("\n")
+        except NO_FILE:
             return []
-        return [report for line in text.split("\n") if (report := _report(line)) is not None]
 
     def damage(self) -> str | None:
         """What of the past is lost for good, though a crash alone would not have lost it; None where nothing is."""
-        try:
-            lines = (self.directory / REPORTS).read_text(errors="replace").split("\n")
-        except OSError:
-            lines = []
-        read = [_report(line) for line in lines]
+        if (self.directory / REPORTS).is_dir():
+            return f"{self.directory / REPORTS} is a directory"
+        lines = self._lines()
+        read = [report_of(line) for line in lines]
         lost = [n for n, one in enumerate(read[:-1], 1) if one is None and lines[n - 1]]
         if lost:
             return f"line {lost[0]} of {self.directory / REPORTS} is damaged"
@@ -135,7 +138,9 @@ class Record:
 
     def accept_report(self, report: Report) -> bool:
         """Add a report that was made elsewhere, unless the one at these images is here: True if it was new."""
-        if any(known.images == report.images for known in self.reports()):
+        number = str(report.images)  # a line without it is not parsed
+        same = (report_of(line) for line in self._lines() if number in line)
+        if any(known is not None and known.images == report.images for known in same):
             return False
         self.add_report(report)
         return True
@@ -286,13 +291,6 @@ class Record:
     def newest_state(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest whole state, or None; and a note for every damaged checkpoint that was passed over."""
         return newest_state(self.directory, device)
-
-
-def _report(line: str) -> Report | None:
-    try:
-        return Report.from_json(line)
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def _ends_with_newline(file: BinaryIO) -> bool:

@@ -90,6 +90,14 @@ class Report:
         return "".join(",".join(row[:width]) + "\n" for row in [heading, *rows])
 
 
+def report_of(line: str) -> Report | None:
+    """The report that a line says; None where it was cut short or is damaged."""
+    try:
+        return Report.from_json(line)
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
 @dataclass(frozen=True)
 class Result:
     """How a trial ended. Written last: a directory with a result is done."""

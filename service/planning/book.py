@@ -8,12 +8,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from service import progress
-from service.agenda import Agenda, stand
+from service.agenda import Agenda
 from service.planning.account import Account, Totals, accounts, keep
 from service.planning.calibration import NotKnownError
 from service.planning.costs import Costs
 from service.planning.plan import foreseen, known_bench, total
 from service.planning.starting import learn
+from service.records import stand
 from service.resources import Capacity, DeviceHours
 from service.search.study import studies, tuned
 from service.spending import seconds
@@ -110,7 +111,9 @@ class Book:
         folder = self._settings.trial(key)
         if not folder.is_dir():
             return 0.0, 0
-        return seconds(stand(Record(folder), None)), bytes_below(folder)
+        record = Record(folder)
+        reports = None if record.result() is None else ()  # a result says it all
+        return seconds(stand(record, None, reports)), bytes_below(folder)
 
     def _keep(self) -> None:
         mine = [] if self.account is None else [self.account]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from typing import TYPE_CHECKING
 
-from service.agenda import stand
 from service.policy.base import Standing
+from service.records import Records
 from service.search.candidates import Candidate
 from service.search.study import Study
 from trainer.record import Record
@@ -36,8 +36,8 @@ class TuningAgenda:
         self, studies: list[Study], settings: Settings, attempt: str, expect: Expect
     ) -> None:
         """`attempt` names this run of the driver."""
-        self._studies, self._settings, self._attempt = studies, settings, attempt
-        self._expect = expect
+        self._studies, self._settings, self._expect = studies, settings, expect
+        self._records = Records(settings, attempt, curves=False)
         self._trials: dict[str, tuple[Study, PlannedTrial]] = {}
         self._standings: dict[str, Standing] = {}
         self._reached: dict[str, int] = {}
@@ -51,7 +51,7 @@ class TuningAgenda:
         """Read one trial's record again."""
         for study in self._studies:
             study.refresh(key)
-        self._standings[key] = stand(Record(self._settings.trial(key)), self._attempt)
+        self._standings[key] = self._records.read(key)
 
     def paused(self, key: str, images: int) -> None:
         """A trial says how far it is, if its reports are on another disk than this one's."""
@@ -118,9 +118,7 @@ class TuningAgenda:
         for trial in study.trials(candidate):
             if trial.key not in self._trials:
                 self._trials[trial.key] = (study, trial)
-                self._standings[trial.key] = stand(
-                    Record(self._settings.trial(trial.key)), self._attempt
-                )
+                self._standings[trial.key] = self._records.read(trial.key)
                 self._expect(study, candidate, trial)
 
     def _forgive(self, study: Study) -> None:

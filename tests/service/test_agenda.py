@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import pytest
 
-from service.agenda import Agenda, stand
+from service.agenda import Agenda
 from service.errors import ServiceError
 from service.experiment import Experiment
 from service.policy import Design, PlanPolicy, Work
+from service.records import stand
 from service.settings import Settings
 from tests.service.policies import HALF, WHOLE, Halving, Standings, Straying, planned
 from tests.service.sweeps import sweep

@@ -13,10 +13,11 @@ import pytest
 from dashboards.verdict.judging import judge
 from dashboards.verdict.sentences import headline
 from service import looks
-from service.agenda import Agenda, stand
+from service.agenda import Agenda
 from service.experiment import Experiment
 from service.looks import NOT_COMPARED, Looks, evidence_of
 from service.policy import Design, Fixed, Standing, Work
+from service.records import stand
 from service.results import collect
 from service.settings import Settings
 from tests.service.sweeps import sweep

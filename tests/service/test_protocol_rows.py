@@ -14,10 +14,10 @@ import pytest
 from dashboards.verdict.judging import judge
 from dashboards.verdict.sentences import headline
 from dashboards.verdict.values import Verdicts
-from service.agenda import stand
 from service.experiment import Experiment
 from service.looks import evidence_of
 from service.policy import Design
+from service.records import stand
 from service.results import collect, judged
 from service.settings import Settings
 from service.tracking.announce import cell_runs
