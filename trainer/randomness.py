@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _GAMMA = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed 64-bit number
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
+_BLOCK = 1 << 17
+"""Pairs of normals made at once on a processor: what stays in its cache."""
 
 
 def derive(seed: int, purpose: str) -> int:
@@ -37,10 +39,7 @@ class Stream:
 
     def bits(self, counter: Tensor) -> Tensor:
         """64 random bits (as int64) for each int64 counter, any shape."""
-        z = self.key + (counter + 1) * _GAMMA
-        z = (z ^ _shift(z, 30)) * _MIX_1
-        z = (z ^ _shift(z, 27)) * _MIX_2
-        return z ^ _shift(z, 31)
+        return _mixed((counter * _GAMMA).add_(_wrapped(self.key + _GAMMA)))
 
     def uniform(self, index: Tensor) -> Tensor:
         """One float64 in the open interval (0, 1) per index, on the index's device."""
@@ -50,11 +49,17 @@ class Stream:
         """Standard normal float32 [len(index), *shape], by Box and Muller's transform."""
         count = math.prod(shape)
         pairs = (count + 1) // 2
-        counter = index[:, None] * pairs + torch.arange(pairs, device=index.device)
-        bits = self.bits(counter)
-        radius = torch.sqrt(-2.0 * torch.log((_shift(bits, 32).to(torch.float32) + 0.5) * 2.0**-32))
-        turn = (bits & 0xFFFFFFFF).to(torch.float32) * (2.0 * math.pi * 2.0**-32)
-        values = torch.cat([radius * torch.cos(turn), radius * torch.sin(turn)], 1)
+        # the counters are index * pairs + 0, 1, ..., pairs - 1
+        begins = (index * _wrapped(pairs * _GAMMA)).add_(_wrapped(self.key + _GAMMA))[:, None]
+        steps = torch.arange(pairs, device=index.device).mul_(_GAMMA)
+        at_once = _BLOCK // pairs + 1 if index.device.type == "cpu" else len(index)
+        if len(index) <= at_once:
+            values = _box_muller(_mixed(begins + steps))
+        else:
+            values = torch.empty(len(index), 2 * pairs)
+            blocks = (torch.split(begins, at_once), torch.split(values, at_once))
+            for begin, rows in zip(*blocks, strict=True):
+                _box_muller(_mixed(begin + steps), out=rows)
         return values[:, :count].reshape(len(index), *shape)
 
     def coin(self, index: Tensor) -> Tensor:
@@ -62,6 +67,29 @@ class Stream:
         return self.bits(index) < 0
 
 
-def _shift(z: Tensor, places: int) -> Tensor:
+def _wrapped(number: int) -> int:
+    """What is left of it in signed 64 bits."""
+    return (number + 2**63) % 2**64 - 2**63
+
+
+def _mixed(z: Tensor) -> Tensor:
+    """SplitMix64's output for states z int64, in place."""
+    spare = torch.empty_like(z)
+    z.bitwise_xor_(_shift(z, 30, spare)).mul_(_MIX_1)
+    z.bitwise_xor_(_shift(z, 27, spare)).mul_(_MIX_2)
+    return z.bitwise_xor_(_shift(z, 31, spare))
+
+
+def _box_muller(bits: Tensor, out: Tensor | None = None) -> Tensor:
+    """Normals float32 [B, 2 P] from bits [B, P]: radii by their upper halves, turns by their lower."""
+    halves = bits.flatten().view(torch.uint32).view(len(bits), 2 * bits.shape[1])
+    radius = halves[:, 1::2].to(torch.float32).add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+    turn = halves[:, ::2].to(torch.float32).mul_(2.0 * math.pi * 2.0**-32)
+    cosine = torch.cos(turn).mul_(radius)
+    return torch.cat([cosine, turn.sin_().mul_(radius)], 1, out=out)
+
+
+def _shift(z: Tensor, places: int, out: Tensor | None = None) -> Tensor:
     """Logical (unsigned) right shift of int64."""
-    return (z >> places) & ((1 << (64 - places)) - 1)
+    shifted = torch.bitwise_right_shift(z, places, out=out)
+    return shifted.bitwise_and_((1 << (64 - places)) - 1)

@@ -1,9 +1,12 @@
 """Proves that random numbers are pure functions of their address, and that they are random."""
 
+import math
+
+import pytest
 import torch
 from scipy import stats
 
-from trainer.randomness import Stream, derive
+from trainer.randomness import _BLOCK, Stream, derive
 
 
 def test_integers_are_splitmix64() -> None:
@@ -21,6 +24,23 @@ def test_numbers_do_not_depend_on_how_they_are_asked_for() -> None:
     assert torch.equal(whole, torch.cat([parts[1], parts[2], parts[0]]))
     uniform = stream.uniform(torch.arange(100))
     assert torch.equal(uniform[40:41], stream.uniform(torch.tensor([40])))
+
+
+@pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 8), (3, 5), (2,), (1,), ()])
+@pytest.mark.parametrize("count", [0, 1, 100])
+def test_normals_are_box_and_muller_of_those_integers_to_the_bit(
+    shape: tuple[int, ...], count: int
+) -> None:
+    """Step by step, as they always were: finished trials hang on every bit."""
+    size, index = math.prod(shape), 7 * torch.arange(count) + 2**40
+    pairs = (size + 1) // 2
+    assert _BLOCK // 1536 < 100, "the largest is made in several blocks"
+    bits = Stream(3, "eps").bits(index[:, None] * pairs + torch.arange(pairs))
+    upper, lower = (bits >> 32) & 0xFFFFFFFF, bits & 0xFFFFFFFF
+    radius = torch.sqrt(-2.0 * torch.log((upper.float() + 0.5) * 2.0**-32))
+    turn = lower.float() * (2.0 * math.pi * 2.0**-32)
+    values = torch.cat([radius * torch.cos(turn), radius * torch.sin(turn)], 1)[:, :size]
+    assert torch.equal(Stream(3, "eps").normal(index, shape), values.reshape(count, *shape))
 
 
 def test_seeds_and_purposes_are_independent() -> None:
