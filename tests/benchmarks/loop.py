@@ -58,7 +58,7 @@ class _Items(Dataset[torch.Tensor]):
         return len(self.data)
 
     def __getitem__(self, i: int) -> torch.Tensor:
-        return self.data.codec.scale(self.data.read(torch.tensor(i)))
+        return self.data.codec.scale(self.data.read(torch.tensor([i])))[0]
 
 
 def plain(spec: TrialSpec) -> Iterator[int]:

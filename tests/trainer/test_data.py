@@ -9,7 +9,9 @@ import torch
 from PIL import Image
 
 from trainer.data import Absent, Batches, Codec, Digits, Gaussians, ImageFolder, Resident, Source
+from trainer.data import batches as batches_module
 from trainer.errors import DataError
+from trainer.randomness import Stream
 
 
 def everything(source: Source) -> torch.Tensor:
@@ -53,6 +55,25 @@ def test_flips_mirror_about_half_of_the_examples() -> None:
     assert ((x == plain).flatten(1).all(1) | mirrored).all()
     # standard error of a share at 2000 draws is 0.011
     assert abs(float(mirrored.float().mean()) - 0.5) < 0.056
+
+
+def test_a_flip_is_the_coin_of_its_example_however_batches_are_cut() -> None:
+    """Also where what is drawn at once ends, and the same value as scaling first would give."""
+    dataset, end = ImageFolderLike(), batches_module._COINS
+    batches = Batches(dataset, seed=2)
+    for first, count in ((0, 30), (end - 7, 20), (3, 9), (5 * end - 1, 2)):
+        index = torch.arange(first, first + count)
+        coins = Stream(2, "data/flip").coin(index)
+        assert torch.equal(batches.mirrored(first, count), coins)
+        plain = dataset.read(batches.rows(first, count)).float() * (2.0 / 255) - 1.0
+        x0 = torch.where(coins[:, None, None, None], plain.flip(-1), plain)
+        assert torch.equal(batches.get(first, count), x0)
+
+
+def test_scaling_leaves_what_is_stored_as_it_is() -> None:
+    stored = torch.arange(4.0)
+    Codec((1,), 255).scale(stored)
+    assert stored.tolist() == [0.0, 1.0, 2.0, 3.0]
 
 
 def test_a_spec_knows_before_reading_whether_its_examples_are_flipped(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
 _REMEMBERED = 48
 """Calls of `get` from which the next are foreseen: some batches of up to so many slices in half."""
 _AHEAD = 2
-_EPOCHS = 3
-"""Permutations kept: the present, the one before it, the next."""
+_KEPT = 3
+"""Stretches kept: the present, the one before it, the next."""
+_COINS = 1 << 16
+"""Examples whose flips are drawn at once."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class Drawn:
     """Global index of each, int64 [B]."""
     stored: Tensor
     """Stored values [B, ...]."""
+    mirrored: Tensor | None = None
+    """Which are seen mirrored left to right, bool [B]; None: never any."""
     labels: Tensor | None = None
     """int64 [B]; None: the data has none."""
     tags: Tensor | None = None
@@ -43,7 +48,7 @@ class Drawn:
 
     def tensors(self) -> tuple[Tensor | None, ...]:
         """All of it, in the order of the fields."""
-        return self.index, self.stored, self.labels, self.tags
+        return self.index, self.stored, self.mirrored, self.labels, self.tags
 
     def copy(self) -> Drawn:
         """The same in tensors of its own."""
@@ -63,7 +68,8 @@ class Batches:
         self.source = source
         self.seed = seed
         self._flips = Stream(seed, "data/flip")
-        self._epochs: dict[int, Tensor] = {}
+        self._order = _Stretches(len(source), self._permutation)
+        self._coins = _Stretches(_COINS, self._drawn)
         self._calls: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
 
     def draw(self, first: int, count: int) -> Drawn:
@@ -75,43 +81,61 @@ class Batches:
             for coming in foreseen(list(self._calls), _AHEAD):
                 source.announce(self.rows(*coming))
         index = torch.arange(first, first + count, device=source.device)
-        return Drawn(index, stored, source.labels_of(rows), source.tags_of(rows))
+        mirrored = self._coins.of(first, count) if source.flip else None
+        return Drawn(index, stored, mirrored, source.labels_of(rows), source.tags_of(rows))
+
+    def seen(self, drawn: Drawn) -> Tensor:
+        """x0 float32 [B, ...] in [-1, 1]."""
+        stored = drawn.stored
+        if drawn.mirrored is not None:
+            # whole rows are copied: where() would decide for each of their values
+            rows = torch.arange(len(stored), device=stored.device) + len(stored) * drawn.mirrored
+            stored = torch.cat([stored, stored.flip(-1)]).index_select(0, rows)
+        return self.source.codec.scale(stored)
 
     def get(self, first: int, count: int) -> Tensor:
         """x0 float32 [count, ...] in [-1, 1] of the global examples first, first + 1, ..."""
-        drawn = self.draw(first, count)
-        return self.seen(drawn, self.mirrored(drawn.index))
-
-    def seen(self, drawn: Drawn, mirrored: Tensor | None) -> Tensor:
-        """x0 float32 [B, ...] in [-1, 1], left and right exchanged where that is said (bool [B])."""
-        x0 = self.source.codec.scale(drawn.stored)
-        if mirrored is None:
-            return x0
-        return torch.where(mirrored.reshape(-1, *([1] * (x0.ndim - 1))), x0.flip(-1), x0)
-
-    def mirrored(self, index: Tensor) -> Tensor | None:
-        """Which examples of global index int64 [B] are seen mirrored left to right (bool [B]); None: never any."""
-        return self._flips.coin(index) if self.source.flip else None
+        return self.seen(self.draw(first, count))
 
     def rows(self, first: int, count: int) -> Tensor:
         """Rows of the data set that those examples read [count]; every epoch visits each row once."""
-        size, stop = len(self.source), first + count
+        return self._order.of(first, count)
+
+    def _permutation(self, epoch: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derive(self.seed, f"data/order/{epoch}"))
+        order = torch.randperm(len(self.source), generator=generator)
+        # what is read from a file is looked up on the processor
+        return order.to(self.source.device) if self.source.resident else order
+
+    def _drawn(self, number: int) -> Tensor:
+        first = number * _COINS
+        return self._flips.coin(torch.arange(first, first + _COINS, device=self.source.device))
+
+
+class _Stretches:
+    """Something of every global example, made for a stretch of them at once: epochs, or what else has a length."""
+
+    def __init__(self, length: int, make: Callable[[int], Tensor]) -> None:
+        """`make(k)` is [length], that of the examples k * length, k * length + 1, ..."""
+        self._length, self._make = length, make
+        self._made: dict[int, Tensor] = {}
+
+    def of(self, first: int, count: int) -> Tensor:
+        """That of the global examples first, first + 1, ... [count]."""
+        length, stop = self._length, first + count
         parts = [
-            self._permutation(epoch)[max(first - epoch * size, 0) : stop - epoch * size]
-            for epoch in range(first // size, (stop - 1) // size + 1)
+            self._stretch(number)[max(first - number * length, 0) : stop - number * length]
+            for number in range(first // length, (stop - 1) // length + 1)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _permutation(self, epoch: int) -> Tensor:
-        """Made once: looking ahead goes to and fro between two epochs."""
-        if epoch not in self._epochs:
-            generator = torch.Generator().manual_seed(derive(self.seed, f"data/order/{epoch}"))
-            order = torch.randperm(len(self.source), generator=generator)
-            # what is read from a file is looked up on the processor
-            self._epochs[epoch] = order.to(self.source.device) if self.source.resident else order
-            for old in [each for each in self._epochs if abs(each - epoch) >= _EPOCHS - 1]:
-                del self._epochs[old]
-        return self._epochs[epoch]
+    def _stretch(self, number: int) -> Tensor:
+        """Made once: looking ahead goes to and fro between two."""
+        if number not in self._made:
+            self._made[number] = self._make(number)
+            for old in [each for each in self._made if abs(each - number) >= _KEPT - 1]:
+                del self._made[old]
+        return self._made[number]
 
 
 def foreseen(calls: list[tuple[int, int]], ahead: int) -> list[tuple[int, int]]:

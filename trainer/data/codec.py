@@ -35,7 +35,8 @@ class Codec:
         """float32 x0 [B, ...], images in [-1, 1], of stored values [B, ...]."""
         if self.levels is None:
             return stored
-        return stored.float() * (2.0 / self.levels) - 1.0
+        x0 = stored.to(torch.float32, copy=True)
+        return x0.mul_(2.0 / self.levels).sub_(1.0)
 
     def quantize(self, x: Tensor) -> Tensor:
         """Generated x rounded to the values that data can take, still in [-1, 1]."""

@@ -41,9 +41,8 @@ class Batch:
     @classmethod
     def of(cls, batches: Batches, drawn: Drawn, seed: int) -> Batch:
         """The drawn examples as the data shows them."""
-        mirrored = batches.mirrored(drawn.index)
-        x0 = batches.seen(drawn, mirrored)
-        return cls(drawn.index, x0, seed, drawn.labels, drawn.tags, mirrored)
+        x0 = batches.seen(drawn)
+        return cls(drawn.index, x0, seed, drawn.labels, drawn.tags, drawn.mirrored)
 
 
 class Hiding(NamedTuple):

@@ -220,7 +220,7 @@ def test_a_permutation_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for first in range(0, 700, 10):
         batches.get(first, 10)
     assert len(made) == 11, "ten epochs, and the one ahead"
-    assert len(batches._epochs) <= 3
+    assert len(batches._order._made) <= 3
 
 
 def test_residence_follows_the_free_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
