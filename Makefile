@@ -37,8 +37,8 @@ check: install  ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-bench: install  ## Overheads and training speed, as ratios against named peers
-	$(BIN)/python -m tests.benchmarks
+bench: install  ## Overheads and speed, as ratios against named peers, into BENCHMARKS.md
+	$(BIN)/python -m tests.benchmarks --write
 
 honesty: install  ## The certificate: how often reports claim what is not so, simulated (an hour)
 	$(BIN)/python -m tests.honesty

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -71,7 +72,7 @@ def run(folder: Path, command: str) -> tuple[float, float, float]:
     return float(imports), float(cpu), wall
 
 
-def main() -> None:
+def main(report: Callable[[str], None] = print) -> None:
     """Print a line for each command."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -80,8 +81,7 @@ def main() -> None:
             _, first, _ = run(folder, command)
             runs = [run(folder, command) for _ in range(TIMES)]
             imports, cpu, wall = (median(column) for column in zip(*runs, strict=True))
-            print(
+            report(
                 f"startup, {command}: {cpu:.1f} CPU-s ({imports:.1f} of them imports, {cpu - imports:.1f} work), "
-                f"{wall:.1f} s wall; the first time {first:.1f} CPU-s",
-                flush=True,
+                f"{wall:.1f} s wall; the first time {first:.1f} CPU-s"
             )

@@ -1,0 +1,72 @@
+"""Proves what the scoreboard's rows (`make bench`) take for granted: their gates hold, and their ratios are ratios."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import image_input, page_of_results
+from tests.benchmarks.__main__ import BENCHMARKS
+from tests.benchmarks.side_by_side import Ratio, Spent, Unit, compared, gate
+
+
+def nothing(_line: str) -> None:
+    """Nobody reads it."""
+
+
+def test_a_gate_that_does_not_hold_stops_the_row() -> None:
+    gate(nothing, "error", 1.0, 1.0)
+    with pytest.raises(AssertionError, match="error: 2, and at most 1 is allowed"):
+        gate(nothing, "error", 2.0, 1.0)
+
+
+def test_a_ratio_is_the_median_of_rounds() -> None:
+    theirs = [Spent(cpu, 1.0) for cpu in (2.0, 9.0, 4.0)]
+    assert Ratio.of(theirs, [Spent(1.0, 1.0)] * 3) == Ratio(4.0, 2.0, 9.0)
+
+
+def test_all_take_turns_and_who_is_not_installed_is_named() -> None:
+    order: list[str] = []
+
+    def burn(name: str, times: int) -> float:
+        order.append(name)
+        sum(i * i for i in range(20_000 * times))
+        return 1.0
+
+    found = compared(
+        3, "squares", lambda: burn("ours", 1),
+        {"peer": (lambda: burn("peer", 10), 2.0), "absent": (None, 2.0)}, Unit("s", 1.0), rounds=2,
+    )  # fmt: skip
+    assert order == ["ours", "peer"] * 3, "the first round warms up"
+    there, absent = found
+    assert there.ratio is not None
+    assert there.ratio.median > 2.0
+    assert there.reached
+    assert str(absent).endswith("absent: not installed")
+
+
+def test_a_section_is_written_again_in_its_place() -> None:
+    order = ["a", "b", "c"]
+    text = page_of_results.put("", "c", "## c\n\nthree\n", order)
+    text = page_of_results.put(text, "a", "## a\n\none\n", order)
+    text = page_of_results.put(text, "c", "## c\n\nnew\n", order)
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## a", "## c"]
+    assert "new" in text
+    assert "three" not in text
+    assert text.startswith(page_of_results.HEAD)
+
+
+def test_every_row_has_its_number_once() -> None:
+    rows = [row for row in BENCHMARKS.values() if row is not None]
+    assert len(set(rows)) == len(rows)
+
+
+def test_input_is_the_same_images_for_all(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    image_input.folder_of_images(tmp_path / "images", 2 * image_input.BATCH)
+    places = (tmp_path / "images", tmp_path / "cache")
+    places[1].mkdir()
+    epochs = {how: image_input.ours(*places, how) for how in image_input.GOALS}
+    epochs |= {peer: make(*places) for peer, make in image_input.PEERS.items()}
+    image_input.same_images(nothing, epochs)
