@@ -1,4 +1,4 @@
-"""How does a GPU take a whole step at one call? Recorded once as a CUDA graph, then replayed with other examples.
+"""How does a GPU take a whole step, or network, at one call? Recorded as a CUDA graph, replayed on other numbers.
 
 A small network waits for the host, which launches some thousand kernels a step. A graph launches them together: the
 same kernels on the same numbers, so that nothing changes by it, to the last bit.
@@ -6,10 +6,12 @@ same kernels on the same numbers, so that nothing changes by it, to the last bit
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
 
 from trainer.lazily import torch
-from trainer.memory import ran_out
+from trainer.memory import ran_out, release
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +84,7 @@ class _Graph:
 
     def __init__(self, step: Step, drawn: Drawn) -> None:
         self._given = drawn.copy()
+        release(drawn.index.device)  # it is kept by stream: what earlier steps took would lie idle
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):  # the stream of a record has to have seen the kernels before
@@ -99,3 +102,61 @@ class _Graph:
         self._given.become(drawn)
         self._graph.replay()
         return self._loss.clone(), self._row.clone()
+
+
+class Forward:
+    """A network without gradients, as samples are made with it: recorded for each shape after some calls.
+
+    On the processor it is the network. Nobody changes where its weights lie while it is in use.
+    """
+
+    def __init__(self, network: Callable[..., Tensor]) -> None:
+        self._network = network
+        self._calls: Counter[Hashable] = Counter()
+        self._passes: dict[Hashable, _Pass | None] = {}
+
+    def __call__(self, x: Tensor, condition: Tensor, **told: Tensor) -> Tensor:
+        """As the network."""
+        if not x.is_cuda:
+            return self._network(x, condition, **told)
+        given = {"x": x, "condition": condition, **told}
+        shape = tuple((name, value.shape, value.dtype) for name, value in given.items())
+        self._calls[shape] += 1
+        if shape not in self._passes and self._calls[shape] > BEFORE:
+            self._passes[shape] = self._recorded(given)
+        if (one := self._passes.get(shape)) is None:
+            return self._network(x, condition, **told)
+        return one.replay(given)
+
+    def _recorded(self, given: dict[str, Tensor]) -> _Pass | None:
+        """None where it cannot be, as with kernels that ask the host, or too little memory."""
+        try:
+            return _Pass(self._network, given)
+        except RuntimeError:
+            return None
+
+
+class _Pass:
+    """One call of a network, with tensors of its own for what it is given."""
+
+    def __init__(self, network: Callable[..., Tensor], given: dict[str, Tensor]) -> None:
+        self._given = {name: value.clone() for name, value in given.items()}
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            self._call(network)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local"):
+            self._out = self._call(network)
+
+    def _call(self, network: Callable[..., Tensor]) -> Tensor:
+        x, condition, *rest = self._given.values()
+        return network(x, condition, **dict(zip(list(self._given)[2:], rest, strict=True)))
+
+    def replay(self, given: dict[str, Tensor]) -> Tensor:
+        """What it gives."""
+        for name, value in given.items():
+            self._given[name].copy_(value)
+        self._graph.replay()
+        return self._out.clone()

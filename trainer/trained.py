@@ -25,6 +25,7 @@ from trainer.evaluation.protocol import Evaluation
 from trainer.inputs import Labels, NetworkInput, SuperResolution, kept
 from trainer.learner import Learner
 from trainer.record import Record
+from trainer.replayed import Forward
 from trainer.trial import TrialSpec
 
 
@@ -185,9 +186,10 @@ class Trained:
         evaluation = self.trial.evaluation
         chosen = generation or evaluation.full
         numbers = range(chosen.images) if index is None else index
+        network = Forward(self.network)
         parts = [
             generate(
-                self.network,
+                network,
                 self.diffusion,
                 self.codec,
                 chosen,

@@ -64,7 +64,7 @@ def test_a_flip_is_the_coin_of_its_example_however_batches_are_cut() -> None:
     for first, count in ((0, 30), (end - 7, 20), (3, 9), (5 * end - 1, 2)):
         index = torch.arange(first, first + count)
         coins = Stream(2, "data/flip").coin(index)
-        assert torch.equal(batches.mirrored(first, count), coins)
+        assert torch.equal(batches.draw(first, count).mirrored, coins)
         plain = dataset.read(batches.rows(first, count)).float() * (2.0 / 255) - 1.0
         x0 = torch.where(coins[:, None, None, None], plain.flip(-1), plain)
         assert torch.equal(batches.get(first, count), x0)

@@ -30,6 +30,7 @@ from trainer.evaluation.metric import AnyMeasure, ModelMetric
 from trainer.evaluation.protocol import Evaluation
 from trainer.evaluation.spaces import Spaces, Splits
 from trainer.inputs import NetworkInput
+from trainer.replayed import Forward
 
 
 class Evaluator:
@@ -103,11 +104,12 @@ class Evaluator:
         if not self._spaces:  # nothing compares them: some for the picture
             few = min(generation.images, SHOWN[part])
             noises, generation = noises[:1], generation.model_copy(update={"images": few})
+        drawing = Forward(network)
         heard = Heard(watch, len(noises) * len(world.share(generation.images)))
         heard.total += sum(len(world.share(self._count(one, part))) for one in self.spec.questions)
         drawn = [
             self._spaces.draw(
-                heard.each(self._generate(network, generation, noise, world)),
+                heard.each(self._generate(drawing, generation, noise, world)),
                 len(world.share(generation.images)),
                 world,
                 SHOWN[part],
@@ -136,7 +138,7 @@ class Evaluator:
         watch: Watch = unheard,
     ) -> list[Measurement]:
         """The same under every further protocol of finished weights; metrics are named `eval/NAME.PROTOCOL`."""
-        found = []
+        found, drawing = [], Forward(network)
         noises = self.spec.noises("full")
         counts = [len(world.share(one.of(self.spec.full).images)) for one in self.spec.also]
         heard = Heard(watch, len(noises) * sum(counts))
@@ -146,7 +148,7 @@ class Evaluator:
             groups = min(self.spec.error_groups, generation.images // 2)
             drawn = [
                 self._spaces.draw(
-                    heard.each(self._generate(network, generation, noise, world)),
+                    heard.each(self._generate(drawing, generation, noise, world)),
                     share,
                     world,
                     SHOWN["full"],

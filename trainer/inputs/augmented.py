@@ -174,7 +174,8 @@ class Warp:
         return _apply(back, grid) + (centre - self._shift(height, width))[:, None, None]
 
     def _centre(self, height: int, width: int) -> Tensor:
-        return self.mirror.new_tensor([0.5 * (width - 1), 0.5 * (height - 1)])
+        sides = (0.5 * (width - 1), 0.5 * (height - 1))
+        return torch.stack([self.mirror.new_full((), side) for side in sides])
 
     def _shift(self, height: int, width: int) -> Tensor:
         return torch.stack([SHIFT * width * self.right, SHIFT * height * self.down], 1)
