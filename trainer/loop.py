@@ -91,7 +91,7 @@ def train(
         measured = _Measured(failure=failure)
         if failure is None:
             with told(lambda: too_many_at_once(trial, source)):
-                measured = _measure(training, evaluator, world)
+                measured = training.with_room(lambda: _measure(training, evaluator, world))
         picture = None
         if measured.failure is None and world.first:
             picture = record.write_sample(training.images, png(measured.samples))

@@ -6,6 +6,7 @@ same kernels on the same numbers, so that nothing changes by it, to the last bit
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING
@@ -51,6 +52,15 @@ class Replayed:
         loss, row = self._graph.replay(drawn)
         self._step.learner.has_seen(row)
         return loss
+
+    def release(self) -> bool:
+        """Give back the memory of a graph, which the next step records again; whether there was one."""
+        if self._graph is None:
+            return False
+        self._graph = None
+        gc.collect()
+        release(self._step.source.device)
+        return True
 
     def _record(self, drawn: Drawn) -> bool:
         """Whether there is a graph now; where a network cannot be recorded, its kernels are launched one by one."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from trainer.errors import CheckpointError
 from trainer.flops import flops_per_image
 from trainer.inputs import keep
 from trainer.learner import Learner
+from trainer.memory import ran_out
 from trainer.optimizer.base import set_rates
 from trainer.passes import Passes
 from trainer.progress import Progress, log_every
@@ -26,6 +28,8 @@ from trainer.replayed import Replayed
 from trainer.second_moment import SecondMoment
 from trainer.step import Step
 from trainer.trial import TrialSpec
+
+T = TypeVar("T")
 
 
 class Training:
@@ -45,6 +49,9 @@ class Training:
         self.passes = passes or Passes(trial, world)
         self.learner = Learner(trial, source.codec.shape).to(source.device)
         network = self.learner.network
+        on_gpu = source.device.type == "cuda"
+        if trial.train.compile and on_gpu and trial.optimizer.records:
+            network.to(memory_format=torch.channels_last)  # compiled convolutions are faster so
         first, *further = (
             Average(spec, network, copy.deepcopy(network)) for spec in trial.averages()
         )
@@ -113,6 +120,15 @@ class Training:
     def due_snapshots(self) -> list[Average]:
         """The averages of which a copy is to be kept now."""
         return [one for one, marks in self._copied if self.average.updates in marks]
+
+    def with_room(self, work: Callable[[], T]) -> T:
+        """What `work` gives; where memory runs out, once more without what the next step would find ready."""
+        try:
+            return work()
+        except Exception as error:
+            if not (ran_out(error) and self._replayed.release()):
+                raise
+        return work()
 
     # The loss curve
 

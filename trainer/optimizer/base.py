@@ -61,6 +61,8 @@ class Optimizer(Spec):
                 group["lr"] = torch.tensor(self.lr, device=on.device) if on.is_cuda else self.lr
             if "capturable" in group:
                 group["capturable"] = on.is_cuda and self.records
+            for parameter in group["params"]:
+                _align(optimizer.state.get(parameter, {}), parameter)
 
     def rates(self, groups: int) -> list[float]:
         """The rate of each group of parameters before the schedule."""
@@ -107,6 +109,14 @@ def matrices(network: nn.Module, *, hidden: bool = False) -> Iterator[nn.Paramet
         for parameter in module.parameters(recurse=False):
             if parameter.ndim >= 2:
                 yield parameter
+
+
+def _align(state: dict[str, Any], parameter: nn.Parameter) -> None:
+    """What is kept of a parameter lies in memory as it does, which fused kernels rely on."""
+    for name, value in state.items():
+        alike = isinstance(value, torch.Tensor) and value.shape == parameter.shape
+        if alike and value.stride() != parameter.stride():
+            state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def set_rates(optimizer: torch.optim.Optimizer, rates: Iterable[float]) -> None:
