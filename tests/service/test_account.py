@@ -16,6 +16,7 @@ from service.planning.account import FILE, Account, Totals, accounts
 from service.planning.money import Money
 from service.planning.plan import plan
 from service.planning.starting import Starting, learn, starting
+from service.resources import Capacity
 from service.results import collect, judged, report_page
 from service.settings import Settings
 from tests.service.sweeps import sweep
@@ -98,12 +99,12 @@ def test_a_plan_is_what_the_next_run_is_told_beforehand(
     wanted = inproc(toy, 2)
     settings.prepare()
     book = Book(wanted, settings)
-    book.foresee(1, is_cluster=False)
+    book.foresee(Capacity(most=1), is_cluster=False)
     assert book.account is not None
     assert book.account.predicted is None, "nobody timed this machine"
     planned = plan(wanted, settings)
     book = Book(wanted, settings)
-    book.foresee(1, is_cluster=False)
+    book.foresee(Capacity(most=1), is_cluster=False)
     assert book.account is not None
     assert book.account.predicted == Totals(
         planned.wall_s, planned.cpu_hours, 0.0, planned.disk_bytes, planned.money
