@@ -107,7 +107,7 @@ def test_a_cluster_that_is_gone_is_told_in_seconds(scheme: str, tmp_path: Path) 
     began = time.monotonic()
     with (
         pytest.raises(ServiceError, match=r"cannot reach Ray at .*: Connection refused"),
-        connected(settings, Resources()),
+        connected(settings, [Resources()]),
     ):
         raise AssertionError("nobody is there")
     assert time.monotonic() - began < 10
