@@ -14,8 +14,9 @@ def render_passports(
     cards: Mapping[str, Mapping[str, Any]],
     distances: Mapping[str, Sequence[float]],
     findings: Sequence[str] = (),
+    note: str = "",
 ) -> str:
-    """Objective passports as one self-contained HTML text.
+    """Objective passports as one self-contained HTML text; `note` says which cells it leaves out.
 
     `cards` is {cell: trainer.diffusion.passport.Passport.to_dict()}; `distances` has for every cell
     its total-variation distance to each cell, in the same order.
@@ -36,6 +37,7 @@ def render_passports(
         cells=list(cards),
         rows=rows,
         findings=findings,
+        note=note,
         chart_names=list(drawn),
         charts=carried(drawn),
     )

@@ -62,18 +62,18 @@ def show(
     if as_json:
         print_json({name: _as_data(trial) for name, trial in trials.items()})
         return
+    answers = Answers(settings_of(home).home)
     if html is not None:
-        _write_passports(html, trials)
+        _write_passports(html, trials, answers)
         say(f"passports: {html.resolve()}")
         return
     if len(trials) == 1:
         say(to_yaml(next(iter(trials.values())).model_dump(mode="json")))
-    answers = Answers(settings_of(home).home)
     _print_passports(trials, answers)
-    from service.experiment.remarks import MOST_DESCRIBED
+    from service.experiment.remarks import described
 
-    first = list(trials.items())[:MOST_DESCRIBED]
-    print_findings(answers.findings({name: trial.diffusion for name, trial in first}))
+    cells, note = described({name: trial.diffusion for name, trial in trials.items()})
+    print_findings([*answers.findings(cells), *filter(None, [note])])
 
 
 def _trials(file: str, overrides: list[str], home: str | None) -> dict[str, TrialSpec]:
@@ -102,19 +102,13 @@ def _trials(file: str, overrides: list[str], home: str | None) -> dict[str, Tria
     return {c.name: c.trial for c in find(file, overrides, settings_of(home)).cells}
 
 
-def _write_passports(file: Path, trials: dict[str, TrialSpec]) -> None:
+def _write_passports(file: Path, trials: dict[str, TrialSpec], answers: Answers) -> None:
     from dashboards.page import render_passports
-    from service.experiment.remarks import MOST_DESCRIBED
-    from trainer.diffusion.passport import Expected, findings, passport
+    from service.experiment.remarks import described
 
-    cells = {name: trial.diffusion for name, trial in list(trials.items())[:MOST_DESCRIBED]}
-    cards = {name: passport(cell).to_dict() for name, cell in cells.items()}
-    losses = {name: Expected(cell) for name, cell in cells.items()}
-    distances = {
-        name: [loss.distance(other, up_to_scale=True) for other in losses.values()]
-        for name, loss in losses.items()
-    }
-    page = render_passports(cards, distances, findings(cells))
+    cells, note = described({name: trial.diffusion for name, trial in trials.items()})
+    cards = {name: answers.passport(cell) for name, cell in cells.items()}
+    page = render_passports(cards, answers.distances(cells), answers.findings(cells), note)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page, encoding="utf-8")
 

@@ -64,7 +64,7 @@ class Answers:
 
             return passport(diffusion).to_dict()
 
-        return self.ask("passport", [diffusion], card)
+        return self.ask("passport", [diffusion], _alone(card))
 
     def distance(self, one: Diffusion, other: Diffusion) -> float:
         """Total variation between two objectives."""
@@ -74,7 +74,19 @@ class Answers:
 
             return total_variation(one, other)
 
-        return float(self.ask("distance", [one, other], between))
+        return float(self.ask("distance", [one, other], _alone(between)))
+
+    def distances(self, cells: Mapping[str, Diffusion]) -> dict[str, list[float]]:
+        """Total variation between all objectives, in the order of the cells."""
+
+        def between() -> list[list[float]]:
+            from trainer.diffusion.passport import distances
+
+            return distances(list(cells.values()))
+
+        return dict(
+            zip(cells, self.ask("distances", list(cells.values()), _alone(between)), strict=True)
+        )
 
     def findings(self, cells: Mapping[str, Diffusion]) -> list[str]:
         """What a person should read of these objectives."""
@@ -85,7 +97,23 @@ class Answers:
             return findings(dict(cells))
 
         of = [part for name, cell in cells.items() for part in (name, cell)]
-        return list(self.ask("objectives", of, lines))
+        return list(self.ask("objectives", of, _alone(lines)))
+
+
+def _alone(compute: Callable[[], Any]) -> Callable[[], Any]:
+    """In one thread: several would wait for each other longer than they work, on 2,001 numbers at a time."""
+
+    def computed() -> Any:
+        from trainer.lazily import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return compute()
+        finally:
+            torch.set_num_threads(before)
+
+    return computed
 
 
 @cache

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dashboards.text import counted
 from service.experiment.answers import Answers
 from service.experiment.comparison import Cell
+from trainer.diffusion.process import Diffusion
 from trainer.spec import Spec
 from trainer.trial import TrialSpec
 
 MOST_DESCRIBED = 100
 """Objectives of which notes are made: each takes a hundredth of a second, and nobody reads so many."""
+
+
+def described(cells: Mapping[str, Diffusion]) -> tuple[dict[str, Diffusion], str]:
+    """The cells whose objectives are told of, and what is to be said of the others; empty where there are none.
+
+    Where there are too many, one cell of each objective: cells may differ in a learning rate alone.
+    """
+    if len(cells) <= MOST_DESCRIBED:
+        return dict(cells), ""
+    distinct: dict[str, str] = {}
+    for name, cell in cells.items():
+        distinct.setdefault(cell.digest(), name)
+    shown = {name: cells[name] for name in list(distinct.values())[:MOST_DESCRIBED]}
+    have = f"{len(cells):,} cells have {counted(len(distinct), 'different objective')}"
+    which = "one cell of each" if len(shown) == len(distinct) else f"the first {len(shown)}"
+    return shown, f"{have}: what is said of them is said of {which}"
 
 
 def findings(cells: Sequence[Cell], answers: Answers) -> list[str]:

@@ -105,6 +105,39 @@ def test_show_of_one_cell(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "x.yaml: there is no cell `uder`, did you mean `under`?\n"
 
 
+@pytest.mark.parametrize(
+    ("axis", "said", "last"),
+    [
+        (
+            "optimizer.lr: [{}]",
+            "120 cells have 1 different objective: what is said of them is said of one cell of each",
+            1,
+        ),
+        (
+            "diffusion.timesteps.gamma: [{}]",
+            "120 cells have 120 different objectives: what is said of them is said of the first 100",
+            100,
+        ),
+    ],
+)
+def test_show_of_more_cells_than_anybody_reads_says_which_it_shows(
+    axis: str, said: str, last: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = ", ".join(f"{n / 1000:g}" for n in range(1, 121))
+    Path("many.yaml").write_text(
+        "name: many\nbase: toy.yaml\nset: {diffusion.timesteps: {kind: p2}}\n"
+        f"axes: {{{axis.format(values)}}}\nseeds: 1\n"
+    )
+    assert invoke(["show", "many.yaml", "--html", "page.html"]) == 0
+    page = Path("page.html").read_text()
+    assert said in page
+    assert page.count('data-label="first SNR"') == last
+    assert invoke(["show", "many.yaml"]) == 0
+    assert f"note: {said}" in " ".join(capsys.readouterr().out.split())
+    assert invoke(["show", "x.yaml", "--html", "few.html"]) == 0
+    assert "what is said of them" not in Path("few.html").read_text()
+
+
 def test_show_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(["show", "x.yaml", "--json"]) == 0
 

@@ -102,6 +102,7 @@ def test_results_are_read_without_torch(toys: Path) -> None:
         (("plan", "x.yaml"), []),
         (("compare", "x.yaml"), ["pandas", "scipy"]),
         (("report", "x.yaml"), ["pandas", "plotly", "scipy"]),
+        (("show", "x.yaml", "--html", "passports.html"), ["pandas", "plotly"]),
     ):
         loaded(toys, *words)  # asks for what is kept from then on
         code, text, heavy = loaded(toys, *words)

@@ -36,7 +36,19 @@ def dangling(file: Path) -> None:
     file.symlink_to("/nonexistent/file")
 
 
-@pytest.mark.parametrize("happens", [garbage, half, empty, gone, dangling])
+def a_directory(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+    (file / "something").touch()
+
+
+def remove(file: Path) -> None:
+    if file.is_dir():
+        shutil.rmtree(file)
+    file.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("happens", [garbage, half, empty, gone, dangling, a_directory])
 def test_the_other_trials_stand(
     happens: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,7 +67,7 @@ def test_the_other_trials_stand(
             (row["cell"], row["seed"]) for row in told["trials"] if row["status"] == "finished"
         }
         assert {(trial.cell, trial.seed) for trial in others} <= known, file
-        file.unlink(missing_ok=True)
+        remove(file)
         file.write_bytes(kept)
     for file in files:  # all at once
         happens(file)

@@ -93,6 +93,18 @@ def test_a_trial_that_lost_something_ends_with_the_same_numbers(
     assert ended.metrics["eval/fid"] == expected.metrics["eval/fid"]
 
 
+def test_a_directory_in_place_of_the_reports_is_set_aside(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, tracking_uri=None)
+    record = Record(settings.trial("k"))
+    (record.directory / "reports.jsonl").mkdir(parents=True)
+    (said,) = set_damaged_aside(["k"], settings)
+    assert said.startswith(f"{record.directory / 'reports.jsonl'} is a directory: the trial is")
+    given = spec(tmp_path)
+    list(train(given, record.directory, cache=settings.cache, device="cpu"))
+    assert record.damage() is None
+    assert record.result() is not None
+
+
 def test_a_line_that_a_crash_cut_short_is_no_damage(whole: Path, tmp_path: Path) -> None:
     content = (whole / "trial" / "reports.jsonl").read_bytes()
     (tmp_path / "reports.jsonl").write_bytes(content[:-20])

@@ -10,6 +10,7 @@ from trainer.diffusion.passport.card import passport as passport
 from trainer.diffusion.passport.card import trained_range as trained_range
 from trainer.diffusion.passport.card import vlb_distortion as vlb_distortion
 from trainer.diffusion.passport.expected import Expected as Expected
+from trainer.diffusion.passport.expected import distances as distances
 from trainer.diffusion.passport.expected import loss_distance as loss_distance
 from trainer.diffusion.passport.expected import total_variation as total_variation
 from trainer.diffusion.passport.finding import findings as findings

@@ -6,6 +6,7 @@ product density x importance x weight counts; else what is seen and how it is we
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.diffusion.objective import Part
@@ -102,6 +103,18 @@ def total_variation(a: Diffusion, b: Diffusion) -> float:
     loss. Over the entries of a table that both share, else over log-SNR.
     """
     return Expected(a).distance(Expected(b), up_to_scale=True)
+
+
+def distances(cells: Sequence[Diffusion]) -> list[list[float]]:
+    """`total_variation` of each to each, the terms of each computed once."""
+    losses = [Expected(cell) for cell in cells]
+    lower = [
+        [one.distance(b, up_to_scale=True) for b in losses[:n]] for n, one in enumerate(losses)
+    ]
+    return [
+        [*row, 0.0, *(lower[m][n] for m in range(n + 1, len(losses)))]
+        for n, row in enumerate(lower)
+    ]
 
 
 def loss_distance(a: Diffusion, b: Diffusion) -> float:
