@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import image_input, page_of_results
+from tests.benchmarks import frechet, image_input, page_of_results
 from tests.benchmarks.__main__ import BENCHMARKS
 from tests.benchmarks.side_by_side import Ratio, Spent, Unit, compared, gate
+from trainer.evaluation.metric import Reference
 
 
 def nothing(_line: str) -> None:
@@ -70,3 +71,12 @@ def test_input_is_the_same_images_for_all(tmp_path: Path) -> None:
     epochs = {how: image_input.ours(*places, how) for how in image_input.GOALS}
     epochs |= {peer: make(*places) for peer, make in image_input.PEERS.items()}
     image_input.same_images(nothing, epochs)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_the_frechet_distance_is_exact_and_the_peers_are_near(number: int) -> None:
+    """In fewer dimensions than it is timed in; peers are off by roots of roundings where images are few."""
+    case = frechet.cases(width=256, many=400, few=120)[number]()
+    frechet.exact_enough(nothing, case, Reference.of_moments(case.real))
+    for peer in filter(None, frechet.peers().values()):
+        assert peer(*frechet.arrays(case)) == pytest.approx(case.exact, abs=1e-3)

@@ -12,6 +12,7 @@ from trainer.data import held_out_source
 from trainer.distributed import World
 from trainer.evaluation.evaluator import Evaluator
 from trainer.memory import release
+from trainer.replayed import BEFORE
 from trainer.training import Training
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from trainer.evaluation.protocol import Evaluation
     from trainer.trial import TrialSpec
 
-_BATCHES = 2
-"""Moments of the optimizer are there from the first one on."""
+_BATCHES = BEFORE + 2
+"""Moments of the optimizer are there, and a graph that takes the step."""
 _STEPS = 3
 """Of a solver or an ODE: a step keeps no more than the one before."""
 

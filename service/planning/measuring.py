@@ -16,7 +16,7 @@ from service.planning.speed import Speed, machine_name
 from trainer.distributed import World
 from trainer.evaluation.generation import Generation, generate
 from trainer.evaluation.measurement import SHOWN
-from trainer.evaluation.metric.base import Real
+from trainer.evaluation.metric.base import Moments, Real, Statistics
 from trainer.evaluation.picture import png
 from trainer.evaluation.reference import Gathered
 from trainer.record import Record
@@ -157,14 +157,29 @@ def _looking_cost(training: Training, space: FeatureSpace, cache: Path) -> _Look
     per_image = _seconds(lambda: look(images), GENERATE_S / 3, kind) / len(images)
     seen = look(images).of_all(World(0, 1))
     fixed = per_pair = 0.0
+    many, known = _as_many(seen, evaluation.full.images), _as_many(seen, len(source))
     for metric in metrics:
-        real = Real(metric.prepare(seen), seen.features)
-        seconds = _seconds(lambda: metric.measure(seen, real), 0.0, kind)  # noqa: B023
+        if metric.looks_at_pairs:
+            met, real = seen, Real(metric.prepare(seen), seen.features)
+        else:
+            met, real = many, Real(metric.prepare(known), known.features)
+        seconds = _seconds(lambda: metric.measure(met, real), 0.0, kind)  # noqa: B023
         if metric.looks_at_pairs:
             per_pair += seconds / len(images) ** 2
         else:
             fixed += seconds
     return _Looking(per_image, fixed, per_pair)
+
+
+def _as_many(seen: Statistics, count: int) -> Statistics:
+    """The same images again and again until there are `count`, or more than dimensions: fewer are compared faster."""
+    rows = seen.kept()
+    times = -(-min(count, rows.shape[1] + 1) // len(rows))
+    if times <= 1:
+        return seen
+    sums = seen.moments
+    moments = Moments(times * sums.count, times * sums.total, times * sums.outer)
+    return Statistics(moments, rows.repeat(times, 1), seen.classify)
 
 
 def _keeping_cost(training: Training, cache: Path) -> tuple[float, int, int]:

@@ -9,6 +9,7 @@ from trainer.evaluation.metric import (
     Manifold,
     Moments,
     Reference,
+    frechet,
     frechet_distance,
     kernel_distance,
     manifold,
@@ -62,8 +63,39 @@ def test_distance_of_scaled_data_is_known() -> None:
 def test_distance_to_itself_is_zero_also_when_rank_deficient() -> None:
     x = features(30, 64, 0)
     scale = float(torch.cov(x.T).trace())
-    # 34 null directions each contribute the root of an eigenvalue at rounding level
-    assert abs(frechet_distance(moments_of(x), Reference.of(x))) < 1e-5 * scale
+    # sums of 64 terms; the 35 null directions count nothing, or each would be the root of a rounding, 1e-8
+    assert abs(frechet_distance(moments_of(x), Reference.of(x))) < 1e-12 * scale
+    assert abs(frechet_distance(moments_of(x), Reference.of(x), x)) < 1e-12 * scale
+
+
+@pytest.mark.parametrize("sizes", [(40, 300), (40, 30), (30, 40), (300, 40), (40, 40), (2, 2)])
+def test_distance_of_few_images_is_the_nuclear_norm_of_both(sizes: tuple[int, int]) -> None:
+    """tr (S_r^1/2 S S_r^1/2)^1/2 = sum of singular values of X X_r^T, which squares nothing; both ways."""
+    x, y = (features(count, 64, seed) for seed, count in enumerate(sizes))
+    centred = [(z - z.mean(0)) / (len(z) - 1) ** 0.5 for z in (x, y)]
+    cross = torch.linalg.svdvals(centred[0] @ centred[1].T).sum()
+    offset = x.mean(0) - y.mean(0)
+    squares = sum(float(z.square().sum()) for z in centred)
+    expected = float(offset @ offset - 2.0 * cross) + squares
+    reference = Reference.of(y)
+    for found in (moments_of(x), reference), (moments_of(x), reference, x):
+        assert frechet_distance(*found) == pytest.approx(expected, rel=1e-11)
+
+
+def test_a_symmetric_product_has_the_triangle_that_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = features(50, 70, 0)
+    monkeypatch.setattr(frechet, "_BAND", 16)
+    torch.testing.assert_close(frechet._symmetric(x, x.T).tril(), (x @ x.T).tril())
+
+
+def test_distance_of_float32_features_is_that_of_their_moments() -> None:
+    x, reference = features(40, 64, 3).float(), Reference.of(features(90, 64, 4))
+    few = frechet_distance(moments_of(x), reference, x)
+    assert few == pytest.approx(frechet_distance(moments_of(x), reference), rel=1e-11)
+    more = features(90, 64, 3)
+    assert frechet_distance(moments_of(more), reference, more) == frechet_distance(
+        moments_of(more), reference
+    ), "features are asked only where they are fewer than their dimensions"
 
 
 def test_distance_equals_singular_values_of_features_times_root() -> None:

@@ -39,7 +39,7 @@ def ours(world: World) -> dict[str, float]:
     real.add(features(1))
     known = real.of_all(World(0, 1))
     share = world.share(COUNT)
-    generated = Gathered(SPACE, METRICS, len(share))
+    generated = Gathered(SPACE, METRICS, len(share), of=COUNT)
     for rows in features(0)[share.start : share.stop].split(100):
         generated.add(rows)
     found = generated.of_all(world)

@@ -110,7 +110,7 @@ class Evaluator:
         drawn = [
             self._spaces.draw(
                 heard.each(self._generate(drawing, generation, noise, world)),
-                len(world.share(generation.images)),
+                generation.images,
                 world,
                 SHOWN[part],
                 groups,
@@ -144,12 +144,11 @@ class Evaluator:
         heard = Heard(watch, len(noises) * sum(counts))
         for one in self.spec.also if self._spaces else ():
             start, generation = time.perf_counter(), one.of(self.spec.full)
-            share = len(world.share(generation.images))
             groups = min(self.spec.error_groups, generation.images // 2)
             drawn = [
                 self._spaces.draw(
                     heard.each(self._generate(drawing, generation, noise, world)),
-                    share,
+                    generation.images,
                     world,
                     SHOWN["full"],
                     groups,

@@ -23,16 +23,27 @@ _FEATURES = f"features-{METRIC_VERSION}"
 
 
 class Gathered:
-    """Statistics in the making: features come in batches, and are kept only if some metric looks at them."""
+    """Statistics in the making: features come in batches.
+
+    They are kept if some metric looks at them, and where they are fewer than their dimensions: then they are
+    smaller than their covariance, and say more.
+    """
 
     def __init__(
-        self, extractor: Extractor, metrics: Iterable[Metric], count: int, *, keep: bool = False
+        self,
+        extractor: Extractor,
+        metrics: Iterable[Metric],
+        count: int,
+        *,
+        of: int | None = None,
+        keep: bool = False,
     ) -> None:
         """Of `count` images, for which room is made once: features are never in memory twice.
 
-        `keep` them even if no metric asks.
+        `of` so many on all workers, if there are others; `keep` them even if no metric asks.
         """
         self._extractor, self._count = extractor, count
+        self._of = count if of is None else of
         self._keep = keep or any(metric.needs != "moments" for metric in metrics)
         self._rows: Tensor | None = None
         self._seen = 0
@@ -43,6 +54,7 @@ class Gathered:
         features = self._extractor.features(x)
         if self._moments is None:
             self._moments = Moments.empty(features.shape[1], features.device)
+            self._keep |= self._of < features.shape[1]
         self._moments.add(features)
         if self._keep:
             if self._rows is None:

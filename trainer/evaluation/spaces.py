@@ -56,11 +56,14 @@ class Spaces:
         return {kind: remark for kind, remark in said.items() if remark}
 
     def draw(
-        self, images: Iterable[Tensor], share: int, world: World, kept: int, groups: int
+        self, images: Iterable[Tensor], count: int, world: World, kept: int, groups: int
     ) -> Draw:
-        """One set, of which this worker has `share` images; its first `kept`, and standard errors by so many groups."""
+        """One set of `count` images, of which this worker gives its share; its first `kept`, and standard errors by
+        so many groups."""
+        share = len(world.share(count))
         gathered = [
-            Gathered(space.extractor, space.metrics, share, keep=groups > 0) for space in self._all
+            Gathered(space.extractor, space.metrics, share, of=count, keep=groups > 0)
+            for space in self._all
         ]
         shown: list[Tensor] = []
         for x in images:

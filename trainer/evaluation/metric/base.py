@@ -54,6 +54,10 @@ class Moments:
         mean = self.mean()
         return (self.outer - self.count * torch.outer(mean, mean)) / (self.count - 1.0)
 
+    def span(self) -> int:
+        """The most dimensions in which so many features can differ from their mean."""
+        return int(self.count) - 1
+
 
 @dataclass(frozen=True)
 class Statistics:
@@ -61,7 +65,7 @@ class Statistics:
 
     moments: Moments
     features: Tensor | None = None
-    """[N, D] of every image, in order, if a metric asked for them."""
+    """[N, D] of every image, in order, if a metric asked for them, or where they are fewer than their dimensions."""
     classify: Callable[[Tensor], Tensor] | None = None
     """Features [B, D] -> class probabilities [B, K], in a space that has classes."""
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+_BAND = 256
+"""Rows of a symmetric product that are made at once."""
+
+
 class FID(Metric):
     """|mu - mu_r|^2 + tr(S + S_r - 2 (S_r^1/2 S S_r^1/2)^1/2), the Frechet distance of Heusel et al. 2017 (eq. 6)."""
 
@@ -37,8 +41,8 @@ class FID(Metric):
         return Reference.of_moments(real.moments)._asdict()
 
     def measure(self, generated: Statistics, real: Real) -> float:
-        """From moments alone."""
-        return frechet_distance(generated.moments, Reference(**real.prepared))
+        """From moments, or from the features where they are fewer than their dimensions."""
+        return frechet_distance(generated.moments, Reference(**real.prepared), generated.features)
 
 
 class FIDInfinity(Metric):
@@ -71,7 +75,7 @@ class FIDInfinity(Metric):
         for size in sizes:
             for part in torch.split(rows[first:size], BLOCK):
                 moments.add(part)
-            distances.append(frechet_distance(moments, reference))
+            distances.append(frechet_distance(moments, reference, rows[:size]))
             first = size
         return extrapolated(sizes, distances)
 
@@ -88,7 +92,7 @@ def extrapolated(sizes: Sequence[int], values: Sequence[float]) -> float:
 
 
 class Reference(NamedTuple):
-    """The real images as a normal distribution: mean [D], root R [D, D] of the covariance R R^T, its trace []."""
+    """The real images as a normal distribution: mean [D], root R [D, K] of the covariance R R^T, its trace []."""
 
     mean: Tensor
     root: Tensor
@@ -103,32 +107,49 @@ class Reference(NamedTuple):
 
     @classmethod
     def of_moments(cls, moments: Moments) -> Reference:
-        """The normal of these moments."""
-        return cls.of_normal(moments.mean(), moments.covariance())
-
-    @classmethod
-    def of_normal(cls, mean: Tensor, covariance: Tensor) -> Reference:
-        """That of mean [D] and covariance [D, D], float64."""
-        return cls.of_spectrum(mean, covariance, *torch.linalg.eigh(covariance))
+        """The normal of these moments; N images span N - 1 dimensions, and what eigh finds beyond is rounding."""
+        covariance = moments.covariance()
+        values, vectors = torch.linalg.eigh(covariance)
+        span = min(moments.span(), len(values))
+        return cls.of_spectrum(moments.mean(), covariance, values[-span:], vectors[:, -span:])
 
     @classmethod
     def of_spectrum(
         cls, mean: Tensor, covariance: Tensor, values: Tensor, vectors: Tensor
     ) -> Reference:
-        """The same, of a covariance whose eigenvalues [D], rising, and eigenvectors [D, D] are known."""
+        """Mean [D], and a covariance [D, D] whose eigenvalues [K], rising, and eigenvectors [D, K] are known."""
         return cls(mean, vectors * values.clamp_min(0.0).sqrt(), covariance.trace())
 
 
-def frechet_distance(moments: Moments, real: Reference) -> float:
-    """The distance of the normal of `moments` to `real`.
+def frechet_distance(moments: Moments, real: Reference, features: Tensor | None = None) -> float:
+    """The distance of the normal of `moments` to `real`; `features` [N, D] are those of which they are.
 
-    The last trace of the formula is the sum of the square roots of eig(R^T S R), symmetric and float64.
+    The last trace of the formula is the sum of the singular values of X R, where X^T X is the covariance: the square
+    roots of eig(R^T S R), or, of fewer images than dimensions, of eig(X R R^T X^T), which is smaller. All in float64.
+    Only as many are summed as there are: one that is zero is found as rounding, of which the root is 1e8 times larger.
     """
-    covariance = moments.covariance()
+    if features is None or len(features) >= real.root.shape[0]:
+        covariance = moments.covariance()
+        inner, trace = _symmetric(real.root.T @ covariance, real.root), covariance.trace()
+    else:
+        centred = (features.double() - moments.mean()) / (len(features) - 1.0) ** 0.5
+        turned, trace = centred @ real.root, centred.square().sum()
+        smaller = turned if len(turned) < turned.shape[1] else turned.T
+        inner = _symmetric(smaller, smaller.T)
     offset = moments.mean() - real.mean
-    inner = torch.linalg.eigvalsh(real.root.T @ covariance @ real.root)
-    cross = inner.clamp_min(0.0).sqrt().sum()
-    return float(offset @ offset + covariance.trace() + real.trace - 2.0 * cross)
+    present = torch.linalg.eigvalsh(inner)[-min(moments.span(), real.root.shape[1]) :]
+    cross = present.clamp_min(0.0).sqrt().sum()
+    return float(offset @ offset + trace + real.trace - 2.0 * cross)
+
+
+def _symmetric(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right [K, K], which is symmetric: of wide ones the lower triangle alone, all that eigvalsh reads."""
+    size = len(left)
+    product = left.new_zeros(size, size)
+    for begin in range(0, size, _BAND):
+        end = min(begin + _BAND, size)
+        product[begin:end, :end] = left[begin:end] @ right[:, :end]
+    return product
 
 
 MomentMetrics = FID | FIDInfinity
