@@ -36,6 +36,7 @@ from service.tracking.keys import sweep_key
 from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
+from trainer.record import Record
 
 if TYPE_CHECKING:
     from service.cluster.connect import Cluster
@@ -108,6 +109,8 @@ class _Driver:
         from service.search.ledger import TuningLedger
 
         searches = studies(experiment, self.settings)
+        if not all(study.is_over for study in searches):
+            searches = studies(experiment := self._placed(experiment), self.settings)
         show = self._published(experiment)
         self._mend((key for study in searches for key in study.trial_keys()), show)
         save(tuned(experiment, self.settings), self.settings.experiment(experiment.name))
@@ -123,6 +126,9 @@ class _Driver:
 
     def compare(self, experiment: Experiment) -> Outcome:
         """Train what is left of the trials that are compared."""
+        records = (Record(self.settings.trial(trial.key)) for trial in experiment.trials)
+        if any(record.result() is None for record in records):
+            experiment = self._placed(experiment)
         save(experiment, self.settings.experiment(experiment.name))
         show = self._published(experiment)
         self._mend((trial.key for trial in experiment.trials), show)
@@ -180,21 +186,45 @@ class _Driver:
         if dispatch.is_over:
             ledger.open(trains=False)
             return
-        if self.cluster is None:  # refuses before anything is announced
-            from service.cluster.connect import connected
-
-            self.cluster = self.held.enter_context(connected(self.settings, experiment.shapes))
+        cluster = self._connected(experiment)  # refuses before anything is announced
         from service.cluster import tuning
 
-        room = Capacity(*self.cluster.size(), self.settings.concurrency)
-        self.book.foresee(room, not self.cluster.is_private)
+        room = Capacity(*cluster.size(), self.settings.concurrency)
+        self.book.foresee(room, not cluster.is_private)
         ledger.open()
         try:
-            tuning.run(dispatch, experiment, self.settings, self.cluster, self.stop)
+            tuning.run(dispatch, experiment, self.settings, cluster, self.stop)
         finally:
-            if ledger.outcome.failed and self.cluster.logs is not None:
+            if ledger.outcome.failed and cluster.logs is not None:
                 home = self.settings.experiment(experiment.name)
-                _keep_logs(self.cluster.logs, home / "ray-logs")
+                _keep_logs(cluster.logs, home / "ray-logs")
+
+    def _connected(self, experiment: Experiment) -> Cluster:
+        from service.cluster.connect import connected, fits
+
+        if self.cluster is None:
+            shapes = experiment.shapes
+            self.cluster = self.held.enter_context(connected(self.settings, shapes))
+        else:
+            fits(self.cluster, experiment.shapes)
+        return self.cluster
+
+    def _placed(self, experiment: Experiment) -> Experiment:
+        """With the shares of a GPU that are measured, where they are asked for and something is left to train."""
+        if not any(cell.asked.is_auto for cell in experiment.cells):
+            return experiment
+        from service.cluster.sharing import Sharing, without_shares
+
+        self._connected(without_shares(experiment))
+        sharing = Sharing(experiment, self.settings, self._said, self.stop)
+        placed, lines = sharing.placed()
+        for line in lines:
+            self._said(line)
+        self.book.placed(placed)
+        return placed
+
+    def _said(self, line: str) -> None:
+        self.on_event(SweepNote(line))
 
 
 def _keep_logs(logs: Path, kept: Path) -> None:

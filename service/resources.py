@@ -5,34 +5,25 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from trainer.passes import OnOOM
 from trainer.spec import Spec
 
+_Workers = Annotated[int, Field(ge=1, le=4096)]
+
 
 class Resources(Spec):
-    """What one trial occupies. It is how a trial runs, not what it is: no part of its key."""
+    """What one trial occupies, in numbers."""
 
-    workers: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Processes that train one trial together; they share its batch."""
+    workers: _Workers = 1
     gpus: Annotated[float, Field(ge=0.0, le=1024.0)] = 0.0
-    """GPUs per worker; 0.5 packs two workers on one."""
+    """Per worker."""
     cpus: Annotated[float, Field(ge=0.01, le=1024.0)] = 1.0
-    """CPUs per worker."""
+    """Per worker."""
     on_oom: OnOOM = "halve_microbatch"
-    """Where memory runs out in a training step. halve_microbatch: the step is repeated in forward passes half as
-    large, and the trial goes on with those; batch, noise and times stay the same. fail: the trial ends there."""
-
-    @field_validator("gpus")
-    @classmethod
-    def _a_share_or_whole(cls, gpus: float) -> float:
-        """Ray places no less than a hundredth sensibly, and no part of several."""
-        if 0.0 < gpus < 0.01 or (gpus > 1.0 and gpus != int(gpus)):
-            raise ValueError(f"must be 0, a share from 0.01 to 1, or a whole number, not {gpus:g}")
-        return gpus
 
     @property
     def per_worker(self) -> dict[str, float]:
@@ -63,6 +54,46 @@ class Resources(Spec):
     def devices(self, kind: str) -> float:
         """GPUs or CPUs (`GPU`, `CPU`) that all its workers occupy together."""
         return self.workers * (self.gpus if kind == "GPU" else self.cpus)
+
+
+class Asked(Spec):
+    """What one trial occupies. It is how a trial runs, not what it is: no part of its key."""
+
+    workers: _Workers = 1
+    """Processes that train one trial together; they share its batch."""
+    gpus: Annotated[float, Field(ge=0.0, le=1024.0)] | Literal["auto"] = 0.0
+    """GPUs per worker; 0.5 packs two workers on one. auto: the share that a trial's memory needs, measured once on a
+    GPU before trials begin; 0 where there is none."""
+    cpus: Annotated[float, Field(ge=0.01, le=1024.0)] = 1.0
+    """CPUs per worker."""
+    on_oom: OnOOM = "halve_microbatch"
+    """Where memory runs out in a training step. halve_microbatch: the step is repeated in forward passes half as
+    large, and the trial goes on with those; batch, noise and times stay the same. fail: the trial ends there."""
+
+    @field_validator("gpus")
+    @classmethod
+    def _a_share_or_whole(cls, gpus: float | str) -> float | str:
+        """Ray places no less than a hundredth sensibly, and no part of several."""
+        if isinstance(gpus, str):
+            return gpus
+        if 0.0 < gpus < 0.01 or (gpus > 1.0 and gpus != int(gpus)):
+            raise ValueError(f"must be 0, a share from 0.01 to 1, or a whole number, not {gpus:g}")
+        return gpus
+
+    @property
+    def is_auto(self) -> bool:
+        """Whether its share of a GPU is measured."""
+        return self.gpus == "auto"
+
+    def granted(self, share: float = 1.0) -> Resources:
+        """The numbers, with this share of a GPU where it is measured: a whole one until then."""
+        gpus = share if isinstance(self.gpus, str) else self.gpus
+        return Resources(workers=self.workers, gpus=gpus, cpus=self.cpus, on_oom=self.on_oom)
+
+    def text(self) -> str:
+        """`2 x (1 CPU and auto GPU)`."""
+        said = self.granted().text()
+        return said.replace("1 GPU", "auto GPU") if self.is_auto else said
 
 
 @dataclass(frozen=True)

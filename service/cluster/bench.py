@@ -47,7 +47,7 @@ class ClusterBench(Bench):
     def _measured(self, trial: TrialSpec) -> Speed:
         import ray
 
-        worker, room = ray.remote(_Worker), _occupied(self.resources)
+        worker, room = ray.remote(_Worker), occupied(self.resources)
         given = (
             trial.model_dump_json(),
             str(self.data_root),
@@ -56,7 +56,7 @@ class ClusterBench(Bench):
             self.threads,
         )
         with contextlib.ExitStack() as held:
-            timed = held.enter_context(_ended(worker.options(**room).remote(*given)))
+            timed = held.enter_context(ended(worker.options(**room).remote(*given)))
             node = _placed(timed, self.resources)
             place = room | {"scheduling_strategy": _at(node)}
             beside = worker.options(**place)
@@ -84,7 +84,8 @@ def _fitting(resources: Resources, node: dict[str, float]) -> int:
     return one.at_once(node.get("CPU", 0.0), node.get("GPU", 0.0))
 
 
-def _occupied(resources: Resources) -> dict[str, Any]:
+def occupied(resources: Resources) -> dict[str, Any]:
+    """Options of an actor that holds what one worker of a trial holds."""
     from service.cluster.joining import worker_environment
 
     return {
@@ -102,7 +103,8 @@ def _threads_of(environment: dict[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _ended(actor: Any) -> Iterator[Any]:
+def ended(actor: Any) -> Iterator[Any]:
+    """An actor that is gone when the block ends."""
     import ray
 
     try:
@@ -148,7 +150,7 @@ def _beside(worker: Any, given: Sequence[Any], count: int, held: contextlib.Exit
     """Others that have begun to work, as far as there is room."""
     import ray
 
-    others = [held.enter_context(_ended(worker.remote(*given))) for _ in range(count)]
+    others = [held.enter_context(ended(worker.remote(*given))) for _ in range(count)]
     begun = [one.begin.remote() for one in others]
     return list(ray.wait(begun, num_returns=count, timeout=_COMPANY_WITHIN_S)[0]) if begun else []
 

@@ -66,6 +66,12 @@ def connected(settings: Settings, shapes: Sequence[Resources]) -> Iterator[Clust
         yield cluster
 
 
+def fits(cluster: Cluster, shapes: Sequence[Resources]) -> None:
+    """Check that a trial of each shape fits on what is connected; raises `ServiceError`."""
+    place = "this machine" if cluster.is_private else "the Ray cluster"
+    _check(place, shapes, *cluster.size())
+
+
 @dataclass
 class _Shared:
     """The connection of this process: whoever comes first makes it."""

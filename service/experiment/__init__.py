@@ -1,6 +1,6 @@
 """Which trials does an experiment consist of? Answered without Ray and without training."""
 
-from service.experiment.comparison import Cell
+from service.experiment.cell import Cell
 from service.experiment.criterion import Compare
 from service.experiment.experiment import Experiment
 from service.experiment.planned import PlannedTrial

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from service.experiment.comparison import Cell
+from service.experiment.cell import Cell
 from trainer.errors import InputError, Problem
 from trainer.trial import TrialSpec
 from trainer.yaml.keys import Keys, split
@@ -28,4 +28,4 @@ def changed(cell: Cell, overrides: Mapping[str, Any]) -> Cell:
     if problems:
         raise InputError(problems)
     trial = cast(TrialSpec, tree.model_or_raise())
-    return Cell(cell.name, {**cell.overrides, **overrides}, trial, cell.resources)
+    return Cell(cell.name, {**cell.overrides, **overrides}, trial, cell.asked, cell.share)

@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from service.experiment.answers import Answers
+from service.experiment.cell import Cell
 from service.experiment.expansion import Combination, of_trials
 from service.experiment.spec import TWIN, ExperimentSpec
-from service.resources import Resources
 from trainer.diffusion.process import Diffusion
 from trainer.errors import Problem, closest, listing, suggestion
 from trainer.evaluation.averages import ending
@@ -21,21 +21,6 @@ from trainer.yaml.keys import Keys, covers, split
 from trainer.yaml.overrides import Layered
 from trainer.yaml.wording import shown
 from trainer.yaml.writer import yaml_text
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One configuration under comparison. `trial` has the first seed; `with_seed` gives the others."""
-
-    name: str
-    overrides: dict[str, Any]
-    trial: TrialSpec
-    resources: Resources = field(default_factory=Resources)
-    """What each of its trials occupies; no part of them."""
-
-    def with_seed(self, seed: int) -> TrialSpec:
-        """The cell's trial of one seed."""
-        return self.trial.model_copy(update={"seed": seed})
 
 
 @dataclass
@@ -94,7 +79,7 @@ class Comparison:
             line = self.document.problem(old.keys, "", True).line
             where = f" (line {line})" if line is not None else ""
             same = f"gives the same trial as `{old.label}`{where}: remove one of them"
-            if its.resources != cell.resources:
+            if its.asked != cell.asked:
                 same = (
                     f"differs from `{old.label}`{where} in resources alone, which are no part of a "
                     "trial: both would be one; remove one of them"
@@ -173,7 +158,7 @@ class Comparison:
             for path, value in cell.overrides.items()
             if not any(covers(split(change), split(path)) for change in changes)
         }
-        return Cell(cell.name + TWIN, kept | changes, trial, cell.resources)
+        return Cell(cell.name + TWIN, kept | changes, trial, cell.asked, cell.share)
 
     def check_metric(self, cells: Sequence[Cell]) -> None:
         """The deciding metric must be measured in every cell."""

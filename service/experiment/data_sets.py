@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from service.experiment.comparison import Cell
+from service.experiment.cell import Cell
 from trainer.data import AnyData, Outline, Source, held_out_outline
 from trainer.data.held_out import in_terms_of
 from trainer.errors import InputError, Problem, UserError

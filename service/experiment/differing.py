@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.experiment.comparison import Cell
+from service.experiment.cell import Cell
 
 
 def differing(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from service.experiment.answers import Answers
+from service.experiment.cell import Cell
 from service.experiment.changed import changed
-from service.experiment.comparison import Cell, metrics
+from service.experiment.comparison import metrics
 from service.experiment.data_sets import input_notes, outlines
 from service.experiment.mistaken import a_trial
 from service.experiment.named import Named
@@ -22,6 +23,7 @@ from service.experiment.spec import ExperimentSpec
 from service.experiment.starts import Planned, Starts
 from service.resources import Resources
 from service.settings import load as load_settings
+from service.shares import Shares
 from trainer.data import Outline
 from trainer.errors import InputError, Problem
 from trainer.presets import shipped
@@ -144,7 +146,7 @@ class Experiment(metaclass=Named):
             data_root=Path(os.path.abspath(data_root)) if data_root is not None else _data_root(),
             home=home,
             whole=starts.portable({**source.data, "base": resolution.preset}),
-        )
+        ).shared()
 
     @property
     def name(self) -> str:
@@ -239,7 +241,20 @@ class Experiment(metaclass=Named):
             changed(cell, winners[cell.name]) if cell.name in winners else cell
             for cell in self.untuned
         )
-        return replace(self, cells=cells, written=self.untuned, winners=dict(winners))
+        return replace(self, cells=cells, written=self.untuned, winners=dict(winners)).shared()
+
+    def shared(self) -> Experiment:
+        """The experiment with the shares of a GPU that were measured last, where they are asked for."""
+        return self.placed(Shares(load_settings(home=self.home).cache).given(self.cells))
+
+    def placed(self, cells: tuple[Cell, ...]) -> Experiment:
+        """The experiment with the same cells, whose trials occupy something else."""
+        if cells == self.cells:
+            return self
+        other = replace(self, cells=cells)
+        if "outlines" in vars(self):  # of the same data
+            vars(other)["outlines"] = self.outlines
+        return other
 
     def problem(self, cell: str, message: str) -> Problem:
         """A complaint of the trainer about a cell (`data.path: ...`), with the line it is about."""
@@ -272,20 +287,9 @@ class Experiment(metaclass=Named):
             "policy": self.spec.policy.model_dump(mode="json"),
             "launcher": self.spec.launcher,
             "resources": self.spec.resources.model_dump(mode="json"),
-            "cells": {
-                cell.name: {
-                    "overrides": cell.overrides,
-                    "trial": cell.trial.model_dump(mode="json", exclude={"seed"}),
-                    **self._own_resources(cell),
-                }
-                for cell in self.untuned
-            },
+            "cells": {cell.name: cell.to_dict(self.spec.resources) for cell in self.untuned},
             **self._searched(),
         }
-
-    def _own_resources(self, cell: Cell) -> dict[str, Any]:
-        own = cell.resources != self.spec.resources
-        return {"resources": cell.resources.model_dump(mode="json")} if own else {}
 
     def _searched(self) -> dict[str, Any]:
         if self.spec.search is None:

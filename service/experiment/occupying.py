@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from dashboards.text import names
 from service.experiment.expansion import Combination, Setting, is_resources
-from service.resources import Resources
+from service.resources import Asked
 from trainer.errors import Problem
 from trainer.spec import Spec
 from trainer.yaml.keys import Keys, split
 from trainer.yaml.overrides import Layered, Origin
 
 if TYPE_CHECKING:
-    from service.experiment.comparison import Cell
+    from service.experiment.cell import Cell
     from service.experiment.spec import ExperimentSpec
 
 HOME = "resources"
@@ -24,7 +24,7 @@ HOME = "resources"
 class _Holder(Spec):
     """What paths such as `resources.gpus` lead into."""
 
-    resources: Resources = Resources()
+    resources: Asked = Asked()
 
 
 @dataclass
@@ -37,8 +37,8 @@ class Occupying:
     _trees: dict[str, Layered] = field(default_factory=dict)
     """By cell that says something itself."""
 
-    def of(self, combination: Combination) -> Resources | None:
-        """What trials of a cell occupy; None, and told, where that is wrong."""
+    def of(self, combination: Combination) -> Asked | None:
+        """What is asked for trials of a cell; None, and told, where that is wrong."""
         own = [setting for setting in combination.settings if is_resources(setting)]
         if not own:
             return self.spec.resources
@@ -85,7 +85,7 @@ class Occupying:
                     ("launcher",), f"{why}, resources.workers is {workers}: use launcher: train"
                 )
         budget = self.spec.budget
-        no_gpu = not any(cell.resources.gpus for cell in cells)
+        no_gpu = not any(cell.asked.gpus for cell in cells)
         if budget is not None and budget.gpu_hours is not None and no_gpu:
             message = "its trials use no GPU (resources.gpus): give cpu_hours"
             self._complain(("budget", "gpu_hours"), message)
@@ -108,9 +108,11 @@ def no_override(setting: Setting) -> str | None:
 
 
 def shapes_lines(cells: Sequence[Cell]) -> list[str]:
-    """`a trial occupies 2 x (1 CPU) in `wide`, 1 CPU in `uniform` and `under``; nothing where all occupy the same."""
-    who: dict[Any, list[str]] = {}
+    """`a trial occupies 2 x (1 CPU) in `wide`, 1 CPU in `uniform` and `under``; nothing where that says nothing new."""
+    who: dict[str, list[str]] = {}
     for cell in cells:
-        who.setdefault(cell.resources.slot, []).append(cell.name)
-    shapes = ", ".join(f"{shape.text()} in {names(own)}" for shape, own in who.items())
-    return [f"a trial occupies {shapes}"] if len(who) > 1 else []
+        who.setdefault(cell.asked.text(), []).append(cell.name)
+    if len(who) > 1:
+        shapes = ", ".join(f"{shape} in {names(own)}" for shape, own in who.items())
+        return [f"a trial occupies {shapes}"]
+    return [f"a trial occupies {cells[0].asked.text()}"] if cells[0].asked.is_auto else []

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from dashboards.text import counted
 from service.experiment.answers import Answers
-from service.experiment.comparison import Cell
+from service.experiment.cell import Cell
 from trainer.diffusion.process import Diffusion
 from trainer.spec import Spec
 from trainer.trial import TrialSpec

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from service.experiment.answers import Answers
-from service.experiment.comparison import Cell, Comparison
+from service.experiment.cell import Cell
+from service.experiment.comparison import Comparison
 from service.experiment.expansion import (
     Choice,
     Combination,
@@ -239,13 +240,11 @@ class Resolution:
             hit = next((setting for setting in every if setting.hides(wished)), None)
             if hit is not None:
                 owner = ".".join(str(key) for key in hit.keys[: 3 if hit.keys[0] == "arms" else 2])
-                message = (
-                    f"the experiment varies this itself: change it there, with -o '{owner}=...'"
-                )
-                self.problems.append(option.origin.problem((), message))
+                why = f"the experiment varies this itself: change it there, with -o '{owner}=...'"
+                self.problems.append(option.origin.problem((), why))
 
     def _cell(self, combination: Combination) -> Cell | None:
-        tree, resources = self.base.copy(), self.occupying.of(combination)
+        tree, asked = self.base.copy(), self.occupying.of(combination)
         overrides: dict[str, Any] = {}
         for placed in [self._override(tree, one) for one in of_trials(combination.settings)]:
             if placed is None:
@@ -268,7 +267,7 @@ class Resolution:
             self._place(tree, [misfit])
             return None
         first = trial.model_copy(update={"seed": self.spec.seed_list()[0]})
-        return None if resources is None else Cell(combination.name, overrides, first, resources)
+        return None if asked is None else Cell(combination.name, overrides, first, asked)
 
     def _settle(self, tree: Layered) -> bool:
         """Put the directory of the trial that `start_from` means into the trial; False, and told, if there is none."""

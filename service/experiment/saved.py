@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from service.experiment.comparison import Cell
+from service.experiment.cell import Cell
 from service.experiment.experiment import Experiment
 from service.experiment.planned import PlannedTrial
 from service.experiment.spec import ExperimentSpec
-from service.resources import Resources
+from service.resources import Asked
 from service.settings import load as load_settings
 from trainer.errors import InputError, Problem, suggestion
 from trainer.files import write_whole
@@ -51,7 +51,8 @@ def restore(saved: Mapping[str, Any]) -> Experiment:
             name,
             dict(cell["overrides"]),
             TrialSpec.saved(cell["trial"]),
-            Resources.saved(cell["resources"]) if "resources" in cell else spec.resources,
+            Asked.saved(cell["resources"]) if "resources" in cell else spec.resources,
+            cell.get("share", 1.0),
         )
         for name, cell in saved["cells"].items()
     }

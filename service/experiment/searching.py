@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, cast
 
+from service.experiment.cell import Cell
 from service.experiment.changed import tree_of
-from service.experiment.comparison import Cell
 from service.experiment.expansion import Choice, Setting
 from service.experiment.options import Option
 from service.search.ranges import Range

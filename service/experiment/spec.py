@@ -12,7 +12,7 @@ from service.experiment.criterion import Compare
 from service.experiment.seeds import AnySeeds, looks, seed_list
 from service.policy import AnyPolicy, Fixed
 from service.progress import OCCASIONS, Occasion
-from service.resources import Resources
+from service.resources import Asked
 from service.search.spec import Search
 from trainer.spec import Spec
 from trainer.yaml.writer import yaml_text
@@ -84,7 +84,7 @@ class ExperimentSpec(Spec):
     gets a POST, or DIFFSWEEP_NOTIFY_COMMAND; nobody is told without."""
     launcher: Literal["train", "inproc"] = "train"
     """train: a Ray Train TorchTrainer per trial. inproc: inside the Tune actor, one worker; for trials of seconds."""
-    resources: Resources = Resources()
+    resources: Asked = Asked()
     """What one trial occupies. An arm, axis or zip that says `resources.gpus: 1` means the trials of its cells."""
 
     @field_validator("name")

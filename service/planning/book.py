@@ -48,6 +48,10 @@ class Book:
             self._room, self._is_cluster = room, is_cluster
             self._predict()
 
+    def placed(self, experiment: Experiment) -> None:
+        """It is known by now what its trials occupy."""
+        self._experiment = experiment
+
     def hear(self, event: progress.Event) -> None:
         """The first trial that ends tells where nothing else did."""
         is_first = isinstance(event, progress.TrialFinished) and not event.reused
@@ -98,7 +102,7 @@ class Book:
 
     def _keys(self) -> dict[str, Resources]:
         """Of all trials that may be trained, what each occupies."""
-        known = dict.fromkeys(keys_of(self._folder), self._experiment.spec.resources)
+        known = dict.fromkeys(keys_of(self._folder), self._experiment.shapes[0])
         for study in studies(self._experiment, self._settings):
             by_cell = {cell.name: cell.resources for cell in study.cells}
             for candidate in study.candidates:

@@ -17,6 +17,7 @@ from service.planning.account import Account, Totals, accounts
 from service.planning.budget import is_beyond_budget, within_budget
 from service.planning.calibration import Bench
 from service.planning.costs import Costs, TrialPlan, wall
+from service.planning.memory import placed_here
 from service.planning.money import Money
 from service.planning.proposals import Proposals, check_unit, propose
 from service.readiness import check, preparing
@@ -119,11 +120,12 @@ def plan(
     at_once: int | None = None,
     bench: Bench | None = None,
     budget: Budget | None = None,
+    notes: Sequence[str] = (),
 ) -> Plan:
     """Look at every trial's record, ask the policy what it wants and predict what that takes.
 
     `at_once` overrules this machine's CPUs; `bench` is where trials are timed and run, else here; for a `budget`
-    designs are proposed. Raises InputError for one in a unit that its trials do not take.
+    designs are proposed; `notes` are among the findings. Raises InputError for one in a unit that no trial takes.
     """
     if budget is not None:
         check_unit(experiment, budget)
@@ -150,7 +152,7 @@ def plan(
         evaluation_share=evaluated / worked if worked else 0.0,
         disk_bytes=totals.disk_bytes,
         basis=costs.basis(),
-        findings=(*experiment.findings(), *design_notes(experiment)),
+        findings=(*notes, *experiment.findings(), *design_notes(experiment)),
         disk_extra_bytes=costs.disk_bytes(todo, slots)[1],
         money=totals.money,
         budget=note,
@@ -172,7 +174,8 @@ def plan_here(
     settings.prepare()
     look_at(experiment, settings)
     check(experiment, settings)
-    return plan(experiment, settings, at_once, budget=budget)
+    experiment, notes = placed_here(tuned(experiment, settings), settings)
+    return plan(experiment, settings, at_once, budget=budget, notes=notes)
 
 
 def local_bench(

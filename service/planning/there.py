@@ -113,6 +113,7 @@ def _given(arguments: list[str]) -> argparse.Namespace:
 def _planned(given: argparse.Namespace) -> dict[str, Any]:
     from service.cluster.bench import ClusterBench, room
     from service.cluster.connect import connected
+    from service.cluster.sharing import placed_there, without_shares
     from service.experiment import Experiment
     from service.remote.home import look_around, look_at
 
@@ -122,12 +123,13 @@ def _planned(given: argparse.Namespace) -> dict[str, Any]:
     settings.prepare()
     look_at(experiment, settings)
     check(experiment, settings)
-    shapes = experiment.shapes
-    with connected(settings, shapes):
+    with connected(settings, without_shares(experiment).shapes):
+        experiment, notes = placed_there(experiment, settings)
+        shapes = experiment.shapes
         there = room(shapes, settings.concurrency)
         bench = ClusterBench(experiment.data_root, settings.cache, shapes[0], there)
         budget = None if given.budget is None else Budget.of(given.budget)
-        return plan(experiment, settings, bench=bench, budget=budget).to_dict()
+        return plan(experiment, settings, bench=bench, budget=budget, notes=notes).to_dict()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from dashboards.metrics import quantity
+from service.experiment.cell import Cell
 from service.experiment.changed import changed
-from service.experiment.comparison import Cell
 from service.experiment.experiment import Experiment
 from service.experiment.planned import PlannedTrial
 from service.search.candidates import FOLDER, Candidate, Candidates
@@ -224,6 +224,7 @@ def tuned(experiment: Experiment, settings: Settings) -> Experiment:
     """The experiment with the winners of every search that has ended, as its files say."""
     if experiment.saved_trials:  # it is known which were run
         return experiment
+    experiment = experiment.shared()
     winners: dict[str, Mapping[str, Any]] = {}
     for study in studies(experiment, settings):
         if (winner := study.winner) is not None:

@@ -583,7 +583,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "negative resources of an arm": (
         arm("model.width: 64, resources: {gpus: -1}"),
-        "x.yaml:5: arms.b.resources.gpus: must be 0 or more, not `-1`",
+        "x.yaml:5: arms.b.resources.gpus: must be 0 or more or `auto`, not `-1`",
     ),
     "resources of an arm are a word": (
         arm("model.width: 64, resources: many"),
@@ -628,7 +628,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "negative resources": (
         f"{HEAD}resources: {{gpus: -1}}\n",
-        "x.yaml:3: resources.gpus: must be 0 or more, not `-1`",
+        "x.yaml:3: resources.gpus: must be 0 or more or `auto`, not `-1`",
     ),
     "name": (
         "name: a/b\nbase: preset.yaml\n",
