@@ -8,6 +8,8 @@ from trainer.files import HeldError
 
 _LESS_MEMORY = "lower train.microbatch (training) or evaluation.batch_size (generation)"
 _RAY_KILLED = ("running low on memory", "memory usage threshold", "due to memory pressure")
+NO_MEMORY = "its machine ran out of memory"
+"""How a reason begins that is not the trial's own."""
 _LESS_ON_A_MACHINE = (
     "run fewer trials at once (DIFFSWEEP_CONCURRENCY, or more resources.cpus for each), lower train.microbatch or "
     "evaluation.batch_size, or use machines with more memory"
@@ -57,7 +59,7 @@ def lost(text: str, killed: int = 0) -> str:
     if not (is_rays or killed):
         return last_line(text)
     who = "Ray's memory monitor" if is_rays else "the kernel"
-    return f"its machine ran out of memory, and {who} killed its process: {_LESS_ON_A_MACHINE}"
+    return f"{NO_MEMORY}, and {who} killed its process: {_LESS_ON_A_MACHINE}"
 
 
 def last_line(text: str) -> str:

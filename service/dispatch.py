@@ -107,6 +107,10 @@ class Dispatch:
         self._ledger.started(key)
         self._watchdog.started(key, self._names[key], record.directory)
 
+    def lost(self, key: str, why: str) -> None:
+        """A trial's process is gone, and another one goes on."""
+        self.note(f"{self._names[key]}: {why}; another process goes on")
+
     def note(self, text: str) -> None:
         """Tell the person one line."""
         self._ledger.note(text)

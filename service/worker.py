@@ -1,7 +1,7 @@
 """What happens on the machine that trains? One trial, from its lock to its last message.
 
 The trainables of `service.cluster.trainables` end in `run_trial`, which calls the trainer's loop and sends every report
-upward as one message: JSON, so that nothing needs unpickling, plus the numbers a Tune scheduler may want to see.
+upward as one message: JSON, so that nothing needs unpickling.
 """
 
 from __future__ import annotations
@@ -161,13 +161,12 @@ def _reported(record: Record, report: Report) -> Message:
     message: Message = {"event": "reported", "report": report.to_json()}
     if (png := record.sample(report)) is not None:
         message["png"] = base64.b64encode(png).decode()
-    return message | {"images": report.images, "metrics": report.metrics}
+    return message
 
 
 def flat(message: Message) -> dict[str, Any]:
-    """A message as Ray metrics: one JSON text, and the scalars beside it for schedulers."""
-    scalars = {name: float(value) for name, value in message.pop("metrics", {}).items()}
-    return {**scalars, "images": message.get("images", 0), MESSAGE: json.dumps(message)}
+    """A message as Ray metrics: one text. Of each number beside it Tune would keep means as long as it runs."""
+    return {MESSAGE: json.dumps(message)}
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -19,10 +20,11 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
-from service.causes import lost
+from service.causes import NO_MEMORY, lost
 from service.cluster import gang, trainables
 from service.cluster.connect import Cluster
 from service.cluster.joining import environment
+from service.cluster.losses import losses_are_survived
 from service.cluster.ray_log import ray_log
 from service.cluster.waiting import Waiting
 from service.errors import ServiceError
@@ -35,8 +37,12 @@ if TYPE_CHECKING:
     from service.experiment import Experiment, PlannedTrial
     from service.settings import Settings
 
-_MOST_PENDING = {"TUNE_MAX_PENDING_TRIALS_PG": "200"}
-"""By default one job would start after the other; how many may wait is decided by `Seats`."""
+_TUNE = {
+    "TUNE_MAX_PENDING_TRIALS_PG": "200",
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",
+}
+"""By default one job would start after the other; how many may wait is decided by `Seats`. And Tune would write all
+that it knows of all trials again and again, for a restore that we never do, and keep what it wrote."""
 
 
 @dataclass
@@ -117,7 +123,7 @@ def run(
     seats = Seats(dispatch, shapes, cluster, most)
     has_gpus = any(one.gpus for one in shapes)
     reaping = gang.reaping() if is_stock else contextlib.nullcontext()
-    with environment(_MOST_PENDING), ray_log(home), reaping:
+    with environment(_TUNE), ray_log(home), losses_are_survived(), reaping:
         tuner = tune.Tuner(
             tune.with_resources(trainable, partial(trainables.placed, how)),
             tune_config=tune.TuneConfig(
@@ -188,13 +194,15 @@ class Telling(tune.Callback):  # type: ignore[misc]
     def __init__(self, seats: Seats) -> None:
         self._seats = seats
         self._waiting = Waiting(seats.dispatch.note)
-        self._killed = oom_kills()
+        self._kills, self._killed = oom_kills(), dict[str, int]()
+        self._seen, self._open = 0, dict[str, Any]()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (tune.Callback, ())
 
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """It got an actor."""
+        self._killed[trial.trial_id] = oom_kills()
         self._seats.dispatch.started(self._seats.taken[trial.trial_id])
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
@@ -205,13 +213,22 @@ class Telling(tune.Callback):  # type: ignore[misc]
         """It was lost more often than it is replaced."""
         self._release(trial, self._lost(trial))
 
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        """It was lost, and gets another actor; why is worth a line where it may come again."""
+        if (why := self._lost(trial)).startswith(NO_MEMORY):
+            self._seats.dispatch.lost(self._seats.taken[trial.trial_id], why)
+
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Say why nothing runs; kill what hangs. Tune drops trials without a word when an actor cannot take them."""
-        at_work = sum(trial.status == "RUNNING" for trial in trials)
-        waiting = [] if at_work else [one for one in trials if one.status == "PENDING"]
+        if len(trials) != self._seen:  # Tune keeps all that ever were, and asks after every event
+            self._open = {t.trial_id: t for t in trials if t.trial_id in self._seats.taken}
+            self._seen = len(trials)
+        known = [trial.status for trial in self._open.values()]
+        at_work = known.count("RUNNING")
+        waiting = [] if at_work else [t for t in self._open.values() if t.status == "PENDING"]
         self._waiting.look([trainables.resources(one.config) for one in waiting], at_work)
         hopeless = self._seats.dispatch.hopeless()
-        for trial in trials:
+        for trial in list(self._open.values()) if hopeless or "ERROR" in known else ():
             if self._seats.taken.get(trial.trial_id) in hopeless:
                 actor = trial.temporary_state.ray_actor
                 if actor is not None:
@@ -220,13 +237,27 @@ class Telling(tune.Callback):  # type: ignore[misc]
                 self._release(trial, self._lost(trial))
 
     def _lost(self, trial: Any) -> str:
-        """Why; the kernel's own kills are known of this machine alone."""
-        text = str(trial.get_error() or "its process was lost")
-        return lost(text, oom_kills() - self._killed if self._seats.cluster.is_private else 0)
+        """Why; the kernel's own kills are known of this machine alone, and count since the trial got its actor."""
+        killed = oom_kills() - self._killed.get(trial.trial_id, self._kills)
+        text = last_failure(trial.error_file) or "its process was lost"
+        return lost(text, killed if self._seats.cluster.is_private else 0)
 
     def _release(self, trial: Any, problem: str) -> None:
         key = self._seats.release(trial.trial_id)
+        self._open.pop(trial.trial_id, None)
+        self._killed.pop(trial.trial_id, None)
         self._seats.dispatch.released(key, problem, trial.error_file)
+        for kept in (trial.metric_analysis, trial.metric_n_steps):
+            kept.clear()  # means of Tune's own numbers over its last reports: nobody asks for them
+
+
+def last_failure(log: str | None) -> str:
+    """Of those of one trial that Tune wrote down one below the other."""
+    try:
+        text = Path(log or "").read_text(errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition("Failure # ")[2].partition("\n")[2]
 
 
 class Silent(tune.ProgressReporter):  # type: ignore[misc]

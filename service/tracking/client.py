@@ -55,11 +55,20 @@ def client(settings: Settings) -> Any:
         made = mlflow.MlflowClient(settings.store_uri, registry_uri=settings.store_uri)
         made.search_experiments(max_results=1)
         if not settings.tracking_uri:
-            from mlflow.tracking._tracking_service import utils
-
             relocate(settings.database, settings.artifacts)
-            getattr(utils, "_artifact_repos_cache", {}).clear()  # by run, not by home
+            _repositories().clear()  # by run, not by home
     return made
+
+
+def has_ended(run_id: str) -> None:
+    """MLflow keeps queues and a pool of threads for each of the last thousand runs that were given an artifact."""
+    _repositories().pop(run_id, None)
+
+
+def _repositories() -> dict[str, Any]:
+    from mlflow.tracking._tracking_service import utils
+
+    return getattr(utils, "_artifact_repos_cache", {})
 
 
 def only_creator(settings: Settings) -> contextlib.AbstractContextManager[Any]:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.tracking.client import client, only_creator, refused
+from service.tracking.client import client, has_ended, only_creator, refused
 from service.tracking.keys import NOTE, SEARCH, TUNING
 from service.tracking.logged_model import log_model
 from service.tracking.notes import OURS, placed
@@ -212,6 +212,7 @@ class Store:
         state = RUN_STATUS[status]
         if ended_ms is not None:
             self._client.set_terminated(run_id, state, end_time=ended_ms)
+            has_ended(run_id)
         elif self._states.get(run_id) != state:
             self._client.update_run(run_id, status=state)
         self._states[run_id] = state
