@@ -14,7 +14,7 @@ from trainer.diffusion.timestep.history import LossHistory
 from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.inputs import Conditions, bound
-from trainer.randomness import Stream, derive
+from trainer.randomness import GENERATOR, Stream, derive
 from trainer.tally import Tally
 from trainer.trial import TrialSpec
 
@@ -145,7 +145,7 @@ def build_network(trial: TrialSpec, shape: tuple[int, ...]) -> nn.Module:
 
 def _built(trial: TrialSpec, shape: tuple[int, ...], planes: int) -> nn.Module:
     vector = sum(one.vector() for one in trial.network_inputs())
-    with torch.random.fork_rng(devices=[]):
+    with GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(trial.seed, "init"))
         try:
             return trial.model.build(

@@ -8,8 +8,11 @@ transform is elementwise, equal to the last bits of the device's log, sin and co
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
+import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trainer.lazily import torch
@@ -25,10 +28,22 @@ _BLOCK = 1 << 17
 """Pairs of normals made at once on a processor: what stays in its cache."""
 
 
+GENERATOR = threading.RLock()
+"""Held while torch's own generator is seeded and asked: it is one for all threads of a process."""
+
+
 def derive(seed: int, purpose: str) -> int:
     """A signed 64-bit key for this seed and purpose."""
     digest = hashlib.sha256(f"diffsweep/{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "little", signed=True)
+
+
+@contextlib.contextmanager
+def seeded(key: int) -> Iterator[None]:
+    """Torch's own generator begins at `key`, and nobody else asks it."""
+    with GENERATOR:
+        torch.manual_seed(key)
+        yield
 
 
 class Stream:

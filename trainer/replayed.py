@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from trainer.lazily import torch
 from trainer.memory import ran_out, release
+from trainer.randomness import GENERATOR
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 BEFORE = 3
 """Steps that are taken one kernel at a time first: libraries choose their kernels, the optimizer makes its state."""
+_RECORDING = GENERATOR
+"""One thread records at a time, and nobody asks torch's generator meanwhile, which takes part in what is recorded."""
 
 
 class Replayed:
@@ -48,8 +51,8 @@ class Replayed:
         if self._graph is None and not self._record(drawn):
             return None
         assert self._graph is not None
-        self._step.seed(first)
-        loss, row = self._graph.replay(drawn)
+        with self._step.seeded(first):
+            loss, row = self._graph.replay(drawn)
         self._step.learner.has_seen(row)
         return loss
 
@@ -65,7 +68,8 @@ class Replayed:
     def _record(self, drawn: Drawn) -> bool:
         """Whether there is a graph now; where a network cannot be recorded, its kernels are launched one by one."""
         try:
-            self._graph = _Graph(self._step, drawn)
+            with _RECORDING:
+                self._graph = _Graph(self._step, drawn)
         except Exception as error:
             self._fits = False
             self._step.forget()
@@ -141,7 +145,8 @@ class Forward:
     def _recorded(self, given: dict[str, Tensor]) -> _Pass | None:
         """None where it cannot be, as with kernels that ask the host, or too little memory."""
         try:
-            return _Pass(self._network, given)
+            with _RECORDING:
+                return _Pass(self._network, given)
         except RuntimeError:
             return None
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from trainer.inputs import Conditions
-from trainer.randomness import derive
+from trainer.randomness import derive, seeded
 
 if TYPE_CHECKING:
     from trainer.learner import Learner
@@ -64,13 +64,13 @@ class SecondMoment:
         seed: int | None,
     ) -> Tensor:
         """log-SNR and squared norm of one example, float64 [2]."""
-        if seed is not None:
-            torch.manual_seed(derive(seed, f"tally/dropout/{index}"))
         own = dict(self._aside.named_parameters())
         lent = {name: own[name].detach().requires_grad_() for name in self._names}
-        with self._eagerly():
-            level, loss = functional_call(self._aside, lent, example(index))
-        gradients = torch.autograd.grad(loss, list(lent.values()), allow_unused=True)
+        asked = nullcontext() if seed is None else seeded(derive(seed, f"tally/dropout/{index}"))
+        with asked:
+            with self._eagerly():
+                level, loss = functional_call(self._aside, lent, example(index))
+            gradients = torch.autograd.grad(loss, list(lent.values()), allow_unused=True)
         norms = torch._foreach_norm([g for g in gradients if g is not None])
         return torch.stack([level.detach().double(), torch.stack(norms).double().square().sum()])
 

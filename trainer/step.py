@@ -19,7 +19,7 @@ from trainer.memory import ran_out, release, told
 from trainer.noise_scale import NoiseScale
 from trainer.passes import Passes, SmallerPasses
 from trainer.precision import Scaled
-from trainer.randomness import derive
+from trainer.randomness import derive, seeded
 from trainer.trial import TrialSpec
 
 
@@ -55,10 +55,11 @@ class Step:
             self.move()
         return loss
 
-    def seed(self, first: int) -> None:
-        """Torch's generator, which only dropout asks."""
-        if self.has_dropout:
-            torch.manual_seed(derive(self.trial.seed, f"train/dropout/{first}"))
+    def seeded(self, first: int) -> contextlib.AbstractContextManager[None]:
+        """With torch's generator at the step's own place, if dropout asks it."""
+        if not self.has_dropout:
+            return contextlib.nullcontext()
+        return seeded(derive(self.trial.seed, f"train/dropout/{first}"))
 
     def gradients(self, drawn: Drawn) -> Tensor:
         """Those of the batch, in passes; its mean loss []."""
@@ -91,8 +92,8 @@ class Step:
     def _fitting(self, drawn: Drawn, first: int) -> Tensor | None:
         """The batch's gradients are there: its mean loss []; None where a pass did not fit, but a smaller one may."""
         try:
-            self.seed(first)
-            return self.gradients(drawn)
+            with self.seeded(first):
+                return self.gradients(drawn)
         except Exception as error:
             if not ran_out(error):
                 raise

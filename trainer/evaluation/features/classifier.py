@@ -18,7 +18,7 @@ from trainer.errors import UserError
 from trainer.evaluation.features.base import Extractor, FeatureSpace, needs_images
 from trainer.files import made_once
 from trainer.lazily import torch
-from trainer.randomness import Stream, derive
+from trainer.randomness import GENERATOR, Stream, derive
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -145,7 +145,7 @@ def _train(
     `took` is called with the seconds of every step; `until` ends it early, to know them.
     """
     pick, jitter = Stream(seed, "classifier/pick"), Stream(seed, "classifier/noise")
-    with torch.random.fork_rng(devices=[]):
+    with GENERATOR, torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, "classifier/init"))
         for module in network.modules():
             if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
