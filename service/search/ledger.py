@@ -46,6 +46,7 @@ class StudyRuns(CellRuns):
         super().__init__(outbox, {study.id: run_of(study) for study in studies})
         self._studies, self._say, self._now = studies, say, now
         self._told = {study.id: len(study.values()) for study in studies}
+        self._written: dict[str, set[int]] = {study.id: set() for study in studies}
         self._of_key: dict[str, str] = {}
 
     def add(self, entry: Entry) -> None:
@@ -58,23 +59,32 @@ class StudyRuns(CellRuns):
         return next(self.keys[study.id] for study in self._studies if key in study.trial_keys())
 
     def average(self, cells: Iterable[str], report: Report | None = None) -> None:
-        """What is known of all candidates, whichever has reported."""
+        """What is known of candidates and was not before, whichever has reported."""
         for study in self._studies:
-            values, scores = study.values(), study.scores()
-            for candidate in study.candidates:
-                number = shown(values[candidate.number]) if candidate.number in values else math.inf
-                for key in candidate.trial_keys() if math.isfinite(number) else ():
-                    if key in self._of_key:
-                        self._outbox.metrics(
-                            self._of_key[key], [(OBJECTIVE, 0, self._now(), number)]
-                        )
-            best = min(scores, key=lambda number: (scores[number], number), default=None)
-            if best is not None and math.isfinite(shown(values[best])):
+            values = study.values()
+            fresh = values.keys() - self._written[study.id]
+            if not fresh:
+                continue
+            for number in fresh:
+                if self._write(study.candidates[number].trial_keys(), shown(values[number])):
+                    self._written[study.id].add(number)
+            scores = study.scores()
+            best = min(scores, key=lambda number: (scores[number], number))
+            if math.isfinite(shown(values[best])):
                 point = (BEST, len(values), self._now(), shown(values[best]))
                 self._outbox.metrics(self.keys[study.id], [point])
             if len(values) > self._told[study.id]:
                 self._told[study.id] = len(values)
                 self._say(sentence(tuning(study)))
+
+    def _write(self, keys: Sequence[str], number: float) -> bool:
+        """A candidate's number, to the runs of its trials; False where one of them is not known yet."""
+        if not math.isfinite(number):
+            return True
+        runs = [self._of_key[key] for key in keys if key in self._of_key]
+        for run in runs:
+            self._outbox.metrics(run, [(OBJECTIVE, 0, self._now(), number)])
+        return len(runs) == len(keys)
 
     def ended(self, entry: Entry, metrics: Mapping[str, float]) -> None:
         """Nothing: a search has no mean."""

@@ -34,7 +34,9 @@ from trainer.report import Failure, Status
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(home=tmp_path / "home", tracking_uri=None, ray_address=None)
+    """A run ends when all of it is in MLflow, however busy the machine is."""
+    home = tmp_path / "home"
+    return Settings(home=home, tracking_uri=None, ray_address=None, tracking_patience_s=120)
 
 
 @pytest.mark.ray

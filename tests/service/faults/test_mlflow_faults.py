@@ -6,6 +6,7 @@ import base64
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -123,6 +124,65 @@ def test_another_store_gets_everything(settings: Settings, name: str, tmp_path: 
     assert len(runs(other, name)) == 4
     one = run_of(other, name, TRIALS[0])
     assert len(history(other, one.info.run_id, "eval/fid")) == 3
+
+
+AWAY_S = 120.0
+
+
+class Counting(Uploader):
+    """Knows how often it asked."""
+
+    asked = 0
+
+    def deliver(self) -> None:
+        self.asked += 1
+        super().deliver()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(420)
+def test_a_server_that_is_away_for_two_minutes_misses_nothing_and_gets_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    """The process is killed and another one takes its port; trials report all the while, and nobody is woken."""
+    with mlflow_server(tmp_path / "mlflow") as server:
+        settings = Settings(home=tmp_path, tracking_uri=server.uri, tracking_patience_s=30)
+        box, notes, steps = filled(settings, "x"), list[str](), iter(range(10_000, 10**9, 1000))
+        uploader = Counting(box, settings, "x", notes.append)
+        uploader.start()
+        assert uploader.drain(60) == 0
+        server.kill()
+        gone, before, slowest, told = time.monotonic(), uploader.asked, 0.0, 3
+
+        def is_over() -> bool:
+            """Both trials report once more."""
+            nonlocal slowest, told
+            step, begun = next(steps), time.monotonic()
+            for run in TRIALS:
+                box.metrics(run, [(name, step, step, 0.5) for name in ("eval/fid", "rung/fid")])
+            slowest, told = max(slowest, time.monotonic() - begun), told + 1
+            return time.monotonic() - gone >= AWAY_S
+
+        wait_for(is_over, "the outage to have lasted", 2 * AWAY_S)
+        asked = uploader.asked - before
+        assert slowest < 5.0, "storing a report waits for no server"
+        assert 4 <= asked <= 12, "it is asked after, and ever more seldom"
+        assert len(notes) == 1
+        server.start()
+        wait_for(lambda: uploader.left() == 0, "the delivery", 120)
+        wait_for(lambda: len(notes) == 2, "the word that it answers", 30)
+        uploader.close()
+        assert [note.split(":")[0] for note in notes] == [
+            "MLflow does not answer",
+            "MLflow answers again",
+        ]
+        assert box.problems() == []
+        found = {run.data.tags["diffsweep.key"]: run for run in runs(settings, "x")}
+        assert len(found) == len(runs(settings, "x")) == 4
+        for key in TRIALS:
+            for metric in ("eval/fid", "rung/fid"):
+                points = history(settings, found[key].info.run_id, metric)
+                assert len({step for step, _, _ in points}) == len(points) == told
 
 
 # --- before the server ---------------------------------------------------------------

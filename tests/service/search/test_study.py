@@ -304,3 +304,25 @@ def test_an_outbox_that_was_lost_is_filled_again_with_every_candidate(
     anew = Outbox(home / "outbox.db")
     catch_up(settings, experiment.name, anew)
     assert known(anew) == before
+
+
+def test_what_is_known_of_a_candidate_is_written_once(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each report would cost more, the more candidates there were."""
+    written: list[tuple[str, str]] = []
+    metrics = Outbox.metrics
+
+    def counted(box: Outbox, key: str, points: Any, newest: bool = False) -> None:
+        points = list(points)
+        written.extend((key, name) for name, *_ in points if name.startswith("search/"))
+        metrics(box, key, points, newest)
+
+    monkeypatch.setattr(Outbox, "metrics", counted)
+    driver = tune(
+        searching(toy, {"trials": 4}, arms={"a": {}, "b": {"model.width": 48}}), settings.home
+    )
+    objectives = [key for key, name in written if name == "search/objective"]
+    assert len(objectives) == len(set(objectives)) == 8
+    assert len([key for key, name in written if name == "search/best"]) == 8
+    assert all(study.is_over for study in driver.studies)
