@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -63,7 +63,8 @@ def _words(spec: Mapping[str, Any], metric: str, spaces: Mapping[str, str]) -> s
             " is asked about the same ones with the same noise."
         )
     compared = next((one for one in evaluation.comparisons if one.name == name), None)
-    features = evaluation.features if compared is None else evaluation.space_of(compared)
+    part: Literal["full", "rung"] = "rung" if family == "rung" else "full"
+    features = evaluation.features if compared is None else evaluation.space_of(compared, part)
     grid = "each trial's own schedule" if generation.grid is None else generation.grid.kind
     role = (
         "The cheap protocol of the convergence curve"
@@ -82,7 +83,7 @@ def _words(spec: Mapping[str, Any], metric: str, spaces: Mapping[str, str]) -> s
     return (
         f"{role}: {_sets(evaluation, family)}{generation.images:,} images from the averaged (EMA) weights, solver"
         f" {generation.solver.kind} in {generation.steps} steps on the grid of {grid}, compared with"
-        f" {against} in the feature space of {features.words}{known}. Every trial starts from the"
+        f" {against} in the feature space of {features.called()}{known}. Every trial starts from the"
         f" same noise."
     )
 

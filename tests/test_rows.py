@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import frechet, image_input, page_of_results
+from tests.benchmarks import frechet, image_input, inception_features, page_of_results
 from tests.benchmarks.__main__ import BENCHMARKS
 from tests.benchmarks.side_by_side import Ratio, Spent, Unit, compared, gate
 from trainer.evaluation.metric import Reference
@@ -80,3 +80,9 @@ def test_the_frechet_distance_is_exact_and_the_peers_are_near(number: int) -> No
     frechet.exact_enough(nothing, case, Reference.of_moments(case.real))
     for peer in filter(None, frechet.peers().values()):
         assert peer(*frechet.arrays(case)) == pytest.approx(case.exact, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_inceptions_features_are_torch_fidelitys_and_half_precision_keeps_the_distance() -> None:
+    with inception_features.given(12) as (weights, images, pixels):
+        inception_features.agreement(nothing, weights, images, pixels)

@@ -15,7 +15,7 @@ import torch
 from service.planning.speed import Speed, machine_name
 from trainer.distributed import World
 from trainer.evaluation.generation import Generation, generate
-from trainer.evaluation.measurement import SHOWN
+from trainer.evaluation.measurement import SHOWN, Part
 from trainer.evaluation.metric.base import Moments, Real, Statistics
 from trainer.evaluation.picture import png
 from trainer.evaluation.reference import Gathered
@@ -50,7 +50,12 @@ def measure(trial: TrialSpec, source: Source, cache: Path, device: str, threads:
         full = _generation_cost(training, trial.evaluation.full)
         rung = trial.evaluation.rung
         cheap = _generation_cost(training, rung) if rung is not None else None
-        looking = [_looking_cost(training, space, cache) for space in trial.evaluation.spaces()]
+        spaces, cheap_spaces = trial.evaluation.spaces(), trial.evaluation.spaces("rung")
+        looking = [_looking_cost(training, space, "full", cache) for space in spaces]
+        cheaply = None
+        if cheap_spaces != spaces:
+            costs = [_looking_cost(training, space, "rung", cache) for space in cheap_spaces]
+            cheaply = sum(one.per_image_s for one in costs)
         keeping = _keeping_cost(training, cache)
         after = _train_cost(training)  # seconds later: a busy machine is never the same twice
     return Speed(
@@ -58,6 +63,7 @@ def measure(trial: TrialSpec, source: Source, cache: Path, device: str, threads:
         full_s=full,
         rung_s=cheap or 0.0,
         features_s_per_image=sum(one.per_image_s for one in looking),
+        rung_features_s_per_image=cheaply,
         compare_s=sum(one.fixed_s for one in looking),
         compare_s_per_pair=sum(one.per_pair_s for one in looking),
         real_images=len(source),
@@ -132,11 +138,11 @@ class _Looking:
     """Of what looks at every pair of a generated and a real image."""
 
 
-def _looking_cost(training: Training, space: FeatureSpace, cache: Path) -> _Looking:
+def _looking_cost(training: Training, space: FeatureSpace, part: Part, cache: Path) -> _Looking:
     trial, source = training.trial, training.source
     kind, evaluation = source.device.type, trial.evaluation
     metrics: list[Metric] = [
-        one for one in evaluation.comparisons if evaluation.space_of(one) == space
+        one for one in evaluation.comparisons if evaluation.space_of(one, part) == space
     ]
     with tempfile.TemporaryDirectory(prefix="diffsweep-") as scratch:
         made = space.is_made(source, cache)

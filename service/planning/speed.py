@@ -31,6 +31,8 @@ class Speed:
     device: str
     features_s_per_image: float = 0.0
     """Of all extractors together."""
+    rung_features_s_per_image: float | None = None
+    """The same of the curve's cheap protocol, where its extractors are others; None: they are the same."""
     compare_s: float = 0.0
     """Of all comparisons of one draw."""
     compare_s_per_pair: float = 0.0
@@ -54,7 +56,8 @@ class Speed:
         images = trial.total_images() - start_images
         full_s = self._draw(self.full_s, evaluation.full) * evaluation.draws
         if evaluation.rung is not None:
-            cost = self._draw(self.rung_s, evaluation.rung) * len(left) + full_s
+            cheap = self.rung_features_s_per_image
+            cost = self._draw(self.rung_s, evaluation.rung, cheap) * len(left) + full_s
         else:
             cost = full_s * len(left)
         cost += full_s * (len(trial.averages()) - 1)
@@ -66,9 +69,11 @@ class Speed:
         cost += self._asking(trial, len(left))
         return images * self.train_s_per_image / workers, cost / workers
 
-    def _draw(self, generating_s: float, generation: Generation) -> float:
-        """One set of images, looked at and compared."""
-        looking = generation.images * self.features_s_per_image
+    def _draw(
+        self, generating_s: float, generation: Generation, look_s: float | None = None
+    ) -> float:
+        """One set of images, looked at (in `look_s` each, if not as usual) and compared."""
+        looking = generation.images * (self.features_s_per_image if look_s is None else look_s)
         return generating_s + looking + self._comparing(generation)
 
     def _comparing(self, generation: Generation) -> float:

@@ -13,6 +13,7 @@ BENCHMARKS: dict[str, int | None] = {
     "loop": None,
     "objective": None,
     "image_input": 3,
+    "inception_features": 5,
     "frechet": 6,
     "overhead": None,
     "price": None,

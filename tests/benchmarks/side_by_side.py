@@ -122,6 +122,28 @@ def alternate(cases: Mapping[str, Work], rounds: int, warm: int = 1) -> dict[str
     return spent
 
 
+def results(
+    row: int,
+    measure: str,
+    ours: str,
+    spent: Mapping[str, Sequence[Spent]],
+    goals: Mapping[str, float],
+    unit: Unit,
+) -> list[Result]:
+    """The case `ours` beside every peer of `goals`; one that nobody ran is not installed."""
+    cost = {
+        name: unit.per_s * statistics.median(one.cpu_s for one in found)
+        for name, found in spent.items()
+    }
+    return [
+        Result(
+            row, measure, peer, goal, unit, cost[ours], cost.get(peer),
+            Ratio.of(spent[peer], spent[ours]) if peer in spent else None,
+        )
+        for peer, goal in goals.items()
+    ]  # fmt: skip
+
+
 def compared(
     row: int,
     measure: str,
@@ -131,17 +153,7 @@ def compared(
     rounds: int,
     warm: int = 1,
 ) -> list[Result]:
-    """Ours beside every peer: its work, None where it is not installed, and the ratio that is wanted."""
+    """Ours beside every peer in turn: its work, None where it is not installed, and the ratio that is wanted."""
     there = {name: work for name, (work, _) in peers.items() if work is not None}
-    spent = alternate({"": ours, **there}, rounds, warm)
-    cost = {
-        name: unit.per_s * statistics.median(one.cpu_s for one in found)
-        for name, found in spent.items()
-    }
-    return [
-        Result(
-            row, measure, name, goal, unit, cost[""], cost.get(name),
-            Ratio.of(spent[name], spent[""]) if name in there else None,
-        )
-        for name, (_, goal) in peers.items()
-    ]  # fmt: skip
+    spent = alternate({"ours": ours, **there}, rounds, warm)
+    return results(row, measure, "ours", spent, {name: goal for name, (_, goal) in peers.items()}, unit)  # fmt: skip

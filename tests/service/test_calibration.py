@@ -257,6 +257,10 @@ def test_comparisons_cost_what_they_look_at(toy: dict[str, Any]) -> None:
     assert more.seconds(trial, 1)[1] - plain.seconds(trial, 1)[1] == pytest.approx(
         0.1 * images + 2.0 * (points + 1) + 0.001 * 100 * images
     )
+    cheaper = replace(more, rung_features_s_per_image=0.04)
+    assert more.seconds(trial, 1)[1] - cheaper.seconds(trial, 1)[1] == pytest.approx(
+        0.06 * points * rung.images
+    )
     held = replace(plain, keep_s=0.5, start_s=3.0)
     assert held.holding(trial) == pytest.approx(3.0 + 0.5 * points)
     assert held.holding(trial, trial.evaluation_points()[0]) == pytest.approx(2.5 + 0.5 * points)

@@ -1,17 +1,18 @@
 """Proves when a trial is measured, that protocols name what they must, and that measuring is shared and repeatable."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 import torch
 
-from trainer.data import Digits, Gaussians, Resident
+from trainer.data import Digits, Gaussians, Resident, Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.evaluation.evaluator import Evaluator
-from trainer.evaluation.features import Classifier, Inception, Pixels
+from trainer.evaluation.features import Classifier, Extractor, Inception, Pixels
+from trainer.evaluation.features.inception_network import resized
 from trainer.evaluation.generation import Generation, generate
 from trainer.evaluation.metric import KINDS
 from trainer.evaluation.metric.frechet import FID
@@ -147,9 +148,13 @@ def test_inception_reads_weights_from_a_file(tmp_path: Path) -> None:
     extractor = Inception(weights=str(tmp_path / "weights.pth")).build(dataset, tmp_path)
     x = dataset.codec.scale(dataset.read(torch.arange(2)))
     pixels = ((x + 1) * 127.5).round().to(torch.uint8).expand(-1, 3, -1, -1)
-    # the same network in another memory format: float32 convolutions in another order
+    # the same network, normalized in its weights, in another memory format: float32 sums in another order
     torch.testing.assert_close(extractor.features(x), made(pixels)[0], rtol=1e-3, atol=1e-4)
     assert extractor.features(x).shape == (2, 2048)
+    many = dataset.codec.scale(dataset.read(torch.arange(20)))
+    torch.testing.assert_close(
+        extractor.features(many)[:2], extractor.features(x), rtol=1e-5, atol=1e-7
+    )
     assert extractor.classify is not None
     assert torch.allclose(
         extractor.classify(extractor.features(x)).sum(1), torch.ones(2).double(), atol=1e-9
@@ -161,6 +166,67 @@ def test_inception_reads_weights_from_a_file(tmp_path: Path) -> None:
         Inception(weights=str(tmp_path / "weights.pth")).build(dataset, tmp_path).weights
         != extractor.weights
     )
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (1, 3, 7, 13), (1, 3, 299, 299), (1, 1, 400, 1)])
+def test_images_are_resized_as_torch_fidelity_does_to_the_bit(shape: tuple[int, ...]) -> None:
+    from torch_fidelity.interpolate_compat_tensorflow import (
+        interpolate_bilinear_2d_like_tensorflow1x,
+    )
+
+    pixels = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).byte()
+    theirs = interpolate_bilinear_2d_like_tensorflow1x(
+        pixels.float(), size=(299, 299), align_corners=False
+    )
+    assert torch.equal(resized(pixels), theirs)
+
+
+def rung_in(precision: str, **values: Any) -> Evaluation:
+    full = {"images": 8, "steps": 2}
+    space = {"kind": "inception", "rung_precision": precision}
+    return Evaluation.model_validate({"full": full, "rung": full, "features": space, **values})
+
+
+def test_the_curve_may_be_measured_in_bfloat16_under_an_id_of_its_own() -> None:
+    plain, cheap = rung_in("float32"), rung_in("bfloat16")
+    assert plain.features.identity() == {"kind": "inception", "weights": None}
+    (reported,), (curve,) = cheap.spaces(), cheap.spaces("rung")
+    assert reported == plain.features
+    assert curve.digest() != reported.digest()
+    assert curve.called().endswith(", in bfloat16")
+    assert plain.spaces() == plain.spaces("rung")
+    with pytest.raises(ValueError, match=r"rung_precision: is of the curve's .*there is no `rung`"):
+        rung_in("bfloat16", rung=None)
+
+
+class _Precise(Inception):
+    """Which space was built, instead of a download."""
+
+    kind: Literal["inception"] = "inception"
+
+    def build(self, source: Source, cache: Path) -> Extractor:
+        width = 4 if self.rung_precision == "float32" else 5
+        return Extractor(lambda x: x.flatten(1)[:, :width], "none")
+
+
+def test_each_protocol_looks_through_its_own_extractor(tmp_path: Path) -> None:
+    """The full protocol keeps its id and number, whatever the curve is measured in."""
+    dataset, found = Digits().load(Path()), {}
+
+    def network(x: torch.Tensor, _condition: torch.Tensor) -> torch.Tensor:
+        return 0.1 * x
+
+    for precision in ("float32", "bfloat16"):
+        spec = rung_in(precision).model_copy(
+            update={"features": _Precise(rung_precision=precision)}
+        )
+        evaluator = Evaluator(spec, Diffusion(), dataset, tmp_path / precision)
+        measured = [evaluator.measure(network, part, World(0, 1)) for part in ("full", "rung")]
+        found[precision] = [(one.metrics, one.protocol) for one in measured]
+    assert found["float32"][0] == found["bfloat16"][0]
+    (plain, known), (cheap, other) = found["float32"][1], found["bfloat16"][1]
+    assert plain["rung/fid"] != cheap["rung/fid"]
+    assert known["rung/fid"] != other["rung/fid"]
 
 
 def test_inception_says_what_is_wrong_with_its_weights(tmp_path: Path) -> None:

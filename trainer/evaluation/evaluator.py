@@ -75,7 +75,7 @@ class Evaluator:
         }
 
     def _protocol(self, part: Part | Also) -> dict[str, str]:
-        identities = self._spaces.identities()
+        identities = self._spaces.identities(part)
         metrics = self.spec.comparisons if isinstance(part, Also) else self.spec.metrics
         return {
             named(metric, part): self.spec.protocol_id(
@@ -112,7 +112,7 @@ class Evaluator:
                 heard.each(self._generate(drawing, generation, noise, world)),
                 generation.images,
                 world,
-                SHOWN[part],
+                part,
                 groups,
             )
             for noise in noises
@@ -150,7 +150,7 @@ class Evaluator:
                     heard.each(self._generate(drawing, generation, noise, world)),
                     generation.images,
                     world,
-                    SHOWN["full"],
+                    "full",
                     groups,
                 )
                 for noise in noises
@@ -172,9 +172,7 @@ class Evaluator:
         start, heard = time.perf_counter(), Heard(watch, len(images))
         parts = (x.to(self.source.device) for x in torch.split(images, self.spec.batch_size))
         groups = self.spec.error_groups
-        drawn = [
-            self._spaces.draw(heard.each(parts), len(images), World(0, 1), SHOWN["full"], groups)
-        ]
+        drawn = [self._spaces.draw(heard.each(parts), len(images), World(0, 1), "full", groups)]
         protocol = {
             name: hashlib.sha256(f"saved images, {identifier}".encode()).hexdigest()[:12]
             for name, identifier in self._protocol("full").items()

@@ -104,6 +104,10 @@ class Evaluation(Spec):
                 "or from 2 to half as many as images"
             )
         self._groups_leave_enough()
+        if self.rung is None and self.spaces("rung") != self.spaces():
+            raise ValueError(
+                "rung_precision: is of the curve's cheap protocol, and there is no `rung`: add one, or leave it out"
+            )
         for metric in self.comparisons:
             space = self.space_of(metric)
             if metric.needs == "probabilities" and not space.classifies:
@@ -173,13 +177,15 @@ class Evaluation(Spec):
         """Whether something is measured on images that training does not see."""
         return any(self.split_of(metric) == "test" for metric in self.metrics)
 
-    def space_of(self, metric: Metric) -> FeatureSpace:
-        """Its own, or that of all."""
-        return metric.features or self.features
+    def space_of(self, metric: Metric, part: Literal["full", "rung"] = "full") -> FeatureSpace:
+        """Its own, or that of all, as it is under one of the two protocols."""
+        space: FeatureSpace = metric.features or self.features
+        return space if part == "rung" else space.reported()
 
-    def spaces(self) -> list[FeatureSpace]:
-        """Every feature space that some metric asks for, in their order."""
-        return list({(one := self.space_of(m)).digest(): one for m in self.comparisons}.values())
+    def spaces(self, part: Literal["full", "rung"] = "full") -> list[FeatureSpace]:
+        """Every feature space that some metric asks for under this protocol, in their order."""
+        asked = [self.space_of(metric, part) for metric in self.comparisons]
+        return list({space.digest(): space for space in asked}.values())
 
     def _only_moments(self) -> None:
         met = [metric for metric in self.comparisons if metric.split is None]

@@ -192,6 +192,6 @@ def protocol_words(evaluation: Evaluation) -> str:
         lines.append(
             f"`{name}/...`: {draws if name == 'eval' else ''}{generation.images:,} images, solver "
             f"{generation.solver.label()}, {generation.steps} steps on {grid}{guided}; compared with {against} "
-            f"in {evaluation.features.words}."
+            f"in {(evaluation.features if name == 'rung' else evaluation.features.reported()).called()}."
         )
     return "\n\n".join([*lines, "Numbers of different protocol ids are not comparable."])

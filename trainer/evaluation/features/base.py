@@ -51,6 +51,14 @@ class FeatureSpace(Spec):
 
     kind: str
 
+    def reported(self) -> FeatureSpace:
+        """The space of the reported numbers, if that of the curve's cheap protocol may be cheaper: this one."""
+        return self
+
+    def called(self) -> str:
+        """Its words, and what else tells it from others of its kind."""
+        return self.words
+
     @abstractmethod
     def dimensions(self, shape: tuple[int, ...]) -> int | None:
         """Of the space, for data of this shape; None where only its weights tell."""

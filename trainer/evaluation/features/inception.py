@@ -46,6 +46,9 @@ class Inception(FeatureSpace):
     content: Annotated[str | None, Field(pattern="^[0-9a-f]{16}$"), Neutral(None)] = None
     """Digest of that file, filled in when the spec is read, so that a trial is known by it wherever the file lies;
     null: the published one."""
+    rung_precision: Annotated[Literal["float32", "bfloat16"], Neutral("float32")] = "float32"
+    """Arithmetic of the curve's cheap protocol (`rung`), which has protocol ids of its own by it: bfloat16 takes half
+    the time of float32 and moves a distance by a percent. Reported numbers are float32."""
 
     @model_validator(mode="before")
     @classmethod
@@ -54,6 +57,14 @@ class Inception(FeatureSpace):
             return data
         weights = data.get("weights")
         return {**data, "content": _content(weights)} if isinstance(weights, str) else data
+
+    def reported(self) -> Inception:
+        """In float32."""
+        return self.model_copy(update={"rung_precision": "float32"})
+
+    def called(self) -> str:
+        """With the precision, where it is not the usual one."""
+        return self.words + ("" if self == self.reported() else f", in {self.rung_precision}")
 
     def dimensions(self, shape: tuple[int, ...]) -> int:
         """2048."""
@@ -81,27 +92,28 @@ class Inception(FeatureSpace):
         Raises UserError for data that are not images or weights that do not fit, EnvironmentProblem when
         the download fails or what was downloaded is damaged.
         """
+        from trainer.evaluation.features.inception_network import pooled
+
         needs_colours(self.kind, source.codec.shape)
         if self.weights is None:
             _download_once()
-        network = self._network(self.weights)
-        network = network.to(source.device).to(memory_format=torch.channels_last)
+        network = self._network(self.weights).to(source.device)
         digest = hashlib.sha256()
         for value in network.state_dict().values():
             digest.update(value.cpu().contiguous().numpy().tobytes())
+        head = network.fc.weight.double()
+        layers = pooled(network, getattr(torch, self.rung_precision))
 
         @torch.inference_mode()
         def extract(x: Tensor) -> Tensor:
             pixels = ((x.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
             pixels = pixels[:, :1].expand(-1, 3, -1, -1) if pixels.shape[1] != 3 else pixels
-            return network(pixels)[0].flatten(1)
+            return layers(pixels)
 
         @torch.inference_mode()
         def classify(features: Tensor) -> Tensor:
             # without bias, as Salimans et al. have it
-            return torch.nn.functional.linear(
-                features.double(), network.fc.weight.double()
-            ).softmax(1)
+            return torch.nn.functional.linear(features.double(), head).softmax(1)
 
         return Extractor(extract, digest.hexdigest()[:12], classify)
 
