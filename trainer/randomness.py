@@ -96,10 +96,9 @@ def _mixed(z: Tensor) -> Tensor:
 
 
 def _box_muller(bits: Tensor, out: Tensor | None = None) -> Tensor:
-    """Normals float32 [B, 2 P] from bits [B, P]: radii by their upper halves, turns by their lower."""
-    halves = bits.flatten().view(torch.uint32).view(len(bits), 2 * bits.shape[1])
-    radius = halves[:, 1::2].to(torch.float32).add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
-    turn = halves[:, ::2].to(torch.float32).mul_(2.0 * math.pi * 2.0**-32)
+    """Normals float32 [B, 2 P] from bits [B, P], which it spends: radii by upper halves, turns by lower ones."""
+    radius = _shift(bits, 32).to(torch.float32).add_(0.5).mul_(2.0**-32).log_().mul_(-2.0).sqrt_()
+    turn = bits.bitwise_and_(0xFFFFFFFF).to(torch.float32).mul_(2.0 * math.pi * 2.0**-32)
     cosine = torch.cos(turn).mul_(radius)
     return torch.cat([cosine, turn.sin_().mul_(radius)], 1, out=out)
 

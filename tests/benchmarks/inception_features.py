@@ -36,9 +36,9 @@ from trainer.evaluation.features import Inception
 from trainer.evaluation.metric import Moments, Reference, frechet_distance
 
 ROW = 5
-COUNT, ROUNDS = 64, 5
-PEERS = {"torch-fidelity": 64, "torchmetrics": 64, "pytorch-fid": 50, "clean-fid": 32}
-"""Images that each takes at once: its default, or 64."""
+COUNT, ROUNDS = 32, 3
+PEERS = {"torch-fidelity": 32, "torchmetrics": 32, "pytorch-fid": 32, "clean-fid": 32}
+"""Images that each takes at once."""
 GOALS = {"float32": 1.7, "bfloat16": 3.0}
 """Against torch-fidelity, whose network it is; to be ahead of the others, which are faster than it, is enough."""
 MOST_ERROR, MOST_SHIFT = 1e-6, 0.01
