@@ -31,7 +31,7 @@ from trainer.evaluation.metric import Moments, Reference, frechet_distance
 
 ROW = 6
 WIDTH, MANY, FEW = 2048, 3000, 1000
-ROUNDS = 5
+ROUNDS = 3
 MOST_ERROR = 1e-8
 UNIT = Unit("s", 1.0)
 GOALS = {

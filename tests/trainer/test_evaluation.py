@@ -19,6 +19,7 @@ from trainer.evaluation.metric.frechet import FID
 from trainer.evaluation.metric.kernel import KID
 from trainer.evaluation.picture import png
 from trainer.evaluation.protocol import Evaluation
+from trainer.evaluation.reference import Gathered
 from trainer.models import MLP
 from trainer.trial import TrialSpec
 
@@ -227,6 +228,16 @@ def test_each_protocol_looks_through_its_own_extractor(tmp_path: Path) -> None:
     (plain, known), (cheap, other) = found["float32"][1], found["bfloat16"][1]
     assert plain["rung/fid"] != cheap["rung/fid"]
     assert known["rung/fid"] != other["rung/fid"]
+
+
+@pytest.mark.parametrize(("of", "kept"), [(4, True), (5, False), (None, True)])
+def test_features_are_kept_where_all_workers_together_have_fewer_than_dimensions(
+    of: int | None, kept: bool
+) -> None:
+    """The same on every worker, whatever its share."""
+    gathered = Gathered(Extractor(lambda x: x, "none"), [FID()], 3, of=of)
+    gathered.add(torch.ones(3, 5))
+    assert (gathered.of_all(World(0, 1)).features is not None) == kept
 
 
 def test_inception_says_what_is_wrong_with_its_weights(tmp_path: Path) -> None:
