@@ -67,7 +67,7 @@ class Together(Generic[Name]):
 
     def _run(self, name: Name, member: Member) -> None:
         try:
-            with _stream(self._device):
+            with on_stream(self._device):
                 for report in member(self._leave.is_set):
                     self._told.put((name, report))
         except Exception as error:
@@ -76,7 +76,8 @@ class Together(Generic[Name]):
             self._told.put((name, Ended()))
 
 
-def _stream(device: torch.device) -> contextlib.AbstractContextManager[object]:
+def on_stream(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """What this thread asks of a GPU goes to a stream of its own."""
     if device.type != "cuda":
         return contextlib.nullcontext()
     return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, int | None] = {
     "streaming": None,
     "delivery": None,
     "scale": None,
+    "gpu": None,
 }
 """Module of this package to its row of the scoreboard, if it is one."""
 LONG = {"delivery", "scale"}
