@@ -27,7 +27,8 @@ class Ended:
     """That a member came to its end."""
 
 
-Told_ = Report | Ended | Exception
+Word = Report | Ended | Exception
+"""What is told of a member; all but reports are its last."""
 
 
 class Together(Generic[Name]):
@@ -37,9 +38,15 @@ class Together(Generic[Name]):
     train to leave, and waits for them.
     """
 
-    def __init__(self, members: Mapping[Name, Member], device: torch.device) -> None:
-        self._device = device
-        self._told: queue.SimpleQueue[tuple[Name, Told_]] = queue.SimpleQueue()
+    def __init__(
+        self,
+        members: Mapping[Name, Member],
+        device: torch.device,
+        leave: Told = lambda: False,
+    ) -> None:
+        """`leave` tells all of them, too."""
+        self._device, self._told_from_outside = device, leave
+        self._told: queue.SimpleQueue[tuple[Name, Word]] = queue.SimpleQueue()
         self._leave = threading.Event()
         self._threads = [
             threading.Thread(
@@ -48,7 +55,7 @@ class Together(Generic[Name]):
             for name, member in members.items()
         ]
 
-    def __enter__(self) -> Iterator[tuple[Name, Told_]]:
+    def __enter__(self) -> Iterator[tuple[Name, Word]]:
         for thread in self._threads:
             thread.start()
         return self._heard()
@@ -58,17 +65,20 @@ class Together(Generic[Name]):
         for thread in self._threads:
             thread.join()
 
-    def _heard(self) -> Iterator[tuple[Name, Told_]]:
+    def _heard(self) -> Iterator[tuple[Name, Word]]:
         at_work = len(self._threads)
         while at_work:
             name, told = self._told.get()
             at_work -= not isinstance(told, Report)
             yield name, told
 
+    def _has_to_leave(self) -> bool:
+        return self._leave.is_set() or self._told_from_outside()
+
     def _run(self, name: Name, member: Member) -> None:
         try:
             with on_stream(self._device):
-                for report in member(self._leave.is_set):
+                for report in member(self._has_to_leave):
                     self._told.put((name, report))
         except Exception as error:
             self._told.put((name, error))

@@ -293,3 +293,43 @@ def test_an_interrupted_training_says_how_to_go_on(
     out = ["--out", str(tmp_path / "o"), "--cache", str(tmp_path / "c")]
     assert main([write(tmp_path / "t.yaml", toy), *out]) == 130
     assert capsys.readouterr().err == "stopped; the same command continues\n"
+
+
+def test_several_seeds_train_at_once_and_each_is_the_trial_of_its_seed(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, home = write(tmp_path / "t.yaml", toy), str(tmp_path / "h")
+    assert main([file, "--home", home, "--seeds", "0-1,5"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"seed {seed}    finished: " in told for seed in (0, 1, 5))
+    assert main([file, "--home", str(tmp_path / "one"), "-o", "seed=5"]) == 0
+    (expected,) = (tmp_path / "one" / "trials").iterdir()
+    same = Record(tmp_path / "h" / "trials" / expected.name)
+    known, other = Record(expected).result(), same.result()
+    assert known is not None
+    assert other is not None
+    assert known.metrics["eval/fid"] == other.metrics["eval/fid"]
+    assert main([file, "--home", home, "--seeds", "0-1,5"]) == 0, "nothing left"
+    assert "kimg" not in capsys.readouterr().out.partition("seed 0    finished")[2]
+
+
+@pytest.mark.parametrize("seeds", ["", "1-", "3-1", "0,0", "0-100", "a"])
+def test_seeds_are_a_list(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([write(tmp_path / "t.yaml", toy), "--seeds", seeds])
+    assert ended.value.code == 2
+    assert "write 0-7, or 0,3,5" in capsys.readouterr().err
+
+
+def test_an_error_of_one_seed_is_told_and_several_have_no_directory_of_their_own(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "t.yaml", toy)
+    assert main([file, "--seeds", "0-1", "--out", str(tmp_path / "o")]) == 2
+    assert "--out: is the directory of one trial" in capsys.readouterr().err
+    wild = {**toy, "optimizer": {"lr": 1000.0, "kind": "sgd", "grad_clip": None}}
+    home = str(tmp_path / "h")
+    assert main([write(tmp_path / "w.yaml", wild), "--home", home, "--seeds", "0-1"]) == 1
+    assert "diverged: the training loss is" in capsys.readouterr().out
