@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from service.resources import Resources
     from service.settings import Settings
 
-MayBegin = Callable[["PlannedTrial", bool], bool]
-"""Whether a trial has room now; is told whether it is the most urgent one."""
+Grant = Callable[["PlannedTrial", bool], "Resources | None"]
+"""What a trial gets now, if it has room; is told whether it is the most urgent one."""
 
 
 class Dispatch:
@@ -44,11 +44,13 @@ class Dispatch:
         self.attempt = uuid.uuid4().hex
         self.agenda = wants(experiment, settings, self.attempt)
         self._settings, self._data_root = settings, experiment.data_root
+        self._is_elastic = any(cell.asked.is_elastic for cell in experiment.cells)
         self._sets_threads = len({one.threads for one in experiment.shapes}) > 1
         self._ledger, self._stop = ledger, stop
         self._until: dict[str, int] = {}
         self._names: dict[str, str] = {}
         self._occupied: dict[str, Resources] = {}
+        self._choices: dict[str, tuple[Resources, ...]] = {}
         self._watchdog = Watchdog(ledger.note, settings.silence_s)
         self._tell()
 
@@ -60,30 +62,45 @@ class Dispatch:
     @property
     def is_over(self) -> bool:
         """Whether nothing will be handed out any more."""
-        if self.at_work and not self.agenda.foreseen:
-            return False
+        if self.at_work and (self._is_elastic or not self.agenda.foreseen):
+            return False  # a job may come back
         return self.agenda.next(self._until) is None
 
-    def next(self, may_begin: MayBegin | None = None) -> Job | None:
-        """The most urgent job, of those that may begin; None if there is none for now.
+    def next(self, grant: Grant | None = None) -> Job | None:
+        """The most urgent job, of those that are granted something; None if there is none for now.
 
-        `may_begin` is asked for one after the other, the most urgent first.
+        `grant` is asked for one after the other, the most urgent first.
         """
         if self._stop.is_set():
             return None
         for place, (trial, until) in enumerate(self.agenda.ahead(self._until)):
-            if may_begin is None or may_begin(trial, place == 0):
-                return self._handed_out(trial, until)
+            given = trial.resources if grant is None else grant(trial, place == 0)
+            if given is not None:
+                return self._handed_out(trial, until, given)
         return None
+
+    def choices(self, key: str) -> tuple[Resources, ...]:
+        """What a trial that was handed out may be given, the least first."""
+        return self._choices[key]
+
+    def withdrawn(self, key: str) -> None:
+        """A job that had no room any more came back: it is handed out again, with less."""
+        del self._until[key]
+        self._watchdog.ended(key)
 
     def occupied(self, key: str) -> Resources:
         """What a trial occupies that was handed out."""
         return self._occupied[key]
 
-    def _handed_out(self, trial: PlannedTrial, until: int) -> Job:
+    def _handed_out(self, trial: PlannedTrial, until: int, given: Resources) -> Job:
+        before = self._occupied.get(trial.key)
+        if before is not None and before.workers != given.workers:
+            count = f"{given.workers} worker{'' if given.workers == 1 else 's'}"
+            name = f"{trial.cell} seed {trial.seed}"
+            self.note(f"{name}: goes on with {count} instead of {before.workers}: so many fit now")
         self._until[trial.key] = until
         self._names[trial.key] = f"{trial.cell} seed {trial.seed}"
-        self._occupied[trial.key] = trial.resources
+        self._occupied[trial.key], self._choices[trial.key] = given, trial.choices
         return Job(
             key=trial.key,
             trial=trial.spec.model_dump_json(),
@@ -92,8 +109,8 @@ class Dispatch:
             data_root=str(self._data_root),
             attempt=self.attempt,
             until_images=until,
-            on_oom=trial.resources.on_oom,
-            threads=trial.resources.threads if self._sets_threads else 0,
+            on_oom=given.on_oom,
+            threads=given.threads if self._sets_threads else 0,
             remote=self._settings.remote or "",
             private=self._settings.private,
         )

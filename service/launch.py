@@ -203,25 +203,30 @@ class _Driver:
         from service.cluster.connect import connected, fits
 
         if self.cluster is None:
-            shapes = experiment.shapes
+            shapes = experiment.least_shapes
             self.cluster = self.held.enter_context(connected(self.settings, shapes))
         else:
-            fits(self.cluster, experiment.shapes)
+            fits(self.cluster, experiment.least_shapes)
         return self.cluster
 
     def _placed(self, experiment: Experiment) -> Experiment:
-        """With the shares of a GPU that are measured, where they are asked for and something is left to train."""
-        if not any(cell.asked.is_auto for cell in experiment.cells):
+        """With what depends on the cluster, where something is left to train: shares of a GPU, numbers of workers."""
+        is_auto = any(cell.asked.is_auto for cell in experiment.cells)
+        if not is_auto and not any(cell.asked.is_elastic for cell in experiment.cells):
             return experiment
-        from service.cluster.sharing import Sharing, without_shares
+        from service.cluster.sharing import Sharing
+        from service.experiment.cell import Cell
 
-        self._connected(without_shares(experiment))
-        sharing = Sharing(experiment, self.settings, self._said, self.stop)
-        placed, lines = sharing.placed()
-        for line in lines:
-            self._said(line)
-        self.book.placed(placed)
-        return placed
+        cluster = self._connected(experiment.placed(Cell.least))
+        if is_auto:
+            sharing = Sharing(experiment, self.settings, self._said, self.stop)
+            experiment, lines = sharing.placed()
+            for line in lines:
+                self._said(line)
+        room = Capacity(*cluster.size())
+        experiment = experiment.placed(lambda cell: cell.within(room))
+        self.book.placed(experiment)
+        return experiment
 
     def _said(self, line: str) -> None:
         self.on_event(SweepNote(line))

@@ -5,9 +5,9 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from trainer.passes import OnOOM
 from trainer.spec import Spec
@@ -56,11 +56,37 @@ class Resources(Spec):
         return self.workers * (self.gpus if kind == "GPU" else self.cpus)
 
 
+class Elastic(Spec):
+    """As many workers as fit, of the numbers that divide the batch."""
+
+    least: _Workers = 1
+    """With fewer a trial waits."""
+    most: _Workers
+    """With more it never trains."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "Elastic":
+        if self.least > self.most:
+            raise ValueError(f"least: {self.least} is more than most, {self.most}")
+        return self
+
+
+def _form(value: Any) -> str:
+    """Which of the two ways of writing it is: each is checked as what it is."""
+    return "elastic" if isinstance(value, dict | Elastic) else "number"
+
+
+_Count = Annotated[
+    Annotated[_Workers, Tag("number")] | Annotated[Elastic, Tag("elastic")], Discriminator(_form)
+]
+
+
 class Asked(Spec):
     """What one trial occupies. It is how a trial runs, not what it is: no part of its key."""
 
-    workers: _Workers = 1
-    """Processes that train one trial together; they share its batch."""
+    workers: _Count = 1
+    """Processes that train one trial together; they share its batch. `{least: 1, most: 4}`: as many as fit when the
+    trial is placed; where a node is lost it goes on with as many as fit then."""
     gpus: Annotated[float, Field(ge=0.0, le=1024.0)] | Literal["auto"] = 0.0
     """GPUs per worker; 0.5 packs two workers on one. auto: the share that a trial's memory needs, measured once on a
     GPU before trials begin; 0 where there is none."""
@@ -85,15 +111,38 @@ class Asked(Spec):
         """Whether its share of a GPU is measured."""
         return self.gpus == "auto"
 
-    def granted(self, share: float = 1.0) -> Resources:
-        """The numbers, with this share of a GPU where it is measured: a whole one until then."""
+    @property
+    def is_elastic(self) -> bool:
+        """Whether how many workers train a trial depends on what there is."""
+        return isinstance(self.workers, Elastic)
+
+    @property
+    def count(self) -> str:
+        """`2`, `1 to 4`: workers of a trial."""
+        if isinstance(self.workers, Elastic):
+            return f"{self.workers.least} to {self.workers.most}"
+        return f"{self.workers}"
+
+    def numbers(self, batch: int) -> tuple[int, ...]:
+        """How many workers may train a trial with this batch, the fewest first; elastic ones share it evenly."""
+        if not isinstance(self.workers, Elastic):
+            return (self.workers,)
+        every = range(self.workers.least, min(self.workers.most, batch) + 1)
+        return tuple(number for number in every if batch % number == 0)
+
+    def choices(self, batch: int, share: float) -> tuple[Resources, ...]:
+        """What a trial with this batch may be given, the least first; `share` of a GPU where that is measured."""
         gpus = share if isinstance(self.gpus, str) else self.gpus
-        return Resources(workers=self.workers, gpus=gpus, cpus=self.cpus, on_oom=self.on_oom)
+        return tuple(
+            Resources(workers=number, gpus=gpus, cpus=self.cpus, on_oom=self.on_oom)
+            for number in self.numbers(batch)
+        )
 
     def text(self) -> str:
-        """`2 x (1 CPU and auto GPU)`."""
-        said = self.granted().text()
-        return said.replace("1 GPU", "auto GPU") if self.is_auto else said
+        """`2 x (1 CPU and auto GPU)`, `1 to 4 x (1 CPU)`."""
+        gpus = self.gpus if isinstance(self.gpus, str) else f"{self.gpus:g}"
+        each = f"{self.cpus:g} CPU" + (f" and {gpus} GPU" if self.gpus else "")
+        return f"{self.count} x ({each})" if self.workers != 1 else each
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,11 +91,8 @@ class Shares:
         if told["share"] != share:
             self._write(cell, told | {"share": share})
 
-    def given(self, cells: Iterable[Cell]) -> tuple[Cell, ...]:
-        """The cells with the shares that they got last; those of which nothing is known as they are."""
-        return tuple(self._given(cell) for cell in cells)
-
-    def _given(self, cell: Cell) -> Cell:
+    def given(self, cell: Cell) -> Cell:
+        """The cell with the share that it got last, if it asks for one and that is known."""
         if not cell.asked.is_auto or (share := self._read(cell)["share"]) is None:
             return cell
         return with_share(cell, share)
@@ -123,7 +120,7 @@ def identity(cell: Cell) -> str:
             spec[part].pop(path, None)
     for name in ("draws", "evaluations", "every_kimg", "noise_seed"):
         spec["evaluation"].pop(name, None)
-    return digest([_VERSION, spec, cell.resources.workers])
+    return digest([_VERSION, spec, cell.choices[0].workers])
 
 
 def with_share(cell: Cell, share: float) -> Cell:

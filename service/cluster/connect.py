@@ -47,6 +47,13 @@ class Cluster:
         total: Mapping[str, float] = ray.cluster_resources()
         return total.get("CPU", 0.0), total.get("GPU", 0.0)
 
+    def free(self) -> tuple[float, float]:
+        """CPUs and GPUs that nobody holds now."""
+        import ray
+
+        free: Mapping[str, float] = ray.available_resources()
+        return free.get("CPU", 0.0), free.get("GPU", 0.0)
+
 
 @contextlib.contextmanager
 def connected(settings: Settings, shapes: Sequence[Resources]) -> Iterator[Cluster]:

@@ -154,9 +154,18 @@ def _failure_policy(config: Any) -> Any:
                 return FailureDecision.RAISE  # its placement group lies where it is to leave
             if any(isinstance(error, SmallerPasses) for error in errors):
                 return FailureDecision.RETRY
+            if has_no_room(training_failed_error):
+                return FailureDecision.RAISE  # Tune waits for all of it, and says so
             return super().make_decision(training_failed_error)
 
     return Fair(config)
+
+
+def has_no_room(error: Any) -> bool:
+    """Whether workers could not be started again in their placement group: part of it was on a node that is gone."""
+    from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+    return isinstance(getattr(error, "controller_failure", None), WorkerGroupStartupTimeoutError)
 
 
 @cache

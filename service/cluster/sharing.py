@@ -13,7 +13,7 @@ from service.cluster.waiting import Waiting
 from service.errors import ServiceError
 from service.planning.memory import apply
 from service.resources import Resources
-from service.shares import Measured, Shares, with_share
+from service.shares import Measured, Shares
 from trainer.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Sharing:
     def _measured(self, actor: Any, card: str, cell: Cell) -> Measured:
         import ray
 
-        trial, workers = cell.trial.model_dump_json(), cell.resources.workers
+        trial, workers = cell.trial.model_dump_json(), cell.choices[0].workers
         try:
             told = ray.get(actor.measure.remote(trial, workers))
         except ray.exceptions.RayTaskError as error:
@@ -96,14 +96,8 @@ class Sharing:
         return Measured(told["taken"], told["total"], card)
 
 
-def without_shares(experiment: Experiment) -> Experiment:
-    """The experiment as if nothing that is measured were needed: what any cluster must hold at least."""
-    cells = (with_share(cell, 0.0) if cell.asked.is_auto else cell for cell in experiment.cells)
-    return experiment.placed(tuple(cells))
-
-
 def placed_there(experiment: Experiment, settings: Settings) -> tuple[Experiment, list[str]]:
-    """For a plan: the experiment with the shares that its trials need, and what is said of them."""
+    """The experiment with the shares that its trials need, and what was heard on the way and is said of them."""
     if not any(cell.asked.is_auto for cell in experiment.cells):
         return experiment, []
     heard: list[str] = []

@@ -22,6 +22,7 @@ TRAIN_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default, and every report waits for it
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",  # for what was on a lost node to be had on another one
     "RAY_TRAIN_V2_ENABLED": "1",
 }
 """What Ray Train reads in the driver, in the trial's actor and in its workers."""
@@ -118,12 +119,14 @@ def _fit(
         for failure in getattr(error, "worker_failures", {}).values():
             if isinstance(failure, Left):
                 raise _moved(failure) from None
+        if gang.has_no_room(error):
+            raise _moved(error) from None
         why = lost(str(error), oom_kills() - killed)
         reason = f"its workers died {RETRIES + 1} times: {why}"
         report(flat(failed(job, reason, str(error))))
 
 
-def _moved(left: Left) -> Exception:
+def _moved(left: Exception) -> Exception:
     """What Tune takes for the loss of a node that was announced: it places the trial anew, and counts no failure."""
     from ray.exceptions import RayActorError
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
-from collections.abc import Callable, Container
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
@@ -26,15 +27,15 @@ from service.cluster.connect import Cluster
 from service.cluster.joining import environment
 from service.cluster.losses import losses_are_survived
 from service.cluster.ray_log import ray_log
+from service.cluster.seats import Seats
 from service.cluster.waiting import Waiting
 from service.errors import ServiceError
-from service.resources import Capacity, Resources
 from service.worker import MESSAGE, Job, parse
 from trainer.machine import oom_kills
 
 if TYPE_CHECKING:
     from service.dispatch import Dispatch
-    from service.experiment import Experiment, PlannedTrial
+    from service.experiment import Experiment
     from service.settings import Settings
 
 _TUNE = {
@@ -43,58 +44,6 @@ _TUNE = {
 }
 """By default one job would start after the other; how many may wait is decided by `Seats`. And Tune would write all
 that it knows of all trials again and again, for a restore that we never do, and keep what it wrote."""
-
-
-@dataclass
-class Seats:
-    """The jobs that Tune holds, by its own ids, and how many more it may get."""
-
-    dispatch: Dispatch
-    shapes: tuple[Resources, ...]
-    """What trials occupy, each shape once."""
-    cluster: Cluster
-    most: int | None
-    """At most so many, whatever the cluster holds."""
-    taken: dict[str, str] = field(default_factory=dict)
-    """Tune's id of a trial to the key of ours."""
-    _waits: str | None = None
-    """Key of the most urgent trial, while there is no room for it."""
-    _is_kept: bool = False
-    """Whether what becomes free is kept for it."""
-
-    def next(self, tune_id: str) -> Job | None:
-        """The next job, if there is room for one."""
-        if self.most is not None and len(self.taken) >= self.most:
-            return None
-        job = self._next()
-        if job is not None:
-            self.taken[tune_id] = job.key
-        return job
-
-    def release(self, tune_id: str) -> str:
-        """The key of a job that has come back."""
-        self._is_kept = True
-        return self.taken.pop(tune_id)
-
-    def _next(self) -> Job | None:
-        if self.dispatch.agenda.foreseen and len(self.shapes) == 1:
-            return self.dispatch.next()  # Ray itself may choose when each begins
-        room = Capacity(*self.cluster.size())
-        now = [self.dispatch.occupied(key).slot for key in self.taken.values()]
-        fits = {shape for shape in self.shapes if not now or room.holds([*now, shape])}
-        if fits:  # else what is wanted may change until there is room: do not decide early
-            job = self.dispatch.next(partial(self._may_begin, fits))
-            if job is not None:
-                return job
-        is_waited_for = not room.holds(now)
-        return None if self.cluster.is_private or is_waited_for else self.dispatch.next()
-
-    def _may_begin(self, fits: Container[Resources], trial: PlannedTrial, is_first: bool) -> bool:
-        """Smaller trials fill what is free when a larger one begins to wait; what becomes free later is its own."""
-        has_room = trial.resources.slot in fits
-        if is_first and not has_room and self._waits != trial.key:
-            self._waits, self._is_kept = trial.key, False
-        return has_room and (is_first or not self._is_kept)
 
 
 def run(
@@ -120,7 +69,7 @@ def run(
         cpus, gpus = cluster.size()
         fitting = max(1, min(one.at_once(cpus - 0.1, gpus) for one in shapes))
         most = min(most or fitting, fitting)
-    seats = Seats(dispatch, shapes, cluster, most)
+    seats = Seats(dispatch, experiment, cluster, most)
     has_gpus = any(one.gpus for one in shapes)
     reaping = gang.reaping() if is_stock else contextlib.nullcontext()
     with environment(_TUNE), ray_log(home), losses_are_survived(), reaping:
@@ -129,7 +78,10 @@ def run(
             tune_config=tune.TuneConfig(
                 num_samples=-1,
                 search_alg=Asking(seats),
-                reuse_actors=not is_stock and not (launcher == "inproc" and has_gpus),
+                scheduler=Yielding(seats),
+                reuse_actors=not is_stock
+                and not (launcher == "inproc" and has_gpus)
+                and not seats.is_elastic,  # a job that is taken back would leave a place for its actor
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
             ),
@@ -155,7 +107,7 @@ def _name(trial: Any) -> str:
     return f"{Job.of(trial.config).key}-{trial.trial_id}"
 
 
-# Tune pickles the three below for a restore that we never do, hence `__reduce__`: they hold locks and files.
+# Tune pickles the four below for a restore that we never do, hence `__reduce__`: they hold locks and files.
 
 
 class Asking(Searcher):  # type: ignore[misc]
@@ -188,6 +140,30 @@ class Asking(Searcher):  # type: ignore[misc]
         """Nothing: the records are the state."""
 
 
+class Yielding(FIFOScheduler):  # type: ignore[misc]
+    """Takes back a job that waits for another number of workers than has room: it is asked for again, with that."""
+
+    def __init__(self, seats: Seats) -> None:
+        super().__init__()
+        self._seats = seats
+        self._since: dict[str, float] = {}
+        """When a job was first seen to wait."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (FIFOScheduler, ())
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """The first that waits, as always; is asked in every step."""
+        if self._seats.is_elastic:
+            live, now = list(tune_controller.get_live_trials()), time.monotonic()
+            waiting = {trial.trial_id: trial for trial in live if trial.status == "PENDING"}
+            self._since = {tune_id: self._since.get(tune_id, now) for tune_id in waiting}
+            for tune_id, trial in waiting.items():
+                if self._seats.take_back(tune_id, now - self._since[tune_id]):
+                    tune_controller.stop_trial(trial)
+        return super().choose_trial_to_run(tune_controller)
+
+
 class Telling(tune.Callback):  # type: ignore[misc]
     """Tells the dispatch what becomes of the jobs."""
 
@@ -203,7 +179,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """It got an actor."""
         self._killed[trial.trial_id] = oom_kills()
-        self._seats.dispatch.started(self._seats.taken[trial.trial_id])
+        self._seats.dispatch.started(self._seats.started(trial.trial_id))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """It returned, or was stopped."""
@@ -246,7 +222,8 @@ class Telling(tune.Callback):  # type: ignore[misc]
         key = self._seats.release(trial.trial_id)
         self._open.pop(trial.trial_id, None)
         self._killed.pop(trial.trial_id, None)
-        self._seats.dispatch.released(key, problem, trial.error_file)
+        if key is not None:
+            self._seats.dispatch.released(key, problem, trial.error_file)
         for kept in (trial.metric_analysis, trial.metric_n_steps):
             kept.clear()  # means of Tune's own numbers over its last reports: nobody asks for them
 

@@ -28,4 +28,6 @@ def changed(cell: Cell, overrides: Mapping[str, Any]) -> Cell:
     if problems:
         raise InputError(problems)
     trial = cast(TrialSpec, tree.model_or_raise())
-    return Cell(cell.name, {**cell.overrides, **overrides}, trial, cell.asked, cell.share)
+    return Cell(
+        cell.name, {**cell.overrides, **overrides}, trial, cell.asked, cell.share, cell.limit
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -204,7 +204,7 @@ class Experiment(metaclass=Named):
             for cell in self.cells:
                 spec = cell.with_seed(seed)
                 key = self.key_of(spec) if self.is_tuned(cell.name) else _UNTUNED + spec.digest()
-                planned.append(PlannedTrial(cell.name, seed, spec, key, cell.resources))
+                planned.append(cell.planned(cell.name, seed, spec, key))
         return planned
 
     def key_of(self, spec: TrialSpec) -> str:
@@ -215,9 +215,8 @@ class Experiment(metaclass=Named):
     @cached_property
     def outlines(self) -> dict[str, Outline]:
         """Digest of a cell's data to what is in it; it is read for it. InputError where a cell cannot train on it."""
-        return outlines(
-            self.cells, self.data_root, load_settings(home=self.home).cache, self.problem
-        )
+        cache = load_settings(home=self.home).cache
+        return outlines(self.cells, self.data_root, cache, self.problem)
 
     def is_tuned(self, cell: str) -> bool:
         """Whether nothing is searched for a cell, or it is found."""
@@ -227,6 +226,11 @@ class Experiment(metaclass=Named):
     def shapes(self) -> tuple[Resources, ...]:
         """What trials of the cells occupy, each shape once, in the order of the cells."""
         return tuple(dict.fromkeys(cell.resources.slot for cell in self.cells))
+
+    @property
+    def least_shapes(self) -> tuple[Resources, ...]:
+        """The least that trials of the cells train with."""
+        return tuple(dict.fromkeys(cell.choices[0].slot for cell in self.cells))
 
     @property
     def untuned(self) -> tuple[Cell, ...]:
@@ -245,11 +249,11 @@ class Experiment(metaclass=Named):
 
     def shared(self) -> Experiment:
         """The experiment with the shares of a GPU that were measured last, where they are asked for."""
-        return self.placed(Shares(load_settings(home=self.home).cache).given(self.cells))
+        return self.placed(Shares(self.home / "cache").given)
 
-    def placed(self, cells: tuple[Cell, ...]) -> Experiment:
-        """The experiment with the same cells, whose trials occupy something else."""
-        if cells == self.cells:
+    def placed(self, how: Callable[[Cell], Cell]) -> Experiment:
+        """The experiment with the same cells, whose trials occupy what `how` says."""
+        if (cells := tuple(map(how, self.cells))) == self.cells:
             return self
         other = replace(self, cells=cells)
         if "outlines" in vars(self):  # of the same data
@@ -258,11 +262,10 @@ class Experiment(metaclass=Named):
 
     def problem(self, cell: str, message: str) -> Problem:
         """A complaint of the trainer about a cell (`data.path: ...`), with the line it is about."""
-        tree = self.trees.get(cell)
-        keys, rest = leading_path(TrialSpec, tree.data if tree is not None else {}, message)
-        return (
-            tree.problem(keys, rest) if tree is not None else Problem(self.file, None, "", message)
-        )
+        if (tree := self.trees.get(cell)) is None:
+            return Problem(self.file, None, "", message)
+        keys, rest = leading_path(TrialSpec, tree.data, message)
+        return tree.problem(keys, rest)
 
     def identities(self) -> dict[str, str]:
         """What each cell trains, seeds, data files and tuning apart: equal text, equal training."""
@@ -292,7 +295,5 @@ class Experiment(metaclass=Named):
         }
 
     def _searched(self) -> dict[str, Any]:
-        if self.spec.search is None:
-            return {}
-        winners = {cell: dict(setting) for cell, setting in self.winners.items()}
-        return {"search": self.spec.search.model_dump(mode="json"), "winners": winners}
+        search, winners = self.spec.search, {name: dict(it) for name, it in self.winners.items()}
+        return {"search": search.model_dump(mode="json"), "winners": winners} if search else {}

@@ -63,19 +63,18 @@ class Occupying:
 
     def check(self, cells: Sequence[Cell]) -> None:
         """Workers share every batch evenly, one process is enough in place, and a budget counts something."""
-        wide = [cell for cell in cells if cell.resources.workers > 1]
-        uneven = [c for c in wide if c.trial.train.batch_size % c.resources.workers]
-        if uneven:
-            cell, workers = uneven[0], uneven[0].resources.workers
-            batch = cell.trial.train.batch_size
-            self._point(
-                cell,
-                (HOME, "workers"),
-                f"{workers} workers cannot share train.batch_size {batch} (cell `{cell.name}`): use a "
-                f"divisor of {batch}",
-            )
+        wide = [cell for cell in cells if cell.resources.workers > 1 or cell.asked.is_elastic]
+        for cell in wide:
+            batch, asked = cell.trial.train.batch_size, cell.asked
+            if not any(batch % number == 0 for number in asked.numbers(batch)):
+                who = f"{cell.resources.workers} workers cannot"
+                if asked.is_elastic:
+                    who = "no such number of workers can"
+                why = f"{who} share train.batch_size {batch} (cell `{cell.name}`): use a divisor of {batch}"
+                self._point(cell, (HOME, "workers"), why)
+                break
         if self.spec.launcher == "inproc" and wide:
-            workers = wide[0].resources.workers
+            workers = wide[0].asked.count
             why = "inproc trains in one process"
             if wide[0].name in self._trees:
                 message = f"launcher: {why}, not in {workers} workers: use launcher: train"
@@ -115,4 +114,5 @@ def shapes_lines(cells: Sequence[Cell]) -> list[str]:
     if len(who) > 1:
         shapes = ", ".join(f"{shape} in {names(own)}" for shape, own in who.items())
         return [f"a trial occupies {shapes}"]
-    return [f"a trial occupies {cells[0].asked.text()}"] if cells[0].asked.is_auto else []
+    usual = cells[0].asked
+    return [f"a trial occupies {usual.text()}"] if usual.is_auto or usual.is_elastic else []

@@ -23,4 +23,6 @@ class PlannedTrial:
     A trial whose setting is still searched has a name that no directory has.
     """
     resources: Resources
-    """What it occupies while it trains."""
+    """What it occupies while it trains; of an elastic one the most that fits."""
+    choices: tuple[Resources, ...]
+    """What it may be given, the least first."""

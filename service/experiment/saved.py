@@ -10,7 +10,6 @@ from typing import Any
 
 from service.experiment.cell import Cell
 from service.experiment.experiment import Experiment
-from service.experiment.planned import PlannedTrial
 from service.experiment.spec import ExperimentSpec
 from service.resources import Asked
 from service.settings import load as load_settings
@@ -66,14 +65,9 @@ def restore(saved: Mapping[str, Any]) -> Experiment:
     ).with_winners(saved.get("winners", {}))
     tuned = {cell.name: cell for cell in experiment.cells}
     trials = [
-        PlannedTrial(
-            t["cell"],
-            t["seed"],
-            tuned[t["cell"]].with_seed(t["seed"]),
-            t["key"],
-            tuned[t["cell"]].resources,
-        )
+        cell.planned(cell.name, t["seed"], cell.with_seed(t["seed"]), t["key"])
         for t in saved["trials"]
+        if (cell := tuned[t["cell"]])
     ]
     return replace(experiment, saved_trials=tuple(trials))
 

@@ -13,7 +13,7 @@ from trainer.lazily import torch
 from trainer.memory import ran_out, release
 
 if TYPE_CHECKING:
-    from service.experiment import Experiment
+    from service.experiment import Cell, Experiment
     from service.settings import Settings
     from trainer.trial import TrialSpec
 
@@ -60,17 +60,17 @@ def apply(
     `found` is by cell; None says that there is no GPU. ServiceError where a budget counts GPU-hours then.
     """
     given = levelled({name: one.share for name, one in (found or {}).items()})
-    cells = []
-    for cell in experiment.cells:
-        if cell.asked.is_auto:
-            share = given.get(cell.name, 0.0)
-            shares.use(cell, share)
-            cells.append(with_share(cell, share))
-        else:
-            cells.append(cell)
-    placed, budget = experiment.placed(tuple(cells)), experiment.spec.budget
+
+    def with_its(cell: Cell) -> Cell:
+        if not cell.asked.is_auto:
+            return cell
+        share = given.get(cell.name, 0.0)
+        shares.use(cell, share)
+        return with_share(cell, share)
+
+    placed, budget = experiment.placed(with_its), experiment.spec.budget
     if found is not None:
-        return placed, lines(cells, found)
+        return placed, lines(placed.cells, found)
     if budget is not None and budget.gpu_hours and not any(one.gpus for one in placed.shapes):
         raise ServiceError(
             f"there is no GPU, and the budget is {budget.label()}", "set budget: {cpu_hours: ...}"
@@ -95,7 +95,7 @@ def placed_here(experiment: Experiment, settings: Settings) -> tuple[Experiment,
     for cell in cells:
         one = shares.of(cell, card)
         if one is None:
-            workers = cell.resources.workers
+            workers = cell.choices[0].workers
             one = measure(cell.trial, experiment.data_root, settings.cache, workers)
             assert one is not None, "there is a GPU"
             shares.keep(cell, one)

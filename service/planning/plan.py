@@ -131,7 +131,11 @@ def plan(
         check_unit(experiment, budget)
     experiment = tuned(experiment, settings)
     most = at_once or settings.concurrency
-    room = Capacity(most=most) if most is not None else local_room(experiment.shapes)
+    here = local_room(experiment.shapes)
+    experiment = (
+        experiment if bench is not None else experiment.placed(lambda cell: cell.within(here))
+    )
+    room = Capacity(most=most) if most is not None else here
     bench = bench or local_bench(experiment, settings, room)
     room = bench.room if bench.place_id == "cluster" else room
     slots = room.slots(*experiment.shapes)

@@ -11,12 +11,14 @@ import secrets
 import shlex
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from service.errors import ServiceError
 from service.experiment.budget import Budget
 from service.planning.plan import Plan, plan
 from service.readiness import check
+from service.resources import Capacity
 from service.settings import load
 from service.staging import check_sendable, entrypoint, staged, variables
 from trainer.errors import EnvironmentProblem, UserError
@@ -113,8 +115,8 @@ def _given(arguments: list[str]) -> argparse.Namespace:
 def _planned(given: argparse.Namespace) -> dict[str, Any]:
     from service.cluster.bench import ClusterBench, room
     from service.cluster.connect import connected
-    from service.cluster.sharing import placed_there, without_shares
-    from service.experiment import Experiment
+    from service.cluster.sharing import placed_there
+    from service.experiment import Cell, Experiment
     from service.remote.home import look_around, look_at
 
     settings = load()
@@ -123,8 +125,9 @@ def _planned(given: argparse.Namespace) -> dict[str, Any]:
     settings.prepare()
     look_at(experiment, settings)
     check(experiment, settings)
-    with connected(settings, without_shares(experiment).shapes):
+    with connected(settings, experiment.placed(Cell.least).shapes) as cluster:
         experiment, notes = placed_there(experiment, settings)
+        experiment = experiment.placed(partial(Cell.within, room=Capacity(*cluster.size())))
         shapes = experiment.shapes
         there = room(shapes, settings.concurrency)
         bench = ClusterBench(experiment.data_root, settings.cache, shapes[0], there)

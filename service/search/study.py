@@ -155,7 +155,7 @@ class Study:
             for cell in self.cells:
                 name, key = label(candidate, cell), candidate.keys[cell.name][place]
                 spec = specs[cell.name][place]
-                yield PlannedTrial(name, seed, spec, key, cell.resources)
+                yield cell.planned(name, seed, spec, key)
 
     def to_come(self) -> Iterator[PlannedTrial]:
         """The trials of candidates that nobody knows yet, at the setting of the YAML: for what they cost."""
@@ -164,7 +164,7 @@ class Study:
                 for cell in self.cells:
                     name, spec = f"{cell.name} #{number}", cell.with_seed(seed)
                     key = f"untuned-{number}-{spec.digest()}"
-                    yield PlannedTrial(name, seed, spec, key, cell.resources)
+                    yield cell.planned(name, seed, spec, key)
 
     def until(self, trial: PlannedTrial) -> int:
         """Images until which a candidate's trial is wanted."""

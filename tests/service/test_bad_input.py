@@ -577,6 +577,27 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:4: resources.workers: 3 workers cannot share train.batch_size 64 (cell `base`): use a "
         "divisor of 64",
     ),
+    "elastic in the wrong order": (
+        f"{HEAD}resources: {{workers: {{least: 4, most: 2}}}}\n",
+        "x.yaml:3: resources.workers.least: 4 is more than most, 2",
+    ),
+    "elastic without an end": (
+        f"{HEAD}resources: {{workers: {{least: 2}}}}\n",
+        "x.yaml:3: resources.workers.most: is missing (With more it never trains)",
+    ),
+    "no number of workers divides the batch": (
+        f"{HEAD}resources: {{workers: {{least: 5, most: 7}}}}\n",
+        "x.yaml:3: resources.workers: no such number of workers can share train.batch_size 64 (cell `base`): "
+        "use a divisor of 64",
+    ),
+    "inproc with elastic workers": (
+        f"{HEAD}launcher: inproc\nresources: {{workers: {{most: 2}}}}\n",
+        "x.yaml:3: launcher: inproc trains in one process, resources.workers is 1 to 2: use launcher: train",
+    ),
+    "workers are a word": (
+        f"{HEAD}resources: {{workers: many}}\n",
+        "x.yaml:3: resources.workers: must be a whole number, not `many`",
+    ),
     "resources of an arm": (
         arm("model.width: 64, resources.gpuss: 1"),
         "x.yaml:5: arms.b.resources.gpuss: unknown key, did you mean `resources.gpus`?",

@@ -17,9 +17,10 @@ from PIL import Image
 from service.dispatch import Dispatch
 from service.experiment import Experiment
 from service.experiment.comparison import common_kimg
+from service.experiment.occupying import shapes_lines
 from service.experiment.saved import SAVED, read_saved, save
 from service.ledger import Ledger
-from service.resources import Resources
+from service.resources import Capacity, Resources
 from service.search.study import studies
 from service.settings import Settings
 from service.tracking.outbox import Outbox
@@ -532,6 +533,20 @@ def test_an_option_for_all_leaves_what_a_cell_says_itself() -> None:
         Resources(cpus=2, gpus=1),
         Resources(cpus=4, gpus=1),
     ]
+
+
+def test_an_elastic_cell_may_be_given_what_divides_its_batch() -> None:
+    workers = {"least": 2, "most": 20}
+    (cell,) = experiment(resources={"workers": workers, "gpus": 1}).cells
+    assert [one.workers for one in cell.choices] == [2, 4, 8, 16]
+    assert {one.gpus for one in cell.choices} == {1}
+    assert cell.resources.workers == 16, "until it is known what fits"
+    assert cell.within(Capacity(cpus=9, gpus=9)).resources.workers == 8
+    assert cell.within(Capacity(cpus=1, gpus=1)).resources.workers == 2, "the least in any case"
+    found = experiment(resources={"workers": workers})
+    assert [t.key for t in found.trials] == [t.key for t in experiment().trials]
+    assert {t.resources.workers for t in found.trials} == {16}
+    assert "2 to 20 x (1 CPU)" in shapes_lines(found.cells)[0]
 
 
 def test_a_twin_and_a_candidate_occupy_what_their_cell_does(tmp_path: Path) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from ray.tune.search import Searcher
 
+from service import progress
 from service.cluster import trainables
 from service.cluster.connect import Cluster
-from service.cluster.tuning import Asking, Seats
+from service.cluster.seats import Seats
+from service.cluster.tuning import Asking
 from service.dispatch import Dispatch
 from service.ledger import Ledger
 from service.policy import Fixed, PlanPolicy
@@ -38,7 +40,7 @@ def seats(
     ledger = Ledger(experiment, settings, Outbox(home / "outbox.db"), lambda _event: None)
     ledger.open()
     dispatch = Dispatch(experiment, settings, ledger, threading.Event())
-    return Seats(dispatch, experiment.shapes, Machine(private, None), most)
+    return Seats(dispatch, experiment, Machine(private, None), most)
 
 
 def suggestions(asking: Asking, count: int = 10) -> list[Any]:
@@ -94,7 +96,7 @@ def mixed(toy: dict[str, Any], home: Path, cpus: float, private: bool = True) ->
     dispatch = Dispatch(experiment, settings, ledger, threading.Event())
     machine = Machine(private, None)
     object.__setattr__(machine, "cpus", cpus)
-    return Seats(dispatch, experiment.shapes, machine, None)
+    return Seats(dispatch, experiment, machine, None)
 
 
 def begun(asking: Asking, seats: Seats, calls: int = 6) -> list[str]:
@@ -177,3 +179,117 @@ def test_each_job_is_placed_by_its_own_resources(toy: dict[str, Any], tmp_path: 
     again = trainables.placed("gang", dict(configs[0]))  # type: ignore[arg-type]
     assert again == groups[0] != groups[1], "Tune keeps an actor for trials of equal groups"
     assert hash(again) == hash(groups[0])
+
+
+def elastic(toy: dict[str, Any], home: Path, cpus: float, private: bool = True) -> Seats:
+    """Two seeds of one cell, on one to four workers; three do not divide the batch."""
+    experiment = sweep(
+        toy, arms={"one": {}}, seeds=2, resources={"workers": {"least": 1, "most": 4}}
+    )
+    settings = Settings(home=home, tracking_uri=None)
+    notes: list[progress.Event] = []
+    ledger = Ledger(experiment, settings, Outbox(home / "outbox.db"), notes.append)
+    ledger.open()
+    dispatch = Dispatch(experiment, settings, ledger, threading.Event())
+    machine = Machine(private, None)
+    object.__setattr__(machine, "cpus", cpus)
+    seats = Seats(dispatch, experiment, machine, None)
+    seats.heard = notes  # type: ignore[attr-defined]
+    return seats
+
+
+def workers(seats: Seats) -> dict[str, int]:
+    """Of each job that Tune has."""
+    names, dispatch = seats.dispatch._names, seats.dispatch
+    return {names[key]: dispatch.occupied(key).workers for key in seats.taken.values()}
+
+
+@pytest.mark.parametrize(
+    ("cpus", "given"),
+    [
+        (8, {"one seed 0": 4, "one seed 1": 4}),
+        (7, {"one seed 0": 4, "one seed 1": 2}),
+        (3, {"one seed 0": 2, "one seed 1": 1}),
+        (1, {"one seed 0": 1}),
+        (0, {"one seed 0": 1}),
+    ],
+)
+def test_an_elastic_trial_gets_as_many_workers_as_fit(
+    toy: dict[str, Any], tmp_path: Path, cpus: float, given: dict[str, int]
+) -> None:
+    taken = elastic(toy, tmp_path, cpus)
+    begun(Asking(taken), taken)
+    assert workers(taken) == given
+
+
+def test_a_job_that_waits_for_more_than_is_left_is_taken_back_and_asked_for_with_fewer(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    taken = elastic(toy, tmp_path, cpus=6)
+    asking = Asking(taken)
+    begun(asking, taken)
+    assert workers(taken) == {"one seed 0": 4, "one seed 1": 2}
+    first, second = taken.taken
+    taken.started(first)
+    assert not taken.take_back(first, 100.0), "there is room for it"
+
+    object.__setattr__(taken.cluster, "cpus", 5.0)  # a node is lost, and the second one with it
+    assert taken.take_back(second, 0.0)
+    assert taken.release(second) is None
+    begun(asking, taken)
+    assert workers(taken) == {"one seed 0": 4, "one seed 1": 1}
+    object.__setattr__(taken.cluster, "cpus", 4.0)
+    third = next(i for i in taken.taken if i != first)
+    assert not taken.take_back(third, 100.0), "nothing fits beside the first one: it waits for it"
+
+
+def test_one_line_says_with_how_many_it_goes_on(toy: dict[str, Any], tmp_path: Path) -> None:
+    taken = elastic(toy, tmp_path, cpus=4)
+    asking = Asking(taken)
+    begun(asking, taken)
+    assert workers(taken) == {"one seed 0": 4}
+    (tune_id,) = taken.taken
+    taken.started(tune_id)
+    object.__setattr__(taken.cluster, "cpus", 3.0)
+    assert taken.take_back(tune_id, 0.0)
+    assert taken.release(tune_id) is None, "it has not ended"
+    begun(asking, taken)
+    assert workers(taken) == {"one seed 0": 2, "one seed 1": 1}
+    said = [e.text for e in taken.heard if isinstance(e, progress.SweepNote)]  # type: ignore[attr-defined]
+    assert said == ["one seed 0: goes on with 2 workers instead of 4: so many fit now"]
+
+
+def test_where_others_hold_the_rest_it_waits_a_moment_before_it_takes_fewer(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    class Shared(Machine):
+        def free(self) -> tuple[float, float]:
+            return 1.0, 0.0
+
+    taken = elastic(toy, tmp_path, cpus=4, private=False)
+    taken.cluster = Shared(False, None)
+    object.__setattr__(taken.cluster, "cpus", 4.0)
+    asking = Asking(taken)
+    asking.suggest("first")
+    assert workers(taken) == {"one seed 0": 4}
+    assert not taken.take_back("first", 5.0)
+    assert taken.take_back("first", 15.0)
+    assert taken.release("first") is None
+    asking.suggest("again")
+    assert workers(taken) == {"one seed 0": 1}, "and not four again"
+    assert not taken.take_back("again", 0.0)
+
+
+def test_a_job_that_is_placed_anew_gets_more_where_there_is_room_again(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    taken = elastic(toy, tmp_path, cpus=1)
+    asking = Asking(taken)
+    asking.suggest("first")
+    taken.started("first")
+    assert workers(taken) == {"one seed 0": 1}
+    object.__setattr__(taken.cluster, "cpus", 4.0)
+    assert taken.take_back("first", 0.0), "its worker was told to leave, and it waits again"
+    assert taken.release("first") is None
+    asking.suggest("again")
+    assert workers(taken) == {"one seed 0": 4}
