@@ -15,6 +15,8 @@ BENCHMARKS: dict[str, int | None] = {
     "image_input": 3,
     "inception_features": 5,
     "frechet": 6,
+    "fewer_images": 9,
+    "paired": 10,
     "overhead": None,
     "price": None,
     "startup": None,
