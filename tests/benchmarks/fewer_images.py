@@ -34,7 +34,7 @@ POLICIES: dict[str, PlanPolicy] = {
     "median": Median(),
     "racing": Racing(),
 }
-RATES = ("1e-4", "2e-4", "5e-4", "1e-3", "2e-3", "4e-3", "8e-3", "1.6e-2")
+RATES = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 1.6e-2)
 SWEEP: dict[str, Any] = {
     "base": str(Path(__file__).parents[2] / "experiments" / "presets" / "digits.yaml"),
     "axes": {"optimizer.lr": list(RATES)},
