@@ -39,7 +39,7 @@ SWEEP: dict[str, Any] = {
     "base": str(Path(__file__).parents[2] / "experiments" / "presets" / "digits.yaml"),
     "axes": {"optimizer.lr": list(RATES)},
     "seeds": 1,
-    "set": {"train.kimg": 57.6},
+    "set": {"train.kimg": 28.8},
     "launcher": "inproc",
 }
 
