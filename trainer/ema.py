@@ -138,7 +138,7 @@ class Average:
         self.spec = spec
         self.updates = 0
         self.network = copy.requires_grad_(False).eval()
-        self._source = list(network.parameters())
+        self._source: list[Tensor] = list(network.parameters())
         self._average: list[Tensor] = list(copy.parameters())
         self._buffers = list(zip(copy.buffers(), network.buffers(), strict=True))
 
@@ -146,7 +146,6 @@ class Average:
         """Move the average towards the network by one update."""
         with torch.no_grad():
             self.updates += 1
-            source: list[Tensor] = [p.detach() for p in self._source]
-            torch._foreach_lerp_(self._average, source, 1.0 - self.spec.at(self.updates))
+            torch._foreach_lerp_(self._average, self._source, 1.0 - self.spec.at(self.updates))
             for mine, theirs in self._buffers:
                 mine.copy_(theirs)

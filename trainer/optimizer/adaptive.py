@@ -44,9 +44,10 @@ class AdamW(_Adaptive):
     kind: Literal["adamw"] = "adamw"
 
     def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.AdamW:
-        """torch's."""
-        groups = self.groups(network, undecayed)
-        return torch.optim.AdamW(groups, **self._fused(network))
+        """torch's, fused."""
+        from trainer.optimizer.listed import AdamW as Implementation
+
+        return Implementation(self.groups(network, undecayed), **self._fused(network))
 
 
 class Adam(_Adaptive):
@@ -57,8 +58,9 @@ class Adam(_Adaptive):
 
     def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.Adam:
         """torch's, fused."""
-        groups = self.groups(network, undecayed)
-        return torch.optim.Adam(groups, **self._fused(network))
+        from trainer.optimizer.listed import Adam as Implementation
+
+        return Implementation(self.groups(network, undecayed), **self._fused(network))
 
 
 class AdamW8bit(_Adaptive):
