@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from trainer.diffusion.learning import schedule_loss
 from trainer.diffusion.objective import Terms
-from trainer.diffusion.process import training_levels
+from trainer.diffusion.process import Scalars, training_levels
 from trainer.diffusion.schedule.learned_curve import LearnedCurve
 from trainer.diffusion.timestep import entry_index, spread
 from trainer.diffusion.timestep.history import LossHistory
@@ -15,8 +19,22 @@ from trainer.distributed import World
 from trainer.errors import UserError
 from trainer.inputs import Conditions, bound
 from trainer.randomness import GENERATOR, Stream, derive
+from trainer.stretches import Stretches
 from trainer.tally import Tally
 from trainer.trial import TrialSpec
+
+_LEVELS = 4096
+"""Examples whose noise levels are made at once."""
+_NUMBERS = 1 << 18
+"""Of noise that are made at once: as many as stay in a processor's cache."""
+
+
+class Foreseen(NamedTuple):
+    """What is drawn for examples."""
+
+    eps: Tensor
+    """[B, ...]"""
+    scalars: Scalars
 
 
 class Learner(nn.Module):
@@ -42,11 +60,31 @@ class Learner(nn.Module):
         self._eps = Stream(trial.seed, "train/eps")
         self._time = Stream(trial.seed, "train/time")
         self._ends = Stream(trial.seed, "train/schedule_ends")
+        self._shape = shape
+        self._scalars = [
+            Stretches(_LEVELS, partial(self._levels, exact=exact), axis=1)
+            for exact in (True, False)
+        ]
+        batch = trial.train.batch_size
+        length = _NUMBERS // math.prod(shape) // batch * batch
+        self._noises = (
+            Stretches(
+                length,
+                lambda k: self._eps.normal(torch.arange(k * length, (k + 1) * length), shape),
+            )
+            if length > batch
+            else None
+        )
 
-    def forward(self, x0: Tensor, index: Tensor, conditions: Conditions) -> Tensor:
-        """Loss of each example [B] for x0 [B, ...], global index [B] and what the network is told besides."""
+    def forward(
+        self, x0: Tensor, index: Tensor, conditions: Conditions, drawn: Foreseen | None = None
+    ) -> Tensor:
+        """Loss of each example [B] for x0 [B, ...], global index [B] and what the network is told besides.
+
+        `drawn` is what `foresee` says of them, if anything.
+        """
         diffusion = self.diffusion
-        terms, losses = self.judged(x0, index, conditions)
+        terms, losses = self.judged(x0, index, conditions, drawn)
         self._count(terms, losses)
         if self.timesteps is not None:
             entry = entry_index(terms.log_snr, diffusion.schedule)
@@ -59,20 +97,46 @@ class Learner(nn.Module):
             losses = losses + learning.to(losses.dtype)
         return losses
 
-    def judged(self, x0: Tensor, index: Tensor, conditions: Conditions) -> tuple[Terms, Tensor]:
+    def judged(
+        self, x0: Tensor, index: Tensor, conditions: Conditions, drawn: Foreseen | None = None
+    ) -> tuple[Terms, Tensor]:
         """What the objective looks at, and its loss [B]; nothing is remembered."""
         network, diffusion = bound(self.network, conditions), self.diffusion
-        eps = self._eps.normal(index, tuple(x0.shape[1:]))
-        log_snr = training_levels(diffusion, self._u(index))
-        terms = diffusion.terms(network, x0, eps, log_snr, part=self.part, half_bin=self._half_bin)
+        if drawn is None:
+            eps = self._eps.normal(index, tuple(x0.shape[1:]))
+            at: Tensor | Scalars = training_levels(diffusion, self._u(index))
+        else:
+            eps, at = drawn.eps, drawn.scalars
+        terms = diffusion.terms(network, x0, eps, at, part=self.part, half_bin=self._half_bin)
         return terms, diffusion.objective.loss(terms)
+
+    def foresee(self, index: Tensor) -> Foreseen | None:
+        """Noise and noise levels of consecutive global indices [B]; None: they are made where they are needed.
+
+        On a processor, where the host's calls are what a small step costs, they are made for many steps at once;
+        unless the noise levels depend on what was learned.
+        """
+        if index.device.type != "cpu" or self.remembers:
+            return None
+        first, count = int(index[0]), len(index)
+        exact, rounded = (one.of(first, count).unbind(0) for one in self._scalars)
+        eps = (
+            self._noises.of(first, count) if self._noises else self._eps.normal(index, self._shape)
+        )
+        return Foreseen(eps, Scalars(*exact, *rounded))
+
+    def _levels(self, number: int, *, exact: bool) -> Tensor:
+        """Scalars of a stretch of examples, float64 [4, N], or those that multiply images, float32 [6, N]."""
+        index = torch.arange(number * _LEVELS, (number + 1) * _LEVELS)
+        with torch.no_grad():
+            found = self.diffusion.scalars(training_levels(self.diffusion, self._u(index)))
+            return torch.stack(found[:4]) if exact else torch.stack(found[4:]).float()
 
     @torch.no_grad()
     def _count(self, terms: Terms, losses: Tensor) -> None:
         """For the loss by noise level: the epsilon-MSE, which means the same for every objective, and the loss."""
         error = terms.output.detach().to(terms.target.dtype) - terms.target
-        scale = terms.prediction.residual_weight(terms.log_snr)
-        unweighted = scale * error.square().flatten(1).mean(1)
+        unweighted = terms.residual_weight * error.square().flatten(1).mean(1)
         self._uncounted.append(Tally.row(terms.log_snr, unweighted, losses))
 
     def clipped(self) -> list[list[nn.Parameter]]:

@@ -6,9 +6,10 @@ import contextlib
 import gc
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from trainer.clipping import clip
 from trainer.data import Batches, Drawn, Source
 from trainer.distributed import World
 from trainer.errors import TooLittleMemory
@@ -74,9 +75,11 @@ class Step:
         self.scaled.unscale(self.optimizer)
         if self.noise is not None:
             self.noise.update()
+        # held until the end, or Python would wrap each again for whoever looks at it
+        held = [[p.grad for p in one if p.grad is not None] for one in self._clipped]
         if self.trial.optimizer.grad_clip is not None:
-            for parameters in self._clipped:
-                nn.utils.clip_grad_norm_(parameters, self.trial.optimizer.grad_clip, foreach=True)
+            for gradients in held:
+                clip(gradients, self.trial.optimizer.grad_clip)
         self.scaled.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -126,7 +129,8 @@ class Step:
         alone = self.parallel is not None and not last  # workers meet once per batch
         with self.parallel.no_sync() if self.parallel and alone else contextlib.nullcontext():
             with self.scaled.autocast():
-                losses = (self.parallel or self.learner)(*examples)
+                foreseen = self.learner.foresee(drawn.index)
+                losses = (self.parallel or self.learner)(*examples, foreseen)
                 loss = losses.sum() / self.passes.share
             self.scaled.backward(loss)
         if self.noise is not None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainer.data import Gaussians
-from trainer.diffusion.process import Diffusion
+from trainer.diffusion.process import Diffusion, training_levels
 from trainer.distributed import World
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.features import Pixels
@@ -18,6 +18,7 @@ from trainer.evaluation.measurement import Measurement
 from trainer.evaluation.metric.base import Moments, Real, Statistics
 from trainer.evaluation.metric.frechet import FID
 from trainer.evaluation.protocol import Evaluation
+from trainer.learner import _LEVELS, Learner
 from trainer.loop import train
 from trainer.models import MLP
 from trainer.record import Record
@@ -207,3 +208,26 @@ def test_records_without_draws_are_read_as_of_one(toy: dict[str, Any], tmp_path:
 def test_draws_survive_the_way_to_disk() -> None:
     report = Report(100, 1.0, {"eval/fid": 2.0}, draws={"eval/fid": [1.0 / 3.0, 2.0, 11.0 / 3.0]})
     assert Report.from_json(report.to_json()) == report
+
+
+@pytest.mark.parametrize("values", [{}, {"timesteps": {"kind": "uniform", "draw": "antithetic"}}])
+def test_what_is_foreseen_is_what_would_be_drawn(values: dict[str, Any]) -> None:
+    """Noise and noise levels of the examples to come are made at once: to the last bit as example by example."""
+    trial = TrialSpec.model_validate(
+        {
+            "data": {"kind": "digits"},
+            "model": {"kind": "unet", "channels": [8], "blocks": 1},
+            "diffusion": values,
+            "train": {"kimg": 1.0, "batch_size": 50},
+            "evaluation": {"full": {"images": 2, "steps": 1}, "features": {"kind": "pixels"}},
+        }
+    )
+    learner = Learner(trial, (1, 8, 8))
+    index = torch.arange(_LEVELS - 20, _LEVELS + 30)  # over the end of a stretch
+    foreseen = learner.foresee(index)
+    assert foreseen is not None
+    assert torch.equal(foreseen.eps, learner._eps.normal(index, (1, 8, 8)))
+    log_snr = training_levels(learner.diffusion, learner._u(index))
+    scalars = learner.diffusion.scalars(log_snr)
+    for name, one, other in zip(scalars._fields, foreseen.scalars, scalars, strict=True):
+        assert torch.equal(one, other.to(one.dtype)), name

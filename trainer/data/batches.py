@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from trainer.data.source import Source
 from trainer.lazily import torch
 from trainer.randomness import Stream, derive
+from trainer.stretches import Stretches
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 _REMEMBERED = 48
 """Calls of `get` from which the next are foreseen: some batches of up to so many slices in half."""
 _AHEAD = 2
-_KEPT = 3
-"""Stretches kept: the present, the one before it, the next."""
 _COINS = 1 << 16
 """Examples whose flips are drawn at once."""
 
@@ -68,8 +66,8 @@ class Batches:
         self.source = source
         self.seed = seed
         self._flips = Stream(seed, "data/flip")
-        self._order = _Stretches(len(source), self._permutation)
-        self._coins = _Stretches(_COINS, self._drawn)
+        self._order = Stretches(len(source), self._permutation)
+        self._coins = Stretches(_COINS, self._drawn)
         self._calls: deque[tuple[int, int]] = deque(maxlen=_REMEMBERED)
 
     def draw(self, first: int, count: int) -> Drawn:
@@ -110,32 +108,6 @@ class Batches:
     def _drawn(self, number: int) -> Tensor:
         first = number * _COINS
         return self._flips.coin(torch.arange(first, first + _COINS, device=self.source.device))
-
-
-class _Stretches:
-    """Something of every global example, made for a stretch of them at once: epochs, or what else has a length."""
-
-    def __init__(self, length: int, make: Callable[[int], Tensor]) -> None:
-        """`make(k)` is [length], that of the examples k * length, k * length + 1, ..."""
-        self._length, self._make = length, make
-        self._made: dict[int, Tensor] = {}
-
-    def of(self, first: int, count: int) -> Tensor:
-        """That of the global examples first, first + 1, ... [count]."""
-        length, stop = self._length, first + count
-        parts = [
-            self._stretch(number)[max(first - number * length, 0) : stop - number * length]
-            for number in range(first // length, (stop - 1) // length + 1)
-        ]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-    def _stretch(self, number: int) -> Tensor:
-        """Made once: looking ahead goes to and fro between two."""
-        if number not in self._made:
-            self._made[number] = self._make(number)
-            for old in [each for each in self._made if abs(each - number) >= _KEPT - 1]:
-                del self._made[old]
-        return self._made[number]
 
 
 def foreseen(calls: list[tuple[int, int]], ahead: int) -> list[tuple[int, int]]:

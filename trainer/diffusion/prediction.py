@@ -33,6 +33,10 @@ class Mixture(NamedTuple):
     data: Tensor
     noise: Tensor
 
+    def of(self, x0: Tensor, eps: Tensor) -> Tensor:
+        """F* for x0, eps [B, ...]."""
+        return noise.expand(self.data, x0) * x0 + noise.expand(self.noise, eps) * eps
+
 
 class Prediction(Spec):
     """Meaning of the network's output, in the variance-preserving gauge."""
@@ -54,8 +58,7 @@ class Prediction(Spec):
 
     def target(self, x0: Tensor, eps: Tensor, log_snr: Tensor) -> Tensor:
         """F* for x0, eps [B, ...] and log_snr [B]."""
-        share = self.mixture(log_snr)
-        return noise.expand(share.data, x0) * x0 + noise.expand(share.noise, eps) * eps
+        return self.mixture(log_snr).of(x0, eps)
 
     def x0(self, output: Tensor, x_t: Tensor, log_snr: Tensor) -> Tensor:
         """x0_hat from the network's output and x_t [B, ...] at log_snr [B]."""

@@ -7,13 +7,13 @@ the noise level, C' is `output_channels(C)`. What else it is told (a label, an i
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from pydantic import model_validator
 
 from trainer.diffusion import log_snr as noise
 from trainer.diffusion.objective import MSE, AnyObjective, Terms
-from trainer.diffusion.prediction import AnyPrediction, Epsilon
+from trainer.diffusion.prediction import AnyPrediction, Epsilon, Mixture
 from trainer.diffusion.reverse import HALF_BIN, between, log_variances
 from trainer.diffusion.schedule import AnySchedule, Cosine, Respaced
 from trainer.diffusion.timestep import AnyTimestepSampler, Uniform
@@ -26,6 +26,25 @@ if TYPE_CHECKING:
 
 
 Network: TypeAlias = "Callable[[Tensor, Tensor], Tensor]"
+
+
+class Scalars(NamedTuple):
+    """What follows from the noise level alone; all [B], the first four as exact as it is."""
+
+    log_snr: Tensor
+    importance: Tensor
+    weight: Tensor
+    """Factor on |F - F*|^2."""
+    residual_weight: Tensor
+    """The prediction's share of it."""
+    alpha: Tensor
+    sigma: Tensor
+    inp: Tensor
+    condition: Tensor
+    """What the network is told."""
+    data: Tensor
+    """Of the target."""
+    noise: Tensor
 
 
 class Diffusion(Spec):
@@ -123,34 +142,52 @@ class Diffusion(Spec):
         network: Network,
         x0: Tensor,
         eps: Tensor,
-        log_snr: Tensor,
+        log_snr: Tensor | Scalars,
         *,
         part: nn.Module | None = None,
         half_bin: float | None = HALF_BIN,
     ) -> Terms:
         """Everything the objective may look at, from one pass of the network.
 
-        x0, eps [B, ...] at log_snr [B] (float64 for exact coefficients); `part` is what `objective.build()` gave,
-        `half_bin` half the distance between the data's values, None for points.
+        x0, eps [B, ...] at log_snr [B] (float64 for exact coefficients), or at what `scalars` made of it; `part` is
+        what `objective.build()` gave, `half_bin` half the distance between the data's values, None for points.
         """
-        log_snr = self.objective.levels(log_snr, self.schedule)
-        x_t = noise.noised(x0, eps, log_snr)
-        output, extra = self._split(self.forward(network, x_t, log_snr), x0.shape[1])
-        importance = self.timesteps.importance(log_snr, self.schedule)
-        weight = self.weighting.weight(log_snr, self.schedule) * importance
+        at = log_snr if isinstance(log_snr, Scalars) else self.scalars(log_snr)
+        x_t = noise.expand(at.alpha, x0) * x0 + noise.expand(at.sigma, eps) * eps
+        told = network(noise.expand(at.inp, x_t) * x_t, at.condition.to(x_t.dtype))
+        output, extra = self._split(told, x0.shape[1])
         return Terms(
-            output=self.prediction.merged(output, log_snr),
-            target=self.prediction.target(x0, eps, log_snr),
-            weight=weight * self.prediction.residual_weight(log_snr),
-            log_snr=log_snr,
-            importance=importance,
+            output=self.prediction.merged(output, at.log_snr),
+            target=Mixture(at.data, at.noise).of(x0, eps),
+            weight=at.weight,
+            log_snr=at.log_snr,
+            importance=at.importance,
+            residual_weight=at.residual_weight,
             x0=x0,
             x_t=x_t,
             prediction=self.prediction,
             schedule=self.schedule,
             extra=extra,
-            log_variance=part(log_snr) if part is not None else None,
+            log_variance=part(at.log_snr) if part is not None else None,
             half_bin=half_bin,
+        )
+
+    def scalars(self, log_snr: Tensor) -> Scalars:
+        """All that training makes of noise levels log_snr [B]."""
+        log_snr = self.objective.levels(log_snr, self.schedule)
+        importance = self.timesteps.importance(log_snr, self.schedule)
+        weight = self.weighting.weight(log_snr, self.schedule) * importance
+        residual_weight = self.prediction.residual_weight(log_snr)
+        return Scalars(
+            log_snr,
+            importance,
+            weight * residual_weight,
+            residual_weight,
+            noise.alpha(log_snr),
+            noise.sigma(log_snr),
+            self.prediction.coefficients(log_snr).inp,
+            self.condition(log_snr),
+            *self.prediction.mixture(log_snr),
         )
 
     def forward(self, network: Network, x_t: Tensor, log_snr: Tensor) -> Tensor:

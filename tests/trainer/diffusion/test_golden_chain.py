@@ -221,7 +221,7 @@ def test_bits_per_dimension_of_respaced_chains(name: str) -> None:
         x0_hat = x0_hat.clamp(-1.0, 1.0) if given["clip_denoised"] else x0_hat
         extra = f["c"] * x_t + f["d"] * s + f["e"] if learned else None
         one = torch.ones_like(at)
-        term = objective.loss(Terms(x0_hat, x0, one, at, one, x0, x_t, Data(), curve, extra))
+        term = objective.loss(Terms(x0_hat, x0, one, at, one, one, x0, x_t, Data(), curve, extra))
         # their 1 - alpha^2 cancels for the cleanest entries
         close(term, [row[column] for row in out["vb"]], rtol=1e-6, atol=1e-9)
         close((x0_hat - x0).square().flatten(1).mean(1), [r[column] for r in out["xstart_mse"]])

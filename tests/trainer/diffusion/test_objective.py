@@ -192,7 +192,9 @@ def test_bound_terms_in_evaluation(name: str) -> None:
     )
     one = torch.ones_like(levels)
     extra = raw[:, x0.shape[1] :]
-    loss = objective.loss(Terms(x0_hat, x0, one, levels, one, x0, x_t, Data(), schedule, extra))
+    loss = objective.loss(
+        Terms(x0_hat, x0, one, levels, one, one, x0, x_t, Data(), schedule, extra)
+    )
     torch.testing.assert_close(loss, tensor(entry["outputs"]["output"]), rtol=1e-6, atol=1e-12)
 
 
@@ -210,7 +212,7 @@ def test_bits_per_dimension_of_the_whole_chain() -> None:
         x_t = noise.noised(x0, tensor(inputs["noise_sequence"][column]), level)
         x0_hat = Epsilon().x0(f["a"] * x_t + f["b"] * s, x_t, level).clamp(-1, 1)
         spread, one = f["c"] * x_t + f["d"] * s + f["e"], torch.ones_like(level)
-        terms = Terms(x0_hat, x0, one, level, one, x0, x_t, Data(), schedule, spread)
+        terms = Terms(x0_hat, x0, one, level, one, one, x0, x_t, Data(), schedule, spread)
         term = objective.loss(terms)
         torch.testing.assert_close(term, tensor(wanted["vb"])[:, column], rtol=1e-6, atol=1e-9)
         total += term

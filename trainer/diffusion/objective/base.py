@@ -25,6 +25,8 @@ class Terms(NamedTuple):
     log_snr: Tensor
     importance: Tensor
     """The share of `weight` that undoes the timestep sampler's density; 1 unless it is `unbiased`."""
+    residual_weight: Tensor
+    """The prediction's change of space alone, SNR out^2."""
     x0: Tensor
     x_t: Tensor
     prediction: Prediction
