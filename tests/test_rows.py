@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import frechet, image_input, inception_features, page_of_results
+from tests.benchmarks import (
+    evaluation_share,
+    frechet,
+    host,
+    image_input,
+    inception_features,
+    page_of_results,
+    sampling,
+)
 from tests.benchmarks.__main__ import BENCHMARKS
-from tests.benchmarks.side_by_side import Ratio, Spent, Unit, compared, gate
+from tests.benchmarks.side_by_side import Ratio, Spent, Unit, compared, gate, installed
+from tests.benchmarks.trained_alike import HOST_BOUND, Inside, Ours
 from trainer.evaluation.metric import Reference
+from trainer.trial import TrialSpec
 
 
 def nothing(_line: str) -> None:
@@ -86,3 +97,38 @@ def test_the_frechet_distance_is_exact_and_the_peers_are_near(number: int) -> No
 def test_inceptions_features_are_torch_fidelitys_and_half_precision_keeps_the_distance() -> None:
     with inception_features.given(12) as (weights, images, pixels):
         inception_features.agreement(nothing, weights, images, pixels)
+
+
+@pytest.mark.skipif(not installed("accelerate"), reason="a peer of the benchmarks: bench")
+def test_the_loss_curve_is_that_of_diffusers_loop() -> None:
+    with host.folder(dataclasses.replace(HOST_BOUND, count=64)) as (images, place):
+        apart = host.curves(HOST_BOUND, images, place, steps=4)
+    assert apart < host.MOST_APART
+
+
+def test_what_a_step_costs_beside_its_network_is_told_apart() -> None:
+    """A step calls less than half as many operations again as its network and autograd do."""
+    with host.folder(dataclasses.replace(HOST_BOUND, count=64)) as (images, place):
+        ours = Ours(HOST_BOUND.trial(images), place)
+        inside = Inside(ours)
+        ours.steps(3)
+        assert inside.seconds > 0.0
+        every = host.calls(ours)
+        assert host.outside(ours, inside)() > 0.0
+    assert every < 2000, "1,860 when it was written; the plainest loop takes 1,812"
+
+
+@pytest.mark.slow
+def test_samples_and_their_distance_are_the_peers(tmp_path: Path) -> None:
+    """After some steps of training: diffusers' samples are as far from the data, by ours and by torchmetrics."""
+    changes = ["train.kimg=5.12", "evaluation.evaluations=1", "evaluation.full.images=100"]
+    trial = TrialSpec.from_yaml(sampling.PRESET, changes)
+    model = sampling.trained(tmp_path, trial)
+    theirs = sampling.pipeline(model, tmp_path)(250)
+    mine = sampling.ours(model, sampling.WAYS["bf16"])(250)
+    reached = sampling.distance(model, theirs, tmp_path)
+    assert sampling.distance(model, mine, tmp_path) < 1.1 * reached
+    if installed("torchmetrics"):
+        source = trial.data.load(Path(), tmp_path / "cache")
+        fid = evaluation_share.measured_by_torchmetrics(model, source, tmp_path)
+        evaluation_share.same_distance(nothing, model, fid, theirs, tmp_path)

@@ -10,13 +10,16 @@ import sys
 from tests.benchmarks import page_of_results
 
 BENCHMARKS: dict[str, int | None] = {
-    "loop": None,
-    "objective": None,
+    "host": 1,
+    "loop": 2,
     "image_input": 3,
+    "sampling": 4,
     "inception_features": 5,
     "frechet": 6,
+    "evaluation_share": 7,
     "fewer_images": 9,
     "paired": 10,
+    "objective": None,
     "overhead": None,
     "price": None,
     "startup": None,

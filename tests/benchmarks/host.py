@@ -1,0 +1,161 @@
+"""What does a training step cost the host outside of forward and backward, and how many operations does it call?
+
+Whole steps of ours and of public loops (`public_loops`), over the same network and folder of images. Forward is the
+call of the network, backward that of autograd; everything else is the loop's own: data, draws, noising, clip,
+optimizer, average, logging. The gate trains diffusers' loop on the draws of ours: the loss curves are equal.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tests.benchmarks.public_loops import HuggingFace, peers
+from tests.benchmarks.side_by_side import (
+    Ratio,
+    Report,
+    Result,
+    Spent,
+    Unit,
+    cpu_s,
+    gate,
+    one_thread,
+)
+from tests.benchmarks.trained_alike import HOST_BOUND, QUICKSTART, Inside, Loop, Ours, Setting
+from trainer.data import Batches
+from trainer.randomness import Stream
+
+ROW = 1
+HOST_GOAL, CALLS_GOAL = 5.0, 3.5
+STEPS, ROUNDS = 10, 7
+CURVE = 12
+"""Steps over which the gate compares losses."""
+MOST_APART = 1e-5
+
+
+class _Calls(TorchDispatchMode):
+    """Counts operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, operation: Any, kinds: Any, given: Any = (), named: Any = None
+    ) -> Any:
+        self.count += 1
+        return operation(*given, **(named or {}))
+
+
+def calls(loop: Loop, steps: int = 4) -> float:
+    """Operations that a step calls, of the network and autograd too."""
+    with _Calls() as counted:
+        loop.steps(steps)
+    return counted.count / steps
+
+
+def outside(loop: Loop, inside: Inside) -> Callable[[], float]:
+    """Some steps: CPU seconds of one of them beside network and backward."""
+
+    def once() -> float:
+        inside.seconds, began = 0.0, cpu_s()
+        loop.steps(STEPS)
+        return (cpu_s() - began - inside.seconds) / STEPS
+
+    return once
+
+
+def drawn(setting: Setting, images: Path, place: Path) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """What ours trains on, step by step, by the addresses of its random numbers: x0, noise, entry of the table."""
+    trial = setting.trial(images)
+    source = trial.data.load(Path(), place / "cache").to(torch.device("cpu"))
+    batches, first = Batches(source, trial.seed), 0
+    eps, time = Stream(trial.seed, "train/eps"), Stream(trial.seed, "train/time")
+    while True:
+        index = torch.arange(first, first + setting.batch)
+        clean = batches.get(first, setting.batch)
+        entry = (time.uniform(index) * 1000.0).floor().long()
+        yield clean, eps.normal(index, tuple(clean.shape[1:])), entry
+        first += setting.batch
+
+
+def curves(setting: Setting, images: Path, place: Path, steps: int = CURVE) -> float:
+    """Largest distance of the loss curves of ours and of diffusers' loop on the same draws."""
+    ours = Ours(setting.trial(images), place)
+    (place / "gate").mkdir()
+    theirs, given = HuggingFace(setting, images, place / "gate"), drawn(setting, images, place)
+    apart = 0.0
+    for _ in range(steps):
+        before = len(ours.training._pending)
+        ours.training.step()
+        mine = float(ours.training._pending[before])
+        apart = max(apart, abs(mine - theirs.update(*next(given))))
+    return apart
+
+
+@contextmanager
+def folder(setting: Setting) -> Iterator[tuple[Path, Path]]:
+    """The setting's images, and a place for everything else."""
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(name)
+        yield setting.images(place), place
+
+
+def main(
+    report: Report = print, settings: tuple[Setting, ...] = (QUICKSTART, HOST_BOUND)
+) -> list[Result]:
+    """Print host time and calls of each network beside each peer."""
+    one_thread()
+    found = []
+    for setting in settings:
+        with folder(setting) as (images, place):
+            gate(report, f"{setting.name}: loss curves", curves(setting, images, place), MOST_APART)
+            there: dict[str, Loop | None] = {"": Ours(setting.trial(images), place)}
+            there |= peers(setting, images, place)
+            loops = {name: loop for name, loop in there.items() if loop is not None}
+            for loop in loops.values():
+                loop.steps(4)
+            counts = {name: calls(loop) for name, loop in loops.items()}
+            works = {name: outside(loop, Inside(loop)) for name, loop in loops.items()}
+            seconds: dict[str, list[float]] = {name: [] for name in works}
+            for _ in range(ROUNDS):
+                for name, work in works.items():
+                    seconds[name].append(work())
+        for name in [name for name in there if name]:
+            found += _results(setting, name, seconds, counts)
+    for one in found:
+        report(str(one))
+    return found
+
+
+def _results(
+    setting: Setting, peer: str, seconds: dict[str, list[float]], counts: dict[str, float]
+) -> list[Result]:
+    """Host time and calls beside one peer."""
+    there = peer in seconds
+    spent = {name: [Spent(one, one) for one in each] for name, each in seconds.items()}
+    cost = {name: 1e3 * statistics.median(each) for name, each in seconds.items()}
+    ratio = counts[peer] / counts[""] if there else None
+    return [
+        Result(
+            ROW, f"host beside forward and backward, {setting.name}", peer, HOST_GOAL,
+            Unit("ms per step", 1e3), cost[""], cost.get(peer),
+            Ratio.of(spent[peer], spent[""]) if there else None,
+        ),
+        Result(
+            ROW, f"operations, {setting.name}", peer, CALLS_GOAL, Unit("per step", 1.0),
+            counts[""], counts.get(peer), None if ratio is None else Ratio(ratio, ratio, ratio),
+        ),
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
