@@ -44,22 +44,23 @@ MOST_APART = 1e-5
 class _Calls(TorchDispatchMode):
     """Counts operations."""
 
-    def __init__(self) -> None:
+    def __init__(self, inside: Inside) -> None:
         super().__init__()
-        self.count = 0
+        self.inside, self.count, self.beside = inside, 0, 0
 
     def __torch_dispatch__(
         self, operation: Any, kinds: Any, given: Any = (), named: Any = None
     ) -> Any:
         self.count += 1
+        self.beside += not self.inside.now
         return operation(*given, **(named or {}))
 
 
-def calls(loop: Loop, steps: int = 4) -> float:
-    """Operations that a step calls, of the network and autograd too."""
-    with _Calls() as counted:
+def calls(loop: Loop, inside: Inside, steps: int = 4) -> tuple[float, float]:
+    """Operations that a step calls: all of them, and those beside network and backward."""
+    with _Calls(inside) as counted:
         loop.steps(steps)
-    return counted.count / steps
+    return counted.count / steps, counted.beside / steps
 
 
 def outside(loop: Loop, inside: Inside) -> Callable[[], float]:
@@ -123,8 +124,9 @@ def main(
             loops = {name: loop for name, loop in there.items() if loop is not None}
             for loop in loops.values():
                 loop.steps(4)
-            counts = {name: calls(loop) for name, loop in loops.items()}
-            works = {name: outside(loop, Inside(loop)) for name, loop in loops.items()}
+            inside = {name: Inside(loop) for name, loop in loops.items()}
+            counts = {name: calls(loop, inside[name]) for name, loop in loops.items()}
+            works = {name: outside(loop, inside[name]) for name, loop in loops.items()}
             seconds: dict[str, list[float]] = {name: [] for name in works}
             for _ in range(ROUNDS):
                 for name, work in works.items():
@@ -137,25 +139,29 @@ def main(
 
 
 def _results(
-    setting: Setting, peer: str, seconds: dict[str, list[float]], counts: dict[str, float]
+    setting: Setting,
+    peer: str,
+    seconds: dict[str, list[float]],
+    counts: dict[str, tuple[float, float]],
 ) -> list[Result]:
     """Host time and calls beside one peer."""
     there = peer in seconds
     spent = {name: [Spent(one, one) for one in each] for name, each in seconds.items()}
     cost = {name: 1e3 * statistics.median(each) for name, each in seconds.items()}
-    ratio = counts[peer] / counts[""] if there else None
-    return [
+    found = [
         Result(
             ROW, f"host beside forward and backward, {setting.name}", peer, HOST_GOAL,
             Unit("ms per step", 1e3), cost[""], cost.get(peer),
             Ratio.of(spent[peer], spent[""]) if there else None,
-        ),
-        Result(
-            ROW, f"operations, {setting.name}", peer, CALLS_GOAL, Unit("per step", 1.0),
-            counts[""], counts.get(peer), None if ratio is None else Ratio(ratio, ratio, ratio),
-        ),
+        )
     ]  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()
+    for place, what in enumerate(("operations", "operations beside forward and backward")):
+        ours, theirs = counts[""][place], counts[peer][place] if there else None
+        times = None if theirs is None else theirs / ours
+        found.append(
+            Result(
+                ROW, f"{what}, {setting.name}", peer, CALLS_GOAL, Unit("per step", 1.0),
+                ours, theirs, None if times is None else Ratio(times, times, times),
+            )
+        )  # fmt: skip
+    return found

@@ -141,8 +141,14 @@ class Inside:
 
         loop.owner.backward = timed
 
+    @property
+    def now(self) -> bool:
+        """Whether it is in one of them."""
+        return not math.isnan(self._began)
+
     def _begin(self) -> None:
         self._began = time.process_time()
 
     def _end(self) -> None:
         self.seconds += time.process_time() - self._began
+        self._began = math.nan
