@@ -119,7 +119,7 @@ class _Graph:
 
 
 class Forward:
-    """A network without gradients, as samples are made with it: recorded for each shape after some calls.
+    """A network without gradients, as samples are made with it: recorded for each shape and precision after some calls.
 
     On the processor it is the network. Nobody changes where its weights lie while it is in use.
     """
@@ -134,7 +134,8 @@ class Forward:
         if not x.is_cuda:
             return self._network(x, condition, **told)
         given = {"x": x, "condition": condition, **told}
-        shape = tuple((name, value.shape, value.dtype) for name, value in given.items())
+        cast = torch.is_autocast_enabled(x.device.type)
+        shape = (cast, *((name, value.shape, value.dtype) for name, value in given.items()))
         self._calls[shape] += 1
         if shape not in self._passes and self._calls[shape] > BEFORE:
             self._passes[shape] = self._recorded(given)
