@@ -8,19 +8,35 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
-from tests.benchmarks.loop import NETWORKS, trial
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.timestep import Law, Uniform
 from trainer.diffusion.weighting import AnyWeighting, Simple
 from trainer.distributed import World
 from trainer.training import Training
+from trainer.trial import TrialSpec
 
 BATCH = 128
 REPEATS = 60
+NETWORKS: dict[str, dict[str, Any]] = {
+    "quickstart": {"channels": [24, 48], "blocks": 1},
+    "host-bound": {"channels": [8, 8], "blocks": 2},
+}
+
+
+def trial(model: dict[str, Any]) -> TrialSpec:
+    """The quickstart's step, of some U-Net."""
+    return TrialSpec.model_validate(
+        {
+            "data": {"kind": "digits"},
+            "model": {"kind": "unet", **model},
+            "train": {"kimg": 12.8, "batch_size": BATCH},
+            "evaluation": {"features": {"kind": "pixels"}, "full": {"images": 2, "steps": 1}},
+        }
+    )
 
 
 def median_s(work: Callable[[], object], repeats: int) -> float:
@@ -36,7 +52,7 @@ def median_s(work: Callable[[], object], repeats: int) -> float:
 
 def step_s() -> float:
     """Seconds of one training step of the quickstart's network."""
-    spec = trial(next(iter(NETWORKS.values())))
+    spec = trial(NETWORKS["quickstart"])
     training = Training(spec, spec.data.load(Path()), World(0, 1))
     return median_s(training.step, 25)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.benchmarks.loop import NETWORKS, trial
+from tests.benchmarks.objective import NETWORKS, trial
 from trainer.distributed import World
 from trainer.flops import flops_per_image
 from trainer.training import Training
