@@ -177,10 +177,10 @@ def trial(**data: Any) -> TrialSpec:
 
 def test_a_training_learns_from_warped_images() -> None:
     training = Training(trial(), trial().data.load(Path()), World(0, 1))
-    seen: list[tuple[Tensor, Tensor, Any]] = []
+    seen: list[Any] = []
     training.learner.register_forward_pre_hook(lambda _, given: seen.append(given))
     training.step()
-    x0, index, told = seen[0]
+    x0, index, told = seen[0][:3]
     plain = Batches(training.source, 0).get(0, 20)
     assert torch.equal(x0, warped(plain, Warp.drawn(0, index, 0.5)))
     assert told["vector"].shape == (20, 9)
