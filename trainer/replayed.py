@@ -9,7 +9,8 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 from trainer.lazily import torch
 from trainer.memory import ran_out, release
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from trainer.data import Drawn
     from trainer.step import Step
+
+T = TypeVar("T")
 
 BEFORE = 3
 """Steps that are taken one kernel at a time first: libraries choose their kernels, the optimizer makes its state."""
@@ -93,23 +96,39 @@ def fits(step: Step) -> bool:
     )
 
 
+def _recorded(
+    device: torch.device, before: Callable[[], object], work: Callable[[], T]
+) -> tuple[torch.cuda.CUDAGraph, T]:
+    """A graph of `work` on a device, which may not be the current one, and where it leaves what it gives."""
+    current = torch.cuda.current_stream(device)
+    aside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    aside.wait_stream(current)
+    with torch.cuda.stream(aside):  # the stream of a record has to have seen the kernels before
+        before()
+    current.wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+        left = work()
+    return graph, left
+
+
 class _Graph:
     """One step, with tensors of its own for what is drawn."""
 
     def __init__(self, step: Step, drawn: Drawn) -> None:
         self._given = drawn.copy()
         release(drawn.index.device)  # it is kept by stream: what earlier steps took would lie idle
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):  # the stream of a record has to have seen the kernels before
+
+        def before() -> None:
             step.gradients(self._given)
             step.forget()
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local"):
-            self._loss = step.gradients(self._given)
+
+        def whole() -> tuple[Tensor, Tensor]:
+            loss = step.gradients(self._given)
             step.move()
-            self._row = step.learner.seen()
+            return loss, step.learner.seen()
+
+        self._graph, (self._loss, self._row) = _recorded(drawn.index.device, before, whole)
 
     def replay(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
         """Its mean loss [], and what the learner has seen [3, B]."""
@@ -157,14 +176,8 @@ class _Pass:
 
     def __init__(self, network: Callable[..., Tensor], given: dict[str, Tensor]) -> None:
         self._given = {name: value.clone() for name, value in given.items()}
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            self._call(network)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=aside, capture_error_mode="thread_local"):
-            self._out = self._call(network)
+        call = partial(self._call, network)
+        self._graph, self._out = _recorded(given["x"].device, call, call)
 
     def _call(self, network: Callable[..., Tensor]) -> Tensor:
         x, condition, *rest = self._given.values()

@@ -25,6 +25,8 @@ ENDS = ("inward", "outward", "conv_in", "conv_out")
 class Optimizer(Spec):
     """Moves the weights along the gradient; `build()` gives the torch optimizer that does."""
 
+    records: ClassVar[bool] = False
+    """Whether a CUDA graph can take its step: everything that it counts lies on the device."""
     lr: Rate = 2e-4
     """Learning rate that the schedule multiplies."""
     weight_decay: Exponent = 0.0
@@ -49,9 +51,6 @@ class Optimizer(Spec):
     def kept(self) -> float:
         """Numbers that it keeps per weight, in float32."""
         return 2.0
-
-    records: ClassVar[bool] = False
-    """Whether a CUDA graph can take its step: everything that it counts lies on the device."""
 
     def settle(self, optimizer: torch.optim.Optimizer) -> None:
         """After its state was loaded, which may come from another device."""
