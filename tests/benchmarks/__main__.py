@@ -30,12 +30,12 @@ BENCHMARKS: dict[str, int | None] = {
     "gpu": None,
 }
 """Module of this package to its row of the scoreboard, if it is one."""
-LONG = {"delivery", "scale"}
-"""A quarter of an hour each: they run where they are named."""
+NAMED = {"delivery", "scale", "gpu"}
+"""They run where they are named: a quarter of an hour each, or a GPU."""
 
 
 def main() -> int:
-    """Run the benchmarks named on the command line, or all that are not long."""
+    """Run the benchmarks named on the command line, or all that are not to be named."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     said = ", ".join(f"{name} ({row})" if row else name for name, row in BENCHMARKS.items())
     parser.add_argument("names", nargs="*", metavar="ROW", help=f"name or number, of {said}")
@@ -45,7 +45,7 @@ def main() -> int:
     names = [by_number.get(name, name) for name in asked.names]
     if unknown := set(names) - set(BENCHMARKS):
         parser.error(f"unknown benchmark {', '.join(sorted(unknown))}: choose from {said}")
-    for name in names or [name for name in BENCHMARKS if name not in LONG]:
+    for name in names or [name for name in BENCHMARKS if name not in NAMED]:
         run(name, asked.write)
     return 0
 
