@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast, get_args
@@ -176,14 +177,17 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
 
 def _seeds(text: str) -> list[int]:
     """`0-3` and `0,1,2,3` are four."""
+    seeds: list[int] = []
     try:
-        parts = [part.split("-") for part in text.split(",")]
-        seeds = [
-            n for first, *last in parts for n in range(int(first), int((last or [first])[0]) + 1)
-        ]
-        if not seeds or len(seeds) > _MOST_SEEDS or len(set(seeds)) < len(seeds):
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            some = range(int(first), int(last if dash else first) + 1)
+            if not some or some[-1] >= 2**63 or some[-1] - some[0] >= _MOST_SEEDS:
+                raise ValueError
+            seeds += some
+        if len(seeds) > _MOST_SEEDS or len(set(seeds)) < len(seeds):
             raise ValueError
-    except (ValueError, IndexError):
+    except ValueError:
         raise argparse.ArgumentTypeError(
             f"{text} is no list of up to {_MOST_SEEDS} seeds: write 0-7, or 0,3,5"
         ) from None
@@ -225,6 +229,8 @@ def _heard(seed: int, word: Word, record: Record) -> int:
         _show(word, f"seed {seed:<4}")
         return 0
     if isinstance(word, Exception):
+        if not isinstance(word, UserError | EnvironmentProblem | HeldError | Left | OSError):
+            traceback.print_exception(word)
         kept = "; the same command continues" if isinstance(word, Left) else ""
         print(f"seed {seed}: {word}{kept}", file=sys.stderr)
         if isinstance(word, Left):

@@ -313,7 +313,9 @@ def test_several_seeds_train_at_once_and_each_is_the_trial_of_its_seed(
     assert "kimg" not in capsys.readouterr().out.partition("seed 0    finished")[2]
 
 
-@pytest.mark.parametrize("seeds", ["", "1-", "3-1", "0,0", "0-100", "a"])
+@pytest.mark.parametrize(
+    "seeds", ["", "1-", "3-1", "1-2-3", "0,0", "0-100", "0-999999999999", str(2**63), "a"]
+)
 def test_seeds_are_a_list(
     toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], seeds: str
 ) -> None:
