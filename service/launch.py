@@ -109,7 +109,7 @@ class _Driver:
         from service.search.ledger import TuningLedger
 
         searches = studies(experiment, self.settings)
-        if not all(study.is_over for study in searches):
+        if _by_cluster(experiment) and not all(study.is_over for study in searches):
             searches = studies(experiment := self._placed(experiment), self.settings)
         show = self._published(experiment)
         self._mend((key for study in searches for key in study.trial_keys()), show)
@@ -127,7 +127,7 @@ class _Driver:
     def compare(self, experiment: Experiment) -> Outcome:
         """Train what is left of the trials that are compared."""
         records = (Record(self.settings.trial(trial.key)) for trial in experiment.trials)
-        if any(record.result() is None for record in records):
+        if _by_cluster(experiment) and any(record.result() is None for record in records):
             experiment = self._placed(experiment)
         save(experiment, self.settings.experiment(experiment.name))
         show = self._published(experiment)
@@ -211,14 +211,11 @@ class _Driver:
 
     def _placed(self, experiment: Experiment) -> Experiment:
         """With what depends on the cluster, where something is left to train: shares of a GPU, numbers of workers."""
-        is_auto = any(cell.asked.is_auto for cell in experiment.cells)
-        if not is_auto and not any(cell.asked.is_elastic for cell in experiment.cells):
-            return experiment
         from service.cluster.sharing import Sharing
         from service.experiment.cell import Cell
 
         cluster = self._connected(experiment.placed(Cell.least))
-        if is_auto:
+        if any(cell.asked.is_auto for cell in experiment.cells):
             sharing = Sharing(experiment, self.settings, self._said, self.stop)
             experiment, lines = sharing.placed()
             for line in lines:
@@ -230,6 +227,11 @@ class _Driver:
 
     def _said(self, line: str) -> None:
         self.on_event(SweepNote(line))
+
+
+def _by_cluster(experiment: Experiment) -> bool:
+    """Whether what its trials occupy depends on what the cluster has."""
+    return any(cell.asked.is_auto or cell.asked.is_elastic for cell in experiment.cells)
 
 
 def _keep_logs(logs: Path, kept: Path) -> None:
