@@ -55,11 +55,16 @@ def lost(text: str, killed: int = 0) -> str:
 
     Ray names the kernel's OOM killer as a possible cause of every loss, so that says nothing.
     """
-    is_rays = any(word in text.lower() for word in _RAY_KILLED)
+    is_rays = killed_by_ray(text)
     if not (is_rays or killed):
         return last_line(text)
     who = "Ray's memory monitor" if is_rays else "the kernel"
     return f"{NO_MEMORY}, and {who} killed its process: {_LESS_ON_A_MACHINE}"
+
+
+def killed_by_ray(text: str) -> bool:
+    """Whether Ray says that its memory monitor ended a process."""
+    return any(word in text.lower() for word in _RAY_KILLED)
 
 
 def last_line(text: str) -> str:

@@ -196,7 +196,7 @@ class Settings(BaseSettings):
     @property
     def store_uri(self) -> str:
         """The MLflow store to talk to: `tracking_uri`, else sqlite in `home`."""
-        return self.tracking_uri or _sqlite(self.database)
+        return self.tracking_uri or sqlite(self.database)
 
     def prepare(self) -> None:
         """Make `home`; ServiceError when it cannot be written."""
@@ -240,7 +240,7 @@ def load(**given: Any) -> Settings:
         ) from None
 
 
-def _sqlite(database: Path) -> str:
+def sqlite(database: Path) -> str:
     """SQLAlchemy's address of a file, in which `?` and `%` mean something unless they are quoted.
 
     Quoted, it names the dialect too: of `sqlite:///` MLflow makes the folder that is written there, quotes and all.

@@ -17,6 +17,7 @@ from service.errors import ServiceError
 from service.experiment.saved import SAVED
 from service.remote.home import forget
 from service.search.candidates import FOLDER, Candidates
+from trainer.files import files_below
 from trainer.lease import holder
 from trainer.record import LOCK
 
@@ -99,11 +100,9 @@ def keys_of(folder: Path) -> frozenset[str]:
 def bytes_below(place: Path) -> int:
     """Of all files below; what goes away meanwhile counts nothing."""
     total = 0
-    for path in place.rglob("*"):
-        try:
-            total += path.lstat().st_size if not path.is_dir() or path.is_symlink() else 0
-        except OSError:
-            continue
+    for path in files_below(place):
+        with contextlib.suppress(OSError):
+            total += path.lstat().st_size
     return total
 
 

@@ -48,6 +48,12 @@ def made_once(path: Path, make: Callable[[], bytes]) -> bytes:
         return content
 
 
+def files_below(place: Path) -> Iterator[Path]:
+    """All files in a folder and in the folders in it; one that goes away meanwhile has none (`rglob` would raise)."""
+    for folder, _, names in os.walk(place):
+        yield from (Path(folder, name) for name in names)
+
+
 def keep(path: Path, content: bytes) -> None:
     """Write a file of a cache, and beside it the digest by which damage shows."""
     write_whole(path, content)

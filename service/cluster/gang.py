@@ -20,6 +20,7 @@ from typing import Any
 
 import ray
 
+from service.causes import killed_by_ray
 from service.cluster import notice
 from trainer.leaving import Left
 from trainer.passes import SmallerPasses
@@ -156,6 +157,8 @@ def _failure_policy(config: Any) -> Any:
                 return FailureDecision.RETRY
             if has_no_room(training_failed_error):
                 return FailureDecision.RAISE  # Tune waits for all of it, and says so
+            if killed_by_ray(str(training_failed_error)):
+                return FailureDecision.RAISE  # a new worker would be killed within the same second
             return super().make_decision(training_failed_error)
 
     return Fair(config)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from service.causes import lost
+from service.causes import killed_by_ray, lost
 from service.cluster import gang
 from service.cluster.notice import heard, listening
 from service.resources import Resources
@@ -121,6 +121,8 @@ def _fit(
                 raise _moved(failure) from None
         if gang.has_no_room(error):
             raise _moved(error) from None
+        if killed_by_ray(str(error)):
+            raise _lost(error) from None
         why = lost(str(error), oom_kills() - killed)
         reason = f"its workers died {RETRIES + 1} times: {why}"
         report(flat(failed(job, reason, str(error))))
@@ -131,6 +133,13 @@ def _moved(left: Exception) -> Exception:
     from ray.exceptions import RayActorError
 
     return RayActorError(error_msg=str(left), preempted=True)
+
+
+def _lost(error: Exception) -> Exception:
+    """What Tune takes for the loss of the trial's actor: it starts another one, `RETRIES` times."""
+    from ray.exceptions import RayActorError
+
+    return RayActorError(error_msg=str(error))
 
 
 def _worker_loop(config: dict[str, Any]) -> bool:

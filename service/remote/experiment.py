@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from service.experiment.saved import SAVED
 from service.tracking.notes import REPORT
 from service.verdict_log import LOG
-from trainer.files import write_whole
+from trainer.files import files_below, write_whole
 
 if TYPE_CHECKING:
     from service.remote.store import Store, Stored
@@ -33,7 +33,7 @@ class ExperimentMirror:
 
     def push(self) -> None:
         """Bring there what is new here. StoreError where that cannot be done."""
-        for path in sorted(self.directory.rglob("*")):
+        for path in sorted(files_below(self.directory)):
             name = str(path.relative_to(self.directory))
             if not (_STATE.fullmatch(name) or _RESULTS.fullmatch(name)):
                 continue

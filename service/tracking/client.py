@@ -7,10 +7,13 @@ import logging
 import os
 from typing import TYPE_CHECKING, Any
 
+from service.settings import sqlite
 from service.tracking.relocation import relocate
 from trainer.files import FileLock
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from service.settings import Settings
 
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
@@ -43,21 +46,38 @@ def _be_brief() -> None:
 def client(settings: Settings) -> Any:
     """MLflow's, once it has had an answer; it raises what MLflow raises."""
     _be_brief()
-    import mlflow
-
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(
         logging.CRITICAL
     )  # a traceback of what it raises
     settings.home.mkdir(parents=True, exist_ok=True)
-    with only_creator(settings):  # building it creates the tables of a new database
-        made = mlflow.MlflowClient(settings.store_uri, registry_uri=settings.store_uri)
-        made.search_experiments(max_results=1)
+    with only_creator(settings):
+        if not settings.tracking_uri and not settings.database.exists():
+            _create(settings.database)
+        made = _answering(settings.store_uri)
         if not settings.tracking_uri:
             relocate(settings.database, settings.artifacts)
             _repositories().clear()  # by run, not by home
     return made
+
+
+def _answering(uri: str) -> Any:
+    """Where there is no database, this makes one, table after table."""
+    import mlflow
+
+    made = mlflow.MlflowClient(uri, registry_uri=uri)
+    made.search_experiments(max_results=1)
+    return made
+
+
+def _create(database: Path) -> None:
+    """With all of MLflow's tables or not at all: what was cut short between two of them is refused for ever after."""
+    partial = database.with_name(f".{database.name}.partial")
+    for leftover in database.parent.glob(f"{partial.name}*"):
+        leftover.unlink()
+    _answering(sqlite(partial))
+    partial.rename(database)
 
 
 def has_ended(run_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 from ray.train import FailureConfig
 from ray.train.v2._internal.execution.failure_handling import FailureDecision
 from ray.train.v2.api.exceptions import WorkerGroupError
@@ -29,6 +30,14 @@ def test_what_counts(errors: list[Exception], decision: FailureDecision) -> None
     for _ in range(2):
         failed = WorkerGroupError("its workers ended", dict(enumerate(errors)))
         assert policy.make_decision(failed) is decision
+
+
+def test_a_worker_that_was_killed_for_memory_is_for_tune_to_replace() -> None:
+    """Which takes seconds; a new worker at once would be killed within the same one, and so would the one after it."""
+    policy = _failure_policy(FailureConfig(max_failures=2))
+    killed = OutOfMemoryError("Task was killed due to the node running low on memory.")
+    failed = WorkerGroupError(f"1 worker ended: {killed}", {0: killed})
+    assert policy.make_decision(failed) is FailureDecision.RAISE
 
 
 def test_one_loss_is_allowed_beside_any_number_of_smaller_passes() -> None:

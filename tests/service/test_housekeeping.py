@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from service.experiment import Experiment
 from service.experiment.delta import Delta, delta
 from service.experiment.saved import save
 from service.settings import Settings
-from service.usage import check_quota, size, usage
+from service.usage import bytes_below, check_quota, size, usage
 from tests.service.sweeps import sweep
 from trainer.files import FileLock
 from trainer.record import LOCK, Record
@@ -159,3 +160,27 @@ def test_bytes_are_told_in_powers_of_ten() -> None:
     assert [size(n) for n in (0, 999, 1500, 2.5e6, 3.21e9, 4e12)] == [
         "0 B", "999 B", "1.5 kB", "2.5 MB", "3.21 GB", "4 TB",
     ]  # fmt: skip
+
+
+def test_a_folder_that_goes_away_while_it_is_measured_counts_nothing(tmp_path: Path) -> None:
+    """As the checkpoint of a trial that is training: it is written under another name first."""
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "file").write_bytes(b"x" * 10)
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            folders = [tmp_path / f"checkpoint-{n}" / "deeper" for n in range(50)]
+            for folder in folders:
+                folder.mkdir(parents=True)
+            for folder in folders:
+                folder.rmdir()
+                folder.parent.rmdir()
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        assert {bytes_below(tmp_path) for _ in range(300)} == {10}
+    finally:
+        done.set()
+        other.join(10)

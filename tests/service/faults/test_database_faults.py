@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings
+from service.tracking.client import client
 from service.tracking.uploader import LONGEST_S, Uploader, pause_s
 from tests.service.postgres import Postgres, postgres
 from tests.service.sweeps import MlflowServer, mlflow_server, wait_for
@@ -81,3 +84,23 @@ def test_an_outage_of_minutes_is_asked_after_seldom_and_its_end_is_noticed_soon(
     assert 5 <= len(attempts) <= 12
     assert pause_s(1.0, 10_000) == LONGEST_S <= 30.0
     assert pause_s(1.0, 0) == 1.0
+
+
+def test_a_database_whose_creation_was_cut_short_is_made_again(tmp_path: Path) -> None:
+    """MLflow makes its tables one after the other, and never accepts half of them."""
+    settings = Settings(home=tmp_path / "home", tracking_uri=None)
+    code = (
+        "from pathlib import Path; from service.settings import Settings; from service.tracking.client import client; "
+        f"client(Settings(home=Path({str(settings.home)!r}), tracking_uri=None))"
+    )
+    creator = subprocess.Popen([sys.executable, "-c", code])
+    wait_for(lambda: any(one.stat().st_size > 100_000 for one in _made(settings)), "tables", 60)
+    creator.kill()
+    creator.wait(10)
+    assert not settings.database.exists()
+    client(settings).create_experiment("x")
+    assert _made(settings) == [settings.database]
+
+
+def _made(settings: Settings) -> list[Path]:
+    return list(settings.home.glob("*mlflow.db*"))

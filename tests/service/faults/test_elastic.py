@@ -15,7 +15,7 @@ from tests.service.sweeps import sweep, wait_for, write
 from trainer.record import Record
 
 pytestmark = [pytest.mark.fault, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(560)]
-LONG = {"train.kimg": 4096.0, "train.batch_size": 512, "evaluation.evaluations": 32}
+LONG = {"train.kimg": 8192.0, "train.batch_size": 512, "evaluation.evaluations": 32}
 NAME = "uniform seed 0"
 
 
@@ -42,7 +42,7 @@ def test_it_goes_on_with_fewer_workers_and_with_more_again(
             def log() -> str:
                 return command(shell, "logs", "toy")[1]
 
-            wait_for(lambda: f"{NAME}: 128 of" in log(), "a trial of two workers")
+            wait_for(lambda: f"{NAME}: 256 of" in log(), "a trial of two workers")
             assert (len(workers(head)), len(workers(nodes[0]))) == (1, 1)
             kill(nodes[0])
             fewer = f"{NAME}: goes on with 1 worker instead of 2: so many fit now"

@@ -76,6 +76,7 @@ def test_a_worker_of_ray_train_killed_for_memory_is_replaced_and_no_number_chang
     (process,) = at_work(run, "train")
     with machine.filled(to=0.9):
         wait_for(lambda: not process.is_running(), "the kill", 60)
+    run.until("uniform seed 0: its machine ran out of memory, and Ray's memory monitor killed")
     code, said = run.ending()
     assert code == 0, said
     assert "Traceback" not in said
