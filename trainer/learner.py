@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainer.diffusion.learning import schedule_loss
 from trainer.diffusion.objective import Terms
-from trainer.diffusion.process import Scalars, training_levels
+from trainer.diffusion.process import Asked, Scalars, training_levels
 from trainer.diffusion.schedule.learned_curve import LearnedCurve
 from trainer.diffusion.timestep import entry_index, spread
 from trainer.diffusion.timestep.history import LossHistory
@@ -83,32 +83,42 @@ class Learner(nn.Module):
 
         `drawn` is what `foresee` says of them, if anything.
         """
-        diffusion = self.diffusion
-        terms, losses = self.judged(x0, index, conditions, drawn)
+        asked = self.asked(x0, index, drawn)
+        answer = bound(self.network, conditions)(asked.x, asked.condition)
+        return self.answered(asked, answer, index, conditions)
+
+    def asked(self, x0: Tensor, index: Tensor, drawn: Foreseen | None = None) -> Asked:
+        """What the network is asked of examples; arguments as of a call."""
+        if drawn is not None:
+            return self.diffusion.asked(x0, drawn.eps, drawn.scalars)
+        eps = self._eps.normal(index, tuple(x0.shape[1:]))
+        return self.diffusion.asked(x0, eps, training_levels(self.diffusion, self._u(index)))
+
+    def answered(
+        self, asked: Asked, answer: Tensor, index: Tensor, conditions: Conditions
+    ) -> Tensor:
+        """The losses [B] that the network's answer [B, C', ...] has; they are remembered."""
+        terms, losses = self._judged(asked, answer)
         self._count(terms, losses)
         if self.timesteps is not None:
-            entry = entry_index(terms.log_snr, diffusion.schedule)
+            entry = entry_index(terms.log_snr, self.diffusion.schedule)
             unweighted = losses.detach() / terms.importance
             self._unseen.append(torch.stack([entry.double(), unweighted.double()], 1))
         if isinstance(self.schedule, LearnedCurve):
-            fresh, at_clean = self._ends.normal(index, tuple(x0.shape[1:])), index % 2 == 0
+            fresh, at_clean = self._ends.normal(index, tuple(asked.x0.shape[1:])), index % 2 == 0
             network = bound(self.network, conditions)
-            learning = schedule_loss(self.schedule, diffusion, network, terms, fresh, at_clean)
+            learning = schedule_loss(self.schedule, self.diffusion, network, terms, fresh, at_clean)
             losses = losses + learning.to(losses.dtype)
         return losses
 
-    def judged(
-        self, x0: Tensor, index: Tensor, conditions: Conditions, drawn: Foreseen | None = None
-    ) -> tuple[Terms, Tensor]:
+    def judged(self, x0: Tensor, index: Tensor, conditions: Conditions) -> tuple[Terms, Tensor]:
         """What the objective looks at, and its loss [B]; nothing is remembered."""
-        network, diffusion = bound(self.network, conditions), self.diffusion
-        if drawn is None:
-            eps = self._eps.normal(index, tuple(x0.shape[1:]))
-            at: Tensor | Scalars = training_levels(diffusion, self._u(index))
-        else:
-            eps, at = drawn.eps, drawn.scalars
-        terms = diffusion.terms(network, x0, eps, at, part=self.part, half_bin=self._half_bin)
-        return terms, diffusion.objective.loss(terms)
+        asked = self.asked(x0, index)
+        return self._judged(asked, bound(self.network, conditions)(asked.x, asked.condition))
+
+    def _judged(self, asked: Asked, answer: Tensor) -> tuple[Terms, Tensor]:
+        terms = self.diffusion.answered(asked, answer, part=self.part, half_bin=self._half_bin)
+        return terms, self.diffusion.objective.loss(terms)
 
     def foresee(self, index: Tensor) -> Foreseen | None:
         """Noise and noise levels of consecutive global indices [B]; None: they are made where they are needed.

@@ -47,6 +47,22 @@ class Scalars(NamedTuple):
     noise: Tensor
 
 
+class Asked(NamedTuple):
+    """Noised examples, and what the network is asked of them."""
+
+    x0: Tensor
+    """[B, C, ...]"""
+    eps: Tensor
+    """[B, C, ...]"""
+    at: Scalars
+    x_t: Tensor
+    """[B, C, ...]"""
+    x: Tensor
+    """What it sees: x_t, scaled [B, C, ...]."""
+    condition: Tensor
+    """What it is told, in the type of x [B]."""
+
+
 class Diffusion(Spec):
     """Schedule, timestep sampler, weighting, prediction and objective: everything a paper may claim about."""
 
@@ -152,10 +168,27 @@ class Diffusion(Spec):
         x0, eps [B, ...] at log_snr [B] (float64 for exact coefficients), or at what `scalars` made of it; `part` is
         what `objective.build()` gave, `half_bin` half the distance between the data's values, None for points.
         """
+        asked = self.asked(x0, eps, log_snr)
+        answer = network(asked.x, asked.condition)
+        return self.answered(asked, answer, part=part, half_bin=half_bin)
+
+    def asked(self, x0: Tensor, eps: Tensor, log_snr: Tensor | Scalars) -> Asked:
+        """What the network is asked of x0, eps [B, ...] at log_snr [B], or at what `scalars` made of it."""
         at = log_snr if isinstance(log_snr, Scalars) else self.scalars(log_snr)
         x_t = noise.expand(at.alpha, x0) * x0 + noise.expand(at.sigma, eps) * eps
-        told = network(noise.expand(at.inp, x_t) * x_t, at.condition.to(x_t.dtype))
-        output, extra = self._split(told, x0.shape[1])
+        return Asked(x0, eps, at, x_t, noise.expand(at.inp, x_t) * x_t, at.condition.to(x_t.dtype))
+
+    def answered(
+        self,
+        asked: Asked,
+        answer: Tensor,
+        *,
+        part: nn.Module | None = None,
+        half_bin: float | None = HALF_BIN,
+    ) -> Terms:
+        """The terms of the network's answer [B, C', ...]; `part` and `half_bin` as of `terms`."""
+        x0, eps, at, x_t, _, _ = asked
+        output, extra = self._split(answer, x0.shape[1])
         return Terms(
             output=self.prediction.merged(output, at.log_snr),
             target=Mixture(at.data, at.noise).of(x0, eps),

@@ -155,11 +155,20 @@ def bound(network: Callable[..., Tensor], conditions: Conditions) -> Network:
     """The network with what it is told: (x, condition) is all that the core knows of it."""
     if not conditions:
         return network
-    planes = conditions.get("planes")
-    rest = {name: value for name, value in conditions.items() if name != "planes"}
+    rest = beside(conditions)
 
     def informed(x: Tensor, condition: Tensor) -> Tensor:
-        seen = x if planes is None else torch.cat([x, planes.to(x.dtype)], 1)
-        return network(seen, condition, **rest)
+        return network(shown(x, conditions), condition, **rest)
 
     return informed
+
+
+def shown(x: Tensor, conditions: Conditions) -> Tensor:
+    """What the network sees [B, C + P, ...]: x [B, C, ...], and the planes that it is shown beside it."""
+    planes = conditions.get("planes")
+    return x if planes is None else torch.cat([x, planes.to(x.dtype)], 1)
+
+
+def beside(conditions: Conditions) -> Conditions:
+    """What it is told by name."""
+    return {name: value for name, value in conditions.items() if name != "planes"}
