@@ -2,12 +2,10 @@
 
 import argparse
 import contextlib
-import functools
 import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast, get_args
@@ -17,21 +15,19 @@ import torch.distributed as dist
 
 from trainer import terminal
 from trainer.data import held_out_outline
-from trainer.distributed import World, best_device
+from trainer.distributed import World
 from trainer.errors import EnvironmentProblem, InputError, UserError
 from trainer.evaluation.enough import few_images
 from trainer.files import HeldError
-from trainer.leaving import Left, Told
+from trainer.leaving import Left
 from trainer.loop import train
 from trainer.passes import OnOOM, SmallerPasses
 from trainer.record import REPORTS, RESULT, Record
 from trainer.report import Report, Result
-from trainer.together import Together, Word
+from trainer.several import seeds, train_seeds
 from trainer.trial import TrialSpec
 from trainer.yaml.trials import trial_tree
 from trainer.yaml.wording import leading_path
-
-_MOST_SEEDS = 64
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -122,9 +118,14 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ... [auto]")
     parser.add_argument(
-        "--seeds", type=_seeds, metavar="0-7",
-        help="train it once with each of these seeds (0-7, or 0,3,5) at the same time, in threads of this process: "
-        "what each computes alone, and on a GPU that one small network leaves idle some two times faster than in turn",
+        "--seeds", type=seeds, metavar="0-7",
+        help="train it once with each of these seeds (0-7, or 0,3,5) at the same time, step by step in this process: "
+        "each computes what it computes alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--ensemble", action="store_true",
+        help="with --seeds: as one program, whose network answers all of them at once; small networks train several "
+        "times faster so, and compute what they compute alone but for the order of sums",
     )  # fmt: skip
     choices = get_args(OnOOM)
     parser.add_argument(
@@ -175,71 +176,20 @@ def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
     return 0 if result.status == "finished" else 1
 
 
-def _seeds(text: str) -> list[int]:
-    """`0-3` and `0,1,2,3` are four."""
-    seeds: list[int] = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            some = range(int(first), int(last if dash else first) + 1)
-            if not some or some[-1] >= 2**63 or some[-1] - some[0] >= _MOST_SEEDS:
-                raise ValueError
-            seeds += some
-        if len(seeds) > _MOST_SEEDS or len(set(seeds)) < len(seeds):
-            raise ValueError
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text} is no list of up to {_MOST_SEEDS} seeds: write 0-7, or 0,3,5"
-        ) from None
-    return seeds
-
-
 def _several(trial: TrialSpec, options: argparse.Namespace) -> int:
     """The trial with each seed, all at once: the highest exit status of theirs."""
     if options.out is not None:
         raise UserError("--out: is the directory of one trial, and there are several: leave it out")
     if "RANK" in os.environ:
-        raise UserError("--seeds: are threads of one process: start it without torchrun")
+        raise UserError("--seeds: are trained in one process: start it without torchrun")
     home, cache = _home(options)
     trials = {seed: trial.model_copy(update={"seed": seed}) for seed in options.seeds}
     where = {seed: home / "trials" / _key(one, cache) for seed, one in trials.items()}
-
-    def member(seed: int, leave: Told) -> Iterator[Report]:
-        record = Record(where[seed])
-        with record.writer():
-            record.refuse_another(trials[seed])
-            if record.result() is None:
-                yield from train(
-                    trials[seed], where[seed], cache=cache, device=options.device,
-                    on_oom=options.on_oom, leave=leave,
-                )  # fmt: skip
-
-    status = 0
-    members = {seed: functools.partial(member, seed) for seed in trials}
-    device = best_device(options.device)
-    with _sigterm() as told, Together(members, device, told.is_set) as heard:
-        for seed, word in heard:
-            status = max(status, _heard(seed, word, Record(where[seed])))
-    return status
-
-
-def _heard(seed: int, word: Word, record: Record) -> int:
-    """Tell the person of one of several; its exit status so far."""
-    if isinstance(word, Report):
-        _show(word, f"seed {seed:<4}")
-        return 0
-    if isinstance(word, Exception):
-        if not isinstance(word, UserError | EnvironmentProblem | HeldError | Left | OSError):
-            traceback.print_exception(word)
-        kept = "; the same command continues" if isinstance(word, Left) else ""
-        print(f"seed {seed}: {word}{kept}", file=sys.stderr)
-        if isinstance(word, Left):
-            return 128 + signal.SIGTERM
-        return 2 if isinstance(word, UserError) else 3
-    result = record.result()
-    assert result is not None
-    print(f"seed {seed:<4} {result.status}: {result.reason or record.directory}", flush=True)
-    return 0 if result.status == "finished" else 1
+    with _sigterm() as told:
+        return train_seeds(
+            trials, where, cache, options.device, options.on_oom, told.is_set, _show,
+            joint=options.ensemble,
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -19,20 +19,20 @@ class Keeper:
         self._record, self._training, self._every_s = record, training, every_s
         self._evaluator = evaluator
         self._due = time.perf_counter() + every_s
+        self._size = training.passes.size
 
-    def step(self) -> None:
-        """One batch. That it took smaller passes than the one before is kept for whoever continues."""
-        training, directory = self._training, self._record.directory
-        size = training.passes.size
-        try:
-            training.step()
-        except SmallerPasses as found:
-            Kept(found.microbatch, training.images).keep(directory)
-            raise
-        if training.passes.size < size:
-            before = training.images - training.trial.train.batch_size
-            Kept(training.passes.size, before).keep(directory)
+    def stepped(self) -> None:
+        """After a step. That it took smaller passes than the one before is kept for whoever continues."""
+        size = self._training.passes.size
+        if size < self._size:
+            self._size = size
+            before = self._training.images - self._training.trial.train.batch_size
+            Kept(size, before).keep(self._record.directory)
             self.save_now()
+
+    def keep_smaller(self, found: SmallerPasses) -> None:
+        """That all workers begin again with smaller passes."""
+        Kept(found.microbatch, self._training.images).keep(self._record.directory)
 
     def told_smaller(self) -> list[str]:
         """A line for the first report after memory ran out."""

@@ -4,27 +4,25 @@ Kill it anywhere and call it again with the same directory: it continues from th
 checkpoint, and everything it yields is equal, to the last bit, to a run that was never interrupted.
 """
 
+import contextlib
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from trainer.data import held_out_source
 from trainer.distributed import World, best_device
 from trainer.errors import CheckpointError
-from trainer.evaluation.averages import of_average
 from trainer.evaluation.evaluator import Evaluator
-from trainer.evaluation.measurement import Measurement, Part
 from trainer.evaluation.picture import png
 from trainer.footprint import too_large, too_many_at_once
 from trainer.growing import begin
 from trainer.keeper import Keeper
 from trainer.leaving import Leaving, Left, Told
+from trainer.measured import Measured, measure
 from trainer.memory import told
-from trainer.passes import Kept, OnOOM, Passes
+from trainer.passes import Kept, OnOOM, Passes, SmallerPasses
 from trainer.pulse import Heart
 from trainer.record import Record
 from trainer.report import Report
@@ -54,6 +52,55 @@ def train(
     Under torch.distributed every worker calls this and yields the same images; rank 0 writes the files.
     Raises UserError when batch and workers do not divide, or the data is unfit; TooLittleMemory says what to lower.
     """
+    steps = stepwise(
+        trial,
+        directory,
+        cache=cache,
+        data_root=data_root,
+        device=device,
+        checkpoint_every_s=checkpoint_every_s,
+        until_images=until_images,
+        on_oom=on_oom,
+        leave=leave,
+    )
+    error: Exception | None = None
+    with contextlib.closing(steps):
+        while (told := advanced(steps, error)) is not None:
+            error = None
+            if isinstance(told, Report):
+                yield told
+                continue
+            try:
+                told.step()
+            except Exception as found:
+                error = found
+
+
+Stepwise = Generator["Training | Report", None, None]
+"""A training whose steps whoever listens takes: it is told whenever one is due, and goes on when it was taken."""
+
+
+def advanced(steps: Stepwise, error: Exception | None = None) -> Training | Report | None:
+    """What comes next, after the step that was due was taken, or failed so; None: nothing any more."""
+    try:
+        return next(steps) if error is None else steps.throw(error)
+    except StopIteration:
+        return None
+
+
+def stepwise(
+    trial: TrialSpec,
+    directory: Path,
+    *,
+    cache: Path,
+    data_root: Path = Path(),
+    device: str = "auto",
+    checkpoint_every_s: float = 10.0,
+    until_images: int | None = None,
+    on_oom: OnOOM = "halve_microbatch",
+    leave: Told = lambda: False,
+) -> Stepwise:
+    """As `train`, which takes each step where it is due."""
     # What there is: the data, the training, how far an earlier attempt came
     world, on = World.current(), best_device(device)
     torch.backends.cudnn.deterministic = True  # a kernel chosen by the clock would not resume
@@ -83,15 +130,15 @@ def train(
     left = _points(trial, training.images, until_images)
     for point in left:
         heart.go_on(training.images)
-        failure = _train_to(point, training, keeper, heart, leaving)
+        failure = yield from _train_to(point, training, keeper, heart, leaving)
         training.pause()
         # Measure the average of the weights
         metrics = {"sys/img_per_s": training.img_per_s()}
         metrics |= training.progress.series[-1][1] if training.progress.series else {}
-        measured = _Measured(failure=failure)
+        measured = Measured(failure=failure)
         if failure is None:
             with told(lambda: too_many_at_once(trial, source)):
-                measured = training.with_room(lambda: _measure(training, evaluator, world))
+                measured = training.with_room(lambda: measure(training, evaluator, world))
         picture = None
         if measured.failure is None and world.first:
             picture = record.write_sample(training.images, png(measured.samples))
@@ -112,11 +159,16 @@ def train(
 
 def _train_to(
     point: int, training: Training, keeper: Keeper, heart: Heart, leaving: Leaving
-) -> str | None:
+) -> Generator[Training, None, str | None]:
     """Train up to the next evaluation; on the way read the loss curve and keep checkpoints. Why it diverged, if so."""
     failure = None
     while training.images < point and failure is None:
-        keeper.step()
+        try:
+            yield training
+        except SmallerPasses as found:
+            keeper.keep_smaller(found)
+            raise
+        keeper.stepped()
         if training.world.first and (copies := training.due_snapshots()):
             keeper.save_snapshots(copies)
         if training.at_loss_point or training.images == point:
@@ -131,49 +183,10 @@ def _train_to(
     return failure
 
 
-@dataclass(frozen=True)
-class _Measured:
-    """What an evaluation found; nothing where there was none."""
-
-    metrics: dict[str, float] = field(default_factory=dict)
-    protocol: dict[str, str] = field(default_factory=dict)
-    draws: dict[str, list[float]] = field(default_factory=dict)
-    """Of the metrics that have several."""
-    samples: Tensor = field(default_factory=lambda: torch.empty(0))
-    failure: str | None = None
-
-
-def _measure(training: Training, evaluator: Evaluator, world: World) -> _Measured:
-    """All protocols that are due now, at the end of every average, with the seconds they took."""
-    began = time.perf_counter()
-    parts = _due(training.trial, training.images)
-    measured = [evaluator.measure(training.average.network, part, world) for part in parts]
-    shown = measured[-1].samples
-    further: list[Measurement] = []
-    if training.images == training.trial.total_images() and all(one.finite for one in measured):
-        further = evaluator.measure_also(training.average.network, world)
-        measured += [
-            of_average(evaluator.measure(one.network, "full", world), one.spec.called())
-            for one in training.further
-        ]
-    finite = all(one.finite for one in measured)
-    measured += (
-        further  # a solver that goes astray says nothing of the training: its numbers are NaN
-    )
-    metrics = {n: value for one in measured for n, value in (one.metrics | one.errors).items()}
-    protocol = {name: value for one in measured for name, value in one.protocol.items()}
-    draws = {name: each for one in measured for name, each in one.draws.items() if len(each) > 1}
-    metrics["sys/eval_s"] = time.perf_counter() - began
-    training.progress.eval_seconds += metrics["sys/eval_s"]
-    kimg = training.images / 1000
-    failure = f"diverged: generated samples are not finite at {kimg:g} kimg"
-    return _Measured(metrics, protocol, draws, shown, None if finite else failure)
-
-
 def _report(
     training: Training,
     metrics: dict[str, float],
-    measured: _Measured,
+    measured: Measured,
     picture: str | None,
     notes: list[str],
 ) -> Report:
@@ -225,13 +238,6 @@ def _points(trial: TrialSpec, images: int, until_images: int | None) -> list[int
     if any(until_images <= point <= images for point in every):
         return []
     return left[: sum(point < until_images for point in left) + 1]
-
-
-def _due(trial: TrialSpec, images: int) -> list[Part]:
-    """Protocols to measure now: the cheap curve always, the full one at the end or if it is the only one."""
-    if trial.evaluation.rung is None:
-        return ["full"]
-    return ["rung", "full"] if images == trial.total_images() else ["rung"]
 
 
 def _agree(world: World, images: int, device: torch.device) -> None:

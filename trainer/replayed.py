@@ -6,11 +6,12 @@ same kernels on the same numbers, so that nothing changes by it, to the last bit
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from trainer.lazily import torch
 from trainer.memory import ran_out, release
@@ -30,34 +31,57 @@ _RECORDING = GENERATOR
 """One thread records at a time, and nobody asks torch's generator meanwhile, which takes part in what is recorded."""
 
 
-class Replayed:
-    """The steps of one training that a graph takes."""
+class Steps(Protocol):
+    """A step of one training, or of several that take it together; lists have one entry for each."""
 
-    def __init__(self, step: Step) -> None:
-        self._step = step
+    @property
+    def members(self) -> Sequence[Step]:
+        """Whose steps they are."""
+
+    def gradients(self, drawn: Sequence[Drawn]) -> list[Tensor]:
+        """Those of a batch each; the mean losses [] of each."""
+
+    def move(self) -> None:
+        """Along the gradients."""
+
+    def forget(self) -> None:
+        """What was computed of batches that moved nothing."""
+
+
+class Replayed:
+    """The steps that a graph takes."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
         self._taken = 0
         self._graph: _Graph | None = None
-        self._fits = fits(step)
-        self._size = step.passes.size
+        self._fits = all(fits(one) for one in steps.members)
+        self._sizes = self._sized()
 
-    def take(self, drawn: Drawn, first: int) -> Tensor | None:
-        """Move the weights by a batch, from global index `first` on: its mean loss []; None: a graph cannot (yet).
+    def take(self, drawn: Sequence[Drawn], first: Sequence[int]) -> list[Tensor] | None:
+        """Move the weights by a batch each, from global index `first` on: mean losses []; None: a graph cannot (yet).
 
-        The learner has seen the batch then, as if it had been called.
+        The learners have seen the batches then, as if they had been called.
         """
         self._taken += 1
         if not self._fits or self._taken <= BEFORE:
             return None
-        if self._size != self._step.passes.size:  # memory ran out meanwhile
-            self._size, self._graph, self._taken = self._step.passes.size, None, 0
+        if self._sizes != self._sized():  # memory ran out meanwhile
+            self._sizes, self._graph, self._taken = self._sized(), None, 0
             return None
         if self._graph is None and not self._record(drawn):
             return None
         assert self._graph is not None
-        with self._step.seeded(first):
-            loss, row = self._graph.replay(drawn)
-        self._step.learner.has_seen(row)
-        return loss
+        with contextlib.ExitStack() as seeds:
+            for step, begin in zip(self._steps.members, first, strict=True):
+                seeds.enter_context(step.seeded(begin))
+            found = self._graph.replay(drawn)
+        for step, (_, row) in zip(self._steps.members, found, strict=True):
+            step.learner.has_seen(row)
+        return [loss for loss, _ in found]
+
+    def _sized(self) -> list[int]:
+        return [one.passes.size for one in self._steps.members]
 
     def release(self) -> bool:
         """Give back the memory of a graph, which the next step records again; whether there was one."""
@@ -65,17 +89,17 @@ class Replayed:
             return False
         self._graph = None
         gc.collect()
-        release(self._step.source.device)
+        release(self._steps.members[0].source.device)
         return True
 
-    def _record(self, drawn: Drawn) -> bool:
+    def _record(self, drawn: Sequence[Drawn]) -> bool:
         """Whether there is a graph now; where a network cannot be recorded, its kernels are launched one by one."""
         try:
             with _RECORDING:
-                self._graph = _Graph(self._step, drawn)
+                self._graph = _Graph(self._steps, drawn)
         except Exception as error:
             self._fits = False
-            self._step.forget()
+            self._steps.forget()
             if not (ran_out(error) or isinstance(error, RuntimeError)):
                 raise
             return False
@@ -113,28 +137,31 @@ def _recorded(
 
 
 class _Graph:
-    """One step, with tensors of its own for what is drawn."""
+    """One step of each, with tensors of its own for what is drawn."""
 
-    def __init__(self, step: Step, drawn: Drawn) -> None:
-        self._given = drawn.copy()
-        release(drawn.index.device)  # it is kept by stream: what earlier steps took would lie idle
+    def __init__(self, steps: Steps, drawn: Sequence[Drawn]) -> None:
+        self._given = [one.copy() for one in drawn]
+        device = drawn[0].index.device
+        release(device)  # it is kept by stream: what earlier steps took would lie idle
 
         def before() -> None:
-            step.gradients(self._given)
-            step.forget()
+            steps.gradients(self._given)
+            steps.forget()
 
-        def whole() -> tuple[Tensor, Tensor]:
-            loss = step.gradients(self._given)
-            step.move()
-            return loss, step.learner.seen()
+        def whole() -> list[tuple[Tensor, Tensor]]:
+            losses = steps.gradients(self._given)
+            steps.move()
+            seen = [one.learner.seen() for one in steps.members]
+            return list(zip(losses, seen, strict=True))
 
-        self._graph, (self._loss, self._row) = _recorded(drawn.index.device, before, whole)
+        self._graph, self._left = _recorded(device, before, whole)
 
-    def replay(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        """Its mean loss [], and what the learner has seen [3, B]."""
-        self._given.become(drawn)
+    def replay(self, drawn: Sequence[Drawn]) -> list[tuple[Tensor, Tensor]]:
+        """Of each its mean loss [], and what its learner has seen [3, B]."""
+        for mine, theirs in zip(self._given, drawn, strict=True):
+            mine.become(theirs)
         self._graph.replay()
-        return self._loss.clone(), self._row.clone()
+        return [(loss.clone(), row.clone()) for loss, row in self._left]
 
 
 class Forward:

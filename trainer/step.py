@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.clipping import clip
 from trainer.data import Batches, Drawn, Source
+from trainer.diffusion.process import Asked
 from trainer.distributed import World
 from trainer.errors import TooLittleMemory
 from trainer.footprint import too_large, too_many
@@ -22,6 +25,16 @@ from trainer.passes import Passes, SmallerPasses
 from trainer.precision import Scaled
 from trainer.randomness import derive, seeded
 from trainer.trial import TrialSpec
+
+
+@dataclass(frozen=True)
+class Question:
+    """Some of a batch's examples, as a network is asked about them."""
+
+    asked: Asked
+    index: Tensor
+    """[B]"""
+    conditions: Conditions
 
 
 class Step:
@@ -118,6 +131,18 @@ class Step:
         gc.collect()
         release(self.source.device)
 
+    def question(self, drawn: Drawn) -> Question:
+        """What the network is asked of drawn examples."""
+        x0, index, conditions = self.examples(drawn)
+        return Question(
+            self.learner.asked(x0, index, self.learner.foresee(index)), index, conditions
+        )
+
+    def loss(self, question: Question, answer: Tensor) -> Tensor:
+        """Of the network's answer [B, C', ...]: its share of the batch's mean loss []."""
+        losses = self.learner.answered(question.asked, answer, question.index, question.conditions)
+        return losses.sum() / self.passes.share
+
     def forget(self) -> None:
         """What was computed of a batch that moved nothing."""
         self.optimizer.zero_grad(set_to_none=True)
@@ -136,3 +161,22 @@ class Step:
         if self.noise is not None:
             self.noise.passed(len(drawn.index), self.scaled.factor())
         return loss.detach()
+
+
+class Alone:
+    """The step of one training."""
+
+    def __init__(self, step: Step) -> None:
+        self.members = (step,)
+
+    def gradients(self, drawn: Sequence[Drawn]) -> list[Tensor]:
+        """As of the step."""
+        return [self.members[0].gradients(drawn[0])]
+
+    def move(self) -> None:
+        """As the step."""
+        self.members[0].move()
+
+    def forget(self) -> None:
+        """As the step."""
+        self.members[0].forget()

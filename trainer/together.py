@@ -1,26 +1,28 @@
-"""How do several trials share one device? Each in a thread, on a GPU with a stream of its own.
+"""How do several trials train at the same time in one process? Step by step, side by side.
 
-A small network leaves most of a GPU idle. Its recorded steps are one call of the host each, and those of several trials
-run side by side on their streams. What a trial computes is what it computes alone, to the last bit: only the order in
-which the device gets to it differs.
+Those that are alike may share a program (`trainer.ensemble`). The others keep their own: on a GPU each has a stream, on
+which its recorded steps run beside the others', and computes what it computes alone, to the last bit.
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
-import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import torch
 
+from trainer.ensemble import Ensemble, alike, refusal
 from trainer.leaving import Told
+from trainer.loop import Stepwise, advanced
 from trainer.report import Report
+from trainer.training import Training
 
-Name = TypeVar("Name")
-Member = Callable[[Told], Iterator[Report]]
-"""Trains a trial, such as `partial(train, ...)`, until it ends or is told to leave."""
+Name = TypeVar("Name", bound=Hashable)
+Member = Callable[[Told], Stepwise]
+"""Trains a trial, such as `partial(stepwise, ...)`, until it ends or is told to leave."""
 
 
 class Ended:
@@ -43,51 +45,133 @@ class Together(Generic[Name]):
         members: Mapping[Name, Member],
         device: torch.device,
         leave: Told = lambda: False,
+        *,
+        joint: bool = False,
     ) -> None:
-        """`leave` tells all of them, too."""
-        self._device, self._told_from_outside = device, leave
-        self._told: queue.SimpleQueue[tuple[Name, Word]] = queue.SimpleQueue()
-        self._leave = threading.Event()
-        self._threads = [
-            threading.Thread(
-                target=self._run, args=(name, member), name=f"trial {name}", daemon=True
-            )
-            for name, member in members.items()
-        ]
+        """`leave` tells all of them, too; `joint`: those that are alike share a program."""
+        self._device, self._told_from_outside, self._joint = device, leave, joint
+        self._is_over = False
+        self._asked_to_leave: set[Name] = set()
+        self._members = {name: self._begun(name, member) for name, member in members.items()}
+        self._due: dict[Name, Training] = {}
+        """Members whose next step is due."""
+        self._failed: dict[Name, Exception] = {}
+        """What a step raised, for the member to hear."""
+        self._grouped: set[Name] = set()
+        self._ensembles: dict[tuple[Name, ...], Ensemble] = {}
+        self._streams: dict[Name, torch.cuda.Stream] = {}
+        self._words = self._heard()
+
+    def leave(self, name: Name) -> None:
+        """Tell one to leave after its next step."""
+        self._asked_to_leave.add(name)
+
+    def shared(self) -> dict[tuple[Name, ...], str]:
+        """Who steps together by now, and why not: members that share a program (""), and one alone with its reason."""
+        found = dict.fromkeys(self._ensembles, "")
+        together = {name for names in self._ensembles for name in names}
+        for name, training in self._due.items():
+            if name not in together:
+                found[name,] = refusal(training) or "no other is like it"
+        return found
 
     def __enter__(self) -> Iterator[tuple[Name, Word]]:
-        for thread in self._threads:
-            thread.start()
-        return self._heard()
+        return self._words
 
     def __exit__(self, *_: object) -> None:
-        self._leave.set()
-        for thread in self._threads:
-            thread.join()
+        self._is_over = True
+        for _ in self._words:
+            """Each keeps a checkpoint."""
+
+    def _begun(self, name: Name, member: Member) -> Stepwise:
+        def has_to_leave() -> bool:
+            return self._is_over or name in self._asked_to_leave or self._told_from_outside()
+
+        return member(has_to_leave)
 
     def _heard(self) -> Iterator[tuple[Name, Word]]:
-        at_work = len(self._threads)
-        while at_work:
-            name, told = self._told.get()
-            at_work -= not isinstance(told, Report)
-            yield name, told
+        while self._members:
+            for name in list(self._members):
+                for word in self._advanced(name):
+                    yield name, word
+            if self._joint and self._grouped != set(self._due):
+                self._regroup()
+            self._take_steps()
 
-    def _has_to_leave(self) -> bool:
-        return self._leave.is_set() or self._told_from_outside()
+    def _advanced(self, name: Name) -> Iterator[Word]:
+        """What a member tells until its next step is due, or to its end."""
+        if name in self._due:
+            self._due[name].go_on()
+        while True:
+            told: Training | Report | Exception | None
+            try:
+                with self._on_stream(name):
+                    told = advanced(self._members[name], self._failed.pop(name, None))
+            except Exception as error:
+                told = error
+            if isinstance(told, Training):
+                told.pause()  # what others do meanwhile is none of its time
+                self._due[name] = told
+                return
+            if not isinstance(
+                told, Report
+            ):  # before its last word is heard: nobody may listen any more
+                del self._members[name]
+                self._due.pop(name, None)
+            yield Ended() if told is None else told
+            if not isinstance(told, Report):
+                return
 
-    def _run(self, name: Name, member: Member) -> None:
+    def _take_steps(self) -> None:
+        left = dict(self._due)
+        for names, ensemble in self._ensembles.items():
+            for name in names:
+                del left[name]
+            self._try(names, ensemble.step)
+        for name, training in left.items():
+            self._try((name,), training.step)
+
+    def _try(self, names: tuple[Name, ...], step: Callable[[], None]) -> None:
+        began = time.perf_counter()
         try:
-            with on_stream(self._device):
-                for report in member(self._has_to_leave):
-                    self._told.put((name, report))
+            with self._on_stream(names[0]):
+                step()
         except Exception as error:
-            self._told.put((name, error))
-        else:
-            self._told.put((name, Ended()))
+            self._failed.update(dict.fromkeys(names, error))
+        each = (time.perf_counter() - began) / len(names)
+        for name in names:
+            self._due[name].count(each)
 
+    def _groups(self) -> list[tuple[Name, ...]]:
+        by_kind: dict[Hashable, list[Name]] = defaultdict(list)
+        for name, training in self._due.items():
+            if refusal(training) is None:
+                by_kind[alike(training)].append(name)
+        return [tuple(names) for names in by_kind.values() if len(names) > 1]
 
-def on_stream(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """What this thread asks of a GPU goes to a stream of its own."""
-    if device.type != "cuda":
-        return contextlib.nullcontext()
-    return torch.cuda.stream(torch.cuda.Stream(device))  # type: ignore[no-untyped-call]
+    def _regroup(self) -> None:
+        before, groups = self._ensembles, self._groups()
+        self._grouped, self._ensembles = set(self._due), {}
+        for names, ensemble in before.items():
+            if names not in groups:
+                ensemble.dissolve()
+        for names in groups:
+            known = before.get(names)
+            self._ensembles[names] = known or Ensemble([self._due[name] for name in names])
+        if (
+            self._device.type == "cuda"
+        ):  # who shares a program shares its stream, and what it did before is done
+            torch.cuda.synchronize(self._device)
+            for names in groups:
+                self._streams.update(dict.fromkeys(names, self._stream(names[0])))
+
+    def _on_stream(self, name: Name) -> contextlib.AbstractContextManager[object]:
+        """What is asked of a GPU there goes to the member's stream."""
+        if self._device.type != "cuda":
+            return contextlib.nullcontext()
+        return torch.cuda.stream(self._stream(name))
+
+    def _stream(self, name: Name) -> torch.cuda.Stream:
+        if name not in self._streams:
+            self._streams[name] = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        return self._streams[name]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.checkpointing import recompute_blocks
-from trainer.data import Source
+from trainer.data import Drawn, Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.ema import Average, Power
@@ -26,7 +26,7 @@ from trainer.passes import Passes
 from trainer.progress import Progress, log_every
 from trainer.replayed import Replayed
 from trainer.second_moment import SecondMoment
-from trainer.step import Step
+from trainer.step import Alone, Step
 from trainer.trial import TrialSpec
 
 T = TypeVar("T")
@@ -65,11 +65,11 @@ class Training:
             recompute_blocks(network)
         if trial.train.compile:
             network.compile()
-        self._step = Step(trial, source, world, self.passes, self.learner)
-        self.optimizer, self.scaled = self._step.optimizer, self._step.scaled
-        self.noise, self.inputs = self._step.noise, self._step.inputs
+        self.update = Step(trial, source, world, self.passes, self.learner)
+        self.optimizer, self.scaled = self.update.optimizer, self.update.scaled
+        self.noise, self.inputs = self.update.noise, self.update.inputs
         self._rates = trial.optimizer.rates(len(self.optimizer.param_groups))
-        self._replayed = Replayed(self._step)
+        self._replayed = Replayed(Alone(self.update))
         self.progress = Progress()
         every = trial.train.tally_gradients
         self._moment = SecondMoment(self.learner, trial.train.batch_size, every) if every else None
@@ -97,20 +97,32 @@ class Training:
 
         Raises TooLittleMemory, or SmallerPasses where all workers have to begin again.
         """
-        share = self.passes.share
-        first = self.images + self.world.rank * share
+        drawn = self.draw()
+        found = self._replayed.take([drawn], [self.first])
+        self.moved(self.update.take(drawn, self.first) if found is None else found[0])
+
+    def draw(self) -> Drawn:
+        """The next batch, for which all is set: weights that were moved by it may be told to `moved`."""
+        share, first = self.passes.share, self.first
         if self._moment is not None:
             mine = range(first - self.images, first - self.images + share)
-            seed = self.trial.seed if self._step.has_dropout else None
-            self._moment.look(self.images, mine, self._step.example, seed)
+            seed = self.trial.seed if self.update.has_dropout else None
+            self._moment.look(self.images, mine, self.update.example, seed)
         self._set_rate()
-        drawn = self._step.batches.draw(first, share)
-        loss = self._replayed.take(drawn, first)
-        self._pending.append(self._step.take(drawn, first) if loss is None else loss)
+        return self.update.batches.draw(first, share)
+
+    def moved(self, loss: Tensor) -> None:
+        """The weights have moved by the batch that was drawn, whose mean loss is that []."""
+        self._pending.append(loss)
         self.learner.observe(self.world)
         for average in (self.average, *self.further):
             average.update()
         self.progress.images += self.trial.train.batch_size
+
+    @property
+    def first(self) -> int:
+        """Global index of the next batch's first example that is this worker's."""
+        return self.images + self.world.rank * self.passes.share
 
     def _set_rate(self) -> None:
         optimizer, batch = self.trial.optimizer, self.trial.train.batch_size
@@ -183,6 +195,10 @@ class Training:
         """Start it again."""
         self._mark = time.perf_counter()
 
+    def count(self, seconds: float) -> None:
+        """What a step took that was taken while the clock stood still: of one that others shared, its part."""
+        self.progress.seconds += seconds
+
     def img_per_s(self) -> float:
         """Training images per second since the last call, or since the start."""
         images, seconds = self._timed
@@ -201,7 +217,7 @@ class Training:
         """Everything that continues the training, and the codec that generates without the data."""
         return {
             "progress": vars(self.progress),
-            "learner": self.learner.state_dict(),
+            "learner": _own(self.learner.state_dict()),
             "average": self.average.network.state_dict(),
             "further": {one.spec.called(): one.network.state_dict() for one in self.further},
             "updates": self.average.updates,
@@ -230,7 +246,7 @@ class Training:
             one.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.trial.optimizer.settle(self.optimizer)
-        self._replayed = Replayed(self._step)
+        self._replayed = Replayed(Alone(self.update))
         if "scaled" in state:
             self.scaled.restore(state["scaled"])
         if self.noise is not None:
@@ -241,3 +257,11 @@ class Training:
 
     def _key(self) -> str:
         return self.trial.key(self.source.fingerprint)
+
+
+def _own(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what lies in the same storage: a file would keep all of that."""
+    return {
+        name: one.clone() if one.untyped_storage().nbytes() > one.nbytes else one
+        for name, one in state.items()
+    }

@@ -186,8 +186,8 @@ def inputs(report: Report, source: Resident) -> None:
     """A step whose examples are drawn, and one that has the same ones again."""
     training, step = ours(trial("4.2 M", 512, "bf16"), source)
     drawing, _ = timed(step)
-    drawn = training._step.batches.draw(0, 512)
-    training._step.batches.draw = lambda *_: drawn  # type: ignore[method-assign]
+    drawn = training.update.batches.draw(0, 512)
+    training.update.batches.draw = lambda *_: drawn  # type: ignore[method-assign]
     same, _ = timed(step)
     report(f"input, 4.2 M, batch 512, bf16: {100 * (drawing / same - 1):+.2f} % of a step")
 

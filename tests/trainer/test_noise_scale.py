@@ -48,7 +48,7 @@ def test_a_trainings_means_are_those_of_its_own_gradients(toy: dict[str, Any]) -
     parameters = training.learner.clipped()[0]
     squares, whole = [], [torch.zeros_like(p) for p in parameters]
     for first, count in ((0, 24), (24, 24), (48, 16)):
-        x0, index = training._step.batches.get(first, count), torch.arange(first, first + count)
+        x0, index = training.update.batches.get(first, count), torch.arange(first, first + count)
         gradients = torch.autograd.grad(training.learner(x0, index, {}).mean(), parameters)
         squares.append(sum(float(g.double().square().sum()) for g in gradients))
         for total, g in zip(whole, gradients, strict=True):

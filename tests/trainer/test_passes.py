@@ -172,7 +172,7 @@ def test_several_workers_begin_again_together(toy: dict[str, Any], tight: Tight)
     spec = trial(toy)
     passes = Passes(spec, ALONE, on_oom="halve_microbatch")
     training = Training(spec, spec.data.load(Path()), ALONE, passes)
-    training._step.world = World(0, 2)
+    training.update.world = World(0, 2)
     with pytest.raises(SmallerPasses) as found:
         training.step()
     assert found.value.microbatch == pickle.loads(pickle.dumps(found.value)).microbatch == 32

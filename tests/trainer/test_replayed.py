@@ -119,21 +119,21 @@ def test_a_step_asks_the_host_for_nothing(
     one.learner.foresee = lambda _index: None  # as on a GPU
     for _ in range(2):
         one.step()
-    drawn = one._step.batches.draw(one.images, 64)
+    drawn = one.update.batches.draw(one.images, 64)
     with _Watched():
-        loss = one._step.gradients(drawn)
+        loss = one.update.gradients(drawn)
         one.learner.seen()
     assert torch.isfinite(loss)
 
 
 def test_it_is_for_one_gpu_and_what_keeps_nothing_on_the_host() -> None:
-    assert not fits(training(trial())._step)
+    assert not fits(training(trial()).update)
     assert training(trial(diffusion={"schedule": {"kind": "learned"}})).learner.remembers
     assert not training(trial()).learner.remembers
 
 
 def test_what_is_drawn_takes_the_place_of_what_was() -> None:
-    batches = training(trial())._step.batches
+    batches = training(trial()).update.batches
     kept, other = batches.draw(0, 40).copy(), batches.draw(100, 40)
     place = kept.stored.data_ptr()
     kept.become(other)

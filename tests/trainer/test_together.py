@@ -1,7 +1,5 @@
 """Trials that share a process: each computes what it computes alone, and ends alone."""
 
-import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import torch
 
 from tests.conftest import toy_trial
 from trainer.leaving import Left, Told
-from trainer.loop import train
+from trainer.loop import Stepwise, stepwise, train
 from trainer.record import Record
 from trainer.report import Report
 from trainer.together import Ended, Together
@@ -36,10 +34,13 @@ def test_each_computes_what_it_computes_alone(tmp_path: Path, device: str) -> No
         trial(),
     ]
 
-    def run(spec: TrialSpec, where: Path, leave: Told = lambda: False) -> Iterator[Report]:
-        return train(spec, where, cache=tmp_path / "cache", device=device, leave=leave)
+    def run(spec: TrialSpec, where: Path, leave: Told) -> Stepwise:
+        return stepwise(spec, where, cache=tmp_path / "cache", device=device, leave=leave)
 
-    alone = [list(run(spec, tmp_path / f"alone-{i}")) for i, spec in enumerate(specs)]
+    alone = [
+        list(train(spec, tmp_path / f"alone-{i}", cache=tmp_path / "cache", device=device))
+        for i, spec in enumerate(specs)
+    ]
     members = {
         i: partial(run, spec, tmp_path / f"beside-{i}") for i, spec in enumerate(specs)
     }  # fmt: skip
@@ -60,12 +61,12 @@ def numbers(report: Report) -> Any:
 
 
 def test_an_error_of_one_is_its_own(tmp_path: Path) -> None:
-    def fails(_: Told) -> Iterator[Report]:
+    def fails(_: Told) -> Stepwise:
         raise ValueError("this one alone")
         yield
 
     spec = trial()
-    goes_on = partial(train, spec, tmp_path / "a", cache=tmp_path, device="cpu")
+    goes_on = partial(stepwise, spec, tmp_path / "a", cache=tmp_path, device="cpu")
     with Together({"bad": fails, "good": lambda leave: goes_on(leave=leave)}, CPU) as reports:
         heard = list(reports)
     (error,) = [told for name, told in heard if name == "bad"]
@@ -76,19 +77,32 @@ def test_an_error_of_one_is_its_own(tmp_path: Path) -> None:
 
 def test_those_that_are_left_keep_a_checkpoint(tmp_path: Path) -> None:
     """Leaving the block tells all; each comes to the end of its step, and goes on later."""
-    spec = trial(train={"kimg": 6400, "batch_size": 64})
-    found: list[Exception] = []
+    spec = trial(train={"kimg": 12.8, "batch_size": 64})
+    found: dict[str, Exception] = {}
 
-    def member(leave: Told) -> Iterator[Report]:
+    def member(name: str, leave: Told) -> Stepwise:
         try:
-            yield from train(spec, tmp_path / "a", cache=tmp_path, device="cpu", leave=leave)
+            yield from stepwise(spec, tmp_path / name, cache=tmp_path, device="cpu", leave=leave)
         except Left as left:
-            found.append(left)
+            found[name] = left
             raise
 
-    with Together({"a": member}, CPU):
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "a" / "pulse.json").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert len(found) == 1
-    assert Record(tmp_path / "a").newest_state(CPU)[0] is not None
+    with Together({name: partial(member, name) for name in ("a", "b")}, CPU) as reports:
+        for _ in range(2):
+            next(reports)
+    assert set(found) == {"a", "b"}
+    assert all(Record(tmp_path / name).newest_state(CPU)[0] is not None for name in found)
+
+
+def test_one_may_be_told_to_leave(tmp_path: Path) -> None:
+    def member(name: str, leave: Told) -> Stepwise:
+        return stepwise(trial(), tmp_path / name, cache=tmp_path, device="cpu", leave=leave)
+
+    together = Together({name: partial(member, name) for name in ("a", "b")}, CPU)
+    last: dict[str, Any] = {}
+    with together as reports:
+        for name, told in reports:
+            together.leave("a")
+            last[name] = told
+    assert isinstance(last["a"], Left)
+    assert isinstance(last["b"], Ended)

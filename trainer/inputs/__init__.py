@@ -9,10 +9,10 @@ from trainer.inputs.base import (
     NetworkInput,
     beside,
     bound,
-    shown,
     together,
     trained,
     unguided,
+    with_planes,
 )
 from trainer.inputs.labels import ChosenLabels, Labels
 from trainer.inputs.mirrored import VectorInputs
@@ -38,8 +38,8 @@ __all__ = [
     "bound",
     "keep",
     "kept",
-    "shown",
     "together",
     "trained",
     "unguided",
+    "with_planes",
 ]

@@ -158,12 +158,12 @@ def bound(network: Callable[..., Tensor], conditions: Conditions) -> Network:
     rest = beside(conditions)
 
     def informed(x: Tensor, condition: Tensor) -> Tensor:
-        return network(shown(x, conditions), condition, **rest)
+        return network(with_planes(x, conditions), condition, **rest)
 
     return informed
 
 
-def shown(x: Tensor, conditions: Conditions) -> Tensor:
+def with_planes(x: Tensor, conditions: Conditions) -> Tensor:
     """What the network sees [B, C + P, ...]: x [B, C, ...], and the planes that it is shown beside it."""
     planes = conditions.get("planes")
     return x if planes is None else torch.cat([x, planes.to(x.dtype)], 1)

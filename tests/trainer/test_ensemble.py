@@ -1,0 +1,305 @@
+"""Trials that share a program compute what they compute alone, but for the order of sums; nobody touches another."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.conftest import toy_trial
+from tests.trainer.test_replayed import IMAGES, UNET
+from trainer.distributed import World
+from trainer.ensemble import Ensemble, alike, refusal
+from trainer.leaving import Told
+from trainer.loop import Stepwise, stepwise, train
+from trainer.record import Record
+from trainer.report import Report
+from trainer.together import Ended, Together
+from trainer.training import Training
+from trainer.trial import TrialSpec
+
+CPU = torch.device("cpu")
+ROUNDING = 2e-5
+"""Largest difference of a loss after some steps, relative: float32 sums in another order, some 1e-7 of each, grow in
+training by a factor of some ten."""
+STEPS = 12
+ASTRAY = {"kind": "sgd", "lr": 1000.0, "grad_clip": None}
+
+
+def spec(**values: Any) -> TrialSpec:
+    given = toy_trial() | {"data": {"kind": "digits"}, "model": UNET} | values
+    return TrialSpec.model_validate(given)
+
+
+def training(trial: TrialSpec) -> Training:
+    return Training(trial, IMAGES, World(0, 1))
+
+
+def trained(trial: TrialSpec) -> Training:
+    alone = training(trial)
+    for _ in range(STEPS):
+        alone.step()
+    return alone
+
+
+def losses(one: Training) -> list[float]:
+    return [float(loss) for loss in one._pending]
+
+
+ARMS: dict[str, list[dict[str, Any]]] = {
+    "seeds": [{"seed": seed} for seed in range(3)],
+    "rates and optimizers": [
+        {"optimizer": {"lr": 1e-2}},
+        {"optimizer": {"lr": 1e-4, "weight_decay": 0.1, "grad_clip": 0.1}},
+        {"optimizer": {"kind": "sgd", "lr": 1e-2, "lr_schedule": {"kind": "cosine"}}},
+    ],
+    "what papers claim": [
+        {"diffusion": {"timesteps": {"kind": "p2"}}},
+        {"diffusion": {"weighting": {"kind": "min_snr"}, "prediction": {"kind": "velocity"}}},
+        {"diffusion": {"schedule": {"kind": "linear_beta", "steps": 1000}}},
+        {"diffusion": {"objective": {"kind": "learned_uncertainty"}}},
+        {"diffusion": {"timesteps": {"kind": "loss_second_moment"}}},
+    ],
+    "averages": [{"ema": {"kind": "constant", "decay": 0.9}}, {"ema": {"kind": "power"}}],
+    "bf16": [
+        {"seed": seed, "train": {"kimg": 2.56, "batch_size": 64, "precision": "bf16"}}
+        for seed in range(2)
+    ],
+    "passes": [
+        {"seed": seed, "train": {"kimg": 2.56, "batch_size": 64, "microbatch": 24}}
+        for seed in range(2)
+    ],
+    "labels": [
+        {
+            "seed": seed,
+            "model": UNET | {"classes": 10},
+            "train": {"kimg": 2.56, "batch_size": 64, "label_dropout": 0.1},
+        }
+        for seed in range(2)
+    ],
+    "augmented": [{"seed": seed, "inputs": [{"kind": "augmented"}]} for seed in range(2)],
+    "attention": [
+        {"seed": seed, "model": UNET | {"layout": "ddpm", "attention": [1]}} for seed in range(2)
+    ],
+    "transformer": [
+        {"seed": seed, "model": {"kind": "dit", "width": 32, "depth": 1, "heads": 2, "patch": 2}}
+        for seed in range(2)
+    ],
+}
+
+
+@pytest.mark.parametrize("arms", ARMS.values(), ids=ARMS)
+def test_each_computes_what_it_computes_alone(arms: list[dict[str, Any]]) -> None:
+    specs = [spec(**arm) for arm in arms]
+    together = [training(one) for one in specs]
+    assert [refusal(one) for one in together] == [None] * len(specs)
+    assert len({alike(one) for one in together}) == 1
+    ensemble = Ensemble(together)
+    for _ in range(STEPS):
+        ensemble.step()
+    rounding = 0.02 if specs[0].train.precision == "bf16" else ROUNDING
+    for one, found in zip(specs, together, strict=True):
+        alone = trained(one)
+        assert losses(found) == pytest.approx(losses(alone), rel=rounding)
+        assert found.images == alone.images
+        found_rows, rows = (t.learner.tally for t in (found, alone))
+        found_rows.merge(found.world)
+        rows.merge(alone.world)
+        assert [row[1] for row in found_rows.read()] == [row[1] for row in rows.read()]
+        for mine, theirs in zip(
+            found.average.network.parameters(), alone.average.network.parameters(), strict=True
+        ):
+            torch.testing.assert_close(mine, theirs, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"model": UNET | {"dropout": 0.1}}, "dropout"),
+        ({"train": {"kimg": 2.56, "batch_size": 64, "precision": "fp16"}}, "fp16"),
+        ({"train": {"kimg": 2.56, "batch_size": 64, "gns": True}}, "train.gns"),
+        ({"train": {"kimg": 2.56, "batch_size": 64, "checkpointing": True}}, "checkpointing"),
+        ({"diffusion": {"schedule": {"kind": "learned"}}}, "schedule"),
+    ],
+)
+def test_who_cannot_share_a_program_says_why(values: dict[str, Any], why: str) -> None:
+    assert why in (refusal(training(spec(**values))) or "")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model": UNET | {"channels": [16, 48]}},
+        {"train": {"kimg": 2.56, "batch_size": 32}},
+        {"train": {"kimg": 2.56, "batch_size": 64, "precision": "bf16"}},
+        {"diffusion": {"objective": {"kind": "hybrid"}}},
+    ],
+    ids=["network", "batch", "precision", "output channels"],
+)
+def test_who_is_not_alike(values: dict[str, Any]) -> None:
+    assert alike(training(spec())) != alike(training(spec(**values)))
+
+
+def test_a_member_that_diverges_touches_no_other() -> None:
+    """To the last bit: one ensemble with it, and one with a good member in its place."""
+    found = []
+    for second in (ASTRAY, {"lr": 1e-3}):
+        members = [training(spec(seed=1)), training(spec(optimizer=second))]
+        ensemble = Ensemble(members)
+        for _ in range(STEPS):
+            ensemble.step()
+        found.append([losses(one) for one in members])
+    assert found[0][0] == found[1][0]
+    assert not all(torch.isfinite(torch.tensor(found[0][1])))
+
+
+def test_where_memory_runs_out_each_half_has_a_program_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And nothing has moved by what did not fit."""
+    import trainer.ensemble as module
+
+    members = [training(spec(seed=seed)) for seed in range(4)]
+    ensemble, asked = Ensemble(members), list[int]()
+    answers = module._Program._answers
+
+    def tight(program: Any, questions: Any) -> Any:
+        asked.append(len(questions))
+        if len(questions) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return answers(program, questions)
+
+    monkeypatch.setattr(module._Program, "_answers", tight)
+    for _ in range(STEPS):
+        ensemble.step()
+    assert asked == [4] + [2, 2] * STEPS
+    for one in members:
+        assert losses(one) == pytest.approx(losses(trained(one.trial)), rel=ROUNDING)
+
+
+def test_weights_are_a_trainings_own_after_it(tmp_path: Path) -> None:
+    """In a checkpoint they are at any time: a file would keep the whole stack."""
+    members = [training(spec(seed=seed)) for seed in range(3)]
+    ensemble = Ensemble(members)
+    ensemble.step()
+    sizes = []
+    for state in (members[0].state(), trained(spec(seed=0)).state()):
+        torch.save(state["learner"], tmp_path / "file")
+        sizes.append((tmp_path / "file").stat().st_size)
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.01)
+    ensemble.dissolve()
+    before = [p.clone() for p in members[1].learner.parameters()]
+    members[0].step()
+    assert all(map(torch.equal, before, members[1].learner.parameters()))
+
+
+# --- whole trainings -------------------------------------------------------------------
+
+
+def run(
+    specs: dict[int, TrialSpec], where: Path, leave: Told = lambda: False
+) -> dict[int, list[Any]]:
+    """What is told of each, trained as one program."""
+
+    def member(i: int, told: Told) -> Stepwise:
+        place = where / str(i)
+        return stepwise(specs[i], place, cache=where.parent, device="cpu", leave=told)
+
+    members = {i: partial(member, i) for i in specs}
+    heard: dict[int, list[Any]] = {i: [] for i in specs}
+    with Together(members, CPU, leave, joint=True) as words:
+        for i, word in words:
+            heard[i].append(word)
+    return heard
+
+
+def numbers(report: Report) -> Any:
+    metrics = {k: v for k, v in report.metrics.items() if not k.startswith("sys/")}
+    return report.images, metrics, report.series, report.levels
+
+
+def test_reports_are_those_of_the_lone_run_and_one_that_ends_early_leaves_the_others(
+    tmp_path: Path,
+) -> None:
+    toy = {"kimg": 6.4, "batch_size": 64}
+    specs = {
+        0: spec(train=toy, seed=0),
+        1: spec(train=toy | {"kimg": 2.56}, seed=1),
+        2: spec(train=toy, seed=2, model=UNET | {"dropout": 0.1}),
+        3: spec(train=toy, seed=3),
+        4: spec(train=toy, optimizer=ASTRAY),
+    }
+    heard = run(specs, tmp_path / "together")
+    for i, one in specs.items():
+        alone = list(train(one, tmp_path / f"alone-{i}", cache=tmp_path, device="cpu"))
+        *reports, last = heard[i]
+        assert isinstance(last, Ended)
+        assert [r.images for r in reports] == [r.images for r in alone]
+        assert [r.failure is None for r in reports] == [r.failure is None for r in alone]
+        result, expected = Record(tmp_path / "together" / str(i)).result(), alone[-1]
+        assert result is not None
+        if i == 2:
+            assert [numbers(r) for r in reports] == [numbers(r) for r in alone], "it steps alone"
+        elif i != 4:
+            assert result.metrics["eval/fid"] == pytest.approx(
+                expected.metrics["eval/fid"], rel=1e-2
+            )
+            assert reports[0].metrics["train/loss"] == pytest.approx(
+                alone[0].metrics["train/loss"], rel=ROUNDING
+            )
+    assert Record(tmp_path / "together" / "4").result().status == "diverged"  # type: ignore[union-attr]
+
+
+def test_seconds_are_shared(tmp_path: Path) -> None:
+    """Each counts its part of a step and nothing of the others' evaluations: together, no more than passed."""
+    began = time.perf_counter()
+    run({i: spec(seed=i) for i in range(4)}, tmp_path / "together")
+    passed = time.perf_counter() - began
+    results = [Record(tmp_path / "together" / str(i)).result() for i in range(4)]
+    seconds = [one.seconds for one in results if one is not None]
+    assert len(seconds) == 4
+    assert sum(seconds) < passed
+    assert max(seconds) < 2.0 * min(seconds)
+
+
+def test_it_resumes_to_the_last_bit(tmp_path: Path) -> None:
+    toy = {"kimg": 6.4, "batch_size": 64}
+    specs = {i: spec(train=toy, seed=i) for i in range(3)}
+    whole = run(specs, tmp_path / "whole")
+    steps = 0
+
+    def soon() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps > 100
+
+    cut = run(specs, tmp_path / "cut", leave=soon)
+    rest = run(specs, tmp_path / "cut")
+    for i in specs:
+        assert not isinstance(cut[i][-1], Ended)
+        told = [one for one in [*cut[i], *rest[i]] if isinstance(one, Report)]
+        expected = [one for one in whole[i] if isinstance(one, Report)]
+        assert numbers(told[-1])[:2] == numbers(expected[-1])[:2]
+        assert [r.images for r in told] == [r.images for r in expected]
+
+
+def test_who_steps_with_whom_can_be_asked(tmp_path: Path) -> None:
+    specs = {
+        "a": spec(seed=0),
+        "b": spec(seed=1),
+        "c": spec(model=UNET | {"dropout": 0.1}),
+        "d": spec(model=UNET | {"channels": [8, 8]}),
+    }
+
+    def member(name: str, leave: Told) -> Stepwise:
+        return stepwise(specs[name], tmp_path / name, cache=tmp_path, device="cpu", leave=leave)
+
+    together = Together({name: partial(member, name) for name in specs}, CPU, joint=True)
+    with together as words:
+        next(words)
+        found = together.shared()
+    assert found["a", "b"] == ""
+    assert "dropout" in found["c",]
+    assert found["d",] == "no other is like it"

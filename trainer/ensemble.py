@@ -1,0 +1,208 @@
+"""How do several trials train as one program? Their weights lie in one stack, and one network answers all of them.
+
+What a small network costs is the launch of its kernels, and a stack launches each once for all. What comes before the
+network and after it (times, noise, weights of the loss, clip, optimizer, averages) is each trial's own, so that its
+arms and seeds may differ in all of that. A trial's numbers are those that it has alone but for the order in which sums
+are taken: in float32 some 1e-6 of a step.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from trainer.inputs import beside, with_planes
+from trainer.memory import ran_out, release
+from trainer.replayed import Replayed
+
+if TYPE_CHECKING:
+    from trainer.data import Drawn
+    from trainer.step import Question, Step
+    from trainer.training import Training
+
+
+def refusal(training: Training) -> str | None:
+    """Why a training takes its steps alone; None: it may share a program with others that are `alike`."""
+    step, train = training.update, training.trial.train
+    reasons = {
+        "several workers train it": step.world.size > 1,
+        "fp16 skips steps of its own": train.precision == "fp16",
+        "it has dropout, drawn from torch's generator": step.has_dropout,
+        "it computes features again (train.checkpointing)": train.checkpointing,
+        "it measures the noise of its gradient (train.gns)": train.gns,
+        "its schedule asks the network, too": step.learner.schedule is not None,
+    }
+    return next((reason for reason, is_so in reasons.items() if is_so), None)
+
+
+def alike(training: Training) -> Hashable:
+    """What trainings that share a program have in common: the network, what it is shown, and how it is computed."""
+    network, train, passes = training.learner.network, training.trial.train, training.passes
+    tensors = (*network.named_parameters(), *network.named_buffers())
+    return (
+        training.trial.model.model_dump_json(),
+        tuple((name, one.shape, one.dtype, one.requires_grad) for name, one in tensors),
+        tuple(one.model_dump_json() for one in training.trial.inputs),
+        (training.source.codec.shape, training.source.device),
+        (passes.share, passes.size, train.precision, train.compile),
+    )
+
+
+class Ensemble:
+    """Trainings that take their steps together: alike, and none with a `refusal`.
+
+    Where their memory runs out, each half of them has a program of its own from then on.
+    """
+
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        self.trainings = tuple(trainings)
+        self._programs = [_Program([one.update for one in trainings])]
+
+    def step(self) -> None:
+        """One batch of each, as `Training.step`. Raises TooLittleMemory where one alone is too much."""
+        drawn = [one.draw() for one in self.trainings]
+        first = [one.first for one in self.trainings]
+        losses: list[Tensor] = []
+        while len(losses) < len(drawn):
+            losses += self._taken(drawn, first, len(losses))
+        for training, loss in zip(self.trainings, losses, strict=True):
+            training.moved(loss)
+
+    def dissolve(self) -> None:
+        """Give all of them weights of their own again."""
+        for program in self._programs:
+            program.dissolve()
+
+    def _taken(self, drawn: list[Drawn], first: list[int], begin: int) -> list[Tensor]:
+        """The losses of the program whose first member is the one of this number; none: it was cut in half."""
+        sizes = [len(one.members) for one in self._programs]
+        number = next(i for i in range(len(sizes)) if sum(sizes[:i]) == begin)
+        program, part = self._programs[number], slice(begin, begin + sizes[number])
+        if len(program.members) == 1:
+            return [program.members[0].take(drawn[begin], first[begin])]
+        try:
+            return program.take(drawn[part], first[part])
+        except Exception as error:
+            if not ran_out(error):
+                raise
+        steps, half = program.members, sizes[number] // 2
+        program.dissolve()
+        release(steps[0].source.device)
+        self._programs[number : number + 1] = [_Program(steps[:half]), _Program(steps[half:])]
+        return []
+
+
+class _Program:
+    """The step of several trainings as one."""
+
+    def __init__(self, members: Sequence[Step]) -> None:
+        self.members = tuple(members)
+        self._networks = [one.learner.network for one in members]
+        self._skeleton = copy.deepcopy(self._networks[0]).to("meta")
+        self._parameters = {
+            name: _stacked(ones)
+            for name, ones in _by_name(dict(one.named_parameters()) for one in self._networks)
+        }
+        self._buffers = {
+            name: torch.stack(ones)
+            for name, ones in _by_name(dict(one.named_buffers()) for one in self._networks)
+        }
+        self._network: Callable[..., Tensor] = vmap(self._one, randomness="error")
+        if members[0].trial.train.compile:
+            self._network = torch.compile(self._network)
+        self._replayed = Replayed(self)
+
+    def take(self, drawn: Sequence[Drawn], first: Sequence[int]) -> list[Tensor]:
+        """Move the weights by a batch of each; their mean losses []. Where memory runs out, nothing has moved."""
+        losses = self._replayed.take(drawn, first)
+        if losses is None:
+            try:
+                losses = self.gradients(drawn)
+            except Exception:
+                self.forget()
+                raise
+            self.move()
+        return losses
+
+    def gradients(self, drawn: Sequence[Drawn]) -> list[Tensor]:
+        """Those of a batch of each, in passes; their mean losses []."""
+        totals: list[Tensor] = []
+        for start, count in self.members[0].passes:
+            part = slice(start, start + count)
+            with self.members[0].scaled.autocast():
+                asked = [m.question(d[part]) for m, d in zip(self.members, drawn, strict=True)]
+                answers = self._answers(asked)
+                each = zip(self.members, asked, answers, strict=True)
+                losses = [member.loss(question, answer) for member, question, answer in each]
+            torch.autograd.backward(losses)
+            found = [loss.detach() for loss in losses]
+            totals = [a + b for a, b in zip(totals, found, strict=True)] if totals else found
+        return totals
+
+    def move(self) -> None:
+        """Each by its own clip and optimizer."""
+        for name, stack in self._parameters.items():
+            gradients = [None] * len(self.members) if stack.grad is None else stack.grad.unbind(0)
+            for network, gradient in zip(self._networks, gradients, strict=True):
+                network.get_parameter(name).grad = gradient
+        self._forget_stacks()
+        for member in self.members:
+            member.move()
+
+    def forget(self) -> None:
+        """What was computed of batches that moved nothing."""
+        self._forget_stacks()
+        for member in self.members:
+            member.forget()
+
+    def dissolve(self) -> None:
+        """Each has weights of its own again; the program takes no step any more."""
+        for network in self._networks:
+            for parameter in network.parameters():
+                parameter.data = parameter.data.clone()
+
+    def _forget_stacks(self) -> None:
+        for stack in self._parameters.values():
+            stack.grad = None
+
+    def _answers(self, asked: Sequence[Question]) -> tuple[Tensor, ...]:
+        """Of the network [B, C', ...], of each."""
+        x = torch.stack([with_planes(one.asked.x, one.conditions) for one in asked])
+        condition = torch.stack([one.asked.condition for one in asked])
+        told = {
+            name: torch.stack(ones)
+            for name, ones in _by_name(beside(one.conditions) for one in asked)
+        }
+        with sdpa_kernel(SDPBackend.MATH):  # the others are computed one after the other
+            return self._network(self._parameters, self._buffers, x, condition, told).unbind(0)
+
+    def _one(
+        self,
+        parameters: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        x: Tensor,
+        condition: Tensor,
+        told: dict[str, Tensor],
+    ) -> Any:
+        return functional_call(self._skeleton, (parameters, buffers), (x, condition), told)
+
+
+def _by_name(dicts: Any) -> list[tuple[str, list[Any]]]:
+    """[(name, [value of each])] of dicts with equal keys."""
+    every = list(dicts)
+    return [(name, [one[name] for one in every]) for name in every[0]]
+
+
+def _stacked(ones: list[nn.Parameter]) -> Tensor:
+    """A leaf [K, ...] in which these lie from now on."""
+    stack = torch.stack([one.detach() for one in ones])
+    for one, place in zip(ones, stack.unbind(0), strict=True):
+        one.data = place
+        one.grad = None
+    return stack.requires_grad_(ones[0].requires_grad)
