@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from trainer.compiling import share
 from trainer.data import held_out_source
 from trainer.distributed import World
 from trainer.evaluation.evaluator import Evaluator
@@ -61,6 +62,8 @@ def exercise(
     Returns bytes that a whole trial takes besides: features of all images that it generates, and the buckets in
     which several workers add up their gradients.
     """
+    if trial.train.compile:
+        share(cache, source.device)
     training = Training(_short(trial, workers), source, World(0, 1))
     for _ in range(_BATCHES):
         training.step()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from trainer.compiling import share
 from trainer.data import held_out_source
 from trainer.distributed import World, best_device
 from trainer.errors import CheckpointError
@@ -104,6 +105,8 @@ def stepwise(
     # What there is: the data, the training, how far an earlier attempt came
     world, on = World.current(), best_device(device)
     torch.backends.cudnn.deterministic = True  # a kernel chosen by the clock would not resume
+    if trial.train.compile:
+        share(cache, on)
     source = trial.data.load(data_root, cache).to(on)
     record, smaller = Record(directory), Kept.of(directory)
     record.refuse_another(trial)

@@ -1,9 +1,10 @@
-"""How many CPUs and how much memory may this process use? No more than its container is granted."""
+"""How many CPUs and how much memory may this process use, and of which kind? No more than its container is granted."""
 
 from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def oom_kills() -> int:
     files = [Path("/proc/vmstat"), *(group / "memory.events" for group in _groups("memory", ()))]
     lines = (line.split() for file in files for line in _read(file).splitlines())
     return sum(int(words[1]) for words in lines if words[:1] == ["oom_kill"])
+
+
+def processor() -> str:
+    """Its model and what it can do, as the kernel says it: code that was made for this machine runs on equal ones."""
+    told = _read(Path("/proc/cpuinfo")).splitlines()
+    lines = {line.partition(":")[0].strip(): line for line in reversed(told)}
+    named = [lines[name] for name in ("model name", "flags", "Features") if name in lines]
+    return " ".join([platform.machine(), *(named or [platform.processor()])])
 
 
 def _quotas() -> Iterator[float]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from trainer.compiling import is_compiled
 from trainer.inputs import Conditions
 from trainer.randomness import derive, seeded
 
@@ -76,7 +77,7 @@ class SecondMoment:
 
     def _eagerly(self) -> AbstractContextManager[Any]:
         """One example is another shape: a network that is compiled would be compiled again, for training too."""
-        if self._learner.network._compiled_call_impl is None:
+        if not is_compiled(self._learner.network):
             return nullcontext()
         return torch.compiler.set_stance("force_eager")
 

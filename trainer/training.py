@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer.checkpointing import recompute_blocks
+from trainer.compiling import compile_network
 from trainer.data import Drawn, Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
@@ -64,7 +65,8 @@ class Training:
         if trial.train.checkpointing:
             recompute_blocks(network)
         if trial.train.compile:
-            network.compile()
+            for compiled in (network, *(average.network for average in (first, *further))):
+                compile_network(compiled)
         self.update = Step(trial, source, world, self.passes, self.learner)
         self.optimizer, self.scaled = self.update.optimizer, self.update.scaled
         self.noise, self.inputs = self.update.noise, self.update.inputs

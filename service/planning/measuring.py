@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from service.planning.speed import Speed, machine_name
+from trainer.compiling import is_compiled, share
 from trainer.distributed import World
 from trainer.evaluation.generation import Generation, generate
 from trainer.evaluation.measurement import SHOWN, Part
@@ -42,6 +43,8 @@ _COMPARED = 256
 def measure(trial: TrialSpec, source: Source, cache: Path, device: str, threads: int) -> Speed:
     """Every part of a trial, timed in this process. Extractors that are not made yet are made as fast as others."""
     with using_threads(threads):
+        if trial.train.compile:
+            share(cache, torch.device(device))
         training = small_training(trial, source.to(torch.device(device)))
         began = time.perf_counter()  # what the first one imports, a worker has imported
         small_training(trial, training.source)
@@ -101,12 +104,13 @@ def _train_cost(training: Training) -> float:
 def _generation_cost(training: Training, generation: Generation) -> float:
     """Seconds of one generation, from as much of one as fits into the time: all steps first, then all images."""
     most = min(generation.images, training.trial.evaluation.batch_size)
-    steps, count = min(generation.steps, 2), min(_IMAGES, most)
+    few = most if is_compiled(training.average.network) else min(_IMAGES, most)  # a graph a shape
+    steps, count = min(generation.steps, 2), few
     kind = training.source.device.type
     each = _seconds(lambda: _generated(training, generation, count, steps), 0.0, kind)
     room = GENERATE_S / each * count * steps
     if room >= count * generation.steps:
-        steps, count = generation.steps, min(most, int(room / generation.steps))
+        steps, count = generation.steps, max(few, min(most, int(room / generation.steps)))
     else:
         steps = max(steps, int(room / count))
     each = _seconds(lambda: _generated(training, generation, count, steps), GENERATE_S, kind)

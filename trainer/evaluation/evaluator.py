@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainer.compiling import eager, filled
 from trainer.data import Source
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
@@ -104,7 +105,7 @@ class Evaluator:
         if not self._spaces:  # nothing compares them: some for the picture
             few = min(generation.images, SHOWN[part])
             noises, generation = noises[:1], generation.model_copy(update={"images": few})
-        drawing = Forward(network)
+        drawing = self._drawing(network, world)
         heard = Heard(watch, len(noises) * len(world.share(generation.images)))
         heard.total += sum(len(world.share(self._count(one, part))) for one in self.spec.questions)
         drawn = [
@@ -123,7 +124,7 @@ class Evaluator:
         for metric in self.spec.questions:
             row, answer = named(metric, part), Answer(math.nan, 0.0, {})
             if finite:
-                answer = self._ask(metric, network, part, world, heard.more)
+                answer = self._ask(metric, eager(network), part, world, heard.more)
             draws[row] = [answer.value]
             if answer.terms:
                 terms[row] = answer.terms
@@ -138,7 +139,7 @@ class Evaluator:
         watch: Watch = unheard,
     ) -> list[Measurement]:
         """The same under every further protocol of finished weights; metrics are named `eval/NAME.PROTOCOL`."""
-        found, drawing = [], Forward(network)
+        found, drawing = [], self._drawing(network, world)
         noises = self.spec.noises("full")
         counts = [len(world.share(one.of(self.spec.full).images)) for one in self.spec.also]
         heard = Heard(watch, len(noises) * sum(counts))
@@ -214,6 +215,12 @@ class Evaluator:
             batch=spec.batch_size,
             more=more,
         )
+
+    def _drawing(self, network: Callable[..., Tensor], world: World) -> Forward:
+        """The network as samples are made with it; one that is compiled has one graph for each protocol's batches."""
+        ways = self.spec.generations() if self._spaces else []
+        counts = [min(self.spec.batch_size, len(world.share(way.images))) for _, way in ways]
+        return Forward(filled(network, counts))
 
     def _generation(self, part: Part) -> Generation:
         generation = self.spec.full if part == "full" else self.spec.rung
