@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,11 @@ class Dispatch:
                 return self._handed_out(trial, until, given)
         return None
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs are known that may be handed out."""
+        return sum(1 for _ in self.agenda.ahead(self._until))
+
     def choices(self, key: str) -> tuple[Resources, ...]:
         """What a trial that was handed out may be given, the least first."""
         return self._choices[key]
@@ -124,9 +129,11 @@ class Dispatch:
         self._ledger.started(key)
         self._watchdog.started(key, self._names[key], record.directory)
 
-    def lost(self, key: str, why: str) -> None:
-        """A trial's process is gone, and another one goes on."""
-        self.note(f"{self._names[key]}: {why}; another process goes on")
+    def lost(self, keys: Sequence[str], why: str) -> None:
+        """The process of some trials is gone, and another one goes on."""
+        name, others = self._names[keys[0]], len(keys) - 1
+        who = name if not others else f"{name} and {others} that share its process"
+        self.note(f"{who}: {why}; another process goes on")
 
     def note(self, text: str) -> None:
         """Tell the person one line."""

@@ -1,7 +1,7 @@
 """What happens on the machine that trains? One trial, from its lock to its last message.
 
-The trainables of `service.cluster.trainables` end in `run_trial`, which calls the trainer's loop and sends every report
-upward as one message: JSON, so that nothing needs unpickling.
+The trainables of `service.cluster.trainables` end in `run_trial`, or in `run_together`, which call the trainer's loop
+and send every report upward as one message: JSON, so that nothing needs unpickling.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import json
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,11 @@ from service.settings import for_owner_alone, load
 if TYPE_CHECKING:
     from trainer.lease import Lease
     from trainer.leaving import Told
+    from trainer.loop import Stepwise
     from trainer.passes import OnOOM
     from trainer.record import Record
     from trainer.report import Failure, Report
+    from trainer.training import Training
 
 MESSAGE = "diffsweep"
 """Key of a message among the metrics that Ray carries."""
@@ -64,6 +67,11 @@ class Job:
         here = load(home=job.remote)
         return replace(job, directory=str(here.trial(job.key)), cache=str(here.cache))
 
+    @classmethod
+    def several(cls, config: dict[str, Any]) -> list[Job]:
+        """Those that share a process."""
+        return [cls.of({"job": one}) for one in json.loads(config["jobs"])]
+
     def text(self) -> str:
         """Inverse of `of`."""
         return json.dumps(asdict(self))
@@ -86,17 +94,70 @@ def run_trial(
     A trial's own error is told, not raised: trying again would only repeat it. What looks like the
     loss of another worker is raised, for Ray to replace the worker, as is that it left as it was told to.
     """
+    from trainer.loop import taken
+
+    prepare(job)
+    return taken(trial_steps(job, send, rank, world, leave))
+
+
+def run_together(
+    jobs: Sequence[Job],
+    send: Callable[[str, Message], None],
+    leave: Told,
+    is_unwanted: Callable[[str], bool],
+) -> None:
+    """Train several trials in this process, those that are alike as one program; `send` is told whose message it is.
+
+    One that `is_unwanted` after its message ends there. Raises as `run_trial`, once all have left.
+    """
+    from trainer.distributed import best_device
+    from trainer.leaving import Left
+    from trainer.together import Together
+
+    prepare(jobs[0])
+
+    def member(job: Job, told: Told) -> Generator[Training, None, bool]:
+        unwanted = partial(is_unwanted, job.key)
+        return trial_steps(job, partial(send, job.key), leave=told, is_unwanted=unwanted)
+
+    members = {job.key: partial(member, job) for job in jobs}
+    left: Left | None = None
+    with Together(members, best_device("auto"), leave, joint=True) as words:
+        for _, word in words:
+            if isinstance(word, Left):
+                left = word
+            elif isinstance(word, Exception):
+                raise word
+    if left is not None:
+        raise left
+
+
+def prepare(job: Job) -> None:
+    """Make this process one that trains it."""
     if job.private:
         for_owner_alone()
     if job.threads:
         import torch
 
         torch.set_num_threads(job.threads)
+
+
+def trial_steps(
+    job: Job,
+    send: Send,
+    rank: int = 0,
+    world: int = 1,
+    leave: Told = lambda: False,
+    is_unwanted: Told = lambda: False,
+) -> Generator[Training, None, bool]:
+    """As `run_trial`, whose steps whoever listens takes."""
     with carried(job.remote, job.key, send, rank, world) as carrier:
-        return _run(job, carrier, rank, world, leave)
+        return (yield from _run(job, carrier, rank, world, leave, is_unwanted))
 
 
-def _run(job: Job, carrier: Carrier, rank: int, world: int, leave: Told) -> bool:
+def _run(
+    job: Job, carrier: Carrier, rank: int, world: int, leave: Told, is_unwanted: Told
+) -> Generator[Training, None, bool]:
     from trainer.leaving import Left
     from trainer.passes import SmallerPasses
 
@@ -109,7 +170,7 @@ def _run(job: Job, carrier: Carrier, rank: int, world: int, leave: Told) -> bool
             carrier.even()
             _barrier(world)
             carrier.follow()
-            _train(job, carrier.send, lease, leave)
+            yield from _train(job, carrier.send, lease, leave, is_unwanted)
             return True
     except Left as left:
         carrier.send({"event": "left", "images": left.images})
@@ -126,13 +187,29 @@ def _run(job: Job, carrier: Carrier, rank: int, world: int, leave: Told) -> bool
         return False
 
 
-def _train(job: Job, send: Send, lease: Lease | None, leave: Told) -> None:
-    record = job.record
+def _train(
+    job: Job, send: Send, lease: Lease | None, leave: Told, is_unwanted: Told
+) -> Generator[Training, None, None]:
+    from trainer.loop import advanced
+    from trainer.report import Report
+
+    record, error = job.record, None
     if record.result() is None:
-        for report in _reports(job, leave):
-            if lease is not None:
-                lease.check()
-            send(_reported(record, report))
+        steps = _steps(job, leave)
+        while (told := advanced(steps, error)) is not None:
+            error = None
+            if isinstance(told, Report):
+                if lease is not None:
+                    lease.check()
+                send(_reported(record, told))
+                if is_unwanted():
+                    steps.close()
+                    return
+                continue
+            try:
+                yield told
+            except Exception as raised:
+                error = raised
     if (result := record.result()) is not None:
         send({"event": "ended", "result": asdict(result)})
         return
@@ -142,11 +219,11 @@ def _train(job: Job, send: Send, lease: Lease | None, leave: Told) -> None:
     send({"event": "paused", "images": images})
 
 
-def _reports(job: Job, leave: Told) -> Iterator[Report]:
-    from trainer.loop import train
+def _steps(job: Job, leave: Told) -> Stepwise:
+    from trainer.loop import stepwise
     from trainer.trial import TrialSpec
 
-    return train(
+    return stepwise(
         TrialSpec.model_validate_json(job.trial),
         job.record.directory,
         cache=Path(job.cache),

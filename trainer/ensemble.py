@@ -27,23 +27,11 @@ if TYPE_CHECKING:
     from trainer.training import Training
 
 
-def refusal(training: Training) -> str | None:
-    """Why a training takes its steps alone; None: it may share a program with others that are `alike`."""
-    step, train = training.update, training.trial.train
-    reasons = {
-        "several workers train it": step.world.size > 1,
-        "fp16 skips steps of its own": train.precision == "fp16",
-        "it has dropout, drawn from torch's generator": step.has_dropout,
-        "it computes features again (train.checkpointing)": train.checkpointing,
-        "it measures the noise of its gradient (train.gns)": train.gns,
-        "its schedule asks the network, too": step.learner.schedule is not None,
-    }
-    return next((reason for reason, is_so in reasons.items() if is_so), None)
-
-
 def alike(training: Training) -> Hashable:
     """What trainings that share a program have in common: the network, what it is shown, and how it is computed."""
     network, train, passes = training.learner.network, training.trial.train, training.passes
+    if training.update.has_dropout or training.world.size > 1:
+        return object()  # as nobody else
     tensors = (*network.named_parameters(), *network.named_buffers())
     return (
         training.trial.model.model_dump_json(),
@@ -115,7 +103,7 @@ class _Program:
         }
         self._network: Callable[..., Tensor] = vmap(self._one, randomness="error")
         if members[0].trial.train.compile:
-            self._network = torch.compile(self._network)
+            self._network = torch.compile(self._network, dynamic=False)
         self._replayed = Replayed(self)
 
     def take(self, drawn: Sequence[Drawn], first: Sequence[int]) -> list[Tensor]:

@@ -8,6 +8,7 @@ import contextlib
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -77,16 +78,35 @@ def train(
                 error = found
 
 
+Ended = TypeVar("Ended")
 Stepwise = Generator["Training | Report", None, None]
 """A training whose steps whoever listens takes: it is told whenever one is due, and goes on when it was taken."""
 
 
-def advanced(steps: Stepwise, error: Exception | None = None) -> Training | Report | None:
+def advanced(
+    steps: Generator[Training | Report, None, object], error: Exception | None = None
+) -> Training | Report | None:
     """What comes next, after the step that was due was taken, or failed so; None: nothing any more."""
     try:
         return next(steps) if error is None else steps.throw(error)
     except StopIteration:
         return None
+
+
+def taken(steps: Generator[Training, None, Ended]) -> Ended:
+    """What they come to, where each step is taken as soon as it is due."""
+    error: Exception | None = None
+    while True:
+        try:
+            due = next(steps) if error is None else steps.throw(error)
+        except StopIteration as end:
+            found: Ended = end.value
+            return found
+        error = None
+        try:
+            due.step()
+        except Exception as raised:
+            error = raised
 
 
 def stepwise(

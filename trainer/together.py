@@ -9,19 +9,21 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 import torch
 
-from trainer.ensemble import Ensemble, alike, refusal
+from trainer.ensemble import Ensemble, alike
 from trainer.leaving import Told
-from trainer.loop import Stepwise, advanced
+from trainer.loop import advanced
 from trainer.report import Report
+from trainer.sharing import refusal
 from trainer.training import Training
 
 Name = TypeVar("Name", bound=Hashable)
-Member = Callable[[Told], Stepwise]
+Steps = Generator[Training | Report, None, object]
+Member = Callable[[Told], Steps]
 """Trains a trial, such as `partial(stepwise, ...)`, until it ends or is told to leave."""
 
 
@@ -72,7 +74,7 @@ class Together(Generic[Name]):
         together = {name for names in self._ensembles for name in names}
         for name, training in self._due.items():
             if name not in together:
-                found[name,] = refusal(training) or "no other is like it"
+                found[name,] = refusal(training.trial) or "no other is like it"
         return found
 
     def __enter__(self) -> Iterator[tuple[Name, Word]]:
@@ -83,7 +85,7 @@ class Together(Generic[Name]):
         for _ in self._words:
             """Each keeps a checkpoint."""
 
-    def _begun(self, name: Name, member: Member) -> Stepwise:
+    def _begun(self, name: Name, member: Member) -> Steps:
         def has_to_leave() -> bool:
             return self._is_over or name in self._asked_to_leave or self._told_from_outside()
 
@@ -145,7 +147,7 @@ class Together(Generic[Name]):
     def _groups(self) -> list[tuple[Name, ...]]:
         by_kind: dict[Hashable, list[Name]] = defaultdict(list)
         for name, training in self._due.items():
-            if refusal(training) is None:
+            if refusal(training.trial) is None:
                 by_kind[alike(training)].append(name)
         return [tuple(names) for names in by_kind.values() if len(names) > 1]
 

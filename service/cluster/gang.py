@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import threading
 from collections.abc import Iterator
@@ -155,10 +156,9 @@ def _failure_policy(config: Any) -> Any:
                 return FailureDecision.RAISE  # its placement group lies where it is to leave
             if any(isinstance(error, SmallerPasses) for error in errors):
                 return FailureDecision.RETRY
-            if has_no_room(training_failed_error):
-                return FailureDecision.RAISE  # Tune waits for all of it, and says so
-            if killed_by_ray(str(training_failed_error)):
-                return FailureDecision.RAISE  # a new worker would be killed within the same second
+            # Tune waits for room, and says so; after a kill for memory the next would come within a second
+            if has_no_room(training_failed_error) or killed_by_ray(str(training_failed_error)):
+                return FailureDecision.RAISE
             return super().make_decision(training_failed_error)
 
     return Fair(config)
@@ -239,8 +239,6 @@ def _controller_class() -> type[Any]:
 
 
 def _leave_process_group() -> None:
-    import gc
-
     import torch
 
     if torch.distributed.is_initialized():

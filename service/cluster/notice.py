@@ -102,6 +102,33 @@ def draining() -> list[str]:
     return []
 
 
+_UNWANTED: set[str] = set()
+"""Keys of trials that share this process, and are to end at their last message."""
+
+
+def is_unwanted(key: str) -> bool:
+    """Whether the driver has said so of a trial."""
+    return key in _UNWANTED
+
+
+class Shared:
+    """Part of a Tune trainable that trains several trials: an actor that is told of one of them."""
+
+    def setup(self, *arguments: Any, **options: Any) -> None:
+        """Before the rest."""
+        _UNWANTED.clear()
+        super().setup(*arguments, **options)  # type: ignore[misc]
+
+    def reset_config(self, new_config: dict[str, Any]) -> Any:
+        """Before other trials."""
+        _UNWANTED.clear()
+        return super().reset_config(new_config)  # type: ignore[misc]
+
+    def unwant(self, key: str) -> None:
+        """One of them ends at its last message. Heard before the next result is asked for."""
+        _UNWANTED.add(key)
+
+
 class Listens:
     """Part of a Tune trainable whose process listens: what it runs is not in the main thread, its setup is."""
 
@@ -114,4 +141,10 @@ class Listens:
 def listening(trainable: Trainable) -> Trainable:
     """A function that Tune runs in a class of its own, which then listens (`wrap_function` reads the mark)."""
     trainable.__mixins__ = (Listens,)  # type: ignore[attr-defined]
+    return trainable
+
+
+def shared(trainable: Trainable) -> Trainable:
+    """The same of one that trains several trials."""
+    trainable.__mixins__ = (Shared, Listens)  # type: ignore[attr-defined]
     return trainable

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from service.resources import Capacity, Resources
+from trainer.sharing import kind, refusal
+from trainer.trial import TrialSpec
 
 if TYPE_CHECKING:
     from service.cluster.connect import Cluster
     from service.dispatch import Dispatch
     from service.experiment import Experiment, PlannedTrial
-    from service.worker import Job
+    from service.worker import Job, Message
 
 _PATIENCE_S = 10.0
 """How long an elastic trial waits for what others hold before it is asked for with fewer workers."""
@@ -31,7 +34,11 @@ class Seats:
         self.is_elastic = any(cell.asked.is_elastic for cell in experiment.cells)
         self._is_uniform = len(experiment.shapes) == 1 and not self.is_elastic
         self.taken: dict[str, str] = {}
-        """Tune's id of a trial to the key of ours."""
+        """Tune's id of a trial to the key of ours, or of the first that share its process."""
+        self._open: dict[str, dict[str, str]] = {}
+        """The trials that share a process and are at work, by Tune's id and their key, as they travel."""
+        self._unwanted: dict[str, list[str]] = {}
+        self._together = experiment.spec.together if experiment.spec.launcher == "ensemble" else 1
         self._bounds: dict[str, int] = {}
         """By key: so many workers were found to fit, when it waited for more."""
         self._withdrawn: set[str] = set()
@@ -40,29 +47,86 @@ class Seats:
         self._is_kept = False
         """Whether what becomes free is kept for it."""
 
-    def next(self, tune_id: str) -> Job | None:
-        """The next job, if there is room for one."""
+    def next(self, tune_id: str) -> list[Job] | None:
+        """The next job, if there is room for one, with those that share its process."""
         if self._most is not None and len(self.taken) >= self._most:
             return None
-        job = self._next()
-        if job is not None:
-            self.taken[tune_id] = job.key
-        return job
+        first = self._next()
+        if first is None:
+            return None
+        jobs = [first, *self._beside(first)]
+        if self._together > 1:
+            self._open[tune_id] = {job.key: job.text() for job in jobs}
+        self.taken[tune_id] = first.key
+        return jobs
 
-    def started(self, tune_id: str) -> str:
-        """The key of a job that got its actor."""
+    def started(self, tune_id: str) -> list[str]:
+        """The keys of what got its actor."""
         key = self.taken[tune_id]
         self._bounds.pop(key, None)
-        return key
+        return list(self._open.get(tune_id, [key]))
 
-    def release(self, tune_id: str) -> str | None:
-        """The key of a job that is over; None for one that was taken back, to be handed out again."""
-        key, self._is_kept = self.taken.pop(tune_id), True
+    def keys(self, tune_id: str) -> list[str]:
+        """Of the trials at work there."""
+        return list(self._open[tune_id] if tune_id in self._open else [self.taken[tune_id]])
+
+    def take(self, tune_id: str, message: Message) -> bool:
+        """Take a message; returns whether Tune is to stop its trial. One of several is let go for itself."""
+        if tune_id not in self._open:
+            return self.dispatch.take(self.taken[tune_id], message)
+        key, there = message["key"], self._open[tune_id]
+        if key not in there:  # its process was lost when it had ended
+            return False
+        is_unwanted = self.dispatch.take(key, message)
+        if is_unwanted:
+            self._unwanted.setdefault(tune_id, []).append(key)
+        if is_unwanted or message["event"] in ("ended", "paused", "failed"):
+            del there[key]
+            self.dispatch.released(key, "it ended without a result")
+        return False
+
+    def shares(self, tune_id: str) -> bool:
+        """Whether it is a process that several may share."""
+        return tune_id in self._open
+
+    def unwanted(self, tune_id: str) -> list[str]:
+        """Those of several that are to be told that they end, once."""
+        return self._unwanted.pop(tune_id, [])
+
+    def left(self, tune_id: str) -> dict[str, str]:
+        """What Tune passes to another process, should this one be lost: the trials that are still at work."""
+        return {"jobs": json.dumps(list(self._open[tune_id].values()))}
+
+    def release(self, tune_id: str) -> list[str]:
+        """The keys of what is over; none for one that was taken back, to be handed out again."""
+        keys, key = self.keys(tune_id), self.taken.pop(tune_id)
+        self._open.pop(tune_id, None)
+        self._unwanted.pop(tune_id, None)
+        self._is_kept = True
         if tune_id not in self._withdrawn:
-            return key
+            return keys
         self._withdrawn.discard(tune_id)
         self.dispatch.withdrawn(key)
-        return None
+        return []
+
+    def _beside(self, first: Job) -> Iterator[Job]:
+        """Those that share its process: alike, and so many that no other place stays empty."""
+        spec = TrialSpec.model_validate_json(first.trial)
+        if self._together == 1 or refusal(spec) is not None:
+            return
+        shape, like = self.dispatch.occupied(first.key), kind(spec)
+        places = min(shape.at_once(*self.cluster.size()), self._most or math.inf)
+        free = max(1, places - len(self.taken))
+        waiting = 1 + self.dispatch.waiting
+
+        def granted(trial: PlannedTrial, _: bool) -> Resources | None:
+            is_alike = refusal(trial.spec) is None and kind(trial.spec) == like
+            return shape if is_alike and trial.resources == shape else None
+
+        for _ in range(min(self._together, math.ceil(waiting / free)) - 1):
+            if (job := self.dispatch.next(granted)) is None:
+                return
+            yield job
 
     def _next(self) -> Job | None:
         if self._is_uniform and self.dispatch.agenda.foreseen:

@@ -1,4 +1,5 @@
-"""What does Ray Tune start for a trial? The trial itself (`inproc`), or a Ray Train run of its workers (`train`)."""
+"""What does Ray Tune start for a trial? The trial itself (`inproc`), several (`ensemble`), or a Ray Train
+run of its workers (`train`)."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ from typing import Any
 
 from service.causes import killed_by_ray, lost
 from service.cluster import gang
-from service.cluster.notice import heard, listening
+from service.cluster.notice import heard, is_unwanted, listening, shared
 from service.resources import Resources
-from service.worker import Job, Message, failed, flat, run_trial
+from service.worker import Job, Message, failed, flat, run_together, run_trial
 from trainer.leaving import Left
 from trainer.machine import oom_kills
 
@@ -81,6 +82,21 @@ def trial_in_place(config: dict[str, Any]) -> None:
     try:
         with heard() as leave:
             run_trial(Job.of(config), lambda message: tune.report(flat(message)), leave=leave)
+    except Left as left:
+        raise _moved(left) from None
+
+
+@shared
+def trial_in_ensemble(config: dict[str, Any]) -> None:
+    """Tune trainable: train several trials inside the Tune actor, as one program."""
+    from ray import tune
+
+    def send(key: str, message: Message) -> None:
+        tune.report(flat(message | {"key": key}))
+
+    try:
+        with heard() as leave:
+            run_together(Job.several(config), send, leave, is_unwanted)
     except Left as left:
         raise _moved(left) from None
 

@@ -7,6 +7,7 @@ ours until it pauses, stops or ends; a trial that goes on later is another one t
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import threading
 import time
@@ -63,6 +64,8 @@ def run(
         trainable, how = trainables.trial_in_stock, "stock"
     elif launcher == "inproc":
         trainable, how = trainables.trial_in_place, "in place"
+    elif launcher == "ensemble":
+        trainable, how = trainables.trial_in_ensemble, "in place"
     else:
         trainable, how = trainables.trial_in_gang, "gang"
     if is_stock:  # its workers are in no group of Tune's: too many trials would wait for each other
@@ -80,7 +83,7 @@ def run(
                 search_alg=Asking(seats),
                 scheduler=Yielding(seats),
                 reuse_actors=not is_stock
-                and not (launcher == "inproc" and has_gpus)
+                and not (launcher != "train" and has_gpus)
                 and not seats.is_elastic,  # a job that is taken back would leave a place for its actor
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,
@@ -122,13 +125,14 @@ class Asking(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
         """A job; None for nothing yet (Tune asks again in a moment); FINISHED for nothing ever again."""
-        job = self._seats.next(trial_id)
-        if job is None:
+        jobs = self._seats.next(trial_id)
+        if jobs is None:
             over: str = Searcher.FINISHED
             return over if self._seats.dispatch.is_over else None
         return {
-            "job": job.text(),
-            "resources": self._seats.dispatch.occupied(job.key).model_dump_json(),
+            "job": jobs[0].text(),
+            "jobs": json.dumps([job.text() for job in jobs]),
+            "resources": self._seats.dispatch.occupied(jobs[0].key).model_dump_json(),
         }
 
     def on_trial_complete(
@@ -179,7 +183,18 @@ class Telling(tune.Callback):  # type: ignore[misc]
     def on_trial_start(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """It got an actor."""
         self._killed[trial.trial_id] = oom_kills()
-        self._seats.dispatch.started(self._seats.started(trial.trial_id))
+        for key in self._seats.started(trial.trial_id):
+            self._seats.dispatch.started(key)
+
+    def on_trial_result(
+        self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """What `Stopping` took; of several in one process, some may end by it."""
+        if (keys := self._seats.unwanted(trial.trial_id)) and trial.temporary_state.ray_actor:
+            for key in keys:
+                trial.temporary_state.ray_actor.unwant.remote(key)
+        if self._seats.shares(trial.trial_id):
+            trial.config.update(self._seats.left(trial.trial_id))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """It returned, or was stopped."""
@@ -192,7 +207,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """It was lost, and gets another actor; why is worth a line where it may come again."""
         if (why := self._lost(trial)).startswith(NO_MEMORY):
-            self._seats.dispatch.lost(self._seats.taken[trial.trial_id], why)
+            self._seats.dispatch.lost(self._seats.keys(trial.trial_id), why)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Say why nothing runs; kill what hangs. Tune drops trials without a word when an actor cannot take them."""
@@ -203,9 +218,11 @@ class Telling(tune.Callback):  # type: ignore[misc]
         at_work = known.count("RUNNING")
         waiting = [] if at_work else [t for t in self._open.values() if t.status == "PENDING"]
         self._waiting.look([trainables.resources(one.config) for one in waiting], at_work)
-        hopeless = self._seats.dispatch.hopeless()
+        hopeless = set(self._seats.dispatch.hopeless())
         for trial in list(self._open.values()) if hopeless or "ERROR" in known else ():
-            if self._seats.taken.get(trial.trial_id) in hopeless:
+            if trial.trial_id in self._seats.taken and not hopeless.isdisjoint(
+                self._seats.keys(trial.trial_id)
+            ):
                 actor = trial.temporary_state.ray_actor
                 if actor is not None:
                     ray.kill(actor)  # Tune starts it anew, as after any other loss
@@ -219,10 +236,10 @@ class Telling(tune.Callback):  # type: ignore[misc]
         return lost(text, killed if self._seats.cluster.is_private else 0)
 
     def _release(self, trial: Any, problem: str) -> None:
-        key = self._seats.release(trial.trial_id)
+        keys = self._seats.release(trial.trial_id)
         self._open.pop(trial.trial_id, None)
         self._killed.pop(trial.trial_id, None)
-        if key is not None:
+        for key in keys:
             self._seats.dispatch.released(key, problem, trial.error_file)
         for kept in (trial.metric_analysis, trial.metric_n_steps):
             kept.clear()  # means of Tune's own numbers over its last reports: nobody asks for them
@@ -264,7 +281,7 @@ class Stopping(tune.Stopper):  # type: ignore[misc]
         """Whether the trial stops; its last result comes twice, the second time as `done`."""
         if result.get("done") or MESSAGE not in result:
             return False
-        return self._seats.dispatch.take(self._seats.taken[trial_id], parse(result[MESSAGE]))
+        return self._seats.take(trial_id, parse(result[MESSAGE]))
 
     def stop_all(self) -> bool:
         """Whether the person stopped the run."""

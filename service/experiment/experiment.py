@@ -289,6 +289,7 @@ class Experiment(metaclass=Named):
             "controls": list(self.spec.controls),
             "policy": self.spec.policy.model_dump(mode="json"),
             "launcher": self.spec.launcher,
+            **({"together": self.spec.together} if self.spec.launcher == "ensemble" else {}),
             "resources": self.spec.resources.model_dump(mode="json"),
             "cells": {cell.name: cell.to_dict(self.spec.resources) for cell in self.untuned},
             **self._searched(),

@@ -73,9 +73,10 @@ class Occupying:
                 why = f"{who} share train.batch_size {batch} (cell `{cell.name}`): use a divisor of {batch}"
                 self._point(cell, (HOME, "workers"), why)
                 break
-        if self.spec.launcher == "inproc" and wide:
+        launcher = self.spec.launcher
+        if launcher != "train" and wide:
             workers = wide[0].asked.count
-            why = "inproc trains in one process"
+            why = f"{launcher} trains in one process"
             if wide[0].name in self._trees:
                 message = f"launcher: {why}, not in {workers} workers: use launcher: train"
                 self._point(wide[0], (HOME, "workers"), message)

@@ -30,6 +30,7 @@ _KEPT = (
     "search",
     "policy",
     "launcher",
+    "together",
     "resources",
     "controls",
 )

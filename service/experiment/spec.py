@@ -3,9 +3,9 @@
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
 import re
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from service.experiment.budget import Budget
 from service.experiment.criterion import Compare
@@ -82,8 +82,11 @@ class ExperimentSpec(Spec):
     notify: tuple[Occasion, ...] = OCCASIONS
     """When somebody is told: on a verdict, a failure, the end. Where to is said by DIFFSWEEP_WEBHOOK, an address that
     gets a POST, or DIFFSWEEP_NOTIFY_COMMAND; nobody is told without."""
-    launcher: Literal["train", "inproc"] = "train"
-    """train: a Ray Train TorchTrainer per trial. inproc: inside the Tune actor, one worker; for trials of seconds."""
+    launcher: Literal["train", "inproc", "ensemble"] = "train"
+    """train: a Ray Train TorchTrainer per trial. inproc: inside the Tune actor, one worker; for trials of seconds.
+    ensemble: several trials in each actor, as one program; for small networks, which wait for the host."""
+    together: Annotated[int, Field(ge=2, le=256)] = 16
+    """How many trials share a process at most, with launcher ensemble."""
     resources: Asked = Asked()
     """What one trial occupies. An arm, axis or zip that says `resources.gpus: 1` means the trials of its cells."""
 

@@ -63,8 +63,9 @@ class Book:
         if self.account is None:
             return None
         held, known = outcome.overhead_s, self._holding_s
-        each_s = None if held is None or known is None else held - known
         launcher, place = self._experiment.spec.launcher, self._place_id
+        is_shared = launcher == "ensemble"  # what one holds is held by others, too
+        each_s = None if held is None or known is None or is_shared else held - known
         learn(self._settings.cache, launcher, place, outcome.first_step_s, each_s)
         is_whole = not (outcome.interrupted or outcome.failed)
         actual = self._spent(time.monotonic() - self._since)

@@ -20,7 +20,11 @@ class Starting:
     """That a trial holds its devices beyond its work, setting up its training, and writing its evaluations."""
 
 
-_ASSUMED = {"train": Starting(12.0, 2.0), "inproc": Starting(5.0, 0.3)}
+_ASSUMED = {
+    "train": Starting(12.0, 2.0),
+    "inproc": Starting(5.0, 0.3),
+    "ensemble": Starting(5.0, 0.3),
+}
 """By launcher, on two busy cores."""
 
 

@@ -111,8 +111,8 @@ def begun(asking: Asking, seats: Seats, calls: int = 6) -> list[str]:
 def end(seats: Seats, name: str) -> None:
     """It comes back; nothing of it is wanted any more."""
     tune_id = next(i for i, key in seats.taken.items() if seats.dispatch._names[key] == name)
-    key = seats.release(tune_id)
-    seats.dispatch.released(key, "its process was lost")
+    for key in seats.release(tune_id):
+        seats.dispatch.released(key, "its process was lost")
 
 
 def test_a_larger_trial_waits_for_what_becomes_free_and_smaller_ones_fill_what_is(

@@ -11,11 +11,12 @@ import torch
 from tests.conftest import toy_trial
 from tests.trainer.test_replayed import IMAGES, UNET
 from trainer.distributed import World
-from trainer.ensemble import Ensemble, alike, refusal
+from trainer.ensemble import Ensemble, alike
 from trainer.leaving import Told
 from trainer.loop import Stepwise, stepwise, train
 from trainer.record import Record
 from trainer.report import Report
+from trainer.sharing import kind, refusal
 from trainer.together import Ended, Together
 from trainer.training import Training
 from trainer.trial import TrialSpec
@@ -94,8 +95,8 @@ ARMS: dict[str, list[dict[str, Any]]] = {
 def test_each_computes_what_it_computes_alone(arms: list[dict[str, Any]]) -> None:
     specs = [spec(**arm) for arm in arms]
     together = [training(one) for one in specs]
-    assert [refusal(one) for one in together] == [None] * len(specs)
-    assert len({alike(one) for one in together}) == 1
+    assert [refusal(one) for one in specs] == [None] * len(specs)
+    assert len({alike(one) for one in together}) == len({kind(one) for one in specs}) == 1
     ensemble = Ensemble(together)
     for _ in range(STEPS):
         ensemble.step()
@@ -125,7 +126,7 @@ def test_each_computes_what_it_computes_alone(arms: list[dict[str, Any]]) -> Non
     ],
 )
 def test_who_cannot_share_a_program_says_why(values: dict[str, Any], why: str) -> None:
-    assert why in (refusal(training(spec(**values))) or "")
+    assert why in (refusal(spec(**values)) or "")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +141,7 @@ def test_who_cannot_share_a_program_says_why(values: dict[str, Any], why: str) -
 )
 def test_who_is_not_alike(values: dict[str, Any]) -> None:
     assert alike(training(spec())) != alike(training(spec(**values)))
+    assert kind(spec()) != kind(spec(**values))
 
 
 def test_a_member_that_diverges_touches_no_other() -> None:
