@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trainer.errors import EnvironmentProblem, UserError
-from trainer.exchange.card import Exported, Story
 from trainer.record import Record
-from trainer.trained import Trained
 
 if TYPE_CHECKING:
     from service.experiment import Experiment
     from service.results import Judged
     from service.settings import Settings
+    from trainer.exchange.card import Exported, Story
 
 WINNER = "winner"
 """Folder of the model, in the experiment's directory."""
@@ -27,12 +26,15 @@ def export_model(
 ) -> Exported:
     """The trial's model as a diffusers folder, with a card of all that is known here; UserError says why not."""
     from trainer.exchange.pipeline import export
+    from trainer.trained import Trained
 
     return export(Trained.load(record, device), folder, story_of(record, settings, name))
 
 
 def story_of(record: Record, settings: Settings, name: str | None = None) -> Story:
     """Numbers of the last report, and a sentence of every experiment here that the trial is in."""
+    from trainer.exchange.card import Story
+
     key = record.directory.resolve().name
     members = list(_members(key, settings))
     reports = [report for report in record.reports() if report.protocol]
@@ -155,6 +157,8 @@ def export_winner(experiment: Experiment, settings: Settings, judged: Judged) ->
     from service.errors import ServiceError
     from service.search.study import tuned
     from service.tracking.delivery import log_model
+    from trainer.exchange.pipeline import export
+    from trainer.trained import Trained
 
     cell, why = winning_cell(judged)
     seed, of_seeds = _best_seed(judged, cell)
@@ -165,8 +169,6 @@ def export_winner(experiment: Experiment, settings: Settings, judged: Judged) ->
     record = Record(settings.trial(key))
     story = story_of(record, settings, f"{experiment.name}: {cell}, seed {seed}")
     story = replace(story, verdicts=(*story.verdicts, f"This model: {reason}."))
-    from trainer.exchange.pipeline import export
-
     exported = export(Trained.load(record, "cpu"), folder, story)
     try:
         logged = log_model(settings, experiment.name, key, folder, _reported(record))

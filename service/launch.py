@@ -36,6 +36,7 @@ from service.tracking.keys import sweep_key
 from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable
 from service.tracking.uploader import uploading
+from service.under_way import UnderWay
 from trainer.record import Record
 
 if TYPE_CHECKING:
@@ -103,6 +104,9 @@ class _Driver:
     book: Book
     cluster: Cluster | None = None
 
+    def __post_init__(self) -> None:
+        self.under_way = UnderWay(self.settings)
+
     def tune(self, experiment: Experiment) -> Outcome:
         """Ask and train candidates until every search is over."""
         from service.search.agenda import TuningAgenda
@@ -146,6 +150,7 @@ class _Driver:
 
         def heard(event: Event) -> None:
             self.book.hear(event)
+            self.under_way.hear(event)
             show(event)
 
         return heard
@@ -156,7 +161,7 @@ class _Driver:
         ledger: Ledger,
         wants: Callable[[Experiment, Settings, str], WorkSource],
     ) -> Outcome:
-        with uploading(self.outbox, self.settings, experiment.name, ledger.note):
+        with uploading(self.outbox, self.settings, experiment.name, ledger.note, self.under_way):
             interrupted = False
             signals.at_work()
             try:

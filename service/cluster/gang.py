@@ -206,17 +206,15 @@ def _controller_class() -> type[Any]:
             assert group.bundle_count == context.num_workers
             return Borrowed(group)
 
-        def _create_workers(
-            self, num_workers: int, placement_group: Any, *args: Any, **kw: Any
-        ) -> Any:
-            waiting = kept.pop(placement_group.id, [])
+        def _create_workers(self, num_workers: int, group: Any, *args: Any, **kw: Any) -> Any:
+            waiting = kept.pop(group.id, [])
             try:
                 ray.get([worker.actor.get_metadata.remote() for worker in waiting])
             except ray.exceptions.RayActorError:
                 _kill(waiting)
                 waiting = []
             if len(waiting) != num_workers:
-                made = super()._create_workers(num_workers, placement_group, *args, **kw)
+                made = super()._create_workers(num_workers, group, *args, **kw)
                 for worker in made:
                     worker.execute_async(notice.listen)
                 return made

@@ -11,13 +11,14 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
+from ray.air._internal import usage
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
@@ -75,7 +76,7 @@ def run(
     seats = Seats(dispatch, experiment, cluster, most)
     has_gpus = any(one.gpus for one in shapes)
     reaping = gang.reaping() if is_stock else contextlib.nullcontext()
-    with environment(_TUNE), ray_log(home), losses_are_survived(), reaping:
+    with environment(_TUNE), ray_log(home), losses_are_survived(), _uncounted(), reaping:
         tuner = tune.Tuner(
             tune.with_resources(trainable, partial(trainables.placed, how)),
             tune_config=tune.TuneConfig(
@@ -104,6 +105,21 @@ def run(
             if isinstance(error.__context__, ServiceError):
                 raise error.__context__ from None
             raise
+
+
+_counting = getattr(usage, "tag_callbacks", None)
+
+
+@contextlib.contextmanager
+def _uncounted() -> Iterator[None]:
+    """Tune counts for Ray's statistics, which are off, whose callbacks it got, and imports mlflow to know its own."""
+    if _counting is not None:
+        usage.tag_callbacks = lambda _: False
+    try:
+        yield
+    finally:
+        if _counting is not None:
+            usage.tag_callbacks = _counting
 
 
 def _name(trial: Any) -> str:

@@ -45,7 +45,8 @@ def run(
     Finished trials are skipped and broken ones continue from their checkpoint: the same command
     submits, resumes and extends. Exit code 1 says that some trials failed; the rest is judged.
     """
-    from service import launch, readiness, results, signals
+    from service import launch, readiness, signals
+    from service.ahead import read_ahead
     from service.board import Board
     from service.experiment import Experiment
     from service.live_table import renderer
@@ -68,7 +69,9 @@ def run(
         stream = sys.stderr if as_json else sys.stdout
         with _with_the_way_on(experiment, settings, as_json):
             with renderer(Board.of(experiment, settings), stream) as show:
-                outcome = launch.run(experiment, settings, show, stop)
+                outcome = launch.run(experiment, settings, read_ahead(show), stop)
+            from service import results  # imported by now
+
             judged = results.judged(experiment, settings, results.collect(experiment, settings))
         _notify(experiment, settings, judged)
         if as_json:
@@ -229,11 +232,8 @@ def validate(file: YamlFile, override: Overrides = None, as_json: AsJson = False
 def _found(experiment: Experiment, cell: Cell) -> dict[str, Any]:
     """What is in the cell's data, as JSON data."""
     outline = experiment.outlines[cell.trial.data.digest()]
-    return {
-        "fingerprint": outline.fingerprint,
-        "found": outline.line,
-        "remarks": list(outline.remarks),
-    }
+    remarks = list(outline.remarks)
+    return {"fingerprint": outline.fingerprint, "found": outline.line, "remarks": remarks}
 
 
 def opening(experiment: Experiment) -> str:

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from service.settings import Settings
     from service.tracking.store import Store
 
-FIRST_S = 10.0
-"""A run's first delivery waits until Ray has started: importing mlflow would slow that down."""
 HELD_S = 0.5
 """How long to leave an outbox alone that another process delivers."""
 LONGEST_S = 30.0
@@ -55,12 +53,13 @@ class Uploader(threading.Thread):
         experiment: str,
         on_note: Callable[[str], None] = lambda _note: None,
         interval_s: float = 1.0,
-        first_s: float = 0.0,
+        may_begin: Callable[[], bool] = lambda: True,
     ) -> None:
+        """The first delivery waits until it `may_begin`, or is asked for: importing mlflow takes two CPU-seconds."""
         super().__init__(name="diffsweep-uploader", daemon=True)
         self.last_problem: str | None = None
         self._outbox, self._settings, self._experiment = outbox, settings, experiment
-        self._note, self._interval_s, self._first_s = on_note, interval_s, first_s
+        self._note, self._interval_s, self._may_begin = on_note, interval_s, may_begin
         self._store: Store | None = None
         self._failures, self._told = 0, ""
         self._gone: dict[str, str] = {}
@@ -69,7 +68,8 @@ class Uploader(threading.Thread):
 
     def run(self) -> None:
         """Deliver whenever there is something, until closed."""
-        self._wake.wait(self._first_s)
+        while not self._may_begin() and not self._wake.wait(self._interval_s):
+            pass
         while not self._closing.is_set():
             self._wake.wait(pause_s(self._interval_s, self._failures))
             self._wake.clear()
@@ -256,10 +256,14 @@ def share(work: Callable[[T], None], items: Iterable[T], at_once: int) -> None:
 
 @contextlib.contextmanager
 def uploading(
-    outbox: Outbox, settings: Settings, experiment: str, on_note: Callable[[str], None]
+    outbox: Outbox,
+    settings: Settings,
+    experiment: str,
+    on_note: Callable[[str], None],
+    may_begin: Callable[[], bool] = lambda: True,
 ) -> Iterator[Uploader]:
     """An uploader for the length of the block; at the end it drains within the user's patience."""
-    uploader = Uploader(outbox, settings, experiment, on_note, first_s=FIRST_S)
+    uploader = Uploader(outbox, settings, experiment, on_note, may_begin=may_begin)
     uploader.start()
     try:
         yield uploader

@@ -10,6 +10,7 @@ from PIL import Image
 
 from trainer.data import Absent, Batches, Codec, Digits, Gaussians, ImageFolder, Resident, Source
 from trainer.data import batches as batches_module
+from trainer.data.digits import _shipped
 from trainer.errors import DataError
 from trainer.randomness import Stream
 
@@ -198,18 +199,16 @@ def test_digits_equal_scikit_learns_own_loader() -> None:
 def test_digits_are_read_once_and_from_the_cache_then(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sklearn.datasets
-
     first = Digits().load(Path(), tmp_path)
-    monkeypatch.setattr(sklearn.datasets, "load_digits", None)
+    monkeypatch.setattr("trainer.data.digits._shipped", None)
     again = Digits().load(Path(), tmp_path)
     assert torch.equal(everything(first), everything(again))
     monkeypatch.undo()
     (tmp_path / "digits.npy").write_bytes(b"damaged")
     assert torch.equal(everything(Digits().load(Path(), tmp_path)), everything(first))
-    other = sklearn.datasets.load_digits()
-    other.data[0, 0] = 9.0
-    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: other)
+    other = _shipped()
+    other[0, 0] = 9.0
+    monkeypatch.setattr("trainer.data.digits._shipped", lambda: other)
     with pytest.raises(
         DataError, match=r"other digits than the published.* and remove .*digits\.npy"
     ):
