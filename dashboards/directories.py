@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from dashboards.levels import Interval
+from dashboards.tables import FINAL, SHOWN, Points
 from dashboards.verdict.evidence import rung_twin
 from trainer.record import Record
-from trainer.report import Report, Result
+from trainer.report import Report, Result, Status
 from trainer.spec import Spec
 
 
@@ -49,7 +50,8 @@ class TrialRows:
     """A trial's directory, read."""
 
     trial: dict[str, Any]
-    curve: list[dict[str, Any]]
+    curves: list[Points]
+    """Of every metric that has one; if not `whole`, of those that are measured."""
     samples: tuple[Picture, ...]
     """The sample grids that are there, in the order of training."""
     levels: tuple[Interval, ...]
@@ -67,14 +69,18 @@ class TrialRows:
 
 
 def read_trial(
-    trial: Planned, directory: Path, metric: str, stopped: str | None = None
+    trial: Planned, directory: Path, metric: str, stopped: str | None = None, whole: bool = True
 ) -> TrialRows:
     """Rows of one trial, whose protocols are those of `metric` and of its cheap twin.
 
-    A directory that is not there is a trial that waits. `stopped` says why its cell was ended for good.
+    A directory that is not there is a trial that waits. `stopped` says why its cell was ended for good. What is not
+    wanted `whole` has the curves of what was measured alone: of a trial that is over no report is opened.
     """
     record = Record(directory)
-    reports, result, failure = record.reports(), record.result(), record.failure()
+    result = record.result()
+    if result is not None and result.curves and not whole:
+        return _measured(trial, result, metric, stopped)
+    reports, failure = record.reports(), record.failure()
     protocols = {name: one for report in reports for name, one in report.protocol.items()}
     protocols |= result.protocol if result is not None else {}
     identity = {"cell": trial.cell, "seed": trial.seed, "trial_key": trial.key}
@@ -85,30 +91,67 @@ def read_trial(
         "protocol_rung": protocols.get(rung_twin(metric)),
         "kimg": reports[-1].kimg if reports else None,
     }
-    points = [
-        identity
-        | {"protocol": (report.protocol or protocols).get(name), "metric": name}
-        | {"images": images, "kimg": images / 1000, "value": value}
-        for report in reports
-        for images, metrics in [*report.series, (report.images, report.metrics)]
-        for name, value in metrics.items()
-    ]
-    draws = result.draws if result is not None else {}
+    curves = list(_curves(reports, protocols, SHOWN if whole else FINAL))
+    if not whole:
+        reports = []
     return TrialRows(
         trial=row if result is None else row | _ended(result, stopped),
-        curve=points,
+        curves=curves,
         samples=tuple(
             Picture(report.kimg, path)
             for report in reports
             if (path := record.sample_path(report)) is not None
         ),
         levels=tuple(Interval(r.kimg, tuple(r.levels)) for r in reports if r.levels),
-        draws={name: tuple(values) for name, values in draws.items()},
+        draws=_draws(result),
         errors=_errors(result),
         spaces=result.spaces if result is not None else {},
         clock=[identity | point for point in _clock(reports)],
         flops_per_image=result.flops_per_image if result is not None else None,
     )
+
+
+def _curves(
+    reports: Sequence[Report], protocols: Mapping[str, str], shown: tuple[str, ...]
+) -> Iterator[Points]:
+    """Of a number that was told again the last counts."""
+    found: dict[str, dict[int, tuple[float, str | None]]] = {}
+    for report in reports:
+        ids = report.protocol or protocols
+        for images, metrics in [*report.series, (report.images, report.metrics)]:
+            for name, value in metrics.items():
+                if name.startswith(shown):
+                    found.setdefault(name, {})[images] = (value, ids.get(name))
+    for name, points in found.items():
+        values, own = zip(*points.values(), strict=True)
+        yield Points(name, list(points), values, own)
+
+
+def _measured(trial: Planned, result: Result, metric: str, stopped: str | None) -> TrialRows:
+    """What its result alone says of a trial that is over."""
+    ids = result.protocol
+    row = {"cell": trial.cell, "seed": trial.seed, "trial_key": trial.key}
+    row |= {"status": Status(result.status), "protocol": ids.get(metric)}
+    row |= {"protocol_rung": ids.get(rung_twin(metric))}
+    return TrialRows(
+        trial=row | _ended(result, stopped),
+        curves=[
+            Points(name, images, values, [ids.get(name)] * len(images))
+            for name, (images, values) in result.curves.items()
+        ],
+        samples=(),
+        levels=(),
+        draws=_draws(result),
+        errors=_errors(result),
+        spaces=result.spaces,
+        clock=[],
+        flops_per_image=result.flops_per_image,
+    )
+
+
+def _draws(result: Result | None) -> dict[str, tuple[float, ...]]:
+    every = {} if result is None else result.draws
+    return {name: tuple(values) for name, values in every.items()}
 
 
 def _clock(reports: Sequence[Report]) -> Iterator[dict[str, Any]]:

@@ -143,12 +143,13 @@ class Sweep:
     def evidence(self) -> Evidence:
         """The same in plain values, as verdicts are built on."""
         finals = tables.final_metrics(self.trials)
-        curves: dict[tuple[str, int], dict[str, pd.DataFrame]] = {}
+        curves: dict[tuple[Any, Any], dict[str, pd.DataFrame]] = {}
         judged = self.curves[self.curves["metric"].str.startswith(tables.FINAL)]
-        for _, rows in judged.groupby(["cell", "seed", "metric"], sort=False):
-            first = rows.iloc[0]
-            own = curves.setdefault((str(first["cell"]), int(first["seed"])), {})
-            own[str(first["metric"])] = rows.sort_values("images")
+        by_curve = judged.sort_values("images", kind="stable").groupby(
+            ["cell", "seed", "metric"], sort=False
+        )
+        for (cell, seed, metric), rows in by_curve[["protocol", "kimg", "value"]]:
+            curves.setdefault((cell, seed), {})[str(metric)] = rows
         trials = tuple(
             self._trial(row, finals, curves.get((row["cell"], row["seed"]), {}))
             for row in self.trials.to_dict("records")
@@ -237,14 +238,15 @@ class Sweep:
         experiment_yaml: str = "",
         devices: Mapping[str, float] | None = None,
         cost_unit: str = "CPU",
+        whole: bool = True,
     ) -> Sweep:
         """Read `trials_home/<trial key>/` of every planned trial; no server is asked.
 
-        `stopped` are the cells that a policy ended for good, each with the reason.
+        `stopped` are the cells that a policy ended for good, each with the reason. Not `whole`: what verdicts need.
         """
         ends = stopped or {}
         read = [
-            read_trial(trial, trials_home / trial.key, metric, ends.get(trial.cell))
+            read_trial(trial, trials_home / trial.key, metric, ends.get(trial.cell), whole)
             for trial in planned
         ]
         return cls(
@@ -258,7 +260,11 @@ class Sweep:
             order=order,
             late=late,
             trials=tables.trial_table([rows.trial for rows in read]),
-            curves=tables.curve_table([point for rows in read for point in rows.curve]),
+            curves=tables.joined(
+                (trial.cell, trial.seed, trial.key, points)
+                for trial, rows in zip(planned, read, strict=True)
+                for points in rows.curves
+            ),
             specs=_specs(planned),
             samples=_known(planned, [rows.samples for rows in read]),
             levels=_known(planned, [rows.levels for rows in read]),

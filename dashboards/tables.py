@@ -6,12 +6,13 @@ of its curve. Directories, MLflow and `Job.results()` all become these tables.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
-from trainer.report import Status
+from trainer.report import MEASURED, Status
 
 TRIAL_COLUMNS = (
     "cell",
@@ -27,11 +28,14 @@ TRIAL_COLUMNS = (
 )
 """`run_id` is MLflow's. The protocols are those of the deciding metric and of its curve; `seconds`
 are of training and evaluation. Then one column per final metric."""
-FINAL = ("eval/", "rung/")
+FINAL = MEASURED
 """Beginnings of the metrics that a trial ends with."""
 CLOCK_COLUMNS = ("cell", "seed", "trial_key", "images", "train_s", "eval_s")
 """What it took to come to an evaluation: seconds of training, and of evaluations with this one, without pauses."""
+SHOWN = (*FINAL, "train/")
+"""Beginnings of the metrics that have curves."""
 CURVE_COLUMNS = ("cell", "seed", "trial_key", "protocol", "metric", "images", "kimg", "value")
+_NUMBERS = {"images": "int64", "kimg": "float64", "value": "float64"}
 
 
 def trial_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -60,12 +64,35 @@ def curve_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     Numbers of measuring and training, `eval/...`, `rung/...` and `train/...`; those of the machine
     are left out.
     """
-    kept = [_emptied(row) for row in rows if row["metric"].startswith((*FINAL, "train/"))]
-    table = pd.DataFrame(kept, columns=list(CURVE_COLUMNS))
-    table = table.astype({"images": "int64", "kimg": "float64", "value": "float64"})
+    kept = [_emptied(row) for row in rows if row["metric"].startswith(SHOWN)]
+    table = pd.DataFrame(kept, columns=list(CURVE_COLUMNS)).astype(_NUMBERS)
     return table.drop_duplicates(
         ["cell", "seed", "trial_key", "metric", "images"], keep="last", ignore_index=True
     )
+
+
+class Points(NamedTuple):
+    """The curve of one metric of one trial: images seen, each once, and for each its value and protocol id."""
+
+    metric: str
+    images: Sequence[float]
+    values: Sequence[float]
+    protocols: Sequence[str | None]
+
+
+def joined(curves: Iterable[tuple[str, int, str, Points]]) -> pd.DataFrame:
+    """`CURVE_COLUMNS` from whole curves, each with its cell, seed and trial key: nothing is made of a single number."""
+    columns: dict[str, list[Any]] = {name: [] for name in CURVE_COLUMNS}
+    for cell, seed, key, points in curves:
+        long = len(points.images)
+        same = {"cell": cell, "seed": seed, "trial_key": key, "metric": points.metric}
+        for name, value in same.items():
+            columns[name] += [value] * long
+        columns["images"] += points.images
+        columns["value"] += points.values
+        columns["protocol"] += points.protocols
+    images, values = (np.array(columns[n], _NUMBERS[n]) for n in ("images", "value"))
+    return pd.DataFrame({**columns, "images": images, "kimg": images / 1000, "value": values})
 
 
 def clock_table(rows: Sequence[Mapping[str, Any]] = ()) -> pd.DataFrame:

@@ -67,7 +67,7 @@ def check(said: dict[str, Any], experiment: Experiment, settings: Settings) -> C
     if not said["words"]:
         return Check([], f"{said['experiment']}: the page claims nothing ({said['refusal']})")
     asked = {name: said[name] for name in ("metric", "baseline", "margin")}
-    sweep = results.collect(experiment, settings, **asked)
+    sweep = results.collect(experiment, settings, **asked, whole=False)
     judged = results.judged(experiment, settings, sweep)
     now = claims(sweep, judged.verdicts, refusal=judged.refusal, version=version)
     found = differences(said, now)

@@ -70,7 +70,7 @@ def _sentence(experiment: Experiment, cell: str, settings: Settings) -> str:
     from service.results import collect
 
     try:
-        verdicts = judge(collect(experiment, settings).evidence)
+        verdicts = judge(collect(experiment, settings, whole=False).evidence)
     except IncomparableError as error:
         return f"`{experiment.name}`, cell `{cell}`: no verdict yet ({error})."
     own = [each for each in verdicts.comparisons if each.cell == cell]
@@ -142,7 +142,7 @@ def export_as_asked(
         return None
     try:
         if judged is None:
-            sweep = results.collect(experiment, settings)
+            sweep = results.collect(experiment, settings, whole=False)
             judged = results.judged(experiment, settings, sweep)
         return Asked(export_winner(experiment, settings, judged))
     except (UserError, EnvironmentProblem) as error:

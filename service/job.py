@@ -142,7 +142,9 @@ class Job(ABC):
         """
         from service.notebook import Verdict
 
-        judged = self._judged(metric=metric, baseline=baseline, margin=margin, strict=True)
+        judged = self._judged(
+            metric=metric, baseline=baseline, margin=margin, strict=True, whole=False
+        )
         assert judged.verdicts is not None, "a refusal is raised"
         return Verdict.of(judged.verdicts)
 

@@ -167,7 +167,7 @@ class RecordedJob(Job):
         """One row per trial, from the trials' directories: no server is asked."""
         from service.results import collect
 
-        return self._in_order(collect(self.experiment, self._settings).trials)
+        return self._in_order(collect(self.experiment, self._settings, whole=False).trials)
 
     def curves(self) -> pd.DataFrame:
         """One row per metric point, from the trials' directories: no server is asked."""

@@ -48,6 +48,7 @@ def stand(record: Record, attempt: str | None, reports: Sequence[Report] | None 
     failure, result = record.failure(), record.result()
     is_now = failure is not None and attempt in (None, failure.attempt)
     known = tuple(map(slim, record.reports()) if reports is None else reports)
+    result = result and dataclasses.replace(result, curves={})  # the reports have them
     if result is not None:
         status = Status(result.status)
     elif is_now:

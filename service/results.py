@@ -38,10 +38,12 @@ def collect(
     metric: str | None = None,
     baseline: str | None = None,
     margin: float | None = None,
+    whole: bool = True,
 ) -> Sweep:
     """The experiment's trials from their directories; no server is asked.
 
-    `metric`, `baseline` and `margin` take the place of the experiment's own.
+    `metric`, `baseline` and `margin` take the place of the experiment's own. Not `whole`: all that verdicts and their
+    tables rest on, but no losses, pictures and clocks, which a page has.
     """
     experiment = tuned(experiment, settings)
     unit = "GPU" if all(shape.gpus for shape in experiment.shapes) else "CPU"
@@ -64,6 +66,7 @@ def collect(
         experiment_yaml=experiment.text,
         devices={cell.name: cell.resources.devices(unit) for cell in experiment.cells},
         cost_unit=unit,
+        whole=whole,
     )
     return replace(sweep, tuning=tunings(experiment, settings))
 

@@ -110,7 +110,7 @@ def wished(experiment: Experiment) -> Planned:
         experiment.metric,
         experiment.baseline,
         (compare.margin, compare.own_margin),
-        {cell.name: cell.with_seed(0).key("") for cell in experiment.cells},
+        {cell.name: cell.identity for cell in experiment.cells},
     )
 
 

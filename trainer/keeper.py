@@ -6,7 +6,7 @@ from trainer.ema import Average
 from trainer.evaluation.evaluator import Evaluator
 from trainer.passes import Kept, SmallerPasses
 from trainer.record import KEEP, Record
-from trainer.report import Report, Result
+from trainer.report import Report, Result, measured
 from trainer.training import Training
 
 
@@ -85,6 +85,7 @@ class Keeper:
     def finish(self, report: Report) -> None:
         """Write the result."""
         progress, smaller = self._training.progress, Kept.of(self._record.directory)
+        protocol = self._evaluator.protocols() | report.protocol
         self._record.write_result(
             Result(
                 status="finished" if report.failure is None else "diverged",
@@ -94,7 +95,7 @@ class Keeper:
                 metrics=report.metrics,
                 seconds=progress.seconds,
                 eval_seconds=progress.eval_seconds,
-                protocol=self._evaluator.protocols() | report.protocol,
+                protocol=protocol,
                 parameters=sum(p.numel() for p in self._training.learner.parameters()),
                 draws=report.draws,
                 spaces=self._evaluator.spaces,
@@ -103,5 +104,6 @@ class Keeper:
                 ),
                 flops_per_image=self._training.flops_per_image(),
                 microbatch=None if smaller is None else smaller.microbatch,
+                curves=measured(self._record.reports(), protocol),
             )
         )

@@ -155,7 +155,7 @@ class Record:
 
     def write_result(self, result: Result) -> None:
         """The trial is done."""
-        write_whole(self.directory / RESULT, seal(asdict(result), indent=1))
+        write_whole(self.directory / RESULT, seal(asdict(result)))
 
     def accept_result(self, result: Result) -> bool:
         """Keep a result that was made elsewhere, unless there is one here: True if it was new."""

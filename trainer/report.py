@@ -4,11 +4,17 @@ Values only; `trainer.record` keeps them on disk.
 """
 
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Literal
 
 from trainer.sealed import seal, unseal
+
+MEASURED = ("eval/", "rung/")
+"""Beginnings of the metrics that are measured, by which trials are compared; the others tell of the training."""
+Curves = dict[str, list[list[float]]]
+"""Metric to two rows: images seen, and its values there."""
 
 
 class Status(StrEnum):
@@ -90,6 +96,19 @@ class Report:
         return "".join(",".join(row[:width]) + "\n" for row in [heading, *rows])
 
 
+def measured(reports: Iterable[Report], protocol: Mapping[str, str]) -> Curves:
+    """The curves of what was measured, each image count once; none where reports have other protocols than these."""
+    points: dict[str, dict[int, float]] = {}
+    for report in reports:
+        if any(protocol.get(name) != identifier for name, identifier in report.protocol.items()):
+            return {}
+        for images, metrics in [*report.series, (report.images, report.metrics)]:
+            for name, value in metrics.items():
+                if name.startswith(MEASURED):
+                    points.setdefault(name, {})[images] = value
+    return {name: [[*found], [*found.values()]] for name, found in points.items()}
+
+
 def report_of(line: str) -> Report | None:
     """The report that a line says; None where it was cut short or is damaged."""
     try:
@@ -127,6 +146,9 @@ class Result:
     """Floating point operations of training for one image (see `trainer.flops`); None where they are not known."""
     microbatch: int | None = None
     """Images in a pass on one worker at the end, where memory ran out on the way; None: as the trial says."""
+    curves: Curves = field(default_factory=dict)
+    """What was measured on the way, so that a comparison of many trials opens no reports. Empty in results of earlier
+    versions, and where protocols changed on the way: the reports say it."""
 
 
 @dataclass(frozen=True)

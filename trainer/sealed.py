@@ -11,9 +11,9 @@ SEAL = "crc32"
 """Key of the last entry: CRC-32 of the object as `json.dumps` writes it without this entry, in 8 hex digits."""
 
 
-def seal(data: Mapping[str, Any], indent: int | None = None) -> str:
+def seal(data: Mapping[str, Any]) -> str:
     """JSON of an object, with its checksum as last entry."""
-    return json.dumps({**data, SEAL: _checksum(data)}, indent=indent)
+    return json.dumps({**data, SEAL: _checksum(data)})
 
 
 def unseal(text: str) -> dict[str, Any]:
@@ -22,9 +22,17 @@ def unseal(text: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ValueError("it is no object")
     expected = data.pop(SEAL, None)
-    if expected is not None and expected != _checksum(data):
-        raise ValueError("its checksum does not fit")
-    return data
+    if expected is None or _as_written(text, expected) or expected == _checksum(data):
+        return data
+    raise ValueError("its checksum does not fit")
+
+
+def _as_written(text: str, expected: Any) -> bool:
+    """Whether the text itself is what was sealed, on one line: then it need not be written anew to know."""
+    body, _, end = text.rstrip().rpartition(", ")
+    return (
+        end == f'"{SEAL}": "{expected}"}}' and f"{zlib.crc32(f'{body}}}'.encode()):08x}" == expected
+    )
 
 
 def _checksum(data: Mapping[str, Any]) -> str:

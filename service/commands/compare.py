@@ -58,7 +58,14 @@ def compare(
         _check_format(form, table)
     settings = settings_of(home)
     experiment = find(target, override, settings)
-    sweep = results.collect(experiment, settings, metric=metric, baseline=baseline, margin=margin)
+    sweep = results.collect(
+        experiment,
+        settings,
+        metric=metric,
+        baseline=baseline,
+        margin=margin,
+        whole=table == "curves",
+    )
     asked = metric is not None or baseline is not None
     judged = results.judged(
         experiment, settings, sweep, strict=asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from service.experiment.planned import PlannedTrial
@@ -57,6 +58,11 @@ class Cell:
         told["trial"] = self.trial.model_dump(mode="json", exclude={"seed"})
         told |= {"resources": self.asked.model_dump(mode="json")} if self.asked != usual else {}
         return told | ({"share": self.share} if self.asked.is_auto else {})
+
+    @cached_property
+    def identity(self) -> str:
+        """Of its trials, whatever the seed and the data."""
+        return self.with_seed(0).key("")
 
     def with_seed(self, seed: int) -> TrialSpec:
         """The cell's trial of one seed."""

@@ -109,14 +109,16 @@ def cpu_s() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def alternate(cases: Mapping[str, Work], rounds: int, warm: int = 1) -> dict[str, list[Spent]]:
-    """Each case once a round, all in this process; the first `warm` rounds are not counted."""
+def alternate(
+    cases: Mapping[str, Work], rounds: int, warm: int = 1, clock: Callable[[], float] = cpu_s
+) -> dict[str, list[Spent]]:
+    """Each case once a round, all in this process; the first `warm` rounds are not counted. `clock`: CPU seconds."""
     spent: dict[str, list[Spent]] = {name: [] for name in cases}
     for number in range(-warm, rounds):
         for name, work in cases.items():
-            cpu, wall = cpu_s(), time.perf_counter()
+            cpu, wall = clock(), time.perf_counter()
             units = work()
-            used = Spent((cpu_s() - cpu) / units, (time.perf_counter() - wall) / units)
+            used = Spent((clock() - cpu) / units, (time.perf_counter() - wall) / units)
             if number >= 0:
                 spent[name].append(used)
     return spent
@@ -152,8 +154,9 @@ def compared(
     unit: Unit,
     rounds: int,
     warm: int = 1,
+    clock: Callable[[], float] = cpu_s,
 ) -> list[Result]:
     """Ours beside every peer in turn: its work, None where it is not installed, and the ratio that is wanted."""
     there = {name: work for name, (work, _) in peers.items() if work is not None}
-    spent = alternate({"ours": ours, **there}, rounds, warm)
+    spent = alternate({"ours": ours, **there}, rounds, warm, clock)
     return results(row, measure, "ours", spent, {name: goal for name, (_, goal) in peers.items()}, unit)  # fmt: skip

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from dashboards.sweep import Sweep
@@ -21,7 +22,7 @@ from dashboards.verdict.comparable import IncomparableError
 from service.tracking.outbox import report_points
 from tests.dashboards.synthetic import sweep
 from trainer.record import Record
-from trainer.report import Failure, Report, Result
+from trainer.report import Failure, Report, Result, measured
 from trainer.spec import Spec
 
 
@@ -239,6 +240,26 @@ def written_before(home: Path) -> Path:
     del old["draws"]
     (home / "wide1" / "result.json").write_text(json.dumps(old))
     return home
+
+
+def test_what_is_judged_needs_no_reports_of_trials_that_are_over(tmp_path: Path) -> None:
+    """The result has the curves; one that lacks them, and a trial on its way, are read from their reports."""
+    home = written(tmp_path)
+    whole = Sweep.from_directories("demo", planned(), home, baseline="wide")
+    record = Record(home / "wide0")
+    result = record.result()
+    assert result is not None
+    assert result.curves == {}
+    record.write_result(
+        dataclasses.replace(result, curves=measured(record.reports(), result.protocol))
+    )
+    (home / "wide0" / "reports.jsonl").unlink()
+    found = Sweep.from_directories("demo", planned(), home, baseline="wide", whole=False)
+    pd.testing.assert_frame_equal(found.trials, whole.trials)
+    assert set(found.curves["metric"]) == {"rung/fid", "eval/fid"}
+    assert repr(found.evidence) == repr(whole.evidence)
+    assert (found.samples, found.levels, len(found.clock)) == ({}, {}, 0)
+    assert set(whole.samples) > set(found.samples)
 
 
 def test_mixed_protocols_are_named() -> None:

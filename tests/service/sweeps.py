@@ -117,6 +117,11 @@ class MlflowServer:
             )
         wait_for(self.is_up, "the mlflow server")
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process that was started."""
+        return None if self._process is None else self._process.pid
+
     def is_up(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=1):
             return True

@@ -90,6 +90,10 @@ def test_curves_fall_and_the_result_is_written(toy: dict[str, Any], tmp_path: Pa
     assert result is not None
     assert result.status == "finished"
     assert result.images == spec.total_images()
+    assert result.curves["rung/fid"] == [
+        spec.evaluation_points(),
+        [r.metrics["rung/fid"] for r in reports],
+    ]
     assert result.protocol["eval/fid"] != result.protocol["rung/fid"]
     assert (tmp_path / "a" / str(reports[-1].sample_png)).exists()
     dense = [point for r in reports for point in r.series]

@@ -10,7 +10,8 @@ import torch
 
 from trainer.errors import UserError
 from trainer.record import Record
-from trainer.report import Failure, Report, Result, Status
+from trainer.report import Failure, Report, Result, Status, measured
+from trainer.sealed import seal, unseal
 from trainer.trial import TrialSpec
 
 CPU = torch.device("cpu")
@@ -210,6 +211,29 @@ def test_damaged_lines_of_reports_cost_only_themselves(
     assert record.reports() == [report(1), report(3)]
     record.begin(TrialSpec.model_validate(toy), 3)
     assert record.reports() == [report(1), report(3)]
+
+
+def test_a_seal_fits_the_text_or_what_it_means() -> None:
+    text = seal({"a": 1, "b": [1.5, "x, y"]})
+    assert unseal(text) == unseal(f"{text}\n") == {"a": 1, "b": [1.5, "x, y"]}
+    assert unseal(json.dumps(json.loads(text), indent=1)) == unseal(text), "written by another hand"
+    for damaged in (text.replace("1.5", "1.6"), text.replace('"a"', '"c"')):
+        with pytest.raises(ValueError, match="checksum"):
+            unseal(damaged)
+
+
+def test_curves_of_a_result_are_what_was_measured_under_its_protocols() -> None:
+    """Of a number that was told again the last counts; where protocols changed, reports have to be asked."""
+    ids = {"rung/fid": "cheap", "eval/fid": "full"}
+    first = Report(2, 1.0, {"rung/fid": 9.0, "train/loss": 1.0}, [(1, {"rung/fid": 12.0})])
+    last = Report(
+        3, 2.0, {"rung/fid": 7.0, "eval/fid": 5.0}, [(2, {"rung/fid": 8.0})], protocol=ids
+    )
+    assert measured([first, last], ids) == {
+        "rung/fid": [[1, 2, 3], [12.0, 8.0, 7.0]],
+        "eval/fid": [[3], [5.0]],
+    }
+    assert measured([first, last], ids | {"rung/fid": "other"}) == {}
 
 
 @pytest.mark.parametrize("content", ["{", "null", "[]", '{"status": "finished"}'])
