@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ from trainer.machine import own_memory
 if TYPE_CHECKING:
     from torch import device as Device
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Of glibc's mallopt."""
 _WORDS = (
     "out of memory",
     "can't allocate memory",
@@ -64,6 +68,26 @@ def release(on: Device) -> None:
     """Give back what freed tensors still hold, so that other sizes fit."""
     if on.type == "cuda":
         torch.cuda.empty_cache()
+    elif (libc := _glibc()) is not None:
+        libc.malloc_trim(0)
+
+
+def keep_freed(on: Device) -> None:
+    """What this process frees stays its own, on a processor with glibc; `release` gives it back.
+
+    Every step takes and frees the same sizes. Given back each time, pages would be asked for and cleared again, which
+    takes a tenth of a small network's step.
+    """
+    if on.type == "cpu" and (libc := _glibc()) is not None:
+        libc.mallopt(_MMAP_THRESHOLD, 2**30) or libc.mallopt(_MMAP_THRESHOLD, 2**25)
+        libc.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 def gib(size: float) -> str:

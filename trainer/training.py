@@ -21,7 +21,7 @@ from trainer.errors import CheckpointError
 from trainer.flops import flops_per_image
 from trainer.inputs import keep
 from trainer.learner import Learner
-from trainer.memory import ran_out
+from trainer.memory import keep_freed, ran_out
 from trainer.optimizer.base import set_rates
 from trainer.passes import Passes
 from trainer.progress import Progress, log_every
@@ -45,6 +45,7 @@ class Training:
         self, trial: TrialSpec, source: Source, world: World, passes: Passes | None = None
     ) -> None:
         self.trial, self.source, self.world = trial, source, world
+        keep_freed(source.device)
         for one in trial.network_inputs():
             one.check(source)
         self.passes = passes or Passes(trial, world)

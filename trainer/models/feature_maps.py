@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trainer.models.embedding import NoiseLevelEmbedding
-from trainer.models.layers import Block, Direction, PlainResample, Resample, Style, zero
+from trainer.models.layers import Block, Direction, PlainResample, Resample, Style, silu, zero
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Compact(FeatureMaps):
                 h = block(torch.cat([h, skips.pop()], 1), embedded)
             if level > self.skipped:
                 h = self.grow[level - 1](h, embedded)
-        return self.outward(functional.silu(self.norm(h)))
+        return self.outward(silu(self.norm(h)))
 
 
 class DDPM(FeatureMaps):
@@ -201,4 +201,4 @@ class DDPM(FeatureMaps):
             h = module(h, embedded)
         for module, reads in zip(self.up, self.reads, strict=True):
             h = module(torch.cat([h, kept.pop()], 1) if reads else h, embedded)
-        return self.outward(functional.silu(self.norm(h)))
+        return self.outward(silu(self.norm(h)))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -66,7 +67,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         """x [B, inward, H, W], embedded [B, E] -> [B, out, H', W']."""
-        h = functional.silu(self.norm1(x))
+        h = silu(self.norm1(x))
         if self.direction is not None:
             h, x = resampled(h, self.direction), resampled(x, self.direction)
         h, level = self.conv1(h), self.embed(embedded)[:, :, None, None]
@@ -74,9 +75,9 @@ class Block(nn.Module):
             scale, shift = level.chunk(2, 1)
             h = self.norm2(h) * (1.0 + scale) + shift
         else:
-            h = self.norm2(h + level)
-        h = self.conv2(self.dropout(functional.silu(h)))
-        return self.attention(self.skip(x) + h)
+            h = self.norm2(plus(h, level))
+        h = self.conv2(self.dropout(silu(h)))
+        return self.attention(plus(h, self.skip(x)))
 
 
 class Attention(nn.Module):
@@ -131,6 +132,18 @@ def resampled(x: Tensor, direction: Direction) -> Tensor:
     if direction == "down":
         return functional.avg_pool2d(x, 2)
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+def silu(x: Tensor) -> Tensor:
+    """SiLU of what nobody else holds: in its place where no gradient is asked for."""
+    return functional.silu(x, inplace=not torch.is_grad_enabled())
+
+
+def plus(x: Tensor, y: Tensor) -> Tensor:
+    """x + y, where nobody else holds x: in its place where no gradient is asked for."""
+    if torch.is_grad_enabled() or x.dtype != y.dtype:
+        return x + y
+    return x.add_(y)
 
 
 def zero(layer: nn.Conv2d | nn.Linear) -> None:
