@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
 
+from service.settings import Settings
 from tests.benchmarks import (
+    comparing,
     evaluation_share,
     frechet,
+    growth,
     host,
     image_input,
     inception_features,
@@ -132,3 +136,37 @@ def test_samples_and_their_distance_are_the_peers(tmp_path: Path) -> None:
         source = trial.data.load(Path(), tmp_path / "cache")
         fid = evaluation_share.measured_by_torchmetrics(model, source, tmp_path)
         evaluation_share.same_distance(nothing, model, fid, theirs, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_comparison_shows_what_mlflows_page_does(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, tracking_uri=None)
+    ours, theirs = [], []
+    with comparing.filled(settings, cells=2, seeds=2) as (server, name, values):
+        assert values == 4 * (comparing.EVALUATIONS * (6 + 3 * comparing.BETWEEN) + 1)
+        ours.append(comparing.opened(name, settings))
+        theirs.append(comparing.Page(server.uri, name).opened())
+    comparing.same(nothing, ours[0], theirs[0])
+    assert len(ours[0]["lr1", 1][1]) == comparing.EVALUATIONS
+    ours[0]["lr1", 1][1][3] = (4000, 0.0)
+    with pytest.raises(AssertionError, match="difference to what MLflow shows"):
+        comparing.same(nothing, ours[0], theirs[0])
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_growth_is_the_power_that_a_cost_grows_by(power: float) -> None:
+    steps = [growth.Step(n, 0.01 * n**power, 100.0) for n in (10, 30, 300)]
+    for before, now in itertools.pairwise(steps):
+        assert now.exponent(before) == pytest.approx(power)
+    first, *_, last = growth.told("squares", steps)
+    assert "exponent" not in first
+    assert last.endswith("superlinear") == (power == 2.0)
+
+
+@pytest.mark.slow
+def test_a_step_of_growth_is_a_process_of_its_own_and_its_peak_is_its_own() -> None:
+    kept = bytearray(2**30)
+    kept[::4096] = b"x" * len(kept[::4096])
+    found = growth.step("streamed", 300)
+    assert found.cpu_s > 0.0
+    assert 100.0 < found.peak_mb < 1024.0, "of the small process, not of this one"

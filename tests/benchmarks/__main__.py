@@ -28,10 +28,11 @@ BENCHMARKS: dict[str, int | None] = {
     "streaming": None,
     "delivery": None,
     "scale": None,
+    "growth": None,
     "gpu": None,
 }
 """Module of this package to its row of the scoreboard, if it is one."""
-NAMED = {"delivery", "scale", "gpu"}
+NAMED = {"delivery", "scale", "growth", "gpu"}
 """They run where they are named: a quarter of an hour each, or a GPU."""
 
 

@@ -52,7 +52,7 @@ ROW = 12
 CELLS, SEEDS, EVALUATIONS, BETWEEN = 10, 20, 20, 9
 OPENED, LOGGED = 20.0, 30.0
 """Goals: times less than MLflow's page, and than `log_metric`."""
-FEW, VALUES, AT_ONCE = 2, 60, 100
+FEW, VALUES, AT_ONCE = 5, 60, 100
 SQLITE, HTTP = "log_metric on sqlite", "log_metric over HTTP"
 PROTOCOL = {"rung/fid": "a" * 12, "eval/fid": "b" * 12}
 Values = dict[tuple[str, int], tuple[float, list[tuple[int, float]]]]
@@ -233,46 +233,49 @@ def same(report: Callable[[str], None], ours: Values, theirs: Values) -> None:
     gate(report, "difference to what MLflow shows", max(finals + points), 0.0)
 
 
-def main(
-    report: Callable[[str], None] = print, cells: int = CELLS, seeds: int = SEEDS, rounds: int = 7
-) -> list[Beside]:
+@contextlib.contextmanager
+def filled(
+    settings: Settings, cells: int = CELLS, seeds: int = SEEDS
+) -> Iterator[tuple[MlflowServer, str, int]]:
+    """A server over the store that was filled, the experiment in it, and how many values its trials have."""
+    sweep = experiment("all", cells, seeds)
+    save(sweep, settings.experiment(sweep.name))
+    with outbox_of(settings, sweep.name) as outbox:
+        values = told(sweep, settings, outbox)
+        Uploader(outbox, settings, sweep.name).deliver()
+        assert outbox.pending() == 0
+    with mlflow_server(settings.home / "server", settings.store_uri) as server:
+        yield server, sweep.name, values
+
+
+def main(report: Callable[[str], None] = print, rounds: int = 7) -> list[Beside]:
     """Fill, compare what both show, then time it."""
     one_thread()
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     with tempfile.TemporaryDirectory(prefix="diffsweep-bench-") as folder:
-        home = Path(folder)
-        settings, sweep = (
-            Settings(home=home / "home", tracking_uri=None),
-            experiment("all", cells, seeds),
-        )
-        save(sweep, settings.experiment(sweep.name))
-        with outbox_of(settings, sweep.name) as outbox:
-            values = told(sweep, settings, outbox)
-            Uploader(outbox, settings, sweep.name).deliver()
-            assert outbox.pending() == 0
-        report(f"  {values:,} values are in MLflow's sqlite store")
-        with mlflow_server(home / "server", settings.store_uri) as server:
-            page = Page(server.uri, sweep.name)
-            same(report, opened(sweep.name, settings), page.opened())
-            every = also_of(server)
+        settings = Settings(home=Path(folder), tracking_uri=None)
+        with filled(settings) as (server, name, values):
+            report(f"  {values:,} values are in MLflow's sqlite store")
+            page, clock = Page(server.uri, name), also_of(server)
+            same(report, opened(name, settings), page.opened())
             found = compared(
-                ROW, f"opening {cells * seeds} runs", lambda: bool(opened(sweep.name, settings)),
-                {"MLflow's page": (lambda: bool(page.opened()), OPENED)}, Unit("ms", 1e3), rounds, clock=every,
+                ROW, f"opening {CELLS * SEEDS} runs", lambda: bool(opened(name, settings)),
+                {"MLflow's page": (lambda: bool(page.opened()), OPENED)}, Unit("ms", 1e3), rounds, clock=clock,
             )  # fmt: skip
-            found += logged(home, settings, server.uri, rounds, every)
+            found += logged(settings, server.uri, rounds, clock)
     for one in found:
         report(str(one))
     return found
 
 
 def logged(
-    home: Path, settings: Settings, server: str, rounds: int, clock: Callable[[], float]
+    settings: Settings, server: str, rounds: int, clock: Callable[[], float]
 ) -> list[Beside]:
     """One value: until it is stored, and until MLflow has it, which a driver does when there is time for it."""
-    remote = Settings(home=home / "remote", tracking_uri=server)
+    remote = Settings(home=settings.home / "remote", tracking_uri=server)
     spent = alternate(
         {
-            "stored": storing(home),
+            "stored": storing(settings.home),
             "delivered": delivering("here", settings, rounds + 1),
             "delivered over HTTP": delivering("there", remote, rounds + 1),
             SQLITE: one_by_one(settings.store_uri, "single"),

@@ -25,11 +25,11 @@ from tests.dashboards.synthetic import clocked, judge, sweep
 CELLS, SEEDS, POINTS = 10, 50, 50
 
 
-def large() -> tuple[Sweep, Verdicts]:
-    """Ten cells with fifty seeds, judged."""
+def large(seeds: int = SEEDS) -> tuple[Sweep, Verdicts]:
+    """Ten cells with so many seeds, judged."""
     effects = {f"cell {n}": -0.3 + 0.07 * n for n in range(CELLS)}
     kimg = [57.6 * (n + 1) / POINTS for n in range(POINTS)]
-    found = clocked(sweep(effects, seeds=SEEDS, kimg=kimg))
+    found = clocked(sweep(effects, seeds=seeds, kimg=kimg))
     return found, judge(found)
 
 
