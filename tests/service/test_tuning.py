@@ -235,7 +235,7 @@ def test_a_job_that_waits_for_more_than_is_left_is_taken_back_and_asked_for_with
 
     object.__setattr__(taken.cluster, "cpus", 5.0)  # a node is lost, and the second one with it
     assert taken.take_back(second, 0.0)
-    assert taken.release(second) is None
+    assert taken.release(second) == []
     begun(asking, taken)
     assert workers(taken) == {"one seed 0": 4, "one seed 1": 1}
     object.__setattr__(taken.cluster, "cpus", 4.0)
@@ -252,7 +252,7 @@ def test_one_line_says_with_how_many_it_goes_on(toy: dict[str, Any], tmp_path: P
     taken.started(tune_id)
     object.__setattr__(taken.cluster, "cpus", 3.0)
     assert taken.take_back(tune_id, 0.0)
-    assert taken.release(tune_id) is None, "it has not ended"
+    assert taken.release(tune_id) == [], "it has not ended"
     begun(asking, taken)
     assert workers(taken) == {"one seed 0": 2, "one seed 1": 1}
     said = [e.text for e in taken.heard if isinstance(e, progress.SweepNote)]  # type: ignore[attr-defined]
@@ -274,7 +274,7 @@ def test_where_others_hold_the_rest_it_waits_a_moment_before_it_takes_fewer(
     assert workers(taken) == {"one seed 0": 4}
     assert not taken.take_back("first", 5.0)
     assert taken.take_back("first", 15.0)
-    assert taken.release("first") is None
+    assert taken.release("first") == []
     asking.suggest("again")
     assert workers(taken) == {"one seed 0": 1}, "and not four again"
     assert not taken.take_back("again", 0.0)
@@ -290,6 +290,6 @@ def test_a_job_that_is_placed_anew_gets_more_where_there_is_room_again(
     assert workers(taken) == {"one seed 0": 1}
     object.__setattr__(taken.cluster, "cpus", 4.0)
     assert taken.take_back("first", 0.0), "its worker was told to leave, and it waits again"
-    assert taken.release("first") is None
+    assert taken.release("first") == []
     asking.suggest("again")
     assert workers(taken) == {"one seed 0": 4}

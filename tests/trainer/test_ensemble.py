@@ -109,10 +109,11 @@ def test_each_computes_what_it_computes_alone(arms: list[dict[str, Any]]) -> Non
         found_rows.merge(found.world)
         rows.merge(alone.world)
         assert [row[1] for row in found_rows.read()] == [row[1] for row in rows.read()]
-        for mine, theirs in zip(
-            found.average.network.parameters(), alone.average.network.parameters(), strict=True
-        ):
-            torch.testing.assert_close(mine, theirs, rtol=rounding, atol=rounding)
+        mine, theirs = (
+            torch.cat([p.flatten() for p in each.average.network.parameters()])
+            for each in (found, alone)
+        )
+        assert float((mine - theirs).norm() / theirs.norm()) < 5 * rounding
 
 
 @pytest.mark.parametrize(
