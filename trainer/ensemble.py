@@ -93,10 +93,10 @@ class _Program:
         self.members = tuple(members)
         self._networks = [one.learner.network for one in members]
         self._skeleton = copy.deepcopy(self._networks[0]).to("meta")
-        self._parameters = {
-            name: _stacked(ones)
-            for name, ones in _by_name(dict(one.named_parameters()) for one in self._networks)
-        }
+        held = _by_name(dict(one.named_parameters()) for one in self._networks)
+        self._parameters = {name: _stacked(ones) for name, ones in held}
+        self._held: list[list[nn.Parameter]] = [ones for _, ones in held]
+        """The members' own, which lie in the stacks."""
         self._buffers = {
             name: torch.stack(ones)
             for name, ones in _by_name(dict(one.named_buffers()) for one in self._networks)
@@ -135,10 +135,10 @@ class _Program:
 
     def move(self) -> None:
         """Each by its own clip and optimizer."""
-        for name, stack in self._parameters.items():
-            gradients = [None] * len(self.members) if stack.grad is None else stack.grad.unbind(0)
-            for network, gradient in zip(self._networks, gradients, strict=True):
-                network.get_parameter(name).grad = gradient
+        for stack, parameters in zip(self._parameters.values(), self._held, strict=True):
+            if stack.grad is not None:
+                for parameter, gradient in zip(parameters, stack.grad.unbind(0), strict=True):
+                    parameter.grad = gradient
         self._forget_stacks()
         for member in self.members:
             member.move()

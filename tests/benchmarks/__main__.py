@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, int | None] = {
     "evaluation_share": 7,
     "fewer_images": 9,
     "paired": 10,
+    "ensemble": 11,
     "comparing": 12,
     "objective": None,
     "overhead": None,
