@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, int | None] = {
     "ensemble": 11,
     "comparing": 12,
     "objective": None,
+    "compiled": None,
     "overhead": None,
     "price": None,
     "startup": None,

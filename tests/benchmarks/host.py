@@ -7,6 +7,7 @@ optimizer, average, logging. The gate trains diffusers' loop on the draws of our
 
 from __future__ import annotations
 
+import re
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from tests.benchmarks.side_by_side import (
     one_thread,
 )
 from tests.benchmarks.trained_alike import HOST_BOUND, QUICKSTART, Inside, Loop, Ours, Setting
+from trainer.compiling import is_compiled
 from trainer.data import Batches
 from trainer.randomness import Stream
 
@@ -39,6 +41,8 @@ STEPS, ROUNDS = 10, 7
 CURVE = 12
 """Steps over which the gate compares losses."""
 MOST_APART = 1e-5
+_KERNEL = re.compile(r"^ +cpp_fused\w*\(", re.MULTILINE)
+"""Where a graph calls a kernel that was made for it."""
 
 
 class _Calls(TorchDispatchMode):
@@ -47,6 +51,11 @@ class _Calls(TorchDispatchMode):
     def __init__(self, inside: Inside) -> None:
         super().__init__()
         self.inside, self.count, self.beside = inside, 0, 0
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """A graph runs while its operations are counted."""
+        return True
 
     def __torch_dispatch__(
         self, operation: Any, kinds: Any, given: Any = (), named: Any = None
@@ -57,10 +66,22 @@ class _Calls(TorchDispatchMode):
 
 
 def calls(loop: Loop, inside: Inside, steps: int = 4) -> tuple[float, float]:
-    """Operations that a step calls: all of them, and those beside network and backward."""
+    """Operations that a step calls: all of them, and those beside network and backward.
+
+    A kernel that was made for a compiled network is an operation, too.
+    """
+    made = generated_kernels() if is_compiled(loop.network) else 0
     with _Calls(inside) as counted:
         loop.steps(steps)
-    return counted.count / steps, counted.beside / steps
+    return counted.count / steps + made, counted.beside / steps
+
+
+def generated_kernels() -> int:
+    """How often the graphs that this process has compiled call kernels of their own, each graph once."""
+    from torch._inductor.codecache import PyCodeCache
+
+    sources = [Path(module.__file__).read_text() for module in PyCodeCache.modules]
+    return sum(len(_KERNEL.findall(source)) for source in sources)
 
 
 def outside(loop: Loop, inside: Inside) -> Callable[[], float]:
@@ -88,9 +109,11 @@ def drawn(setting: Setting, images: Path, place: Path) -> Iterator[tuple[Tensor,
         first += setting.batch
 
 
-def curves(setting: Setting, images: Path, place: Path, steps: int = CURVE) -> float:
+def curves(
+    setting: Setting, images: Path, place: Path, steps: int = CURVE, *, compiled: bool = False
+) -> float:
     """Largest distance of the loss curves of ours and of diffusers' loop on the same draws."""
-    ours = Ours(setting.trial(images), place)
+    ours = Ours(setting.trial(images, compiled=compiled), place)
     (place / "gate").mkdir()
     theirs, given = HuggingFace(setting, images, place / "gate"), drawn(setting, images, place)
     apart = 0.0
@@ -111,35 +134,43 @@ def folder(setting: Setting) -> Iterator[tuple[Path, Path]]:
 
 
 def main(
-    report: Report = print, settings: tuple[Setting, ...] = (QUICKSTART, HOST_BOUND)
+    report: Report = print,
+    settings: tuple[tuple[Setting, bool], ...] = (
+        (QUICKSTART, False),
+        (HOST_BOUND, False),
+        (HOST_BOUND, True),
+    ),
 ) -> list[Result]:
-    """Print host time and calls of each network beside each peer."""
+    """Print host time and calls of each network, as it is or compiled, beside each peer."""
     one_thread()
     found = []
-    for setting in settings:
+    for setting, compiled in settings:
+        name = f"{setting.name}{', compiled' * compiled}"
         with folder(setting) as (images, place):
-            gate(report, f"{setting.name}: loss curves", curves(setting, images, place), MOST_APART)
-            there: dict[str, Loop | None] = {"": Ours(setting.trial(images), place)}
+            apart = curves(setting, images, place, compiled=compiled)
+            gate(report, f"{name}: loss curves", apart, MOST_APART)
+            mine = Ours(setting.trial(images, compiled=compiled), place)
+            there: dict[str, Loop | None] = {"": mine}
             there |= peers(setting, images, place)
             loops = {name: loop for name, loop in there.items() if loop is not None}
             for loop in loops.values():
                 loop.steps(4)
-            inside = {name: Inside(loop) for name, loop in loops.items()}
-            counts = {name: calls(loop, inside[name]) for name, loop in loops.items()}
-            works = {name: outside(loop, inside[name]) for name, loop in loops.items()}
-            seconds: dict[str, list[float]] = {name: [] for name in works}
+            inside = {who: Inside(loop) for who, loop in loops.items()}
+            counts = {who: calls(loop, inside[who]) for who, loop in loops.items()}
+            works = {who: outside(loop, inside[who]) for who, loop in loops.items()}
+            seconds: dict[str, list[float]] = {who: [] for who in works}
             for _ in range(ROUNDS):
-                for name, work in works.items():
-                    seconds[name].append(work())
-        for name in [name for name in there if name]:
-            found += _results(setting, name, seconds, counts)
+                for who, work in works.items():
+                    seconds[who].append(work())
+        for peer in filter(None, there):
+            found += _results(name, peer, seconds, counts)
     for one in found:
         report(str(one))
     return found
 
 
 def _results(
-    setting: Setting,
+    network: str,
     peer: str,
     seconds: dict[str, list[float]],
     counts: dict[str, tuple[float, float]],
@@ -150,7 +181,7 @@ def _results(
     cost = {name: 1e3 * statistics.median(each) for name, each in seconds.items()}
     found = [
         Result(
-            ROW, f"host beside forward and backward, {setting.name}", peer, HOST_GOAL,
+            ROW, f"host beside forward and backward, {network}", peer, HOST_GOAL,
             Unit("ms per step", 1e3), cost[""], cost.get(peer),
             Ratio.of(spent[peer], spent[""]) if there else None,
         )
@@ -160,7 +191,7 @@ def _results(
         times = None if theirs is None else theirs / ours
         found.append(
             Result(
-                ROW, f"{what}, {setting.name}", peer, CALLS_GOAL, Unit("per step", 1.0),
+                ROW, f"{what}, {network}", peer, CALLS_GOAL, Unit("per step", 1.0),
                 ours, theirs, None if times is None else Ratio(times, times, times),
             )
         )  # fmt: skip

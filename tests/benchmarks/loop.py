@@ -1,7 +1,8 @@
 """How many images a second does the training loop train, beside public loops over the same network?
 
 Whole steps of ours and of the peers (`public_loops`) on the same folder of images, in float32 and, where arithmetic
-is what takes the time, in bf16. Row 1's gate holds the loss curves together. Ours reads its losses where a point of
+is what takes the time, in bf16; in float32 also with a compiled network, whose graphs are made (or found) before
+anything is timed. Row 1's gate holds the loss curves together. Ours reads its losses where a point of
 the curve is due; evaluations and checkpoints, which the peers' steps do not have either, are not counted.
 """
 
@@ -36,11 +37,20 @@ class Case:
     steps: int
     """In a round."""
     goal: float
+    compiled: bool = False
+    """Ours with `train.compile`; the peers' loops are as they are published."""
+
+    @property
+    def name(self) -> str:
+        """What is measured."""
+        return f"{self.setting.name}, {self.precision}{', compiled' * self.compiled}"
 
 
 CASES = (
     Case(QUICKSTART, "fp32", 5, 1.0),
     Case(HOST_BOUND, "fp32", 10, 2.0),
+    Case(QUICKSTART, "fp32", 5, 1.0, compiled=True),
+    Case(HOST_BOUND, "fp32", 10, 2.0, compiled=True),
     Case(COMPUTE_BOUND, "fp32", 1, 1.0),
     Case(COMPUTE_BOUND, "bf16", 1, 1.4),
 )
@@ -58,16 +68,14 @@ def main(
             setting = dataclasses.replace(setting, count=256)
         with folder(setting) as (images, place):
             if case.precision == "fp32":
-                apart = curves(setting, images, place, steps=2 * case.steps)
-                gate(report, f"{setting.name}: loss curves", apart, MOST_APART)
-            mine = Ours(setting.trial(images, case.precision), place)
+                apart = curves(setting, images, place, 2 * case.steps, compiled=case.compiled)
+                gate(report, f"{case.name}: loss curves", apart, MOST_APART)
+            mine = Ours(setting.trial(images, case.precision, compiled=case.compiled), place)
             beside: dict[str, tuple[Work | None, float]] = {
                 name: (None if loop is None else _work(loop, case), case.goal)
                 for name, loop in peers(setting, images, place).items()
             }
-            found += compared(
-                ROW, f"{setting.name}, {case.precision}", _work(mine, case), beside, UNIT, rounds
-            )  # fmt: skip
+            found += compared(ROW, case.name, _work(mine, case), beside, UNIT, rounds)
         for one in found[-len(beside) :]:
             report(str(one))
         report(f"  ours: {1e6 / found[-1].ours:.0f} images per CPU second")

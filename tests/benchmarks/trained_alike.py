@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from trainer.compiling import is_compiled, share
 from trainer.distributed import World
 from trainer.learner import build_network
 from trainer.training import Training
@@ -47,7 +49,9 @@ class Setting:
             Image.fromarray(picture).save(folder / f"{number:05d}.png")
         return folder
 
-    def trial(self, images: Path, precision: str = "fp32", **data: Any) -> TrialSpec:
+    def trial(
+        self, images: Path, precision: str = "fp32", *, compiled: bool = False, **data: Any
+    ) -> TrialSpec:
         """The same settings as the peers': DDPM's objective on the cosine table."""
         folder = {"kind": "image_folder", "path": str(images), "size": self.side, "flip": True}
         return TrialSpec.model_validate(
@@ -60,7 +64,12 @@ class Setting:
                 },
                 "optimizer": {"lr": RATE, "betas": BETAS, "weight_decay": DECAY},
                 "ema": {"kind": "inverse_power", "power": 0.75},
-                "train": {"kimg": 1000.0, "batch_size": self.batch, "precision": precision},
+                "train": {
+                    "kimg": 1000.0,
+                    "batch_size": self.batch,
+                    "precision": precision,
+                    "compile": compiled,
+                },
                 "evaluation": {"features": {"kind": "pixels"}, "full": {"images": 2, "steps": 1}},
             }
         )
@@ -106,6 +115,8 @@ class Ours:
 
     def __init__(self, trial: TrialSpec, place: Path) -> None:
         source = trial.data.load(Path(), place / "cache").to(torch.device("cpu"))
+        if trial.train.compile:
+            share(place / "cache", source.device)
         self.training = Training(trial, source, World(0, 1))
         self.network, self.owner = self.training.learner.network, self.training.scaled
 
@@ -128,23 +139,27 @@ class Inside:
 
     def __init__(self, loop: Loop) -> None:
         self.seconds, self._began = 0.0, math.nan
-        loop.network.register_forward_pre_hook(lambda *_: self._begin())
-        loop.network.register_forward_hook(lambda *_: self._end())
-        backward = loop.owner.backward
-
-        def timed(*given: Any, **named: Any) -> Any:
-            self._begin()
-            try:
-                return backward(*given, **named)
-            finally:
-                self._end()
-
-        loop.owner.backward = timed
+        if is_compiled(loop.network):  # a hook would be compiled, too
+            loop.network._compiled_call_impl = self._timed(loop.network._compiled_call_impl)
+        else:
+            loop.network.register_forward_pre_hook(lambda *_: self._begin())
+            loop.network.register_forward_hook(lambda *_: self._end())
+        loop.owner.backward = self._timed(loop.owner.backward)
 
     @property
     def now(self) -> bool:
         """Whether it is in one of them."""
         return not math.isnan(self._began)
+
+    def _timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*given: Any, **named: Any) -> Any:
+            self._begin()
+            try:
+                return work(*given, **named)
+            finally:
+                self._end()
+
+        return timed
 
     def _begin(self) -> None:
         self._began = time.process_time()
