@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from dashboards.levels import Interval
-from dashboards.tables import FINAL, SHOWN, Points
+from dashboards.tables import FINAL, Points
 from dashboards.verdict.evidence import rung_twin
 from trainer.record import Record
-from trainer.report import Report, Result, Status
+from trainer.report import SHOWN, Report, Result, Status
 from trainer.spec import Spec
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from trainer.report import MEASURED, Status
+from trainer.report import MEASURED, SHOWN, Status
 
 TRIAL_COLUMNS = (
     "cell",
@@ -32,8 +32,6 @@ FINAL = MEASURED
 """Beginnings of the metrics that a trial ends with."""
 CLOCK_COLUMNS = ("cell", "seed", "trial_key", "images", "train_s", "eval_s")
 """What it took to come to an evaluation: seconds of training, and of evaluations with this one, without pauses."""
-SHOWN = (*FINAL, "train/")
-"""Beginnings of the metrics that have curves."""
 CURVE_COLUMNS = ("cell", "seed", "trial_key", "protocol", "metric", "images", "kimg", "value")
 _NUMBERS = {"images": "int64", "kimg": "float64", "value": "float64"}
 

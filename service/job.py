@@ -95,7 +95,7 @@ class Job(ABC):
         """
         from dashboards.tables import trial_table
 
-        return self._in_order(trial_table(self._tracked().trials))
+        return self._in_order(trial_table(self._tracked(curves=False).trials))
 
     def _in_order(self, table: pd.DataFrame) -> pd.DataFrame:
         """By cell, as in the YAML, and seed; with the values in which cells differ."""
@@ -120,10 +120,10 @@ class Job(ABC):
 
         return curve_table(self._tracked().curves)
 
-    def _tracked(self) -> SweepRows:
+    def _tracked(self, curves: bool = True) -> SweepRows:
         from service.results import tracked
 
-        return tracked(self.experiment, self._settings)
+        return tracked(self.experiment, self._settings, curves)
 
     def verdict(
         self,
@@ -194,3 +194,30 @@ class Job(ABC):
         from service.notebook import job_html
 
         return job_html(self.id, self.status(), self.progress())
+
+
+class JobHere(Job):
+    """One whose trials are in this machine's home: their records say it all, sooner than a server and much faster."""
+
+    def results(self) -> pd.DataFrame:
+        """One row per trial, see `Job.results`; `run_id` as far as MLflow has been told."""
+        from service.recorded import is_at_work
+        from service.results import collect
+        from service.tracking.readback import run_ids
+        from trainer.report import Status
+
+        table = collect(self.experiment, self._settings, whole=False).trials
+        known = run_ids(self.experiment, self._settings)
+        runs, statuses = list[Any](), list[Any]()
+        for trial in table.to_dict("records"):
+            runs.append(known.get((trial["cell"], trial["seed"])))
+            status, key = Status(trial["status"]), trial["trial_key"]
+            works = not status.is_over and is_at_work(key, self._settings)
+            statuses.append(Status.RUNNING if works else status)
+        return self._in_order(table.assign(run_id=runs, status=statuses))
+
+    def curves(self) -> pd.DataFrame:
+        """One row per metric point, see `Job.curves`."""
+        from service.results import collect
+
+        return collect(self.experiment, self._settings).curves

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 
 from service.errors import ServiceError
 from service.experiment import Experiment
-from service.job import Job
+from service.job import Job, JobHere
 from service.settings import load
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from service.submit import Jobs, Submission
 
 
-class LocalJob(Job):
+class LocalJob(JobHere):
     """An experiment that runs in a thread of this process."""
 
     _asked_every_s = 0.0
@@ -122,7 +122,7 @@ class LocalJob(Job):
         self._thread.join(seconds)
 
 
-class RecordedJob(Job):
+class RecordedJob(JobHere):
     """An experiment of this home that no thread of this process runs: another process does, or it has ended."""
 
     @property
@@ -162,18 +162,6 @@ class RecordedJob(Job):
             os.kill(int(here[1]), signal.SIGTERM)
         elif who:
             raise ServiceError(f"{self.id} is run by {who}", "end it there")
-
-    def results(self) -> pd.DataFrame:
-        """One row per trial, from the trials' directories: no server is asked."""
-        from service.results import collect
-
-        return self._in_order(collect(self.experiment, self._settings, whole=False).trials)
-
-    def curves(self) -> pd.DataFrame:
-        """One row per metric point, from the trials' directories: no server is asked."""
-        from service.results import collect
-
-        return collect(self.experiment, self._settings).curves
 
 
 class ClusterJob(Job):
@@ -265,7 +253,8 @@ class ClusterJob(Job):
         name, trials = self.experiment.name, tuned(self.experiment, settings).trials
         what = f"no trial of {name} is"
         if any(settings.trial(trial.key).is_dir() for trial in trials):
-            rows = None if settings.tracking_uri is None else self._tracked().trials
+            here = settings.tracking_uri is None
+            rows = None if here else self._tracked(curves=False).trials
             missing = without_result(self.experiment, settings, self.status(), rows)
             if not missing:
                 return

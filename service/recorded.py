@@ -29,6 +29,12 @@ def recorded(experiment: Experiment, settings: Settings) -> Standing:
     return of_work(Agenda(known, settings, attempt=None), settings)
 
 
+def is_at_work(key: str, settings: Settings) -> bool:
+    """Whether somebody trains or measures this trial, by its pulse."""
+    beat = pulse(settings.trial(key))
+    return beat is not None and beat.is_fresh(time.time())
+
+
 def is_tuning(known: Experiment) -> bool:
     """Whether a search has still to find something for a cell of an experiment with its winners."""
     return not all(known.is_tuned(cell.name) for cell in known.cells)

@@ -174,7 +174,7 @@ def without_result(
     return {key for key in left if records[key].failure() is None}
 
 
-def tracked(experiment: Experiment, settings: Settings) -> SweepRows:
+def tracked(experiment: Experiment, settings: Settings, curves: bool = True) -> SweepRows:
     """The experiment's trials as MLflow knows them; raises ServiceError when it is out of reach.
 
     Where a search ended elsewhere, and its files are there, the tracking server knows its winners.
@@ -183,8 +183,8 @@ def tracked(experiment: Experiment, settings: Settings) -> SweepRows:
 
     known = tuned(experiment, settings)
     if all(known.is_tuned(cell.name) for cell in known.cells):
-        return read_sweep(settings, known.name, {trial.key for trial in known.trials})
-    return newest(read_sweep(settings, known.name), tuned_by(known))
+        return read_sweep(settings, known.name, {trial.key for trial in known.trials}, curves)
+    return newest(read_sweep(settings, known.name, curves=curves), tuned_by(known))
 
 
 def trial_rows(sweep: Sweep) -> list[dict[str, Any]]:

@@ -13,6 +13,8 @@ from trainer.sealed import seal, unseal
 
 MEASURED = ("eval/", "rung/")
 """Beginnings of the metrics that are measured, by which trials are compared; the others tell of the training."""
+SHOWN = (*MEASURED, "train/")
+"""Beginnings of the metrics that have curves."""
 Curves = dict[str, list[list[float]]]
 """Metric to two rows: images seen, and its values there."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from service.tracking.outbox import Outbox
 from service.tracking.server import check_reachable, one_line, ui_command, without_password
 
 if TYPE_CHECKING:
+    from service.experiment import Experiment
     from service.settings import Settings
 
 
@@ -38,22 +40,38 @@ def newest(rows: SweepRows, tuned_by: Mapping[str, str]) -> SweepRows:
     return SweepRows(list(mine.values()), curves)
 
 
+def run_ids(experiment: Experiment, settings: Settings) -> dict[tuple[str, int], str]:
+    """Cell and seed of the trials that MLflow was told of, with what it calls their runs: as the outbox knows it."""
+    from service.search.study import tuned
+    from service.tracking.announce import trial_runs
+
+    path = settings.experiment(experiment.name) / "outbox.db"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as db:
+            known = dict(db.execute("SELECT key, run_id FROM run WHERE run_id IS NOT NULL"))
+    except sqlite3.Error:  # nobody was told, or nobody can say
+        return {}
+    runs = trial_runs(tuned(experiment, settings))
+    return {(trial.cell, trial.seed): known[run] for trial, run in runs if run in known}
+
+
 def read_sweep(
-    settings: Settings, name: str, trial_keys: Collection[str] | None = None
+    settings: Settings,
+    name: str,
+    trial_keys: Collection[str] | None = None,
+    curves: bool = True,
 ) -> SweepRows:
-    """Read an experiment back, or only the given trials of it; raises `ServiceError`."""
+    """Read an experiment back, or only the given trials of it; raises `ServiceError`.
+
+    Without its `curves` it is one search; each of them is a request.
+    """
     from service.tracking.store import Store
 
     check_reachable(settings)
     try:
         store = Store(settings, name, create=False, former=_delivered_to(settings, name))
         trials = [t for t in store.trials() if trial_keys is None or t["trial_key"] in trial_keys]
-        curves = store.curves(trials)
-        reached = {point["trial_key"]: 0.0 for point in curves}
-        for point in curves:
-            reached[point["trial_key"]] = max(reached[point["trial_key"]], point["kimg"])
-        trials = [{**trial, "kimg": reached.get(trial["trial_key"], 0.0)} for trial in trials]
-        return SweepRows(trials, curves)
+        return SweepRows(trials, store.curves(trials) if curves else [])
     except Exception as error:
         raise ServiceError(
             f"MLflow at {without_password(settings.store_uri)}: {one_line(error)}",

@@ -23,7 +23,7 @@ from service.tracking.logged_model import log_model
 from service.tracking.notes import OURS, placed
 from service.tracking.rows import Item, RunHeader, trial_row
 from service.tracking.server import without_password
-from trainer.report import Status
+from trainer.report import SHOWN, Status
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -225,6 +225,7 @@ class Store:
         runs = self._search("tags.`diffsweep.kind` = 'trial'")
         return [
             trial_row(run.info.run_id, run.info.start_time, run.data.tags, run.data.metrics)
+            | {"kimg": _reached(run) / 1000}
             for run in runs
             if run.data.tags.get(SEARCH) != TUNING
         ]
@@ -235,7 +236,7 @@ class Store:
             (trial, metric)
             for trial in trials
             for metric in trial["metrics"]
-            if metric.startswith(("eval/", "rung/", "train/"))
+            if metric.startswith(SHOWN)
         ]
         with ThreadPoolExecutor(8) as pool:
             return [row for rows in pool.map(self._curve, wanted) for row in rows]
@@ -258,6 +259,12 @@ class Store:
             token = page.token
             if not token:
                 return
+
+
+def _reached(run: Run) -> int:
+    """Images that a trial has seen: the last step of what has a curve."""
+    last = run.data.to_proto().metrics  # the public values are without their steps
+    return max((metric.step for metric in last if metric.key.startswith(SHOWN)), default=0)
 
 
 def image_name(run_id: str, item: Item) -> str:

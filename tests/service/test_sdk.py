@@ -19,6 +19,7 @@ from dashboards.verdict.sentences import headline
 from service import Client, Experiment, TrialSpec
 from service.errors import ServiceError
 from service.experiment.saved import save
+from service.job import Job
 from service.job_kinds import ClusterJob, RecordedJob
 from service.job_progress import JobProgress
 from service.results import collect
@@ -28,6 +29,7 @@ from tests.service.sweeps import ROOT, free_port, sweep, wait_for
 from trainer.errors import InputError
 from trainer.files import FileLock
 from trainer.loop import train
+from trainer.pulse import Heart
 from trainer.record import Record
 from trainer.report import Failure, Status
 
@@ -131,15 +133,23 @@ def test_results_and_directories_make_the_same_table(folder: Path, settings: Set
     job = Client(settings=here).submit(folder / "x.yaml")
     assert job.wait(timeout=120) == "SUCCEEDED"
     directories = collect(job.experiment, here)
-    ours, read = job.results(), directories.trials
+    ours, read = Job.results(job), directories.trials  # as MLflow knows them
+    pd.testing.assert_frame_equal(job.results(), ours, check_like=True, check_dtype=False)
+    assert ours["run_id"].nunique() == 4
     assert list(ours.columns[: len(TRIAL_COLUMNS)]) == list(TRIAL_COLUMNS)
     assert set(ours.columns) - set(read.columns) == set(DIFFER)
     ours = ours.drop(columns=list(DIFFER))
     both = (t.set_index("trial_key").sort_index().drop(columns="run_id") for t in (ours, read))
     pd.testing.assert_frame_equal(*both, check_like=True, check_dtype=False)
 
+    trial = here.trial(directories.trials["trial_key"].iloc[0])
+    (trial / "result.json").unlink()
+    assert job.results()["status"].tolist() == ["stopped", *["finished"] * 3]
+    Heart(trial, total=2560).beat(1280, [])
+    assert job.results()["status"].tolist() == ["running", *["finished"] * 3]
+
     place = ["trial_key", "metric", "images"]
-    curves = [c.sort_values(place, ignore_index=True) for c in (job.curves(), directories.curves)]
+    curves = [c.sort_values(place, ignore_index=True) for c in (Job.curves(job), job.curves())]
     assert list(curves[0].columns) == list(CURVE_COLUMNS)
     pd.testing.assert_frame_equal(*curves)
     assert curves[0]["protocol"].nunique() == 2
@@ -304,7 +314,7 @@ def test_directories_that_lack_what_mlflow_knows_are_not_judged(
     here = settings.model_copy(update={"home": folder / "runs", "tracking_uri": "http://there"})
     experiment = Experiment.from_yaml(folder / "x.yaml")
     rows = [{"trial_key": trial.key, "status": Status.FINISHED} for trial in experiment.trials]
-    monkeypatch.setattr(ClusterJob, "_tracked", lambda _: SimpleNamespace(trials=rows))
+    monkeypatch.setattr(ClusterJob, "_tracked", lambda _, **__: SimpleNamespace(trials=rows))
     job = there(experiment, here, "RUNNING")
     assert job.verdict().comparisons
     last = Record(here.trial(experiment.trials[-1].key))
@@ -336,7 +346,7 @@ def test_protocols_are_of_the_deciding_metric_even_if_another_is_measured_first(
     job = Client(settings=here).submit(experiment)
     assert job.wait(timeout=120) == "SUCCEEDED"
 
-    table, curves = job.results(), job.curves()
+    table, curves = Job.results(job), Job.curves(job)
     assert set(table["protocol"]) == {ids["eval/fid"]}
     assert set(table["protocol_rung"]) == {ids["rung/fid"]}
     of_metric = curves[curves["protocol"].notna()].groupby("metric")["protocol"].agg(set)
