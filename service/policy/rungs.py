@@ -21,14 +21,17 @@ _ROUNDING = 1e-9
 def rungs(design: Design, shares: Sequence[float]) -> tuple[int, ...]:
     """Images at which cells are compared: the first evaluation that all have at or beyond each share of the budget.
 
-    Evaluations at the end or later are none: there the verdict has the word.
+    Evaluations are at whole batches: one that was rounded down stands at its share, too. The next one would be at twice
+    the images where they double. Evaluations at the end or later are none: there the verdict has the word.
     """
     trials = list(design.cells.values())
     budget = min(trial.total_images() for trial in trials)
     common = set[int].intersection(*(set(trial.evaluation_points()) for trial in trials))
     points = sorted(point for point in common if point < budget)
+    rounded = max(trial.train.batch_size for trial in trials) / 2
     found = (
-        next((p for p in points if p >= share * budget * (1 - _ROUNDING)), None) for share in shares
+        next((p for p in points if p + rounded >= share * budget * (1 - _ROUNDING)), None)
+        for share in shares
     )
     return tuple(dict.fromkeys(point for point in found if point is not None))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ class Shape:
     """Of a trial, what a policy asks of it."""
 
     points: tuple[int, ...]
+
+    @property
+    def train(self) -> SimpleNamespace:
+        return SimpleNamespace(batch_size=1)
 
     def total_images(self) -> int:
         return self.points[-1]

@@ -15,6 +15,7 @@ from service.policy import Design, Halving, Median, PlanPolicy, Racing, Standing
 from service.policy.rungs import rungs
 from tests.service.policy.simulated import Curves, Outcome, design, run
 from trainer.report import Failure, Status
+from trainer.trial import TrialSpec
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text())
 POINTS = tuple(round(share * 76_800) for share in RECORDED["shares"])
@@ -197,6 +198,15 @@ def test_rungs_are_evaluations_before_the_end(
     points: tuple[int, ...], shares: tuple[float, ...], found: tuple[int, ...]
 ) -> None:
     assert rungs(design(["a"], 1, points), shares) == found
+
+
+@pytest.mark.parametrize("kimg", [28.8, 19.2, 57.6])
+def test_an_evaluation_that_was_rounded_down_to_a_batch_stands_at_its_share(kimg: float) -> None:
+    """A sixteenth of 225 steps is evaluated at 14, and no rung is at an eighth for that."""
+    trial = TrialSpec.from_yaml("digits", [f"train.kimg={kimg}"])
+    seen = Design({"a": trial}, (0,), design(["a"], 1, (8,)).compare)
+    found = rungs(seen, (1 / 16, 1 / 4))
+    assert found == (trial.evaluation_points()[1], trial.evaluation_points()[3])
 
 
 def test_rungs_are_at_images_that_all_cells_are_measured_at() -> None:
