@@ -83,7 +83,7 @@ _EXAMPLES = """examples:
   python -m trainer digits                    a preset by its name
   python -m trainer trial.yaml -o train.kimg=20 -o optimizer.lr=1e-3 --out runs/short
   python -m trainer trial.yaml -o 'diffusion.timesteps={kind: p2, gamma: 0.5}' -o seed=1
-  python -m trainer trial.yaml --seeds 0-7      eight trials that share this device
+  python -m trainer trial.yaml --seeds 0-7 --ensemble    eight trials as one program
   torchrun --nproc-per-node 2 -m trainer trial.yaml
 
 The same command continues what was interrupted; SIGTERM lets it keep a checkpoint first. `diffsweep schema` lists what

@@ -12,6 +12,15 @@ FILE = "ray.log"
 """In the experiment's directory; there when Ray said something."""
 
 
+def last_failure(log: str | None) -> str:
+    """Of those of one trial that Tune wrote down one below the other."""
+    try:
+        text = Path(log or "").read_text(errors="replace")
+    except OSError:
+        return ""
+    return text.rpartition("Failure # ")[2].partition("\n")[2]
+
+
 @contextlib.contextmanager
 def ray_log(directory: Path) -> Iterator[None]:
     """Warnings and errors go to a file there, and not where Ray prints; handlers of others hear all as before."""

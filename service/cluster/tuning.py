@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -28,7 +27,7 @@ from service.cluster import gang, trainables
 from service.cluster.connect import Cluster
 from service.cluster.joining import environment
 from service.cluster.losses import losses_are_survived
-from service.cluster.ray_log import ray_log
+from service.cluster.ray_log import last_failure, ray_log
 from service.cluster.seats import Seats
 from service.cluster.waiting import Waiting
 from service.errors import ServiceError
@@ -259,15 +258,6 @@ class Telling(tune.Callback):  # type: ignore[misc]
             self._seats.dispatch.released(key, problem, trial.error_file)
         for kept in (trial.metric_analysis, trial.metric_n_steps):
             kept.clear()  # means of Tune's own numbers over its last reports: nobody asks for them
-
-
-def last_failure(log: str | None) -> str:
-    """Of those of one trial that Tune wrote down one below the other."""
-    try:
-        text = Path(log or "").read_text(errors="replace")
-    except OSError:
-        return ""
-    return text.rpartition("Failure # ")[2].partition("\n")[2]
 
 
 class Silent(tune.ProgressReporter):  # type: ignore[misc]

@@ -10,6 +10,7 @@ from dashboards.text import names
 from service.experiment.expansion import Combination, Setting, is_resources
 from service.resources import Asked
 from trainer.errors import Problem
+from trainer.sharing import kind, refusal
 from trainer.spec import Spec
 from trainer.yaml.keys import Keys, split
 from trainer.yaml.overrides import Layered, Origin
@@ -84,11 +85,33 @@ class Occupying:
                 self._complain(
                     ("launcher",), f"{why}, resources.workers is {workers}: use launcher: train"
                 )
+        if launcher == "ensemble" and any(cell.asked.is_auto for cell in cells):
+            message = "auto measures one trial, and an ensemble has several: give the GPU, or its share, that all get"
+            self._complain((HOME, "gpus"), message)
         budget = self.spec.budget
         no_gpu = not any(cell.asked.gpus for cell in cells)
         if budget is not None and budget.gpu_hours is not None and no_gpu:
             message = "its trials use no GPU (resources.gpus): give cpu_hours"
             self._complain(("budget", "gpu_hours"), message)
+
+    def notes(self, cells: Sequence[Cell]) -> list[str]:
+        """Who shares a process, and who does not and why; nothing where each trial has its own anyway."""
+        if self.spec.launcher != "ensemble":
+            return []
+        alone: dict[str, list[str]] = {}
+        for cell in cells:
+            if (why := refusal(cell.trial)) is not None:
+                alone.setdefault(why, []).append(cell.name)
+        lines = [
+            f"{names(who)} trains alone, not in the ensemble: {why}" for why, who in alone.items()
+        ]
+        kinds = {kind(cell.trial) for cell in cells if refusal(cell.trial) is None}
+        if len(kinds) > 1:
+            lines.append(
+                f"the cells are of {len(kinds)} kinds (network, data, batch, precision): trials of one kind share a "
+                "process"
+            )
+        return lines
 
     def _point(self, cell: Cell, keys: Keys, message: str) -> None:
         tree = self._trees.get(cell.name, self.document)

@@ -114,7 +114,7 @@ class Resolution:
         if baseline is not None and self.document.data.get("compare"):
             comparison.check_comparable(baseline)
         self._give_up_if_wrong()
-        self.notes += [*self._overridden_faults(), *comparison.notes]
+        self.notes += [*self._overridden_faults(), *comparison.notes, *self.occupying.notes(every)]
         compare = self.spec.compare.model_copy(update={"baseline": baseline})
         return self.spec.model_copy(update={"compare": compare}), every
 

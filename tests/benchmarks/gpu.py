@@ -7,7 +7,6 @@ something. Equal numbers are the tests' matter (tests/trainer/test_replayed.py r
 from __future__ import annotations
 
 import gc
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +21,11 @@ from torch.utils.data import DataLoader, Dataset
 from tests.benchmarks.side_by_side import Report
 from trainer.data import Resident
 from trainer.distributed import World
+from trainer.ensemble import Ensemble
 from trainer.evaluation.generation import Generation, generate
 from trainer.evaluation.metric import Moments, Reference, frechet_distance
 from trainer.learner import build_network
 from trainer.replayed import Forward
-from trainer.together import on_stream
 from trainer.training import Training
 from trainer.trial import TrialSpec
 
@@ -217,36 +216,29 @@ def distances(report: Report) -> None:
 
 
 def many(report: Report, source: Resident) -> None:
-    """Trials in one process, each in a thread with a stream of its own."""
+    """Trials in one process: in turns, each recorded step on a stream of its own, and as one program."""
     for network, batch in (("0.06 M", 16), ("4.2 M", 32)):
-        rates = {count: _rate(network, batch, count, source) for count in (1, 4, 16)}
-        told = ", ".join(
-            f"{count}: {rate:.0f} ({rate / rates[1]:.1f}x)" for count, rate in rates.items()
-        )
-        report(f"steps/s of trials in one process, {network}, batch {batch}: {told}")
+        alone = _rate(network, batch, 1, source, joint=False)
+        for joint, how in ((False, "a stream each"), (True, "one program")):
+            rates = {count: _rate(network, batch, count, source, joint=joint) for count in (4, 16)}
+            told = ", ".join(f"{n}: {rate:.0f} ({rate / alone:.1f}x)" for n, rate in rates.items())
+            name = f"{network}, batch {batch}, {how}"
+            report(f"steps/s of trials in one process, {name}: 1: {alone:.0f}, {told}")
 
 
-def _rate(network: str, batch: int, count: int, source: Resident) -> float:
-    ready, go = threading.Barrier(count + 1), threading.Event()
+def _rate(network: str, batch: int, count: int, source: Resident, *, joint: bool) -> float:
+    """Steps a second of all."""
+    specs = [trial(network, batch).model_copy(update={"seed": seed}) for seed in range(count)]
+    trainings = [ours(spec, source)[0] for spec in specs]
+    streams = [torch.cuda.Stream(source.device) for _ in trainings]  # type: ignore[no-untyped-call]
 
-    def work(seed: int) -> None:
-        with on_stream(source.device):
-            spec = trial(network, batch).model_copy(update={"seed": seed})
-            _, step = ours(spec, source)
-            timed(step, 1)
-            ready.wait()
-            go.wait()
-            timed(step, STEPS, 0)
+    def in_turns() -> None:
+        for training, stream in zip(trainings, streams, strict=True):
+            with torch.cuda.stream(stream):
+                training.step()
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(count)]
-    for thread in threads:
-        thread.start()
-    ready.wait()
-    began = time.perf_counter()
-    go.set()
-    for thread in threads:
-        thread.join()
-    return count * STEPS / (time.perf_counter() - began)
+    ms, _ = timed(Ensemble(trainings).step if joint else in_turns, STEPS, WARM)
+    return count * 1e3 / ms
 
 
 def main(report: Report = print) -> None:

@@ -115,6 +115,19 @@ def test_an_ensemble_is_one_process(toy: dict[str, Any]) -> None:
         sweep(toy, launcher="ensemble", resources={"workers": 2})
 
 
+def test_who_trains_alone_is_said_before(toy: dict[str, Any]) -> None:
+    arms = {"uniform": {}, "fp16": {"train.precision": "fp16"}, "wide": {"model.width": 64}}
+    notes = sweep(toy, launcher="ensemble", arms=arms).notes
+    assert any("`fp16` trains alone, not in the ensemble: fp16 skips" in note for note in notes)
+    assert any("the cells are of 2 kinds" in note for note in notes)
+    assert not any("ensemble" in note for note in sweep(toy, arms=arms).notes)
+
+
+def test_a_share_of_a_gpu_is_not_measured_for_one_of_several(toy: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="auto measures one trial, and an ensemble has several"):
+        sweep(toy, launcher="ensemble", resources={"gpus": "auto"})
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_numbers_are_those_of_lone_trials_and_one_that_goes_astray_is_alone_in_it(

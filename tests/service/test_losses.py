@@ -12,7 +12,7 @@ from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError, RayEr
 from service.causes import NO_MEMORY, lost
 from service.cluster import losses
 from service.cluster.losses import losses_are_survived
-from service.cluster.tuning import last_failure
+from service.cluster.ray_log import last_failure
 
 
 @pytest.mark.parametrize(

@@ -313,6 +313,20 @@ def test_several_seeds_train_at_once_and_each_is_the_trial_of_its_seed(
     assert "kimg" not in capsys.readouterr().out.partition("seed 0    finished")[2]
 
 
+def test_several_seeds_train_as_one_program(
+    toy: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path / "t.yaml", toy)
+    found = []
+    for option in ([], ["--ensemble"]):
+        home = tmp_path / f"home{len(option)}"
+        assert main([file, "--home", str(home), "--seeds", "0-2", *option]) == 0
+        results = {one.name: Record(one).result() for one in (home / "trials").iterdir()}
+        found.append({name: one.metrics["eval/fid"] for name, one in results.items() if one})
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert "seed 2    finished: " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "seeds", ["", "1-", "3-1", "1-2-3", "0,0", "0-100", "0-999999999999", str(2**63), "a"]
 )
