@@ -120,14 +120,14 @@ class Dispatch:
             private=self._settings.private,
         )
 
-    def started(self, key: str) -> None:
-        """A trial got its resources; after the loss of a process it starts again."""
+    def started(self, key: str, process: str = "") -> None:
+        """A trial got its resources, in a process that may have a name; after its loss it starts again."""
         record = Record(self._settings.trial(key))
         failure = record.failure()
         if failure is not None and failure.attempt != self.attempt:
             record.clear_failure()
         self._ledger.started(key)
-        self._watchdog.started(key, self._names[key], record.directory)
+        self._watchdog.started(key, self._names[key], record.directory, process)
 
     def lost(self, keys: Sequence[str], why: str) -> None:
         """The process of some trials is gone, and another one goes on."""

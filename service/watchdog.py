@@ -46,6 +46,7 @@ class _Watched:
     """When there was a sign of life, on this process's own clock."""
     at: float
     """The same in Unix time, to be told."""
+    process: str
     phase: Phase = "starting"
     is_told: bool = False
     is_replaced: bool = False
@@ -67,10 +68,10 @@ class Watchdog:
         self._longest: dict[Phase, float] = {}
         self._looked = clock()
 
-    def started(self, key: str, name: str, directory: Path) -> None:
-        """A trial got a process; whatever lies in its directory is from before."""
-        now = self._clock()
-        self._watched[key] = _Watched(name, directory, pulse(directory), now, time.time())
+    def started(self, key: str, name: str, directory: Path, process: str = "") -> None:
+        """A trial got a process, which others of that name share; whatever lies in its directory is from before."""
+        now, process = self._clock(), process or key
+        self._watched[key] = _Watched(name, directory, pulse(directory), now, time.time(), process)
 
     def heard(self, key: str, measuring_s: float | None = None) -> None:
         """It sent a message; a report says how long its evaluation took."""
@@ -97,13 +98,19 @@ class Watchdog:
         if stood_still > _STOOD_STILL_S:
             for watched in self._watched.values():
                 watched.since += stood_still
-        return [key for key, watched in self._watched.items() if self._is_hopeless(watched, now)]
+        for watched in self._watched.values():
+            if (beat := pulse(watched.directory)) != watched.beat:
+                self._lives(watched, now)
+                watched.beat, watched.phase = beat, _phase(beat)
+        at_work: dict[str, str] = {}
+        """Of each process the trial that may be silent longest: the others wait for it."""
+        for key, watched in self._watched.items():
+            known = at_work.get(watched.process)
+            if known is None or self._limit(watched) > self._limit(self._watched[known]):
+                at_work[watched.process] = key
+        return [key for key in at_work.values() if self._is_hopeless(self._watched[key], now)]
 
     def _is_hopeless(self, watched: _Watched, now: float) -> bool:
-        if (beat := pulse(watched.directory)) != watched.beat:
-            self._lives(watched, now)
-            watched.beat, watched.phase = beat, _phase(beat)
-            return False
         silent, limit = now - watched.since, self._limit(watched)
         if silent > limit and not watched.is_told:
             watched.is_told = True
@@ -120,13 +127,18 @@ class Watchdog:
         return False
 
     def _lives(self, watched: _Watched, now: float) -> None:
-        """There is a sign of life; a silence that ended by itself was none to worry about."""
+        """There is a sign of life; a silence that ended by itself was none to worry about.
+
+        Of those that share a process one does something while the others wait: its sign is all of theirs.
+        """
         silent = now - watched.since
         self._learn(watched, watched.phase, silent)
         if watched.is_told:
             self._note(f"{watched.name}: goes on after {duration(silent)} of silence")
-        watched.since, watched.at = now, time.time()
-        watched.is_told = watched.is_replaced = False
+        for one in self._watched.values():
+            if one.process == watched.process:
+                one.since, one.at = now, time.time()
+                one.is_told = one.is_replaced = False
 
     def _learn(self, watched: _Watched, phase: Phase, seconds: float) -> None:
         watched.longest[phase] = max(seconds, watched.longest.get(phase, 0.0))

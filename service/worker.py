@@ -1,7 +1,7 @@
 """What happens on the machine that trains? One trial, from its lock to its last message.
 
-The trainables of `service.cluster.trainables` end in `run_trial`, or in `run_together`, which call the trainer's loop
-and send every report upward as one message: JSON, so that nothing needs unpickling.
+The trainables of `service.cluster.trainables` end in `run_trial`, or in `service.ensemble`, which call the trainer's
+loop and send every report upward as one message: JSON, so that nothing needs unpickling.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from service.remote.carrier import Carrier, carried
 from service.settings import for_owner_alone, load
 
 if TYPE_CHECKING:
+    from service.ensemble import Shared
     from trainer.lease import Lease
     from trainer.leaving import Told
     from trainer.loop import Stepwise
@@ -100,38 +100,6 @@ def run_trial(
     return taken(trial_steps(job, send, rank, world, leave))
 
 
-def run_together(
-    jobs: Sequence[Job],
-    send: Callable[[str, Message], None],
-    leave: Told,
-    is_unwanted: Callable[[str], bool],
-) -> None:
-    """Train several trials in this process, those that are alike as one program; `send` is told whose message it is.
-
-    One that `is_unwanted` after its message ends there. Raises as `run_trial`, once all have left.
-    """
-    from trainer.distributed import best_device
-    from trainer.leaving import Left
-    from trainer.together import Together
-
-    prepare(jobs[0])
-
-    def member(job: Job, told: Told) -> Generator[Training, None, bool]:
-        unwanted = partial(is_unwanted, job.key)
-        return trial_steps(job, partial(send, job.key), leave=told, is_unwanted=unwanted)
-
-    members = {job.key: partial(member, job) for job in jobs}
-    left: Left | None = None
-    with Together(members, best_device("auto"), leave, joint=True) as words:
-        for _, word in words:
-            if isinstance(word, Left):
-                left = word
-            elif isinstance(word, Exception):
-                raise word
-    if left is not None:
-        raise left
-
-
 def prepare(job: Job) -> None:
     """Make this process one that trains it."""
     if job.private:
@@ -148,15 +116,15 @@ def trial_steps(
     rank: int = 0,
     world: int = 1,
     leave: Told = lambda: False,
-    is_unwanted: Told = lambda: False,
+    shared: Shared | None = None,
 ) -> Generator[Training, None, bool]:
     """As `run_trial`, whose steps whoever listens takes."""
     with carried(job.remote, job.key, send, rank, world) as carrier:
-        return (yield from _run(job, carrier, rank, world, leave, is_unwanted))
+        return (yield from _run(job, carrier, rank, world, leave, shared))
 
 
 def _run(
-    job: Job, carrier: Carrier, rank: int, world: int, leave: Told, is_unwanted: Told
+    job: Job, carrier: Carrier, rank: int, world: int, leave: Told, shared: Shared | None
 ) -> Generator[Training, None, bool]:
     from trainer.leaving import Left
     from trainer.passes import SmallerPasses
@@ -170,7 +138,7 @@ def _run(
             carrier.even()
             _barrier(world)
             carrier.follow()
-            yield from _train(job, carrier.send, lease, leave, is_unwanted)
+            yield from _train(job, carrier.send, lease, leave, shared)
             return True
     except Left as left:
         carrier.send({"event": "left", "images": left.images})
@@ -188,21 +156,21 @@ def _run(
 
 
 def _train(
-    job: Job, send: Send, lease: Lease | None, leave: Told, is_unwanted: Told
+    job: Job, send: Send, lease: Lease | None, leave: Told, shared: Shared | None
 ) -> Generator[Training, None, None]:
     from trainer.loop import advanced
     from trainer.report import Report
 
     record, error = job.record, None
     if record.result() is None:
-        steps = _steps(job, leave)
+        steps = _steps(job, leave, shared)
         while (told := advanced(steps, error)) is not None:
             error = None
             if isinstance(told, Report):
                 if lease is not None:
                     lease.check()
                 send(_reported(record, told))
-                if is_unwanted():
+                if shared is not None and shared.is_unwanted():
                     steps.close()
                     return
                 continue
@@ -219,7 +187,7 @@ def _train(
     send({"event": "paused", "images": images})
 
 
-def _steps(job: Job, leave: Told) -> Stepwise:
+def _steps(job: Job, leave: Told, shared: Shared | None) -> Stepwise:
     from trainer.loop import stepwise
     from trainer.trial import TrialSpec
 
@@ -231,6 +199,8 @@ def _steps(job: Job, leave: Told) -> Stepwise:
         until_images=job.until_images,
         on_oom=job.on_oom,
         leave=leave,
+        due=None if shared is None else shared.due,
+        even_at=None if shared is None else shared.even_at,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,30 @@ def checkpoints(directory: Path) -> list[Path]:
     return sorted(path for path in directory.glob(f"{PREFIX}*") if _NAME.fullmatch(path.name))
 
 
-def newest_state(directory: Path, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
+def images_of(checkpoint: Path) -> int:
+    """Images seen there."""
+    return int(checkpoint.name.removeprefix(PREFIX))
+
+
+def even(directories: Iterable[Path]) -> int | None:
+    """Where trainings that were interrupted together, one further than the other, are even again, if they can be."""
+    newest = [there[-1] for one in directories if (there := checkpoints(one))]
+    return min(map(images_of, newest), default=None)
+
+
+def newest_state(
+    directory: Path, device: torch.device, at: int | None = None
+) -> tuple[dict[str, Any] | None, list[str]]:
     """The newest whole state, or None; and a note for every damaged checkpoint that was passed over.
 
-    Loaded with `weights_only=True`: a checkpoint cannot run code.
+    Where there is one `at` these images, none that is newer. Loaded with `weights_only=True`: a checkpoint cannot run
+    code.
     """
     notes: list[str] = []
-    for checkpoint in reversed(checkpoints(directory)):
+    there = checkpoints(directory)
+    if at is not None and at in map(images_of, there):
+        there = [one for one in there if images_of(one) <= at]
+    for checkpoint in reversed(there):
         problem = _damage(checkpoint)
         if problem is None:
             state = torch.load(checkpoint / STATE, map_location=device, weights_only=True)

@@ -10,15 +10,35 @@ from trainer.report import Report, Result, measured
 from trainer.training import Training
 
 
+class Due:
+    """When are checkpoints between two evaluations due? After `every_s` seconds, or fifty times what writing took.
+
+    Trainings that step together share one: all of them are kept at the same images, or none.
+    """
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._at = time.perf_counter() + every_s
+        self._decided, self._took = (-1, False), 0.0
+
+    def now(self, images: int) -> bool:
+        """Whether one is due, asked at these images."""
+        if self._decided[0] != images:
+            self._decided, self._took = (images, time.perf_counter() > self._at), 0.0
+        return self._decided[1]
+
+    def written(self, seconds: float) -> None:
+        """Writing one took so long; another is not due soon."""
+        self._took += seconds
+        self._at = max(self._at, time.perf_counter() + max(self._every_s, 50.0 * self._took))
+
+
 class Keeper:
     """Writes into one record what one training is."""
 
-    def __init__(
-        self, record: Record, training: Training, evaluator: Evaluator, every_s: float
-    ) -> None:
-        self._record, self._training, self._every_s = record, training, every_s
+    def __init__(self, record: Record, training: Training, evaluator: Evaluator, due: Due) -> None:
+        self._record, self._training, self._due = record, training, due
         self._evaluator = evaluator
-        self._due = time.perf_counter() + every_s
         self._size = training.passes.size
 
     def stepped(self) -> None:
@@ -50,16 +70,15 @@ class Keeper:
             self.save(keep=1 if report.done else KEEP)
         if report.done:
             self.finish(report)
-        self._due = max(self._due, time.perf_counter() + self._every_s)
+        self._due.written(0.0)
 
     def save_if_due(self) -> None:
         """Between evaluations, unless the last checkpoint is young or writing one is slow."""
-        if time.perf_counter() > self._due:
+        if self._due.now(self._training.images):
             began = self._training.pause()
             self.save(keep=KEEP)
             self._training.go_on()
-            now = time.perf_counter()
-            self._due = now + max(self._every_s, 50.0 * (now - began))
+            self._due.written(time.perf_counter() - began)
 
     def save_now(self) -> None:
         """Between two points of the loss curve, too; all workers call it together."""

@@ -20,7 +20,7 @@ from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.picture import png
 from trainer.footprint import too_large, too_many_at_once
 from trainer.growing import begin
-from trainer.keeper import Keeper
+from trainer.keeper import Due, Keeper
 from trainer.leaving import Leaving, Left, Told
 from trainer.measured import Measured, measure
 from trainer.memory import told
@@ -60,7 +60,7 @@ def train(
         cache=cache,
         data_root=data_root,
         device=device,
-        checkpoint_every_s=checkpoint_every_s,
+        due=Due(checkpoint_every_s),
         until_images=until_images,
         on_oom=on_oom,
         leave=leave,
@@ -116,12 +116,16 @@ def stepwise(
     cache: Path,
     data_root: Path = Path(),
     device: str = "auto",
-    checkpoint_every_s: float = 10.0,
+    due: Due | None = None,
+    even_at: int | None = None,
     until_images: int | None = None,
     on_oom: OnOOM = "halve_microbatch",
     leave: Told = lambda: False,
 ) -> Stepwise:
-    """As `train`, which takes each step where it is due."""
+    """As `train`, which takes each step where it is due.
+
+    Trainings that step together share `due`, and begin again where they were even (`checkpoint.even`).
+    """
     # What there is: the data, the training, how far an earlier attempt came
     world, on = World.current(), best_device(device)
     torch.backends.cudnn.deterministic = True  # a kernel chosen by the clock would not resume
@@ -134,12 +138,12 @@ def stepwise(
     with told(lambda: too_large(trial, source)):
         training = Training(trial, source, world, passes)
         evaluator = _evaluator(training, cache, data_root)
-        notes = _resume(training, record, evaluator)
+        notes = _resume(training, record, evaluator, even_at)
     _agree(world, training.images, on)
     if world.first:
         record.begin(trial, training.images)
     world.barrier()
-    keeper = Keeper(record, training, evaluator, checkpoint_every_s)
+    keeper = Keeper(record, training, evaluator, due or Due(10.0))
     heart = Heart(directory, trial.total_images(), silent=not world.first)
     leaving = Leaving(world, leave)
     if training.images == trial.total_images():  # it was killed just before the result
@@ -238,9 +242,11 @@ def _evaluator(training: Training, cache: Path, data_root: Path) -> Evaluator:
     return Evaluator(trial.evaluation, training.diffusion, source, cache, training.inputs, held_out)
 
 
-def _resume(training: Training, record: Record, evaluator: Evaluator) -> list[str]:
+def _resume(
+    training: Training, record: Record, evaluator: Evaluator, even_at: int | None
+) -> list[str]:
     """Continue from the newest whole checkpoint, if there is one; returns what a person should know."""
-    state, notes = record.newest_state(training.source.device)
+    state, notes = record.newest_state(training.source.device, even_at)
     if state is not None:
         if state.get("held_out") != evaluator.held_out:
             raise CheckpointError(

@@ -25,7 +25,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from trainer.checkpoint import MANIFEST, PREFIX, STATE, checkpoints, newest_state, sha256
+from trainer.checkpoint import MANIFEST, PREFIX, STATE, checkpoints, images_of, newest_state, sha256
 from trainer.errors import UserError
 from trainer.files import write_whole
 from trainer.lazily import torch
@@ -264,7 +264,7 @@ class Record:
     def images(self) -> int:
         """Images seen at the newest checkpoint, which is not opened; 0 when there is none."""
         there = checkpoints(self.directory)
-        return int(there[-1].name.removeprefix(PREFIX)) if there else 0
+        return images_of(there[-1]) if there else 0
 
     def save_checkpoint(self, images: int, state: dict[str, Any], keep: int = KEEP) -> Path:
         """Write `checkpoint-<images>` whole and drop all but the newest `keep`.
@@ -288,9 +288,11 @@ class Record:
             shutil.rmtree(old, ignore_errors=True)
         return final
 
-    def newest_state(self, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest whole state, or None; and a note for every damaged checkpoint that was passed over."""
-        return newest_state(self.directory, device)
+    def newest_state(
+        self, device: torch.device, at: int | None = None
+    ) -> tuple[dict[str, Any] | None, list[str]]:
+        """As of `checkpoint.newest_state`."""
+        return newest_state(self.directory, device, at)
 
 
 def _ends_with_newline(file: BinaryIO) -> bool:

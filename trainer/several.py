@@ -10,9 +10,11 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from trainer.checkpoint import even
 from trainer.distributed import best_device
 from trainer.errors import EnvironmentProblem, UserError
 from trainer.files import HeldError
+from trainer.keeper import Due
 from trainer.leaving import Left, Told
 from trainer.loop import Stepwise, stepwise
 from trainer.passes import OnOOM
@@ -59,6 +61,8 @@ def train_seeds(
 ) -> int:
     """Train each in its directory, step by step beside the others or as one program: the highest exit status."""
 
+    due, at = (Due(10.0), even(where.values())) if joint else (None, None)
+
     def member(seed: int, leave: Told) -> Stepwise:
         record = Record(where[seed])
         with record.writer():
@@ -71,6 +75,8 @@ def train_seeds(
                     device=device,
                     on_oom=on_oom,
                     leave=leave,
+                    due=due,
+                    even_at=at,
                 )
 
     status = 0

@@ -11,8 +11,9 @@ from typing import Any
 from service.causes import killed_by_ray, lost
 from service.cluster import gang
 from service.cluster.notice import heard, is_unwanted, listening, shared
+from service.ensemble import run_together
 from service.resources import Resources
-from service.worker import Job, Message, failed, flat, run_together, run_trial
+from service.worker import Job, Message, failed, flat, run_trial
 from trainer.leaving import Left
 from trainer.machine import oom_kills
 

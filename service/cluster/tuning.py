@@ -199,7 +199,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
         """It got an actor."""
         self._killed[trial.trial_id] = oom_kills()
         for key in self._seats.started(trial.trial_id):
-            self._seats.dispatch.started(key)
+            self._seats.dispatch.started(key, trial.trial_id)
 
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any

@@ -132,3 +132,23 @@ def test_who_has_ended_is_not_watched_and_zero_turns_it_off(tmp_path: Path) -> N
     silent = Case(tmp_path, shortest_s=0.0)
     assert silent.passes(10_000) == []
     assert case.notes == silent.notes == []
+
+
+def test_trials_that_share_a_process_live_by_each_others_signs(tmp_path: Path) -> None:
+    """While one measures the others wait, and are not blamed; a process that says nothing is told of once."""
+    (tmp_path / "b").mkdir()
+    case, other = Case(tmp_path), tmp_path / "b"
+    case.dog.ended("k")
+    case.dog.started("k", "a seed 0", tmp_path, "p")
+    case.dog.started("l", "a seed 1", other, "p")
+    for _ in range(10):  # both train
+        case.beat()
+        (other / FILE).write_bytes((tmp_path / FILE).read_bytes())
+        assert case.passes(4) == []
+    assert case.passes(600, beating_every=4) == [], "the other waits"
+    case.beat(images=500, measures=True)
+    assert case.passes(2000) == [], "nothing is known yet of how long it measures"
+    assert case.notes == []
+    case.beat(images=501)
+    assert case.passes(700) == ["k"]
+    assert len(case.notes) == 2

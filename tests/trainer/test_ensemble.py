@@ -1,5 +1,6 @@
 """Trials that share a program compute what they compute alone, but for the order of sums; nobody touches another."""
 
+import shutil
 import time
 from functools import partial
 from pathlib import Path
@@ -10,8 +11,10 @@ import torch
 
 from tests.conftest import toy_trial
 from tests.trainer.test_replayed import IMAGES, UNET
+from trainer.checkpoint import checkpoints, even, images_of
 from trainer.distributed import World
 from trainer.ensemble import Ensemble, alike
+from trainer.keeper import Due
 from trainer.leaving import Told
 from trainer.loop import Stepwise, stepwise, train
 from trainer.record import Record
@@ -206,9 +209,18 @@ def run(
 ) -> dict[int, list[Any]]:
     """What is told of each, trained as one program."""
 
+    at, due = even(where / str(i) for i in specs), Due(10.0)
+
     def member(i: int, told: Told) -> Stepwise:
-        place = where / str(i)
-        return stepwise(specs[i], place, cache=where.parent, device="cpu", leave=told)
+        return stepwise(
+            specs[i],
+            where / str(i),
+            cache=where.parent,
+            device="cpu",
+            leave=told,
+            due=due,
+            even_at=at,
+        )
 
     members = {i: partial(member, i) for i in specs}
     heard: dict[int, list[Any]] = {i: [] for i in specs}
@@ -286,6 +298,38 @@ def test_it_resumes_to_the_last_bit(tmp_path: Path) -> None:
         expected = [one for one in whole[i] if isinstance(one, Report)]
         assert numbers(told[-1])[:2] == numbers(expected[-1])[:2]
         assert [r.images for r in told] == [r.images for r in expected]
+
+
+def test_checkpoints_between_evaluations_are_at_the_same_images_and_trainings_begin_again_there(
+    tmp_path: Path,
+) -> None:
+    """One was kept and the other not yet, when all were killed."""
+    due = Due(0.0)
+    asked = [due.now(images) for images in (64, 64, 128)]
+    assert asked == [True, True, True]
+    due = Due(3600.0)
+    assert not due.now(64)
+
+    toy = {"kimg": 3.2, "batch_size": 64}
+    specs = {i: spec(train=toy, seed=i) for i in range(2)}
+    whole = run(specs, tmp_path / "whole")
+    steps = 0
+
+    def soon() -> bool:
+        nonlocal steps
+        steps += 1
+        return steps > 41
+
+    run(specs, tmp_path / "cut", leave=soon)
+    ahead = checkpoints(tmp_path / "cut" / "1")[-1]
+    shutil.rmtree(ahead)
+    left = [images_of(checkpoints(tmp_path / "cut" / str(i))[-1]) for i in specs]
+    assert left[0] > left[1] == even(tmp_path / "cut" / str(i) for i in specs)
+    assert left[1] in map(images_of, checkpoints(tmp_path / "cut" / "0"))
+    rest = run(specs, tmp_path / "cut")
+    for i in specs:
+        mine, theirs = (numbers(of[i][-2]) for of in (rest, whole))
+        assert mine[:2] == theirs[:2]
 
 
 def test_who_steps_with_whom_can_be_asked(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""What happens in a process that trains several trials? One program, and of each its own messages and its own end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from service.worker import Job, Message, prepare, trial_steps
+
+if TYPE_CHECKING:
+    from trainer.keeper import Due
+    from trainer.leaving import Told
+    from trainer.training import Training
+
+_EVERY_S = 60.0
+"""Of training between two checkpoints that several trials write one after the other, at most."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a trial that trains beside others in one process has to know."""
+
+    is_unwanted: Told
+    """After a message: whether it ends there."""
+    due: Due
+    even_at: int | None
+    """Where all of them can begin again."""
+
+
+def run_together(
+    jobs: Sequence[Job],
+    send: Callable[[str, Message], None],
+    leave: Told,
+    is_unwanted: Callable[[str], bool],
+) -> None:
+    """Train several trials in this process, those that are alike as one program; `send` is told whose message it is.
+
+    One that `is_unwanted` after its message ends there. Raises as `run_trial`, once all have left.
+    """
+    from trainer.checkpoint import even
+    from trainer.distributed import best_device
+    from trainer.keeper import Due
+    from trainer.leaving import Left
+    from trainer.together import Together
+
+    prepare(jobs[0])
+    at = None if jobs[0].remote else even(job.record.directory for job in jobs)
+    due = Due(min(10.0 * len(jobs), _EVERY_S))
+
+    def member(job: Job, told: Told) -> Generator[Training, None, bool]:
+        shared = Shared(partial(is_unwanted, job.key), due, at)
+        return trial_steps(job, partial(send, job.key), leave=told, shared=shared)
+
+    members = {job.key: partial(member, job) for job in jobs}
+    left: Left | None = None
+    with Together(members, best_device("auto"), leave, joint=True) as words:
+        for _, word in words:
+            if isinstance(word, Left):
+                left = word
+            elif isinstance(word, Exception):
+                raise word
+    if left is not None:
+        raise left
