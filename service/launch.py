@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from service import signals
+from service import precisions, signals
 from service.agenda import Agenda, WorkSource
 from service.board import Board
 from service.dispatch import Dispatch
+from service.errors import ServiceError
 from service.experiment.saved import save
 from service.job_progress import published
 from service.ledger import Ledger
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from service.experiment import Experiment
     from service.planning.book import Book
     from service.progress import Event
+    from trainer.calibrating import Chosen
 
 
 def run(
@@ -77,6 +79,9 @@ def run(
         work = _Driver(
             settings, outbox, notifier.listen(on_event), stop, held, Book(experiment, settings)
         )
+        if precisions.asking(experiment.cells):
+            experiment = work.precise(experiment)
+            work.book = Book(experiment, settings)
         outcome = _whole(work, experiment)
         notifier.tell("end", outcome.text(), {"outcome": outcome.summary()})
         return outcome
@@ -103,6 +108,8 @@ class _Driver:
     held: contextlib.ExitStack
     book: Book
     cluster: Cluster | None = None
+    chosen: Chosen | None = None
+    """Of `train.precision: auto`, where that is asked for."""
 
     def __post_init__(self) -> None:
         self.under_way = UnderWay(self.settings)
@@ -182,6 +189,8 @@ class _Driver:
 
     def _accounted(self, outcome: Outcome) -> Outcome:
         """With what was foretold of it; MLflow is told, too."""
+        if self.chosen is not None:
+            self.outbox.tag(sweep_key(outcome.experiment), {"precision": self.chosen.text()})
         outcome.costs = self.book.close(outcome)
         if outcome.costs is not None:
             self.outbox.tag(sweep_key(outcome.experiment), outcome.costs.tags())
@@ -229,6 +238,26 @@ class _Driver:
         experiment = experiment.placed(lambda cell: cell.within(room))
         self.book.placed(experiment)
         return experiment
+
+    def precise(self, experiment: Experiment) -> Experiment:
+        """With the precision that its trials are trained in: chosen where they train, before the first of them."""
+        from service.cluster.timing import chosen_there
+        from service.experiment.cell import Cell
+
+        folder = self.settings.experiment(experiment.name)
+        chosen = precisions.known(folder)
+        if chosen is None:
+            if self.settings.remote is not None:
+                raise ServiceError(
+                    "train.precision: auto: is not for a home in a store, where machines differ",
+                    "write the precision: fp32 or bf16",
+                )
+            self._connected(experiment.placed(Cell.least))
+            chosen = chosen_there(experiment, self.settings, self._said, self.stop)
+            precisions.keep(folder, chosen)
+            self._said(f"train.precision: {chosen.text()}")
+        self.chosen = chosen
+        return experiment.placed(lambda cell: precisions.given(cell, chosen))
 
     def _said(self, line: str) -> None:
         self.on_event(SweepNote(line))

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast, get_args
 
-import torch
 import torch.distributed as dist
 
 from trainer import terminal
+from trainer.calibrating import precise
 from trainer.data import held_out_outline
-from trainer.distributed import World
+from trainer.distributed import World, own_device
 from trainer.errors import EnvironmentProblem, InputError, UserError
 from trainer.evaluation.enough import few_images
 from trainer.files import HeldError
@@ -143,7 +143,9 @@ def _home(options: argparse.Namespace) -> tuple[Path, Path]:
 
 def _run(trial: TrialSpec, options: argparse.Namespace) -> int:
     home, cache = _home(options)
-    key, device = _key(trial, cache), _own_device(options.device)
+    device = own_device(options.device)
+    trial = precise(trial, cache, device)
+    key = _key(trial, cache)
     out = options.out or home / "trials" / key
     if "RANK" in os.environ and not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
@@ -183,6 +185,7 @@ def _several(trial: TrialSpec, options: argparse.Namespace) -> int:
     if "RANK" in os.environ:
         raise UserError("--seeds: are trained in one process: start it without torchrun")
     home, cache = _home(options)
+    trial = precise(trial, cache, options.device)
     trials = {seed: trial.model_copy(update={"seed": seed}) for seed in options.seeds}
     where = {seed: home / "trials" / _key(one, cache) for seed, one in trials.items()}
     with _sigterm() as told:
@@ -209,20 +212,6 @@ def _sigterm() -> Iterator[threading.Event]:
         yield told
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _own_device(asked: str) -> str:
-    """Under torchrun each worker has the GPU of its number; otherwise what is asked for."""
-    local = os.environ.get("LOCAL_RANK")
-    if local is None or asked not in ("auto", "cuda") or not torch.cuda.is_available():
-        return asked
-    if int(local) >= (count := torch.cuda.device_count()):
-        raise EnvironmentProblem(
-            f"worker {local} has no GPU of its own, there are {count}: start --nproc-per-node {count}, or let the "
-            "workers share the processor by --device cpu"
-        )
-    torch.cuda.set_device(int(local))
-    return f"cuda:{local}"
 
 
 def _key(trial: TrialSpec, cache: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,3 +82,17 @@ def best_device(name: str = "auto") -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cpu")
+
+
+def own_device(asked: str) -> str:
+    """Under torchrun each worker has the GPU of its number; otherwise what is asked for."""
+    local = os.environ.get("LOCAL_RANK")
+    if local is None or asked not in ("auto", "cuda") or not torch.cuda.is_available():
+        return asked
+    if int(local) >= (count := torch.cuda.device_count()):
+        raise EnvironmentProblem(
+            f"worker {local} has no GPU of its own, there are {count}: start --nproc-per-node {count}, or let the "
+            "workers share the processor by --device cpu"
+        )
+    torch.cuda.set_device(int(local))
+    return f"cuda:{local}"

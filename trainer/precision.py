@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
+from trainer.errors import UserError
 from trainer.lazily import torch
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 
 Precision = Literal["fp32", "bf16", "fp16"]
+AskedPrecision = Literal["fp32", "bf16", "fp16", "auto"]
+"""`auto`: chosen before anything is trained (`trainer/calibrating.py`)."""
 
 
 class Scaled:
@@ -22,7 +25,11 @@ class Scaled:
     waits for the device, where the optimizer is fused.
     """
 
-    def __init__(self, precision: Precision, device: torch.device) -> None:
+    def __init__(self, precision: AskedPrecision, device: torch.device) -> None:
+        if precision == "auto":
+            raise UserError(
+                "train.precision: auto is chosen before a training begins: name it here"
+            )
         self._device, self._type = (
             device,
             {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision),

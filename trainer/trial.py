@@ -21,7 +21,7 @@ from trainer.evaluation.published import content
 from trainer.inputs import AnyInput, Labels, NetworkInput, unguided
 from trainer.models import AnyModel
 from trainer.optimizer import AdamW, AnyOptimizer
-from trainer.precision import Precision
+from trainer.precision import AskedPrecision
 from trainer.spec import Neutral, Spec
 from trainer.start import Start
 from trainer.yaml.trials import trial_tree
@@ -36,9 +36,10 @@ class Train(Spec):
     """Global batch, over all workers and accumulation."""
     microbatch: Count | None = None
     """Images per forward pass on one worker; null: all of the worker's share at once."""
-    precision: Precision = "fp32"
+    precision: AskedPrecision = "fp32"
     """bf16, fp16: automatic mixed precision of forward and backward; weights and optimizer stay fp32. fp16 scales its
-    loss, and skips the steps where that is too much (`train/skipped_steps`)."""
+    loss, and skips the steps where that is too much (`train/skipped_steps`). auto: fp32, or bf16 where steps are at
+    least a tenth faster; timed once for an experiment, before its first trial, and part of its trials from then on."""
     checkpointing: Annotated[bool, Neutral(False)] = False
     """Compute a network's blocks again for the gradient instead of keeping what they computed: less memory, the same
     gradients, about a third more time."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 _TYPE = "accelerator_type:"
-_UNNAMED = "GPU"
+UNNAMED = "GPU"
 """What a GPU is called whose model Ray was not told."""
 
 
@@ -47,7 +47,7 @@ class Sharing:
         """
         cells = [cell for cell in self._experiment.cells if cell.asked.is_auto]
         found: dict[str, Measured] = {}
-        for card in (cards := _cards()):
+        for card in (cards := cards_there()):
             for name, one in self._on(card, cells).items():
                 found[name] = max(one, found.get(name, one), key=lambda each: each.share)
         return apply(self._experiment, self._shares, found if cards else None)
@@ -66,17 +66,9 @@ class Sharing:
 
     @contextlib.contextmanager
     def _actor(self, card: str, cell: Cell) -> Iterator[Any]:
-        import ray
-
         need = Resources(gpus=1, cpus=cell.resources.cpus)
-        room = occupied(need) | ({} if card == _UNNAMED else {"accelerator_type": card})
         given = str(self._experiment.data_root), str(self._cache)
-        with ended(ray.remote(_Worker).options(**room).remote(*given)) as actor:
-            waiting, begun = Waiting(self._note), actor.begin.remote()
-            while not ray.wait([begun], timeout=0.5)[0]:
-                waiting.look([need], at_work=0)
-                if self._stop.is_set():
-                    raise KeyboardInterrupt
+        with begun(_Worker, given, need, card, self._note, self._stop) as actor:
             yield actor
 
     def _measured(self, actor: Any, card: str, cell: Cell) -> Measured:
@@ -96,6 +88,31 @@ class Sharing:
         return Measured(told["taken"], told["total"], card)
 
 
+@contextlib.contextmanager
+def begun(
+    worker: type[Any],
+    given: tuple[str, ...],
+    need: Resources,
+    card: str,
+    note: Callable[[str], None],
+    stop: threading.Event,
+) -> Iterator[Any]:
+    """An actor that holds `need`, on a GPU of this name, once it is placed; it is gone when the block ends.
+
+    `note` hears of what is waited for. KeyboardInterrupt once `stop` is set.
+    """
+    import ray
+
+    room = occupied(need) | ({} if card == UNNAMED else {"accelerator_type": card})
+    with ended(ray.remote(worker).options(**room).remote(*given)) as actor:
+        waiting, there = Waiting(note), actor.begin.remote()
+        while not ray.wait([there], timeout=0.5)[0]:
+            waiting.look([need], at_work=0)
+            if stop.is_set():
+                raise KeyboardInterrupt
+        yield actor
+
+
 def placed_there(experiment: Experiment, settings: Settings) -> tuple[Experiment, list[str]]:
     """The experiment with the shares that its trials need, and what was heard on the way and is said of them."""
     if not any(cell.asked.is_auto for cell in experiment.cells):
@@ -112,7 +129,7 @@ def _unmeasured(cell: Cell, why: str) -> ServiceError:
     )
 
 
-def _cards() -> list[str]:
+def cards_there() -> list[str]:
     """Names of the GPUs that there are."""
     import ray
 
@@ -121,7 +138,7 @@ def _cards() -> list[str]:
     for node in nodes:
         if node.get("GPU", 0.0) > 0:
             named = [name.removeprefix(_TYPE) for name in node if name.startswith(_TYPE)]
-            cards |= set(named or [_UNNAMED])
+            cards |= set(named or [UNNAMED])
     return sorted(cards)
 
 

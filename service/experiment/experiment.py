@@ -21,9 +21,9 @@ from service.experiment.remarks import findings, remarks
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
 from service.experiment.starts import Planned, Starts
+from service.precisions import measured_last
 from service.resources import Resources
 from service.settings import load as load_settings
-from service.shares import Shares
 from trainer.data import Outline
 from trainer.errors import InputError, Problem
 from trainer.presets import shipped
@@ -248,8 +248,8 @@ class Experiment(metaclass=Named):
         return replace(self, cells=cells, written=self.untuned, winners=dict(winners)).shared()
 
     def shared(self) -> Experiment:
-        """The experiment with the shares of a GPU that were measured last, where they are asked for."""
-        return self.placed(Shares(self.home / "cache").given)
+        """The experiment with what was measured last, where that is asked for: shares of a GPU, the precision."""
+        return self.placed(measured_last(self.home, self.name))
 
     def placed(self, how: Callable[[Cell], Cell]) -> Experiment:
         """The experiment with the same cells, whose trials occupy what `how` says."""

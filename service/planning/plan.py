@@ -14,6 +14,7 @@ from service.experiment import Experiment
 from service.experiment.budget import Budget
 from service.experiment.design_notes import design_notes
 from service.planning.account import Account, Totals, accounts
+from service.planning.assumed import assumed
 from service.planning.budget import is_beyond_budget, within_budget
 from service.planning.calibration import Bench
 from service.planning.costs import Costs, TrialPlan, wall
@@ -178,8 +179,9 @@ def plan_here(
     settings.prepare()
     look_at(experiment, settings)
     check(experiment, settings)
-    experiment, notes = placed_here(tuned(experiment, settings), settings)
-    return plan(experiment, settings, at_once, budget=budget, notes=notes)
+    experiment, said = assumed(tuned(experiment, settings))
+    experiment, notes = placed_here(experiment, settings)
+    return plan(experiment, settings, at_once, budget=budget, notes=[*said, *notes])
 
 
 def local_bench(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from service.errors import ServiceError
 from service.experiment.budget import Budget
+from service.planning.assumed import assumed
 from service.planning.plan import Plan, plan
 from service.readiness import check
 from service.resources import Capacity
@@ -121,7 +122,7 @@ def _planned(given: argparse.Namespace) -> dict[str, Any]:
 
     settings = load()
     look_around(settings)
-    experiment = Experiment.from_yaml(given.file, given.o, home=settings.home)
+    experiment, said = assumed(Experiment.from_yaml(given.file, given.o, home=settings.home))
     settings.prepare()
     look_at(experiment, settings)
     check(experiment, settings)
@@ -132,7 +133,9 @@ def _planned(given: argparse.Namespace) -> dict[str, Any]:
         there = room(shapes, settings.concurrency)
         bench = ClusterBench(experiment.data_root, settings.cache, shapes[0], there)
         budget = None if given.budget is None else Budget.of(given.budget)
-        return plan(experiment, settings, bench=bench, budget=budget, notes=notes).to_dict()
+        return plan(
+            experiment, settings, bench=bench, budget=budget, notes=[*said, *notes]
+        ).to_dict()
 
 
 if __name__ == "__main__":

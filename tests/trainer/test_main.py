@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.__main__ import _own_device, main
+from trainer.__main__ import main
+from trainer.distributed import own_device
 from trainer.errors import EnvironmentProblem
 from trainer.record import Record
 from trainer.yaml.writer import yaml_document
@@ -270,14 +271,14 @@ def test_each_worker_of_torchrun_has_a_gpu_of_its_own(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    assert _own_device("auto") == "auto", "without torchrun"
+    assert own_device("auto") == "auto", "without torchrun"
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert _own_device("auto") == _own_device("cuda") == "cuda:1"
+    assert own_device("auto") == own_device("cuda") == "cuda:1"
     assert chosen == [1, 1]
-    assert (_own_device("cpu"), _own_device("cuda:0")) == ("cpu", "cuda:0")
+    assert (own_device("cpu"), own_device("cuda:0")) == ("cpu", "cuda:0")
     monkeypatch.setenv("LOCAL_RANK", "2")
     with pytest.raises(EnvironmentProblem, match="worker 2 has no GPU of its own, there are 2"):
-        _own_device("auto")
+        own_device("auto")
 
 
 def test_an_interrupted_training_says_how_to_go_on(
