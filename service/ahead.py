@@ -1,4 +1,4 @@
-"""What does the end of a run import? It is imported while trials train, so that the report follows the last result."""
+"""What is begun before it is needed? Workers' imports with the command, the report's while trials train."""
 
 from __future__ import annotations
 
@@ -8,12 +8,30 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from service.progress import TrialFinished, TrialReported
+from service.settings import inside_ray_job
+from service.tracking.notes import REPORT
+from trainer.errors import UserError
+from trainer.yaml.source import read
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from service.progress import Event
+    from service.settings import Settings
 
 MODULES = ("service.results", "service.exporting", "dashboards.page", "service.tracking.verdict")
 """Whatever they bring: pandas, plotly, templates."""
+
+
+def is_new(file: Path, settings: Settings) -> bool:
+    """Whether a run of this YAML is likely to train here, as there is no report yet: known before it is checked."""
+    if settings.ray_address is not None or inside_ray_job():
+        return False
+    try:
+        name = read(file).data["name"]
+        return not (settings.experiment(name) / REPORT).exists()
+    except (UserError, OSError, KeyError, TypeError, ValueError):  # told later, with its line
+        return False
 
 
 def read_ahead(show: Callable[[Event], None]) -> Callable[[Event], None]:

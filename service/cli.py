@@ -28,6 +28,7 @@ from service.commands import (
     show,
     sweeps,
     take_in,
+    validating,
     watch,
 )
 from service.errors import BAD_ENVIRONMENT, BAD_INPUT, ServiceError
@@ -81,7 +82,7 @@ def _options(
 
 
 _VERBS: dict[str, list[Callable[..., None]]] = {
-    "Experiments": [sweeps.run, sweeps.validate, planning.plan],
+    "Experiments": [sweeps.run, validating.validate, planning.plan],
     "Results and specs": [compare.compare, compare.report, watch.watch, show.show, show.schema],
     "Trained models": [sample.sample, evaluate.evaluate, export.export, take_in.import_],
     "Homes": [removing.rm],

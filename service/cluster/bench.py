@@ -86,7 +86,7 @@ def _fitting(resources: Resources, node: dict[str, float]) -> int:
 
 def occupied(resources: Resources) -> dict[str, Any]:
     """Options of an actor that holds what one worker of a trial holds."""
-    from service.cluster.joining import worker_environment
+    from service.cluster.variables import worker_environment
 
     return {
         "num_cpus": resources.cpus,

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from service.cluster.joining import disconnect, environment, init, use_token, worker_environment
+from service.cluster.joining import disconnect, environment, init, use_token
 from service.cluster.own import private
-from service.cluster.trainables import TRAIN_ENVIRONMENT
+from service.cluster.variables import QUIET, TRAIN_ENVIRONMENT, worker_environment
 from service.errors import ServiceError
 from service.resources import Resources
 from service.settings import Settings, inside_ray_job
@@ -65,7 +65,7 @@ def connected(settings: Settings, shapes: Sequence[Resources]) -> Iterator[Clust
         logging.ERROR
     )  # a notebook need not have ipywidgets
     with contextlib.ExitStack() as stack:
-        stack.enter_context(environment({**TRAIN_ENVIRONMENT, **_QUIET}))
+        stack.enter_context(environment({**TRAIN_ENVIRONMENT, **QUIET}))
         with _SHARED.lock:
             cluster, place = _SHARED.take(settings, shapes)
             stack.callback(_SHARED.release)
@@ -125,17 +125,6 @@ def _open(
         return Cluster(True, held.enter_context(private(shapes))), "this machine"
     held.enter_context(_existing(address, shapes))
     return Cluster(False, None), "the Ray cluster"
-
-
-_QUIET = {
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_prestart_worker_first_driver": "0",  # idle workers that no trial can use
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}
 
 
 @contextlib.contextmanager

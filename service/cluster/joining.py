@@ -7,13 +7,11 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from service import signals
-from service.cluster.trainables import TRAIN_ENVIRONMENT
-from service.resources import Resources
 
 
 def init(**given: Any) -> None:
@@ -60,19 +58,6 @@ def use_token() -> None:
     given = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
     if given or os.path.exists(os.path.expanduser("~/.ray/auth_token")):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
-def worker_environment(shapes: Sequence[Resources]) -> dict[str, str]:
-    """Variables of the processes that train; where their threads differ, each trial sets its own."""
-    threads = str(min(one.threads for one in shapes))
-    own = {name: value for name, value in os.environ.items() if name.startswith("DIFFSWEEP_")}
-    return {
-        **own,
-        **TRAIN_ENVIRONMENT,
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of neighbours cost a factor of 15
-    }
 
 
 @contextlib.contextmanager

@@ -6,20 +6,17 @@ It lives in a private directory and ends with the driver, however that ends (see
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from service.cluster import bare, forkserver
 from service.cluster.janitor import MARK, Janitor
-from service.cluster.joining import disconnect, environment, init, worker_environment
+from service.cluster.joining import disconnect, environment, init
+from service.cluster.variables import worker_environment
 from service.resources import Resources
-from service.staging import ROOT
 from trainer.machine import own_cpus
 
-_LONGEST = 20
-"""Characters of the temporary folder: the path of a socket may have 107 in all."""
 OBJECT_STORE_BYTES = 150 * 2**20
 """Only reports pass through it."""
 
@@ -27,9 +24,10 @@ OBJECT_STORE_BYTES = 150 * 2**20
 @contextlib.contextmanager
 def private(shapes: Sequence[Resources]) -> Iterator[Path]:
     """A Ray for the length of the block, heard on loopback alone; gives the folder of its logs."""
-    scratch = tempfile.gettempdir()
-    scratch = scratch if len(scratch) <= _LONGEST else "/tmp"
-    directory = Path(tempfile.mkdtemp(prefix="diffsweep-", dir=scratch))
+    given = worker_environment(shapes)
+    forks = bare.supported() and forkserver.is_safe()
+    server = forkserver.take(given) if forks else None
+    directory = server.directory if server is not None else forkserver.private_folder()
     inner = (
         directory / "r"
     )  # Ray opens it to everybody; the folder around it lets only its owner in
@@ -37,27 +35,30 @@ def private(shapes: Sequence[Resources]) -> Iterator[Path]:
         inner / "session_latest"
     )  # where people look for logs
     janitor = Janitor(directory)
-    with _own_token(), _loopback():
+    parts = bare.bare(server) if bare.supported() else contextlib.nullcontext()
+    with _own_token() as token, _loopback():
         try:
-            with environment({MARK: str(directory)}):
+            if server is not None:
+                server.open(token)
+            with environment({MARK: str(directory)}), parts:
                 init(
                     address="local",
                     num_cpus=own_cpus(),
                     include_dashboard=False,
                     object_store_memory=OBJECT_STORE_BYTES,
-                    runtime_env={
-                        "env_vars": {**worker_environment(shapes), "PYTHONPATH": _python_path()}
-                    },
+                    runtime_env={"env_vars": {**given, "PYTHONPATH": forkserver.python_path()}},
                     _temp_dir=str(inner),
                 )
             yield inner / "session_latest" / "logs"
         finally:
             disconnect()
+            if server is not None:
+                server.end()
             janitor.dismiss()
 
 
 @contextlib.contextmanager
-def _own_token() -> Iterator[None]:
+def _own_token() -> Iterator[str]:
     """A token for this cluster alone: Ray would write one into the user's home, and keep it cached."""
     from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
@@ -67,7 +68,7 @@ def _own_token() -> Iterator[None]:
         with environment(own):
             Config.initialize("")  # Ray reads both once per process
             loader.reset_cache()
-            yield
+            yield own["RAY_AUTH_TOKEN"]
     finally:
         Config.initialize("")
         loader.reset_cache()
@@ -85,7 +86,3 @@ def _loopback() -> Iterator[None]:
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def _python_path() -> str:
-    return os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))

@@ -11,23 +11,13 @@ from typing import Any
 from service.causes import killed_by_ray, lost
 from service.cluster import gang
 from service.cluster.notice import heard, is_unwanted, listening, shared
+from service.cluster.variables import TRAIN_ENVIRONMENT
 from service.ensemble import run_together
 from service.resources import Resources
 from service.worker import Job, Message, failed, flat, run_trial
 from trainer.leaving import Left
 from trainer.machine import oom_kills
 
-TRAIN_ENVIRONMENT = {
-    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",  # 2 s by default for a stopped trial to let its actor go
-    "PL_DISABLE_FORK": "1",  # Tune adds it: with the job's environment equal, processes are pooled
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # 2 s by default, and every report waits for it
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",  # for what was on a lost node to be had on another one
-    "RAY_TRAIN_V2_ENABLED": "1",
-}
-"""What Ray Train reads in the driver, in the trial's actor and in its workers."""
 RETRIES = 2
 """How often a lost worker, actor or node is replaced."""
 

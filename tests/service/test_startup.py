@@ -109,6 +109,41 @@ def test_results_are_read_without_torch(toys: Path) -> None:
         assert (code, heavy) == (0, needed), text
 
 
+STARTING = """
+import sys
+from service import ahead
+from service.cli import main
+from service.progress import TrialStarted
+
+def heard(show):
+    def told(event):
+        if isinstance(event, TrialStarted):
+            loaded = sorted(name for name in {heavy} if name in sys.modules)
+            print("STARTED", *loaded, file=sys.stderr)
+        show(event)
+    return told
+
+ahead.read_ahead = heard
+main()
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_imports_only_what_starts_its_trials(toys: Path) -> None:
+    """What MLflow and the report need comes later, and torch stays with those who train."""
+    loaded(toys, "validate", "x.yaml")  # asks for what is kept from then on
+    done = subprocess.run(
+        [sys.executable, "-c", STARTING.format(heavy=(*HEAVY, "aiohttp", "ray.data")), "run", "x.yaml"],
+        cwd=toys, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]),
+        "DIFFSWEEP_HOME": str(toys / "runs")}, capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    started = [line.split()[1:] for line in done.stderr.splitlines() if line.startswith("STARTED")]
+    assert started, done.stdout
+    assert started[0] == ["pandas", "ray", "ray.data"]
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
