@@ -12,11 +12,17 @@ from service.tracking.relocation import relocate
 from trainer.files import FileLock
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from service.settings import Settings
 
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "INVALID_STATE", "RESOURCE_DOES_NOT_EXIST"}
+_BULK = "/ajax-api/2.0/mlflow/metrics/get-history-bulk"
+_RUNS, _POINTS = 10, 25_000
+"""Runs in a question, since a busy server has to answer before the client gives up; most points in an answer."""
+History = tuple[str, int, float]
+"""Run, step, value."""
 _DATABASE = "sqlalche.me"
 """What messages of MLflow's database end with; to MLflow they are bad requests, also where it was restarted."""
 _OF_THE_DATA = ("DataError", "IntegrityError", "ProgrammingError", "NotSupportedError")
@@ -78,6 +84,32 @@ def _create(database: Path) -> None:
         leftover.unlink()
     _answering(sqlite(partial))
     partial.rename(database)
+
+
+def histories(uri: str, runs: Sequence[str], metric: str) -> list[History] | None:
+    """Run, step and value of a metric's points, of many runs at a time, as MLflow's own page asks for them.
+
+    None where a server has no such address, as behind some gateways, or no room for all points of a run in an answer.
+    """
+    from mlflow.utils.credentials import get_default_host_creds
+    from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+    found: list[History] = []
+    waiting = [list(runs[first : first + _RUNS]) for first in range(0, len(runs), _RUNS)]
+    while waiting:
+        some = waiting.pop()
+        asked = {"run_id": some, "metric_key": metric, "max_results": _POINTS}
+        answer = http_request(get_default_host_creds(uri), _BULK, "GET", params=asked)
+        if answer.status_code in (404, 405):
+            return None
+        points = verify_rest_response(answer, _BULK).json()["metrics"]
+        if len(points) < _POINTS:
+            found += [(one["run_id"], int(one["step"]), float(one["value"])) for one in points]
+        elif len(some) > 1:  # it was cut: half of them at a time
+            waiting += [some[: len(some) // 2], some[len(some) // 2 :]]
+        else:
+            return None
+    return found
 
 
 def has_ended(run_id: str) -> None:

@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from service.tracking.client import client, has_ended, only_creator, refused
+from service.tracking.client import client, has_ended, histories, only_creator, refused
 from service.tracking.keys import NOTE, SEARCH, TUNING
 from service.tracking.logged_model import log_model
 from service.tracking.notes import OURS, placed
 from service.tracking.rows import Item, RunHeader, trial_row
-from service.tracking.server import without_password
+from service.tracking.server import is_server, without_password
 from trainer.report import SHOWN, Status
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Store:
         self, settings: Settings, experiment: str, create: bool = True, former: str = ""
     ) -> None:
         """`former` is the identity of the store that has what was delivered before, whatever it is named by now."""
-        self._client = client(settings)
+        self._client, self._uri = client(settings), settings.store_uri
         known = self._renamed(settings, former)
         known = known or self._client.get_experiment_by_name(experiment)
         if create and (known is None or known.lifecycle_stage == "deleted"):
@@ -232,24 +232,30 @@ class Store:
 
     def curves(self, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """One row per metric point of these trials."""
-        wanted = [
-            (trial, metric)
-            for trial in trials
-            for metric in trial["metrics"]
-            if metric.startswith(SHOWN)
-        ]
+        having: dict[str, list[dict[str, Any]]] = {}
+        for trial in trials:
+            for metric in trial["metrics"]:
+                if metric.startswith(SHOWN):
+                    having.setdefault(metric, []).append(trial)
         with ThreadPoolExecutor(8) as pool:
-            return [row for rows in pool.map(self._curve, wanted) for row in rows]
+            found = pool.map(self._curves, having, having.values())
+            return [row for rows in found for row in rows]
 
-    def _curve(self, wanted: tuple[dict[str, Any], str]) -> list[dict[str, Any]]:
-        trial, metric = wanted
-        same = {name: trial[name] for name in ("cell", "seed", "trial_key")}
-        same |= {"protocol": trial["protocols"].get(metric, ""), "metric": metric}
-        history = self._client.get_metric_history(trial["run_id"], metric)
-        return [
-            {**same, "images": point.step, "kimg": point.step / 1000, "value": point.value}
-            for point in sorted(history, key=lambda point: point.step)
-        ]
+    def _curves(self, metric: str, trials: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Of one metric, by as few requests as the server allows."""
+        ids = [trial["run_id"] for trial in trials]
+        many = histories(self._uri, ids, metric) if is_server(self._uri) else None
+        if many is None:
+            every = ((run, self._client.get_metric_history(run, metric)) for run in ids)
+            many = [(run, point.step, point.value) for run, points in every for point in points]
+        place = {run: number for number, run in enumerate(ids)}
+        rows = []
+        for run, step, value in sorted(many, key=lambda point: (place[point[0]], point[1])):
+            trial = trials[place[run]]
+            same = {name: trial[name] for name in ("cell", "seed", "trial_key")}
+            same |= {"protocol": trial["protocols"].get(metric, ""), "metric": metric}
+            rows.append({**same, "images": step, "kimg": step / 1000, "value": value})
+        return rows
 
     def _search(self, mine: str = "") -> Iterator[Run]:
         token = None

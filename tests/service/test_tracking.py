@@ -21,7 +21,7 @@ import pytest
 from service.command_line import program
 from service.errors import ServiceError
 from service.settings import Settings
-from service.tracking import notes, view
+from service.tracking import client, notes, view
 from service.tracking.announce import flat_params
 from service.tracking.cells import average
 from service.tracking.client import refused
@@ -207,6 +207,28 @@ def test_read_sweep_gives_back_what_was_stored(settings: Settings, name: str) ->
         ("rung/fid", "R"),
     }
     assert read_sweep(settings, "unknown").trials == []
+
+
+@pytest.mark.parametrize("points", [25_000, 4, 2])
+def test_a_server_is_asked_for_curves_of_many_runs_at_a_time_and_none_is_cut(
+    settings: Settings,
+    name: str,
+    server: MlflowServer,
+    monkeypatch: pytest.MonkeyPatch,
+    points: int,
+) -> None:
+    """Where an answer has no room for all points, runs are halved; one run alone is read page by page."""
+    there = settings.model_copy(update={"tracking_uri": server.uri})
+    filled(there, name)
+    deliver(there, name)
+    with monkeypatch.context() as run_by_run:
+        run_by_run.setattr("service.tracking.store.histories", lambda *_: None)
+        expected = read_sweep(there, name).curves
+    assert len(expected) == 12
+    monkeypatch.setattr(client, "_POINTS", points)
+    if points > 2:
+        monkeypatch.delattr(mlflow.MlflowClient, "get_metric_history")
+    assert read_sweep(there, name).curves == expected
 
 
 def test_draws_are_beside_a_trial_and_in_no_mean_and_no_curve(
