@@ -51,3 +51,6 @@ def read_ahead(show: Callable[[Event], None]) -> Callable[[Event], None]:
 def _read() -> None:
     for name in MODULES:
         importlib.import_module(name)
+    from dashboards.html import packed_plotly
+
+    packed_plotly()

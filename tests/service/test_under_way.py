@@ -85,6 +85,7 @@ def test_the_end_is_read_once_from_the_first_report_on(monkeypatch: pytest.Monke
     heard: list[Any] = []
     read: list[str] = []
     monkeypatch.setattr("service.ahead.importlib.import_module", read.append)
+    monkeypatch.setattr("dashboards.html.packed_plotly", lambda: read.append("plotly.js"))
     show = read_ahead(heard.append)
     events = [STARTED, TrialFinished("a", 1, "other", reused=True)]
     for event in events:
@@ -95,5 +96,5 @@ def test_the_end_is_read_once_from_the_first_report_on(monkeypatch: pytest.Monke
     for thread in threading.enumerate():
         if thread.name == "diffsweep-ahead":
             thread.join(10)
-    assert read == list(MODULES)
+    assert read == [*MODULES, "plotly.js"]
     assert len(heard) == 4
