@@ -80,8 +80,10 @@ def generated_kernels() -> int:
     """How often the graphs that this process has compiled call kernels of their own, each graph once."""
     from torch._inductor.codecache import PyCodeCache
 
-    sources = [Path(module.__file__).read_text() for module in PyCodeCache.modules]
-    return sum(len(_KERNEL.findall(source)) for source in sources)
+    files = {
+        module.__file__ for module in PyCodeCache.modules
+    }  # one that was found again is there twice
+    return sum(len(_KERNEL.findall(Path(file).read_text())) for file in files)
 
 
 def outside(loop: Loop, inside: Inside) -> Callable[[], float]:

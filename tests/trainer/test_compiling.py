@@ -20,6 +20,7 @@ from tests.trainer.test_loop import numbers, run, trial
 from trainer.compiling import Filled, compile_network, eager, filled, is_compiled, share
 from trainer.distributed import World
 from trainer.errors import EnvironmentProblem
+from trainer.loop import train
 from trainer.training import Training
 from trainer.trial import TrialSpec
 
@@ -75,10 +76,8 @@ def test_a_graph_is_compiled_once_for_all_trials_and_resumes_to_the_bit(
             assert mine.metrics[name] == pytest.approx(theirs.metrics[name], rel=1e-4), name
 
 
-def _reports(spec: TrialSpec, directory: Path) -> Iterator[Any]:
-    from trainer.loop import train
-
-    yield from train(spec, directory, cache=directory.parent / "cache", device="cpu")
+def _reports(spec: TrialSpec, directory: Path, device: str = "cpu") -> Iterator[Any]:
+    yield from train(spec, directory, cache=directory.parent / "cache", device=device)
 
 
 @pytest.mark.slow
@@ -106,6 +105,22 @@ def test_two_processes_compile_into_one_cache_at_the_same_time(
     assert [one.returncode for one in begun] == [0, 0]
     assert len(said) == 1
     assert "fid" in said.pop()
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_a_compiled_training_that_is_cut_gives_the_same(
+    toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """Samples too, whose network is compiled first and recorded as a graph then."""
+    unet = {"kind": "unet", "channels": [16, 32], "blocks": 1}
+    spec = trial(toy, data={"kind": "digits"}, model=unet, **COMPILED)
+    whole = list(_reports(spec, tmp_path / "whole", "cuda"))
+    parts = [next(_reports(spec, tmp_path / "cut", "cuda"))]
+    afresh()
+    parts += list(_reports(spec, tmp_path / "cut", "cuda"))
+    assert numbers(parts) == numbers(whole)
 
 
 def test_the_home_is_where_it_is_kept_unless_somebody_chose_a_folder(
