@@ -41,6 +41,8 @@ class PatientFile:
         """It was damaged after it was opened: what is written from then on is dropped."""
         self.was_damaged = False
         """It was damaged when it was opened: it begins anew."""
+        self._is_closed = False
+        """Given back: a thread that is late finds nothing in it, and writes nothing."""
         try:
             self._db = self._opened()
         except sqlite3.OperationalError as error:
@@ -85,7 +87,7 @@ class PatientFile:
     def write(self, write: Write) -> None:
         """Do it in a transaction of its own, now or as soon as the file can be written."""
         with self._lock:
-            if self.is_lost:
+            if self.is_lost or self._is_closed:
                 return
             self._put_off.append(write)
             if len(self._put_off) == 1 or time.monotonic() - self._tried_s >= _AGAIN_S:
@@ -94,7 +96,7 @@ class PatientFile:
     def flush(self) -> bool:
         """Do what was put off, in its order; whether nothing is left."""
         with self._lock:
-            while self._put_off and not self.is_lost:
+            while self._put_off and not self.is_lost and not self._is_closed:
                 try:
                     self._transact(self._put_off[0])
                 except sqlite3.OperationalError as error:
@@ -134,7 +136,7 @@ class PatientFile:
     def read(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """Rows; none where the file cannot be read."""
         with self._lock:
-            if self.is_lost:
+            if self.is_lost or self._is_closed:
                 return []
             try:
                 return self._db.execute(query, values).fetchall()
@@ -150,6 +152,7 @@ class PatientFile:
         while not self.flush() and time.monotonic() < deadline:
             time.sleep(0.2)
         with self._lock:
+            self._is_closed = True
             self._db.close()
 
 

@@ -305,3 +305,16 @@ with FileLock(Path({str(path)!r})):
     process.wait()
     with FileLock(path, wait_s=5.0), pytest.raises(HeldError), FileLock(path):
         pass
+
+
+def test_a_thread_that_is_late_finds_nothing_and_takes_it_for_no_damage(outbox: Outbox) -> None:
+    """MLflow may still be on its way in a thread when a run ends: its file stays what it is."""
+    outbox.metrics("trial:1", [("eval/fid", 100, 5, 2.0)])
+    outbox.close()
+    assert outbox.runs() == []
+    outbox.metrics("trial:1", [("eval/fid", 200, 6, 1.0)])
+    assert not outbox.storage.is_lost
+    again = Outbox(outbox.path)
+    assert not list(outbox.path.parent.glob("*.damaged-*"))
+    assert again.points("trial:1") == [("eval/fid", 100, 5, 2.0)]
+    again.close()
