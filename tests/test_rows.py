@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tests.benchmarks import (
     host,
     image_input,
     inception_features,
+    orchestration,
     page_of_results,
     sampling,
 )
@@ -76,6 +79,36 @@ def test_a_section_is_written_again_in_its_place() -> None:
 def test_every_row_has_its_number_once() -> None:
     rows = [row for row in BENCHMARKS.values() if row is not None]
     assert len(set(rows)) == len(rows)
+
+
+def test_orchestration_is_what_trials_do_not_take_themselves(tmp_path: Path) -> None:
+    """Two slots, from second 5 to 15, hold trials that took 6 and 8 seconds of their own: 6 are left, 3 each."""
+    for seed, (started, took) in enumerate([(105.0, 6.0), (106.0, 8.0)]):
+        place = tmp_path / str(seed)
+        place.mkdir()
+        (place / "trial.json").write_text(json.dumps({"seed": seed}))
+        own = {"started_s": started, "seconds": took - 1.0, "eval_seconds": 1.0}
+        (place / "result.json").write_text(json.dumps({**own, "metrics": {"eval/fid": 2.0}}))
+        os.utime(place / "result.json", (115.0, 115.0))
+    family = orchestration.Family(100.0, {1: [(101.0, 1.0), (106.0, 3.0)], 2: [(104.0, 0.5)]})
+    found = orchestration.measured(100.0, 116.5, family, tmp_path, slots=2)
+    assert found == orchestration.Measured(5.0, 1.5, 3.0, 1.5, {0: 2.0, 1: 2.0})
+
+
+def test_however_a_trial_is_started_its_numbers_are_the_same() -> None:
+    def run(shift: float) -> orchestration.Measured:
+        numbers = {seed: seed + shift for seed in range(orchestration.SEEDS)}
+        return orchestration.Measured(4.0, 9.0, 0.5, 1.0, numbers)
+
+    orchestration.same_numbers(nothing, {"ours": run(0.0), "stock": run(0.0)})
+    with pytest.raises(AssertionError, match="stock, its numbers beside those of the others"):
+        orchestration.same_numbers(nothing, {"ours": run(0.0), "stock": run(1e-9)})
+    slow = dataclasses.replace(run(0.0), beyond_s=5.0, first_step_cpu_s=36.0)
+    runs = {case: [run(0.0) if "diffsweep" in case else slow] for case in orchestration.CASES}
+    *_, shares, first, slots, end = orchestration.lines(runs)
+    assert "0.10 [0.10 .. 0.10]" in shares
+    assert "4.00 [4.00 .. 4.00] times ours" in shares
+    assert not any("not reached" in line for line in (first, slots, end))
 
 
 def test_input_is_the_same_images_for_all(tmp_path: Path) -> None:
