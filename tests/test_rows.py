@@ -191,9 +191,18 @@ def test_growth_is_the_power_that_a_cost_grows_by(power: float) -> None:
     steps = [growth.Step(n, 0.01 * n**power, 100.0) for n in (10, 30, 300)]
     for before, now in itertools.pairwise(steps):
         assert now.exponent(before) == pytest.approx(power)
-    first, *_, last = growth.told("squares", steps)
-    assert "exponent" not in first
+    assert "exponent" not in growth.told("squares", steps[0], None)
+    last = growth.told("squares", steps[-1], steps[-2])
+    assert f"exponent {power:.2f}" in last
     assert last.endswith("superlinear") == (power == 2.0)
+
+
+def test_growth_out_of_proportion_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    spent = iter([3.0, 1.0, 4.0, 5.0])
+    monkeypatch.setattr(growth, "step", lambda _, n: growth.Step(n, next(spent), 1.0))
+    before = growth.Step(10, 0.5, 1.0)
+    assert growth.measured("x", 20, before).cpu_s == 1.0
+    assert growth.measured("x", 20, before).cpu_s == 4.0
 
 
 @pytest.mark.slow
