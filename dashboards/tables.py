@@ -89,6 +89,8 @@ def joined(curves: Iterable[tuple[str, int, str, Points]]) -> pd.DataFrame:
         columns["images"] += points.images
         columns["value"] += points.values
         columns["protocol"] += points.protocols
+    if not columns["cell"]:
+        return curve_table(())  # columns of text, though nobody sees that in no rows
     images, values = (np.array(columns[n], _NUMBERS[n]) for n in ("images", "value"))
     return pd.DataFrame({**columns, "images": images, "kimg": images / 1000, "value": values})
 

@@ -262,6 +262,13 @@ def test_what_is_judged_needs_no_reports_of_trials_that_are_over(tmp_path: Path)
     assert set(whole.samples) > set(found.samples)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_sweep_of_which_nothing_has_begun_has_evidence(tmp_path: Path, whole: bool) -> None:
+    found = Sweep.from_directories("demo", planned(), tmp_path, baseline="wide", whole=whole)
+    assert found.curves.dtypes.equals(curve_table(()).dtypes)
+    assert [trial.curves for trial in found.evidence.trials] == [{}] * 4
+
+
 def test_mixed_protocols_are_named() -> None:
     found = sweep()
     odd = found.curves["protocol"].where(found.curves["cell"] != "under", "p-new")
