@@ -188,9 +188,11 @@ def _by_name(dicts: Any) -> list[tuple[str, list[Any]]]:
 
 
 def _stacked(ones: list[nn.Parameter]) -> Tensor:
-    """A leaf [K, ...] in which these lie from now on."""
-    stack = torch.stack([one.detach() for one in ones])
+    """A leaf [K, ...] in which these lie from now on, each with the strides that it had, as its moments have them."""
+    first = ones[0].detach()
+    stack = first.new_empty_strided((len(ones), *first.shape), (first.numel(), *first.stride()))
     for one, place in zip(ones, stack.unbind(0), strict=True):
+        place.copy_(one.detach())
         one.data = place
         one.grad = None
     return stack.requires_grad_(ones[0].requires_grad)

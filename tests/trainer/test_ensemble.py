@@ -201,6 +201,28 @@ def test_weights_are_a_trainings_own_after_it(tmp_path: Path) -> None:
     assert all(map(torch.equal, before, members[1].learner.parameters()))
 
 
+def test_weights_lie_in_the_stack_as_they_lay_before() -> None:
+    """Channels last, as compiled networks have them on a GPU: moments lie so, too, and fused kernels go by that."""
+    members = [training(spec(seed=seed)) for seed in range(2)]
+    for one in members:
+        one.learner.network.to(memory_format=torch.channels_last)
+    before = [p.stride() for p in members[0].learner.parameters()]
+    ensemble = Ensemble(members)
+    for _ in range(3):
+        ensemble.step()
+    assert [p.stride() for p in members[0].learner.parameters()] == before
+    for moment, parameter in (
+        (state["exp_avg"], p) for p, state in members[1].optimizer.state.items()
+    ):
+        assert moment.stride() == parameter.stride()
+    assert any(
+        p.is_contiguous(memory_format=torch.channels_last) and not p.is_contiguous()
+        for p in members[1].learner.parameters()
+        if p.ndim == 4
+    )
+    assert losses(members[0]) == pytest.approx(losses(trained(spec(seed=0)))[:3], rel=ROUNDING)
+
+
 # --- whole trainings -------------------------------------------------------------------
 
 
