@@ -43,7 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
         )
         trial = cast(TrialSpec, tree.model_or_raise())
         try:
-            return _run(trial, options) if options.seeds is None else _several(trial, options)
+            if options.seeds is not None:
+                return _several(trial, options)
+            if options.ensemble:
+                raise UserError("--ensemble: is of several trials: add --seeds 0-7")
+            return _run(trial, options)
         except UserError as error:  # found by the trainer: `data.path: ...`
             keys, message = leading_path(TrialSpec, tree.data, str(error))
             raise InputError([tree.problem(keys, message)]) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,13 @@ def even(directories: Iterable[Path]) -> int | None:
     """Where trainings that were interrupted together, one further than the other, are even again, if they can be."""
     newest = [there[-1] for one in directories if (there := checkpoints(one))]
     return min(map(images_of, newest), default=None)
+
+
+def forget_after(directory: Path, images: int) -> None:
+    """Training goes on from there: what is newer will be written again, and until then takes the place of others."""
+    for one in checkpoints(directory):
+        if images_of(one) > images:
+            shutil.rmtree(one, ignore_errors=True)
 
 
 def newest_state(

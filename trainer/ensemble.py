@@ -8,8 +8,10 @@ are taken: in float32 some 1e-6 of a step.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Hashable, Sequence
+import gc
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,9 +19,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from trainer.footprint import too_large
 from trainer.inputs import beside, with_planes
-from trainer.memory import ran_out, release
-from trainer.replayed import Replayed
+from trainer.memory import ran_out, release, told
+from trainer.replayed import Replayed, fits
 
 if TYPE_CHECKING:
     from trainer.data import Drawn
@@ -39,6 +42,7 @@ def alike(training: Training) -> Hashable:
         tuple(one.model_dump_json() for one in training.trial.inputs),
         (training.source.codec.shape, training.source.device),
         (passes.share, passes.size, train.precision, train.compile),
+        fits(training.update),  # one that no graph can take would take it from the others
     )
 
 
@@ -50,48 +54,69 @@ class Ensemble:
 
     def __init__(self, trainings: Sequence[Training]) -> None:
         self.trainings = tuple(trainings)
-        self._programs = [_Program([one.update for one in trainings])]
+        self._programs: list[_Program | Training] = [_Program(self.trainings)]
 
-    def step(self) -> None:
-        """One batch of each, as `Training.step`. Raises TooLittleMemory where one alone is too much."""
-        drawn = [one.draw() for one in self.trainings]
-        first = [one.first for one in self.trainings]
-        losses: list[Tensor] = []
-        while len(losses) < len(drawn):
-            losses += self._taken(drawn, first, len(losses))
-        for training, loss in zip(self.trainings, losses, strict=True):
-            training.moved(loss)
+    def step(self) -> dict[int, Exception]:
+        """One batch of each, as `Training.step`; what one raises is its own, told by its place, and the others step."""
+        failed: dict[int, Exception] = {}
+        drawn: dict[Training, Drawn] = {}
+        for training in self.trainings:
+            with self._its_own(training, failed):
+                drawn[training] = training.draw()
+        left: list[_Program | Training] = [*drawn] if failed else [*self._programs]
+        while left:
+            program = left.pop(0)
+            if not isinstance(program, _Program):
+                with self._its_own(program, failed):
+                    program.take(drawn[program])
+                continue
+            try:
+                found = program.take([drawn[one] for one in program.trainings])
+            except Exception as error:
+                # whose it is, if it is one member's, shows where each steps alone
+                left = [*(self._halved(program) if ran_out(error) else program.trainings), *left]
+                continue
+            for training, loss in zip(program.trainings, found, strict=True):
+                with self._its_own(training, failed):
+                    if isinstance(loss, Exception):
+                        raise loss
+                    training.moved(loss)
+        return failed
 
     def dissolve(self) -> None:
         """Give all of them weights of their own again."""
         for program in self._programs:
-            program.dissolve()
+            if isinstance(program, _Program):
+                program.dissolve()
+        self._programs = list(self.trainings)
 
-    def _taken(self, drawn: list[Drawn], first: list[int], begin: int) -> list[Tensor]:
-        """The losses of the program whose first member is the one of this number; none: it was cut in half."""
-        sizes = [len(one.members) for one in self._programs]
-        number = next(i for i in range(len(sizes)) if sum(sizes[:i]) == begin)
-        program, part = self._programs[number], slice(begin, begin + sizes[number])
-        if len(program.members) == 1:
-            return [program.members[0].take(drawn[begin], first[begin])]
+    @contextlib.contextmanager
+    def _its_own(self, training: Training, failed: dict[int, Exception]) -> Iterator[None]:
         try:
-            return program.take(drawn[part], first[part])
+            yield
         except Exception as error:
-            if not ran_out(error):
-                raise
-        steps, half = program.members, sizes[number] // 2
+            failed[self.trainings.index(training)] = error
+
+    def _halved(self, program: _Program) -> list[_Program | Training]:
+        members, half = program.trainings, len(program.trainings) // 2
+        place = self._programs.index(program)
         program.dissolve()
-        release(steps[0].source.device)
-        self._programs[number : number + 1] = [_Program(steps[:half]), _Program(steps[half:])]
-        return []
+        gc.collect()
+        release(members[0].source.device)
+        halves = [
+            one[0] if len(one) == 1 else _Program(one) for one in (members[:half], members[half:])
+        ]
+        self._programs[place : place + 1] = halves
+        return halves
 
 
 class _Program:
     """The step of several trainings as one."""
 
-    def __init__(self, members: Sequence[Step]) -> None:
-        self.members = tuple(members)
-        self._networks = [one.learner.network for one in members]
+    def __init__(self, trainings: Sequence[Training]) -> None:
+        self.trainings = tuple(trainings)
+        self.members = tuple(one.update for one in trainings)
+        self._networks = [one.learner.network for one in self.members]
         self._skeleton = copy.deepcopy(self._networks[0]).to("meta")
         held = _by_name(dict(one.named_parameters()) for one in self._networks)
         self._parameters = {name: _stacked(ones) for name, ones in held}
@@ -102,21 +127,29 @@ class _Program:
             for name, ones in _by_name(dict(one.named_buffers()) for one in self._networks)
         }
         self._network: Callable[..., Tensor] = vmap(self._one, randomness="error")
-        if members[0].trial.train.compile:
+        if self.members[0].trial.train.compile:
             self._network = torch.compile(self._network, dynamic=False)
         self._replayed = Replayed(self)
+        for one in (
+            trainings
+        ):  # its own graph knows where its weights lay; an evaluation may need the room of this one
+            one.make_room()
+            one.shared_room = self._replayed.release
 
-    def take(self, drawn: Sequence[Drawn], first: Sequence[int]) -> list[Tensor]:
-        """Move the weights by a batch of each; their mean losses []. Where memory runs out, nothing has moved."""
-        losses = self._replayed.take(drawn, first)
-        if losses is None:
-            try:
-                losses = self.gradients(drawn)
-            except Exception:
-                self.forget()
-                raise
-            self.move()
-        return losses
+    def take(self, drawn: Sequence[Drawn]) -> Sequence[Tensor | Exception]:
+        """Move the weights by a batch of each; their mean losses [], or what a member's own move raised.
+
+        Whatever this raises, nothing has moved.
+        """
+        losses = self._replayed.take(drawn, [one.first for one in self.trainings])
+        if losses is not None:
+            return losses
+        try:
+            losses = self.gradients(drawn)
+        except Exception:
+            self.forget()
+            raise
+        return [error or loss for error, loss in zip(self._moves(), losses, strict=True)]
 
     def gradients(self, drawn: Sequence[Drawn]) -> list[Tensor]:
         """Those of a batch of each, in passes; their mean losses []."""
@@ -135,13 +168,17 @@ class _Program:
 
     def move(self) -> None:
         """Each by its own clip and optimizer."""
+        for error in self._moves():
+            if error is not None:
+                raise error
+
+    def _moves(self) -> list[Exception | None]:
         for stack, parameters in zip(self._parameters.values(), self._held, strict=True):
             if stack.grad is not None:
                 for parameter, gradient in zip(parameters, stack.grad.unbind(0), strict=True):
                     parameter.grad = gradient
         self._forget_stacks()
-        for member in self.members:
-            member.move()
+        return [_raised(one) for one in self.members]
 
     def forget(self) -> None:
         """What was computed of batches that moved nothing."""
@@ -150,10 +187,15 @@ class _Program:
             member.forget()
 
     def dissolve(self) -> None:
-        """Each has weights of its own again; the program takes no step any more."""
+        """Each has weights of its own again; the program takes no step any more, and holds nothing."""
         for network in self._networks:
             for parameter in network.parameters():
                 parameter.data = parameter.data.clone()
+        for one in self.trainings:
+            one.make_room()
+            one.shared_room = None
+        self._parameters, self._held, self._buffers = {}, [], {}
+        del self._network, self._replayed
 
     def _forget_stacks(self) -> None:
         for stack in self._parameters.values():
@@ -179,6 +221,16 @@ class _Program:
         told: dict[str, Tensor],
     ) -> Any:
         return functional_call(self._skeleton, (parameters, buffers), (x, condition), told)
+
+
+def _raised(member: Step) -> Exception | None:
+    """What its move raises; out of memory then is its own, for nothing is left to be halved."""
+    try:
+        with told(lambda: too_large(member.trial, member.source)):
+            member.move()
+    except Exception as error:
+        return error
+    return None
 
 
 def _by_name(dicts: Any) -> list[tuple[str, list[Any]]]:

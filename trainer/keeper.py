@@ -13,19 +13,21 @@ from trainer.training import Training
 class Due:
     """When are checkpoints between two evaluations due? After `every_s` seconds, or fifty times what writing took.
 
-    Trainings that step together share one: all of them are kept at the same images, or none.
+    Trainings that step together share one, which then only decides between their steps (`tick`): all of them are kept
+    at their next point, which is the same of all that are even.
     """
 
-    def __init__(self, every_s: float) -> None:
-        self._every_s = every_s
-        self._at = time.perf_counter() + every_s
-        self._decided, self._took = (-1, False), 0.0
+    def __init__(self, every_s: float, *, is_shared: bool = False) -> None:
+        self._every_s, self.is_shared = every_s, is_shared
+        self._at, self._took = time.perf_counter() + every_s, 0.0
+        self.count = 0
+        """How often one was due."""
 
-    def now(self, images: int) -> bool:
-        """Whether one is due, asked at these images."""
-        if self._decided[0] != images:
-            self._decided, self._took = (images, time.perf_counter() > self._at), 0.0
-        return self._decided[1]
+    def tick(self) -> None:
+        """Whether one is due now."""
+        if time.perf_counter() > self._at:
+            self.count, self._took = self.count + 1, 0.0
+            self.written(0.0)
 
     def written(self, seconds: float) -> None:
         """Writing one took so long; another is not due soon."""
@@ -38,7 +40,7 @@ class Keeper:
 
     def __init__(self, record: Record, training: Training, evaluator: Evaluator, due: Due) -> None:
         self._record, self._training, self._due = record, training, due
-        self._evaluator = evaluator
+        self._evaluator, self._kept = evaluator, due.count
         self._size = training.passes.size
 
     def stepped(self) -> None:
@@ -70,11 +72,16 @@ class Keeper:
             self.save(keep=1 if report.done else KEEP)
         if report.done:
             self.finish(report)
-        self._due.written(0.0)
+        self._kept = self._due.count
+        if not self._due.is_shared:
+            self._due.written(0.0)
 
     def save_if_due(self) -> None:
         """Between evaluations, unless the last checkpoint is young or writing one is slow."""
-        if self._due.now(self._training.images):
+        if not self._due.is_shared:
+            self._due.tick()
+        if self._due.count > self._kept:
+            self._kept = self._due.count
             began = self._training.pause()
             self.save(keep=KEEP)
             self._training.go_on()

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 
+from trainer.checkpoint import forget_after
 from trainer.compiling import share
 from trainer.data import held_out_source
 from trainer.distributed import World, best_device
@@ -253,6 +254,8 @@ def _resume(
                 "the checkpoint was measured on another test split: bring that back, or choose another directory"
             )
         training.restore(state)
+        if training.images == even_at:
+            forget_after(record.directory, even_at)
         return notes
     remarks = [line for one in training.inputs for line in one.remarks(training.source)]
     return [*notes, *begin(training), *remarks]

@@ -7,6 +7,7 @@ import functools
 import signal
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,7 +62,9 @@ def train_seeds(
 ) -> int:
     """Train each in its directory, step by step beside the others or as one program: the highest exit status."""
 
-    due, at = (Due(10.0), even(where.values())) if joint else (None, None)
+    due, at = Due(10.0, is_shared=True), None
+    if joint:
+        at = even(one for one in where.values() if Record(one).result() is None)
 
     def member(seed: int, leave: Told) -> Stepwise:
         record = Record(where[seed])
@@ -81,10 +84,25 @@ def train_seeds(
 
     status = 0
     members = {seed: functools.partial(member, seed) for seed in trials}
-    with Together(members, best_device(device), told, joint=joint) as heard:
+    together = Together(members, best_device(device), told, joint=joint, between=due.tick)
+    says = joint
+    with together as heard:
         for seed, word in heard:
+            if says and (groups := together.shared()):
+                says = False
+                for line in _grouped(groups):
+                    print(f"note: {line}", file=sys.stderr)
             status = max(status, _heard(seed, word, Record(where[seed]), show))
     return status
+
+
+def _grouped(groups: dict[tuple[int, ...], str]) -> list[str]:
+    """How many share a program, and why others do not."""
+    alone = Counter(why for why in groups.values() if why)
+    lines = [
+        f"{len(seeds)} trials train as one program" for seeds, why in groups.items() if not why
+    ]
+    return [*lines, *(f"{count} of the trials step alone: {why}" for why, count in alone.items())]
 
 
 def _heard(seed: int, word: Word, record: Record, show: Show) -> int:

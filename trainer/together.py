@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
+from functools import partial
 from typing import Generic, TypeVar
 
 import torch
@@ -17,6 +18,7 @@ import torch
 from trainer.ensemble import Ensemble, alike
 from trainer.leaving import Told
 from trainer.loop import advanced
+from trainer.memory import ran_out
 from trainer.report import Report
 from trainer.sharing import refusal
 from trainer.training import Training
@@ -35,6 +37,15 @@ Word = Report | Ended | Exception
 """What is told of a member; all but reports are its last."""
 
 
+def _alone(training: Training) -> dict[int, Exception]:
+    """Its step; what it raises, as an ensemble would say it."""
+    try:
+        training.step()
+    except Exception as error:
+        return {0: error}
+    return {}
+
+
 class Together(Generic[Name]):
     """Trials that train at the same time in this process; iterate over what they tell.
 
@@ -49,10 +60,11 @@ class Together(Generic[Name]):
         leave: Told = lambda: False,
         *,
         joint: bool = False,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
-        """`leave` tells all of them, too; `joint`: those that are alike share a program."""
+        """`leave` tells all of them, too; `joint`: those that are alike share a program; `between` two steps of all."""
         self._device, self._told_from_outside, self._joint = device, leave, joint
-        self._is_over = False
+        self._is_over, self._between = False, between
         self._asked_to_leave: set[Name] = set()
         self._members = {name: self._begun(name, member) for name, member in members.items()}
         self._due: dict[Name, Training] = {}
@@ -93,6 +105,7 @@ class Together(Generic[Name]):
 
     def _heard(self) -> Iterator[tuple[Name, Word]]:
         while self._members:
+            self._between()
             for name in list(self._members):
                 for word in self._advanced(name):
                     yield name, word
@@ -129,17 +142,20 @@ class Together(Generic[Name]):
         for names, ensemble in self._ensembles.items():
             for name in names:
                 del left[name]
-            self._try(names, ensemble.step)
+            self._timed(names, ensemble.step)
         for name, training in left.items():
-            self._try((name,), training.step)
+            self._timed((name,), partial(_alone, training))
 
-    def _try(self, names: tuple[Name, ...], step: Callable[[], None]) -> None:
+    def _timed(self, names: tuple[Name, ...], step: Callable[[], dict[int, Exception]]) -> None:
+        """Each counts its part of the seconds."""
         began = time.perf_counter()
-        try:
-            with self._on_stream(names[0]):
-                step()
-        except Exception as error:
-            self._failed.update(dict.fromkeys(names, error))
+        with self._on_stream(names[0]):
+            failed = step()
+            if self._device.type == "cuda" and any(self._due[one].at_loss_point for one in names):
+                torch.cuda.current_stream(
+                    self._device
+                ).synchronize()  # or the first that asks would wait for all
+        self._failed.update({names[number]: error for number, error in failed.items()})
         each = (time.perf_counter() - began) / len(names)
         for name in names:
             self._due[name].count(each)
@@ -154,18 +170,28 @@ class Together(Generic[Name]):
     def _regroup(self) -> None:
         before, groups = self._ensembles, self._groups()
         self._grouped, self._ensembles = set(self._due), {}
+        if self._device.type == "cuda":  # what was begun on other streams is done
+            torch.cuda.synchronize(self._device)
         for names, ensemble in before.items():
             if names not in groups:
                 ensemble.dissolve()
         for names in groups:
-            known = before.get(names)
-            self._ensembles[names] = known or Ensemble([self._due[name] for name in names])
-        if (
-            self._device.type == "cuda"
-        ):  # who shares a program shares its stream, and what it did before is done
+            known = before.get(names) or self._made(names)
+            if known is not None:
+                self._ensembles[names] = known
+        if self._device.type == "cuda":  # who shares a program shares its stream
             torch.cuda.synchronize(self._device)
-            for names in groups:
+            for names in self._ensembles:
                 self._streams.update(dict.fromkeys(names, self._stream(names[0])))
+
+    def _made(self, names: tuple[Name, ...]) -> Ensemble | None:
+        """None where there is too little memory for it: they step side by side."""
+        try:
+            return Ensemble([self._due[name] for name in names])
+        except Exception as error:
+            if not ran_out(error):
+                raise
+            return None
 
     def _on_stream(self, name: Name) -> contextlib.AbstractContextManager[object]:
         """What is asked of a GPU there goes to the member's stream."""

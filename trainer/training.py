@@ -73,6 +73,8 @@ class Training:
         self.noise, self.inputs = self.update.noise, self.update.inputs
         self._rates = trial.optimizer.rates(len(self.optimizer.param_groups))
         self._replayed = Replayed(Alone(self.update))
+        self.shared_room: Callable[[], bool] | None = None
+        """Gives back the memory of steps that are recorded with others'."""
         self.progress = Progress()
         every = trial.train.tally_gradients
         self._moment = SecondMoment(self.learner, trial.train.batch_size, every) if every else None
@@ -100,7 +102,10 @@ class Training:
 
         Raises TooLittleMemory, or SmallerPasses where all workers have to begin again.
         """
-        drawn = self.draw()
+        self.take(self.draw())
+
+    def take(self, drawn: Drawn) -> None:
+        """Move the weights by the batch that was drawn."""
         found = self._replayed.take([drawn], [self.first])
         self.moved(self.update.take(drawn, self.first) if found is None else found[0])
 
@@ -141,9 +146,14 @@ class Training:
         try:
             return work()
         except Exception as error:
-            if not (ran_out(error) and self._replayed.release()):
+            if not (ran_out(error) and self.make_room()):
                 raise
         return work()
+
+    def make_room(self) -> bool:
+        """Give back the memory of recorded steps, its own and those that it shares; whether there were any."""
+        own = self._replayed.release()
+        return (self.shared_room is not None and self.shared_room()) or own
 
     # The loss curve
 

@@ -205,9 +205,9 @@ class Telling(tune.Callback):  # type: ignore[misc]
         self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         """What `Stopping` took; of several in one process, some may end by it."""
-        if (keys := self._seats.unwanted(trial.trial_id)) and trial.temporary_state.ray_actor:
-            for key in keys:
-                trial.temporary_state.ray_actor.unwant.remote(key)
+        if (actor := trial.temporary_state.ray_actor) is not None:
+            for key in self._seats.unwanted(trial.trial_id):
+                actor.unwant.remote(key)
         if self._seats.shares(trial.trial_id):
             trial.config.update(self._seats.left(trial.trial_id))
 
@@ -221,8 +221,9 @@ class Telling(tune.Callback):  # type: ignore[misc]
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """It was lost, and gets another actor; why is worth a line where it may come again."""
-        if (why := self._lost(trial)).startswith(NO_MEMORY):
-            self._seats.dispatch.lost(self._seats.keys(trial.trial_id), why)
+        keys = self._seats.keys(trial.trial_id)
+        if keys and (why := self._lost(trial)).startswith(NO_MEMORY):
+            self._seats.dispatch.lost(keys, why)
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Say why nothing runs; kill what hangs. Tune drops trials without a word when an actor cannot take them."""

@@ -325,7 +325,17 @@ def test_several_seeds_train_as_one_program(
         results = {one.name: Record(one).result() for one in (home / "trials").iterdir()}
         found.append({name: one.metrics["eval/fid"] for name, one in results.items() if one})
     assert found[1] == pytest.approx(found[0], rel=1e-4)
-    assert "seed 2    finished: " in capsys.readouterr().out
+    told = capsys.readouterr()
+    assert "seed 2    finished: " in told.out
+    assert "note: 3 trials train as one program" in told.err
+    alone = write(tmp_path / "alone.yaml", toy | {"train": toy["train"] | {"gns": True}})
+    assert main([alone, "--home", str(tmp_path / "h"), "--seeds", "0-1", "--ensemble"]) == 0
+    assert (
+        "2 of the trials step alone: it measures the noise of its gradient"
+        in capsys.readouterr().err
+    )
+    assert main([file, "--home", str(tmp_path / "h"), "--ensemble"]) == 2
+    assert "--ensemble: is of several trials: add --seeds 0-7" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

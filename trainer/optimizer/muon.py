@@ -27,6 +27,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         for outer, inner in zip(others, self._adamw.param_groups, strict=True):
             inner["lr"] = outer["lr"]
         for view, parameter in zip(self._views, first["params"], strict=True):
+            view.data = parameter.detach().view(len(parameter), -1)  # which may have moved
             view.grad = None if parameter.grad is None else _flat(parameter.grad)
         self._muon.step()  # type: ignore[no-untyped-call]
         self._adamw.step()
