@@ -81,7 +81,7 @@ def test_a_trial_on_a_node_that_is_drained_leaves_in_time(
             return command(shell, "logs", "toy")[1]
 
         wait_for(
-            lambda: all(f"{cell} seed 0: 32 of" in log() for cell in ("uniform", "under")),
+            lambda: all(f"{cell} seed 0: 96 of" in log() for cell in ("uniform", "under")),
             "both trials",
         )
         drained = subprocess.run(
