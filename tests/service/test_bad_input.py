@@ -338,7 +338,8 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "wrong choice": (
         arm("train.precision: bf61"),
-        "x.yaml:5: arms.b.train.precision: must be `fp32` or `bf16` or `fp16`, not `bf61`, did you mean `bf16`?",
+        "x.yaml:5: arms.b.train.precision: must be `fp32` or `bf16` or `fp16` or `auto`, not `bf61`, did you mean "
+        "`bf16`?",
     ),
     "seconds thoughts of a validator": (
         arm("train.kimg: 0.01"),
@@ -566,7 +567,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "unknown launcher": (
         f"{HEAD}launcher: inprocess\n",
-        "x.yaml:3: launcher: must be `train` or `inproc`, not `inprocess`, did you mean `inproc`?",
+        "x.yaml:3: launcher: must be `train` or `inproc` or `ensemble`, not `inprocess`, did you mean `inproc`?",
     ),
     "inproc with workers": (
         f"{HEAD}launcher: inproc\nresources: {{workers: 2}}\n",
