@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from service.worker import Job, Message, prepare, trial_steps
+from service.worker import Job, Message, Shared, prepare, trial_steps
 
 if TYPE_CHECKING:
-    from trainer.keeper import Due
     from trainer.leaving import Told
     from trainer.training import Training
 
 _EVERY_S = 60.0
 """Of training between two checkpoints that several trials write one after the other, at most."""
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What a trial that trains beside others in one process has to know."""
-
-    is_unwanted: Told
-    """After a message: whether it ends there."""
-    due: Due
-    even_at: int | None
-    """Where all of them can begin again."""
 
 
 def run_together(

@@ -20,7 +20,7 @@ from service.remote.carrier import Carrier, carried
 from service.settings import for_owner_alone, load
 
 if TYPE_CHECKING:
-    from service.ensemble import Shared
+    from trainer.keeper import Due
     from trainer.lease import Lease
     from trainer.leaving import Told
     from trainer.loop import Stepwise
@@ -33,6 +33,17 @@ MESSAGE = "diffsweep"
 """Key of a message among the metrics that Ray carries."""
 Message = dict[str, Any]
 Send = Callable[[Message], None]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What a trial that trains beside others in one process has to know."""
+
+    is_unwanted: Told
+    """After a message: whether it ends there."""
+    due: Due
+    even_at: int | None
+    """Where all of them can begin again."""
 
 
 @dataclass(frozen=True)
