@@ -149,15 +149,17 @@ def test_numbers_are_those_of_lone_trials_and_one_that_goes_astray_is_alone_in_i
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", [Dropping(), Halving(reduction=2, at=(0.25, 0.5))])
+@pytest.mark.parametrize(
+    ("policy", "seeds"), [(Dropping(), 1), (Halving(reduction=2, at=(0.25, 0.5)), 2)]
+)
 def test_a_policy_stops_and_pauses_each(
-    policy: PlanPolicy, toy: dict[str, Any], tmp_path: Path
+    policy: PlanPolicy, seeds: int, toy: dict[str, Any], tmp_path: Path
 ) -> None:
     """The same trials at the same images as where each has a process."""
     arms = {"uniform": {}, "under": UNDER, "idle": {"optimizer.lr": 1e-7}}
     seen = []
     for launcher in ("inproc", "ensemble"):
-        changes: dict[str, Any] = {"launcher": launcher, "arms": arms, "seeds": 2}
+        changes: dict[str, Any] = {"launcher": launcher, "arms": arms, "seeds": seeds}
         home = tmp_path / launcher
         run(home, toy, policy, 1, **changes)
         seen.append(images(home, with_policy(sweep(toy, **changes), policy)))
