@@ -84,8 +84,8 @@ def test_a_run_is_likely_to_train_where_there_is_no_report(tmp_path: Path) -> No
 def test_the_end_is_read_once_from_the_first_report_on(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[Any] = []
     read: list[str] = []
-    monkeypatch.setattr("service.ahead.importlib.import_module", read.append)
     monkeypatch.setattr("dashboards.html.packed_plotly", lambda: read.append("plotly.js"))
+    monkeypatch.setattr("service.ahead.importlib.import_module", read.append)
     show = read_ahead(heard.append)
     events = [STARTED, TrialFinished("a", 1, "other", reused=True)]
     for event in events:
