@@ -85,16 +85,14 @@ class Seats:
             self.dispatch.released(key, "it ended without a result")
         return False
 
-    def shares(self, tune_id: str) -> bool:
-        """Whether it is a process that several may share."""
-        return tune_id in self._open
-
     def unwanted(self, tune_id: str) -> list[str]:
         """Those of several that are to be told that they end, once."""
         return self._unwanted.pop(tune_id, [])
 
     def left(self, tune_id: str) -> dict[str, str]:
-        """What Tune passes to another process, should this one be lost: the trials that are still at work."""
+        """What Tune passes to a process that several share, also in place of a lost one: the trials still at work."""
+        if tune_id not in self._open:
+            return {}
         return {"jobs": json.dumps(list(self._open[tune_id].values()))}
 
     def release(self, tune_id: str) -> list[str]:

@@ -7,7 +7,6 @@ ours until it pauses, stops or ends; a trial that goes on later is another one t
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import threading
 import time
@@ -146,7 +145,7 @@ class Asking(Searcher):  # type: ignore[misc]
             return over if self._seats.dispatch.is_over else None
         return {
             "job": jobs[0].text(),
-            "jobs": json.dumps([job.text() for job in jobs]),
+            **self._seats.left(trial_id),
             "resources": self._seats.dispatch.occupied(jobs[0].key).model_dump_json(),
         }
 
@@ -208,8 +207,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
         if (actor := trial.temporary_state.ray_actor) is not None:
             for key in self._seats.unwanted(trial.trial_id):
                 actor.unwant.remote(key)
-        if self._seats.shares(trial.trial_id):
-            trial.config.update(self._seats.left(trial.trial_id))
+        trial.config.update(self._seats.left(trial.trial_id))
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """It returned, or was stopped."""
