@@ -1,15 +1,40 @@
-"""How many CPUs and how much memory may this process use, and of which kind? No more than its container is granted."""
+"""Where does this process run, and on how much? Its machine; the CPUs and memory that its container is granted."""
 
 from __future__ import annotations
 
 import math
 import os
 import platform
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 GROUPS, OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Where Linux keeps control groups; which ones this process is in."""
+
+
+def this_machine() -> str:
+    """Its name, and what no other has, until it starts again."""
+    return f"{socket.gethostname()} {_read(Path('/proc/sys/kernel/random/boot_id')).strip()}"
+
+
+def processes() -> str:
+    """Among which processes a number means one: those of this machine, or of this container on it."""
+    try:
+        return f"{this_machine()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return this_machine()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of `processes()` has this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
 
 
 def own_cpus() -> int:

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from trainer.machine import is_alive, processes
+
 FILE = "pulse.json"
 SILENT_S, MEASURING_S = 120.0, 3600.0
 """Age of a pulse from which on nobody trains there any more; measuring takes longer than a point of the loss."""
@@ -38,9 +40,15 @@ class Pulse:
     """It evaluates at the moment."""
     time_s: float = 0.0
     """Unix time."""
+    pid: int = 0
+    """The process whose heart beats, among `processes`; 0 where that is not known."""
+    processes: str = ""
+    """Which machine or container it is a process of."""
 
     def is_fresh(self, now: float) -> bool:
-        """Whether somebody is likely to be at work at `now`, in Unix time."""
+        """Whether somebody is likely to be at work at `now`, in Unix time; a process that was killed is not."""
+        if self.pid and self.processes == processes() and not is_alive(self.pid):
+            return False
         return now - self.time_s < (MEASURING_S if self.measures else SILENT_S)
 
 
@@ -75,7 +83,9 @@ class Heart:
             return
         self._last = now
         loss = curve[-1][1].get("train/loss") if curve else None
-        told = Pulse(images, self._total, self._rate, loss, measures, time.time())
+        told = Pulse(
+            images, self._total, self._rate, loss, measures, time.time(), os.getpid(), processes()
+        )
         partial = self._file.with_name(f".{FILE}.{os.getpid()}")
         with contextlib.suppress(OSError):  # nobody trains less for that
             partial.write_text(json.dumps(asdict(told)))

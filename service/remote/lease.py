@@ -7,7 +7,6 @@ may be taken over. Two who take it at the same moment read it again: the last to
 from __future__ import annotations
 
 import json
-import socket
 import time
 import uuid
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.remote.experiment import FOLDER
+from trainer.machine import this_machine
 
 if TYPE_CHECKING:
     from service.remote.store import Store
@@ -52,7 +52,7 @@ class Lease:
     def __init__(self, store: Store, name: str, home: Path, who: str) -> None:
         self._store, self._object = store, f"{FOLDER}/{name}/{_FILE}"
         since = time.strftime("%Y-%m-%d %H:%M:%S %Z")
-        self._own = Holder(who, _machine(), str(home), since, uuid.uuid4().hex)
+        self._own = Holder(who, this_machine(), str(home), since, uuid.uuid4().hex)
         self._renewed = 0.0
 
     def take(self) -> Holder | None:
@@ -121,12 +121,3 @@ def _read(store: Store, name: str) -> Holder | None:
         return Holder(**json.loads(store.read(name) or b""))
     except (ValueError, TypeError):
         return None
-
-
-def _machine() -> str:
-    """Of this machine alone, until it starts again."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        boot = ""
-    return f"{socket.gethostname()} {boot}"

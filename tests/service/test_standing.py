@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from service.progress import CellStopped, TrialFinished, TrialStarted, TrialStop
 from service.recorded import of_work, recorded
 from service.settings import Settings
 from service.standing import TrialStanding
-from tests.service.sweeps import sweep
+from tests.service.sweeps import sweep, wait_for
 from trainer.pulse import Heart, pulse
 from trainer.record import Record
 from trainer.report import Report, Status, Stop
@@ -107,6 +111,20 @@ def test_a_pulse_is_told_once_a_second_and_ends_with_the_training(tmp_path: Path
     heart.stop()
     assert pulse(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pulse_ends_with_its_process_as_far_as_that_can_be_seen_from_here(tmp_path: Path) -> None:
+    beats = f"Heart(Path({str(tmp_path)!r}), 9).beat(1, [])"
+    code = f"from pathlib import Path; from trainer.pulse import Heart; {beats}; input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        left = wait_for(lambda: pulse(tmp_path), "a pulse")
+        assert left.is_fresh(left.time_s)
+        process.kill()
+    assert not left.is_fresh(left.time_s)
+    assert replace(left, processes="another machine").is_fresh(left.time_s)
+    assert replace(left, pid=os.getppid()).is_fresh(left.time_s)
+    assert replace(left, pid=1).is_fresh(left.time_s)  # somebody else's
+    assert replace(left, pid=0).is_fresh(left.time_s + 119.0), "written by an older diffsweep"
 
 
 def test_where_nothing_can_be_written_training_goes_on(tmp_path: Path) -> None:
