@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,12 @@ NAME = "uniform seed 0"
 
 def workers(of: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Of a trial, on the node of this process."""
-    every = psutil.Process(of.pid).children(recursive=True)
-    return [one for one in every if "RayTrainWorker" in one.name() + " ".join(one.cmdline())]
+    found = list[psutil.Process]()
+    for one in psutil.Process(of.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended since
+            if "RayTrainWorker" in one.name() + " ".join(one.cmdline()):
+                found.append(one)
+    return found
 
 
 def test_it_goes_on_with_fewer_workers_and_with_more_again(
