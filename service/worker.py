@@ -10,7 +10,7 @@ import base64
 import json
 import traceback
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,10 +105,10 @@ def run_trial(
     A trial's own error is told, not raised: trying again would only repeat it. What looks like the
     loss of another worker is raised, for Ray to replace the worker, as is that it left as it was told to.
     """
-    from trainer.loop import taken
+    from trainer.loop import attempted
 
     prepare(job)
-    return taken(trial_steps(job, send, rank, world, leave))
+    return attempted(trial_steps(job, send, rank, world, leave))
 
 
 def prepare(job: Job) -> None:
@@ -129,7 +129,7 @@ def trial_steps(
     leave: Told = lambda: False,
     shared: Shared | None = None,
 ) -> Generator[Training, None, bool]:
-    """As `run_trial`, whose steps whoever listens takes."""
+    """As `run_trial`, whose steps whoever listens attempts."""
     with carried(job.remote, job.key, send, rank, world) as carrier:
         return (yield from _run(job, carrier, rank, world, leave, shared))
 
@@ -169,26 +169,20 @@ def _run(
 def _train(
     job: Job, send: Send, lease: Lease | None, leave: Told, shared: Shared | None
 ) -> Generator[Training, None, None]:
-    from trainer.loop import advanced
     from trainer.report import Report
 
-    record, error = job.record, None
+    record = job.record
     if record.result() is None:
-        steps = _steps(job, leave, shared)
-        while (told := advanced(steps, error)) is not None:
-            error = None
-            if isinstance(told, Report):
+        with closing(_steps(job, leave, shared)) as steps:
+            for told in steps:
+                if not isinstance(told, Report):
+                    yield told
+                    continue
                 if lease is not None:
                     lease.check()
                 send(_reported(record, told))
                 if shared is not None and shared.is_unwanted():
-                    steps.close()
                     return
-                continue
-            try:
-                yield told
-            except Exception as raised:
-                error = raised
     if (result := record.result()) is not None:
         send({"event": "ended", "result": asdict(result)})
         return

@@ -8,9 +8,12 @@ import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PREFIX, STATE, MANIFEST = "checkpoint-", "state.pt", "manifest.json"
 _NAME = re.compile(rf"{PREFIX}\d{{12}}")
@@ -80,3 +83,11 @@ def _damage(checkpoint: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"it cannot be read ({error})"
     return None if actual == expected else "its content does not match its manifest (cut short?)"
+
+
+def own(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors without what else lies in their storage: a file would keep all of that."""
+    return {
+        name: one.clone() if one.untyped_storage().nbytes() > one.nbytes else one
+        for name, one in state.items()
+    }

@@ -8,10 +8,9 @@ are taken: in float32 some 1e-6 of a step.
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import gc
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,18 +55,18 @@ class Ensemble:
         self.trainings = tuple(trainings)
         self._programs: list[_Program | Training] = [_Program(self.trainings)]
 
-    def step(self) -> dict[int, Exception]:
-        """One batch of each, as `Training.step`; what one raises is its own, told by its place, and the others step."""
-        failed: dict[int, Exception] = {}
+    def step(self) -> None:
+        """One batch of each, as `Training.attempt`: what one raises is kept by it, and the others step."""
         drawn: dict[Training, Drawn] = {}
         for training in self.trainings:
-            with self._its_own(training, failed):
+            with training.keeping():
                 drawn[training] = training.draw()
-        left: list[_Program | Training] = [*drawn] if failed else [*self._programs]
+        is_whole = len(drawn) == len(self.trainings)
+        left: list[_Program | Training] = [*self._programs] if is_whole else [*drawn]
         while left:
             program = left.pop(0)
             if not isinstance(program, _Program):
-                with self._its_own(program, failed):
+                with program.keeping():
                     program.take(drawn[program])
                 continue
             try:
@@ -77,11 +76,10 @@ class Ensemble:
                 left = [*(self._halved(program) if ran_out(error) else program.trainings), *left]
                 continue
             for training, loss in zip(program.trainings, found, strict=True):
-                with self._its_own(training, failed):
+                with training.keeping():
                     if isinstance(loss, Exception):
                         raise loss
                     training.moved(loss)
-        return failed
 
     def dissolve(self) -> None:
         """Give all of them weights of their own again."""
@@ -89,13 +87,6 @@ class Ensemble:
             if isinstance(program, _Program):
                 program.dissolve()
         self._programs = list(self.trainings)
-
-    @contextlib.contextmanager
-    def _its_own(self, training: Training, failed: dict[int, Exception]) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            failed[self.trainings.index(training)] = error
 
     def _halved(self, program: _Program) -> list[_Program | Training]:
         members, half = program.trainings, len(program.trainings) // 2
@@ -130,9 +121,8 @@ class _Program:
         if self.members[0].trial.train.compile:
             self._network = torch.compile(self._network, dynamic=False)
         self._replayed = Replayed(self)
-        for one in (
-            trainings
-        ):  # its own graph knows where its weights lay; an evaluation may need the room of this one
+        # A member's own graph knows where its weights lay; its evaluation may need the room of this one
+        for one in trainings:
             one.make_room()
             one.shared_room = self._replayed.release
 

@@ -66,48 +66,27 @@ def train(
         on_oom=on_oom,
         leave=leave,
     )
-    error: Exception | None = None
     with contextlib.closing(steps):
-        while (told := advanced(steps, error)) is not None:
-            error = None
+        for told in steps:
             if isinstance(told, Report):
                 yield told
-                continue
-            try:
-                told.step()
-            except Exception as found:
-                error = found
+            else:
+                told.attempt()
 
 
 Ended = TypeVar("Ended")
 Stepwise = Generator["Training | Report", None, None]
-"""A training whose steps whoever listens takes: it is told whenever one is due, and goes on when it was taken."""
+"""A training whose steps whoever listens attempts: it is told whenever one is due, and goes on when it was taken."""
 
 
-def advanced(
-    steps: Generator[Training | Report, None, object], error: Exception | None = None
-) -> Training | Report | None:
-    """What comes next, after the step that was due was taken, or failed so; None: nothing any more."""
-    try:
-        return next(steps) if error is None else steps.throw(error)
-    except StopIteration:
-        return None
-
-
-def taken(steps: Generator[Training, None, Ended]) -> Ended:
-    """What they come to, where each step is taken as soon as it is due."""
-    error: Exception | None = None
+def attempted(steps: Generator[Training, None, Ended]) -> Ended:
+    """What they come to, where each step is attempted as soon as it is due."""
     while True:
         try:
-            due = next(steps) if error is None else steps.throw(error)
+            next(steps).attempt()
         except StopIteration as end:
             found: Ended = end.value
             return found
-        error = None
-        try:
-            due.step()
-        except Exception as raised:
-            error = raised
 
 
 def stepwise(
@@ -123,7 +102,7 @@ def stepwise(
     on_oom: OnOOM = "halve_microbatch",
     leave: Told = lambda: False,
 ) -> Stepwise:
-    """As `train`, which takes each step where it is due.
+    """As `train`, which attempts each step where it is due.
 
     Trainings that step together share `due`, and begin again where they were even (`checkpoint.even`).
     """
@@ -160,19 +139,7 @@ def stepwise(
         heart.go_on(training.images)
         failure = yield from _train_to(point, training, keeper, heart, leaving)
         training.pause()
-        # Measure the average of the weights
-        metrics = {"sys/img_per_s": training.img_per_s()}
-        metrics |= training.progress.series[-1][1] if training.progress.series else {}
-        measured = Measured(failure=failure)
-        if failure is None:
-            with told(lambda: too_many_at_once(trial, source)):
-                measured = training.with_room(lambda: measure(training, evaluator, world))
-        picture = None
-        if measured.failure is None and world.first:
-            picture = record.write_sample(training.images, png(measured.samples))
-        # Report, keep, and end if this was the end
-        notes += keeper.told_smaller()
-        report = _report(training, metrics, measured, picture, notes)
+        report = _measured(training, evaluator, record, failure, notes, keeper)
         if world.first:
             keeper.keep(report)
         if report.done or point == left[-1]:
@@ -191,8 +158,9 @@ def _train_to(
     """Train up to the next evaluation; on the way read the loss curve and keep checkpoints. Why it diverged, if so."""
     failure = None
     while training.images < point and failure is None:
+        yield training
         try:
-            yield training
+            training.check()
         except SmallerPasses as found:
             keeper.keep_smaller(found)
             raise
@@ -211,24 +179,35 @@ def _train_to(
     return failure
 
 
-def _report(
+def _measured(
     training: Training,
-    metrics: dict[str, float],
-    measured: Measured,
-    picture: str | None,
+    evaluator: Evaluator,
+    record: Record,
+    failure: str | None,
     notes: list[str],
+    keeper: Keeper,
 ) -> Report:
-    """What is told at this evaluation, with the loss curve since the last one."""
-    series, training.progress.series = training.progress.series, []
+    """What is told at this evaluation, of the average of the weights, with the loss curve since the last one."""
+    trial, images, world = training.trial, training.images, training.world
+    series = training.progress.series
+    metrics = {"sys/img_per_s": training.img_per_s()} | (dict(series[-1][1]) if series else {})
+    measured = Measured(failure=failure)
+    if failure is None:
+        with told(lambda: too_many_at_once(trial, training.source)):
+            measured = training.with_room(lambda: measure(training, evaluator, world))
+    picture = None
+    if measured.failure is None and world.first:
+        picture = record.write_sample(images, png(measured.samples))
+    training.progress.series = []
     return Report(
-        images=training.images,
+        images=images,
         time_s=time.time(),
         metrics=metrics | measured.metrics,
         series=series,
         sample_png=picture,
-        done=measured.failure is not None or training.images == training.trial.total_images(),
+        done=measured.failure is not None or images == trial.total_images(),
         failure=measured.failure,
-        notes=notes,
+        notes=[*notes, *keeper.told_smaller()],
         protocol=measured.protocol,
         draws=measured.draws,
         levels=training.learner.tally.read(),

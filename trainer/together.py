@@ -10,14 +10,12 @@ import contextlib
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator, Hashable, Iterator, Mapping
-from functools import partial
 from typing import Generic, TypeVar
 
 import torch
 
 from trainer.ensemble import Ensemble, alike
 from trainer.leaving import Told
-from trainer.loop import advanced
 from trainer.memory import ran_out
 from trainer.report import Report
 from trainer.sharing import refusal
@@ -35,15 +33,6 @@ class Ended:
 
 Word = Report | Ended | Exception
 """What is told of a member; all but reports are its last."""
-
-
-def _alone(training: Training) -> dict[int, Exception]:
-    """Its step; what it raises, as an ensemble would say it."""
-    try:
-        training.step()
-    except Exception as error:
-        return {0: error}
-    return {}
 
 
 class Together(Generic[Name]):
@@ -69,8 +58,6 @@ class Together(Generic[Name]):
         self._members = {name: self._begun(name, member) for name, member in members.items()}
         self._due: dict[Name, Training] = {}
         """Members whose next step is due."""
-        self._failed: dict[Name, Exception] = {}
-        """What a step raised, for the member to hear."""
         self._grouped: set[Name] = set()
         self._ensembles: dict[tuple[Name, ...], Ensemble] = {}
         self._streams: dict[Name, torch.cuda.Stream] = {}
@@ -121,16 +108,14 @@ class Together(Generic[Name]):
             told: Training | Report | Exception | None
             try:
                 with self._on_stream(name):
-                    told = advanced(self._members[name], self._failed.pop(name, None))
+                    told = next(self._members[name], None)
             except Exception as error:
                 told = error
             if isinstance(told, Training):
                 told.pause()  # what others do meanwhile is none of its time
                 self._due[name] = told
                 return
-            if not isinstance(
-                told, Report
-            ):  # before its last word is heard: nobody may listen any more
+            if not isinstance(told, Report):  # before its last word: nobody may listen after it
                 del self._members[name]
                 self._due.pop(name, None)
             yield Ended() if told is None else told
@@ -144,18 +129,16 @@ class Together(Generic[Name]):
                 del left[name]
             self._timed(names, ensemble.step)
         for name, training in left.items():
-            self._timed((name,), partial(_alone, training))
+            self._timed((name,), training.attempt)
 
-    def _timed(self, names: tuple[Name, ...], step: Callable[[], dict[int, Exception]]) -> None:
+    def _timed(self, names: tuple[Name, ...], step: Callable[[], None]) -> None:
         """Each counts its part of the seconds."""
         began = time.perf_counter()
         with self._on_stream(names[0]):
-            failed = step()
+            step()
             if self._device.type == "cuda" and any(self._due[one].at_loss_point for one in names):
-                torch.cuda.current_stream(
-                    self._device
-                ).synchronize()  # or the first that asks would wait for all
-        self._failed.update({names[number]: error for number, error in failed.items()})
+                stream = torch.cuda.current_stream(self._device)
+                stream.synchronize()  # or the first that asks would wait for all
         each = (time.perf_counter() - began) / len(names)
         for name in names:
             self._due[name].count(each)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from trainer.checkpoint import own
 from trainer.checkpointing import recompute_blocks
 from trainer.compiling import compile_network
 from trainer.data import Drawn, Source
@@ -75,6 +77,7 @@ class Training:
         self._replayed = Replayed(Alone(self.update))
         self.shared_room: Callable[[], bool] | None = None
         """Gives back the memory of steps that are recorded with others'."""
+        self._raised: Exception | None = None
         self.progress = Progress()
         every = trial.train.tally_gradients
         self._moment = SecondMoment(self.learner, trial.train.batch_size, every) if every else None
@@ -103,6 +106,28 @@ class Training:
         Raises TooLittleMemory, or SmallerPasses where all workers have to begin again.
         """
         self.take(self.draw())
+
+    def attempt(self) -> None:
+        """As `step`, but what it raises waits for `check`: whoever takes the step need not be who knows what to do."""
+        with self.keeping():
+            self.step()
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """What is raised within waits for `check`."""
+        try:
+            yield
+        except Exception as error:
+            self._raised = error
+
+    def check(self) -> None:
+        """Raise what was kept, if anything was."""
+        error, self._raised = self._raised, None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # it holds this frame, and what lies on the device
 
     def take(self, drawn: Drawn) -> None:
         """Move the weights by the batch that was drawn."""
@@ -230,7 +255,7 @@ class Training:
         """Everything that continues the training, and the codec that generates without the data."""
         return {
             "progress": vars(self.progress),
-            "learner": _own(self.learner.state_dict()),
+            "learner": own(self.learner.state_dict()),
             "average": self.average.network.state_dict(),
             "further": {one.spec.called(): one.network.state_dict() for one in self.further},
             "updates": self.average.updates,
@@ -270,11 +295,3 @@ class Training:
 
     def _key(self) -> str:
         return self.trial.key(self.source.fingerprint)
-
-
-def _own(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without what lies in the same storage: a file would keep all of that."""
-    return {
-        name: one.clone() if one.untyped_storage().nbytes() > one.nbytes else one
-        for name, one in state.items()
-    }
