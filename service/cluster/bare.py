@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.cluster.forkserver import ForkServer
 
 TESTED = ("2.60.",)
-"""Ray versions in which these seams were tested."""
+"""Ray versions in which these seams, and those of `gang`, were tested."""
 _ABSENT = (
     "METRICS_AGENT_PORT_NAME",
     "METRICS_EXPORT_PORT_NAME",

@@ -54,6 +54,7 @@ class ClusterBench(Bench):
             str(self.cache),
             self.device,
             self.threads,
+            self.together,
         )
         with contextlib.ExitStack() as held:
             timed = held.enter_context(ended(worker.options(**room).remote(*given)))
@@ -158,8 +159,11 @@ def _beside(worker: Any, given: Sequence[Any], count: int, held: contextlib.Exit
 class _Worker:
     """An actor that holds what a worker of the trial holds."""
 
-    def __init__(self, trial: str, data_root: str, cache: str, device: str, threads: int) -> None:
+    def __init__(
+        self, trial: str, data_root: str, cache: str, device: str, threads: int, together: int
+    ) -> None:
         self._given = trial, Path(data_root), Path(cache), device, threads
+        self._together = together
 
     def node(self) -> str:
         """Where it is."""
@@ -174,7 +178,8 @@ class _Worker:
         from service.planning.measuring import measure
 
         spec, root, cache, device, threads = self._read()
-        return asdict(measure(spec, spec.data.load(root, cache), cache, device, threads))
+        source = spec.data.load(root, cache)
+        return asdict(measure(spec, source, cache, device, threads, self._together))
 
     def begin(self) -> None:
         """Train in the background until it is killed; returns after the first step."""
@@ -182,16 +187,16 @@ class _Worker:
 
         import torch
 
-        from service.planning.measuring import small_training, step
+        from service.planning.measuring import stepping
 
         spec, root, cache, device, threads = self._read()
         torch.set_num_threads(threads)
-        training = small_training(spec, spec.data.load(root, cache).to(torch.device(device)))
-        training.step()
+        source = spec.data.load(root, cache).to(torch.device(device))
+        step = stepping(spec, source, self._together)
 
         def train() -> None:
             while True:
-                step(training)
+                step()
 
         threading.Thread(target=train, daemon=True).start()
 

@@ -23,13 +23,12 @@ import ray
 
 from service.causes import killed_by_ray
 from service.cluster import notice
+from service.cluster.bare import TESTED
 from trainer.leaving import Left
 from trainer.passes import SmallerPasses
 
 HEALTHY = True
 """What a worker's loop returns when its process is fit for another trial."""
-TESTED = ("2.60.",)
-"""Ray versions in which these seams were tested; others use the stock trainer."""
 
 
 @cache

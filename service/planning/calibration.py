@@ -17,6 +17,7 @@ from service.resources import Capacity
 from trainer.data import Source
 from trainer.files import write_whole
 from trainer.lazily import torch
+from trainer.sharing import refusal
 
 if TYPE_CHECKING:
     from service.resources import Resources
@@ -46,10 +47,12 @@ class Bench:
     """For trials side by side; of those on GPUs, only those on the same one are company while one is timed."""
     measures: bool = True
     """Whether what is not known yet is measured now."""
+    together: int = 1
+    """Trials that share a process, and as far as they may a program."""
 
     def speed(self, trial: TrialSpec) -> Speed:
         """The kept speed at the trial, measured now if it is not known yet. NotKnownError where it may not be."""
-        identity = _identity(trial, self.threads)
+        identity = _identity(trial, self.threads, self.together)
         others = [] if self.measures else self._alike(identity)
         for file in [self._file(identity), *others]:
             if (known := _kept(file)) is not None:
@@ -109,11 +112,9 @@ class Bench:
         from service.planning.measuring import measure
 
         source = trial.data.load(self.data_root, self.cache)
-        others = self.company - 1
-        with company(others, trial, self.data_root, self.cache, self.device, self.threads):
-            return as_a_worker(
-                lambda: measure(trial, source, self.cache, self.device, self.threads)
-            )
+        how = self.cache, self.device, self.threads, self.together
+        with company(self.company - 1, trial, self.data_root, *how):
+            return as_a_worker(lambda: measure(trial, source, *how))
 
 
 def _kept(file: Path) -> Speed | None:
@@ -150,11 +151,12 @@ def shape(trial: TrialSpec) -> str:
     return digest([cost, diffusion.objective.identity(), diffusion.prediction.heads, learning])
 
 
-def _identity(trial: TrialSpec, threads: int) -> str:
+def _identity(trial: TrialSpec, threads: int, together: int = 1) -> str:
     """Everything that a step or a generation may depend on but the machine; not how many there are."""
     spec = trial.identity()
     spec.pop("seed", None)
     for name in ("kimg", "log_every_kimg"):
         spec["train"].pop(name, None)
     spec["evaluation"].pop("draws", None)
-    return digest([_VERSION, spec, threads])
+    shared = [together] if together > 1 and refusal(trial) is None else []
+    return digest([_VERSION, spec, threads, *shared])

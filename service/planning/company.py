@@ -35,11 +35,18 @@ def _step_back() -> None:
 
 @contextlib.contextmanager
 def company(
-    others: int, trial: TrialSpec, data_root: Path, cache: Path, device: str, threads: int
+    others: int,
+    trial: TrialSpec,
+    data_root: Path,
+    cache: Path,
+    device: str,
+    threads: int,
+    together: int = 1,
 ) -> Iterator[None]:
     """While the block runs, others train the same trial: they are at work when it begins, and gone when it ends."""
     with contextlib.ExitStack() as held:
-        given = [trial.model_dump_json(), str(data_root.absolute()), str(cache), device, threads]
+        root = str(data_root.absolute())
+        given = [trial.model_dump_json(), root, str(cache), device, threads, together]
         started = [held.enter_context(_companion(given, threads)) for _ in range(others)]
         for one in started:
             assert one.stdout is not None
@@ -71,23 +78,22 @@ def _companion(given: list[Any], threads: int) -> Iterator[subprocess.Popen[str]
 
 def main() -> None:
     """A companion: trains until its parent ends it, or is gone."""
-    trial, data_root, cache, device, threads = json.loads(sys.stdin.readline())
+    trial, data_root, cache, device, threads, together = json.loads(sys.stdin.readline())
     _step_back()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
     import torch
 
-    from service.planning.measuring import small_training, step
+    from service.planning.measuring import stepping
     from trainer.trial import TrialSpec
 
     torch.set_num_threads(threads)
     spec = TrialSpec.model_validate_json(trial)
     source = spec.data.load(Path(data_root), Path(cache)).to(torch.device(device))
-    training = small_training(spec, source)
-    training.step()
+    step = stepping(spec, source, together)
     print(_AT_WORK, flush=True)
     while True:
-        step(training)
+        step()
 
 
 def _end_with_parent() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from service.planning.speed import Speed, machine_name
 from trainer.compiling import is_compiled, share
 from trainer.distributed import World
+from trainer.ensemble import Ensemble
 from trainer.evaluation.generation import Generation, generate
 from trainer.evaluation.measurement import SHOWN, Part
 from trainer.evaluation.metric.base import Moments, Real, Statistics
@@ -22,6 +23,7 @@ from trainer.evaluation.picture import png
 from trainer.evaluation.reference import Gathered
 from trainer.record import Record
 from trainer.report import Report
+from trainer.sharing import refusal
 from trainer.training import Training
 
 if TYPE_CHECKING:
@@ -40,8 +42,13 @@ _COMPARED = 256
 """Images at most that a comparison is timed with."""
 
 
-def measure(trial: TrialSpec, source: Source, cache: Path, device: str, threads: int) -> Speed:
-    """Every part of a trial, timed in this process. Extractors that are not made yet are made as fast as others."""
+def measure(
+    trial: TrialSpec, source: Source, cache: Path, device: str, threads: int, together: int = 1
+) -> Speed:
+    """Every part of a trial, timed in this process; of steps that it takes `together` with others, its share.
+
+    Extractors that are not made yet are made as fast as others.
+    """
     with using_threads(threads):
         if trial.train.compile:
             share(cache, torch.device(device))
@@ -49,7 +56,8 @@ def measure(trial: TrialSpec, source: Source, cache: Path, device: str, threads:
         began = time.perf_counter()  # what the first one imports, a worker has imported
         small_training(trial, training.source)
         start_s = time.perf_counter() - began
-        before = _train_cost(training)
+        several = [training, *_others(training, together)]
+        before = _train_cost(several)
         full = _generation_cost(training, trial.evaluation.full)
         rung = trial.evaluation.rung
         cheap = _generation_cost(training, rung) if rung is not None else None
@@ -60,7 +68,7 @@ def measure(trial: TrialSpec, source: Source, cache: Path, device: str, threads:
             costs = [_looking_cost(training, space, "rung", cache) for space in cheap_spaces]
             cheaply = sum(one.per_image_s for one in costs)
         keeping = _keeping_cost(training, cache)
-        after = _train_cost(training)  # seconds later: a busy machine is never the same twice
+        after = _train_cost(several)  # seconds later: a busy machine is never the same twice
     return Speed(
         train_s_per_image=(before + after) / 2,
         full_s=full,
@@ -88,17 +96,46 @@ def small_training(trial: TrialSpec, source: Source) -> Training:
     return Training(trial.model_copy(update={"train": small}), source, World(0, 1))
 
 
-def step(training: Training) -> None:
-    """One batch; losses are read as often as in a trial."""
-    training.step()
-    if training.at_loss_point:
-        training.read_losses()
+def _others(training: Training, together: int) -> list[Training]:
+    """Those that share a program with it, as far as it may."""
+    if together == 1 or refusal(training.trial) is not None:
+        return []
+    seeds = range(training.trial.seed + 1, training.trial.seed + together)
+    trials = (training.trial.model_copy(update={"seed": seed}) for seed in seeds)
+    return [small_training(trial, training.source) for trial in trials]
 
 
-def _train_cost(training: Training) -> float:
-    """Seconds per image of real steps."""
-    seconds = _seconds(lambda: step(training), TRAIN_S, training.source.device.type)
-    return seconds / training.trial.train.batch_size
+def stepping(trial: TrialSpec, source: Source, together: int) -> Callable[[], None]:
+    """Takes a step of the trial, with those that share its program; returns after the first."""
+    first = small_training(trial, source)
+    step, _ = _steps([first, *_others(first, together)])
+    step()
+    return step
+
+
+def _steps(several: Sequence[Training]) -> tuple[Callable[[], None], Callable[[], None]]:
+    """One batch of each, losses are read as often as in a trial; and what gives each weights of its own again."""
+    ensemble = Ensemble(several) if len(several) > 1 else None
+
+    def step() -> None:
+        if ensemble is None:
+            several[0].step()
+        else:
+            ensemble.step()
+        for training in several:
+            training.check()
+            if training.at_loss_point:
+                training.read_losses()
+
+    return step, (lambda: None) if ensemble is None else ensemble.dissolve
+
+
+def _train_cost(several: Sequence[Training]) -> float:
+    """Seconds per image of real steps that these take together."""
+    step, end = _steps(several)
+    seconds = _seconds(step, TRAIN_S, several[0].source.device.type)
+    end()
+    return seconds / (len(several) * several[0].trial.train.batch_size)
 
 
 def _generation_cost(training: Training, generation: Generation) -> float:

@@ -190,7 +190,16 @@ def local_bench(
     """This machine, with room for so much at once."""
     few = len(experiment.trials)
     room = replace(room, most=few if room.most is None else min(room.most, few))
-    return Bench(experiment.data_root, settings.cache, experiment.shapes[0], room, measures)
+    shape, several = experiment.shapes[0], together(experiment, room)
+    return Bench(experiment.data_root, settings.cache, shape, room, measures, several)
+
+
+def together(experiment: Experiment, room: Capacity) -> int:
+    """How many trials share a process: no more than leave no other place empty."""
+    if experiment.spec.launcher != "ensemble":
+        return 1
+    waiting = math.ceil(len(experiment.trials) / room.slots(*experiment.shapes))
+    return max(1, min(experiment.spec.together, waiting))
 
 
 def known_bench(
@@ -201,8 +210,8 @@ def known_bench(
         return local_bench(experiment, settings, room, measures=False)
     from service.cluster.bench import ClusterBench
 
-    shape = experiment.shapes[0]
-    return ClusterBench(experiment.data_root, settings.cache, shape, room, measures=False)
+    shape, several = experiment.shapes[0], together(experiment, room)
+    return ClusterBench(experiment.data_root, settings.cache, shape, room, False, several)
 
 
 def foreseen(

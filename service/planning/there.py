@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import ServiceError
 from service.experiment.budget import Budget
 from service.planning.assumed import assumed
-from service.planning.plan import Plan, plan
+from service.planning.plan import Plan, plan, together
 from service.readiness import check
 from service.resources import Capacity
 from service.settings import load
@@ -131,7 +131,10 @@ def _planned(given: argparse.Namespace) -> dict[str, Any]:
         experiment = experiment.placed(partial(Cell.within, room=Capacity(*cluster.size())))
         shapes = experiment.shapes
         there = room(shapes, settings.concurrency)
-        bench = ClusterBench(experiment.data_root, settings.cache, shapes[0], there)
+        several = together(experiment, there)
+        bench = ClusterBench(
+            experiment.data_root, settings.cache, shapes[0], there, together=several
+        )
         budget = None if given.budget is None else Budget.of(given.budget)
         return plan(
             experiment, settings, bench=bench, budget=budget, notes=[*said, *notes]

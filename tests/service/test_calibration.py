@@ -12,13 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
-from service.planning import calibration, measuring
+from service.planning import calibration, measuring, plan
 from service.planning.calibration import Bench, NotKnownError, shape
 from service.planning.company import as_a_worker, company
 from service.planning.speed import Speed
 from service.resources import Capacity, Resources
 from service.settings import Settings
-from tests.service.sweeps import wait_for
+from tests.service.sweeps import sweep, wait_for
+from trainer.ensemble import Ensemble
 from trainer.loop import train
 from trainer.record import Record
 from trainer.trial import TrialSpec
@@ -200,6 +201,43 @@ def test_what_is_not_known_is_not_measured_where_that_would_hold_a_run_up(
     known = bench(settings).speed(trial)
     assert bench(settings, measures=False).speed(trial) == known
     assert bench(settings, at_once=2, measures=False).speed(trial) == known
+
+
+def test_of_steps_that_trials_take_as_one_program_each_is_told_its_share(
+    toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = TrialSpec.model_validate(toy)
+    several = replace(bench(settings), together=4)
+    alone, shared = (of.speed(trial) for of in (bench(settings), several))
+    assert several.speed(trial) == shared != alone, "each is kept"
+
+    seen: list[int] = []
+    step = Ensemble.step
+    monkeypatch.setattr(
+        Ensemble, "step", lambda one: (step(one), seen.append(len(one.trainings)))[0]
+    )
+
+    def one_second(work: Any, *_: Any) -> float:
+        work()
+        return 1.0
+
+    monkeypatch.setattr(measuring, "_seconds", one_second)
+    source = trial.data.load(Path(), settings.cache)
+    given = trial, source, settings.cache, "cpu", 1
+    assert measuring.measure(*given, 4).train_s_per_image == 1 / (4 * trial.train.batch_size)
+    assert set(seen) == {4}
+    seen.clear()
+    fp16 = trial.model_copy(update={"train": trial.train.model_copy(update={"precision": "fp16"})})
+    given = fp16, source, settings.cache, "cpu", 1
+    assert measuring.measure(*given, 4).train_s_per_image == 1 / trial.train.batch_size
+    assert seen == [], "it may not share"
+
+
+def test_as_many_trials_share_a_process_as_leave_no_place_empty(toy: dict[str, Any]) -> None:
+    both = [sweep(toy, seeds=6, launcher="ensemble", together=together) for together in (4, 16)]
+    assert [plan.together(one, Capacity(most=2)) for one in both] == [4, 6]
+    assert [plan.together(one, Capacity(most=100)) for one in both] == [1, 1]
+    assert plan.together(sweep(toy, seeds=6), Capacity(most=1)) == 1
 
 
 def test_trials_are_timed_in_the_company_that_they_will_have(
