@@ -54,8 +54,8 @@ def test_it_goes_on_with_fewer_workers_and_with_more_again(
             wait_for(lambda: fewer in log(), "fewer workers", 120)
             assert "continues at" not in log().split(fewer)[0]
             nodes.append(node(shell, short / "2"))
-            wait_for(lambda: "continues at" in log().split(fewer)[1], "the trial")
-            wait_for(lambda: workers(head), "a worker")[0].terminate()
+            wait_for(lambda: f"{NAME}: 512 of" in log().split(fewer)[1], "the trial")
+            workers(head)[0].terminate()  # it trains, and so it listens
             more = f"{NAME}: goes on with 2 workers instead of 1: so many fit now"
             wait_for(lambda: more in log(), "more workers", 120)
             status = wait_for(lambda: ended(shell), "the end of the job", 300)
