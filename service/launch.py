@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,8 @@ class _Driver:
     held: contextlib.ExitStack
     book: Book
     cluster: Cluster | None = None
+    ray: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """What ends with the connection to Ray."""
     chosen: Chosen | None = None
     """Of `train.precision: auto`, where that is asked for."""
 
@@ -144,7 +146,7 @@ class _Driver:
         show = self._published(experiment)
         self._mend((trial.key for trial in experiment.trials), show)
         ledger = Ledger(experiment, self.settings, self.outbox, show)
-        return self._work(experiment, ledger, Agenda)
+        return self._work(experiment, ledger, Agenda, is_last=True)
 
     def _mend(self, keys: Iterable[str], show: Callable[[Event], None]) -> None:
         for line in set_damaged_aside(keys, self.settings):
@@ -167,8 +169,11 @@ class _Driver:
         experiment: Experiment,
         ledger: Ledger,
         wants: Callable[[Experiment, Settings, str], WorkSource],
+        *,
+        is_last: bool = False,
     ) -> Outcome:
-        with uploading(self.outbox, self.settings, experiment.name, ledger.note, self.under_way):
+        told = self.settings, experiment.name, ledger.note, self.under_way
+        with uploading(self.outbox, *told) as uploader:
             interrupted = False
             signals.at_work()
             try:
@@ -185,7 +190,11 @@ class _Driver:
             signals.ending()
             if not ledger.is_open:  # it was interrupted while Ray started
                 ledger.open(trains=False)
-            return self._accounted(ledger.close(interrupted))
+            outcome = self._accounted(ledger.close(interrupted))
+            if is_last:  # Ray ends while MLflow is told the rest
+                uploader.wake()
+                self.ray.close()
+            return outcome
 
     def _accounted(self, outcome: Outcome) -> Outcome:
         """With what was foretold of it; MLflow is told, too."""
@@ -218,7 +227,8 @@ class _Driver:
 
         if self.cluster is None:
             shapes = experiment.least_shapes
-            self.cluster = self.held.enter_context(connected(self.settings, shapes))
+            self.held.enter_context(self.ray)
+            self.cluster = self.ray.enter_context(connected(self.settings, shapes))
         else:
             fits(self.cluster, experiment.least_shapes)
         return self.cluster

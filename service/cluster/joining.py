@@ -13,11 +13,22 @@ from typing import Any
 
 from service import signals
 
+_has_left = False
+
 
 def init(**given: Any) -> None:
-    """Connect. SIGTERM meanwhile is an interruption here, where Ray would leave the process."""
+    """Connect. SIGTERM meanwhile is an interruption here, where Ray would leave the process.
+
+    What Tune left of the Ray before in reference cycles is collected first: this one knows nothing of it.
+    """
+    import gc
+
     import ray
 
+    global _has_left
+    if _has_left:
+        gc.collect()
+        _has_left = False
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
     except SystemExit:
@@ -29,7 +40,7 @@ def init(**given: Any) -> None:
 
 
 def disconnect() -> None:
-    """Leave Ray. Objects of Ray that Tune leaves in reference cycles are collected first, and none while it ends.
+    """Leave Ray. Objects of Ray that Tune leaves in reference cycles are not collected while it ends.
 
     The garbage collector runs in whatever thread allocates. If the thread that delivers to MLflow freed such an
     object in the middle of Ray's shutdown, Ray would end the process.
@@ -38,7 +49,8 @@ def disconnect() -> None:
 
     import ray
 
-    gc.collect()
+    global _has_left
+    _has_left = True
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -80,6 +80,10 @@ class Uploader(threading.Thread):
             with self._round:
                 self._round.notify_all()
 
+    def wake(self) -> None:
+        """Deliver now what is stored."""
+        self._wake.set()
+
     def drain(self, timeout_s: float) -> int:
         """Wait at most `timeout_s` for all that is stored to be delivered; returns what is left."""
         deadline = time.monotonic() + timeout_s
