@@ -24,17 +24,27 @@ _HERE = Path(__file__).parent
 _LOADED = {"RAY_JOB_ID": "01000000"}
 """Ray reads two variables while it is loaded: the job, which is the first of a Ray that has one alone, and the process
 without which a worker ends itself. That is the driver here: when the raylet ends before it, the janitor ends all."""
+_OFTEN = 10
+"""How often another one takes the place of one that was killed."""
 _LONGEST = 20
 """Characters of the temporary folder: the path of a socket may have 107 in all."""
 
 
 class ForkServer:
-    """One process from which the workers of one Ray are forked, and the folder of that Ray."""
+    """One process from which the workers of one Ray are forked, and the folder of that Ray.
+
+    If something kills it, another one takes its place: a raylet without its agent ends itself.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.directory = private_folder()
         self.environment = {**environment, "PYTHONPATH": python_path()}
         self.port = 0
+        self._place, self._is_over = self.directory / "fork", False
+        self._lock, self._sockets = threading.Lock(), contextlib.ExitStack()
+        self._begin()
+
+    def _begin(self) -> None:
         self._life, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -52,17 +62,33 @@ class ForkServer:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the driver
             )
-        self._place = self.directory / "fork"
 
     def open(self, token: str) -> None:
         """From here on it may be asked; whoever asks its agent says the token."""
-        with socket.socket(socket.AF_UNIX) as calls, socket.socket() as agent:
-            calls.bind(str(self._place))
-            agent.bind(("127.0.0.1", 0))
-            for each in (calls, agent):
-                each.listen(64)
-            self.port = agent.getsockname()[1]
-            socket.send_fds(self._life, [token.encode()], [calls.fileno(), agent.fileno()])
+        calls = self._sockets.enter_context(socket.socket(socket.AF_UNIX))
+        agent = self._sockets.enter_context(socket.socket())
+        calls.bind(str(self._place))
+        agent.bind(("127.0.0.1", 0))
+        for each in (calls, agent):
+            each.listen(64)
+        self.port = agent.getsockname()[1]
+        given = [token.encode()], [calls.fileno(), agent.fileno()]
+        socket.send_fds(self._life, *given)
+        threading.Thread(target=self._keep, args=given, name="diffsweep-forks", daemon=True).start()
+
+    def _keep(self, told: list[bytes], files: list[int]) -> None:
+        """While one is missing, who asks waits in the queue of the sockets."""
+        for _ in range(_OFTEN):
+            self._process.wait()
+            with self._lock:
+                if self._is_over:
+                    return
+                self._life.close()
+                self._begin()
+                with contextlib.suppress(OSError):  # it has ended already
+                    socket.send_fds(self._life, told, files)
+        self._process.wait()
+        self._sockets.close()  # nobody waits in vain: workers are started as Ray starts them
 
     def worker_command(self, stock: str) -> str:
         """In place of Ray's `python setup_worker.py ...`."""
@@ -73,9 +99,12 @@ class ForkServer:
 
     def end(self) -> None:
         """The process; its copies are Ray's."""
+        with self._lock:
+            self._is_over = True
         self._process.kill()
         self._process.wait()
         self._life.close()
+        self._sockets.close()
 
 
 def private_folder() -> Path:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,27 @@ def test_one_that_nobody_took_is_gone_at_the_end() -> None:
         assert psutil.pid_exists(process.pid)
     assert process.returncode is not None
     assert not folder.exists()
+
+
+def test_another_one_takes_the_place_of_one_that_is_killed() -> None:
+    server = forkserver.ForkServer(with_threads(1))
+    try:
+        server.open("secret")
+        for _ in range(2):
+            before = server._process
+            before.kill()
+            wait_for(lambda: server._process is not before, "another one")  # noqa: B023
+            request = urllib.request.Request(f"http://127.0.0.1:{server.port}/", b"", method="POST")
+            with pytest.raises(urllib.error.HTTPError, match="401"):  # it answers, and not anybody
+                urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+                    request, timeout=60
+                )
+        last = server._process
+    finally:
+        server.end()
+        shutil.rmtree(server.directory)
+    assert last.returncode is not None
+    assert server._process is last, "none comes after its end"
 
 
 @pytest.mark.slow
