@@ -54,6 +54,16 @@ class Cluster:
         free: Mapping[str, float] = ray.available_resources()
         return free.get("CPU", 0.0), free.get("GPU", 0.0)
 
+    def check(self) -> None:
+        """ServiceError where it is this run's own and its one node is gone: nothing would ever run again."""
+        import ray
+
+        if self.is_private and not any(node["Alive"] for node in ray.nodes()):
+            raise ServiceError(
+                "this run's own Ray has ended: something killed its raylet, or there was no memory for it",
+                "nothing is lost: the same command continues",
+            )
+
 
 @contextlib.contextmanager
 def connected(settings: Settings, shapes: Sequence[Resources]) -> Iterator[Cluster]:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from service.experiment import Experiment
     from service.settings import Settings
 
+_CHECK_S = 5.0
+"""How often it is asked whether this run's own Ray lives."""
 _TUNE = {
     "TUNE_MAX_PENDING_TRIALS_PG": "200",
     "TUNE_GLOBAL_CHECKPOINT_S": "inf",
@@ -190,6 +192,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
         self._waiting = Waiting(seats.dispatch.note)
         self._kills, self._killed = oom_kills(), dict[str, int]()
         self._seen, self._open = 0, dict[str, Any]()
+        self._next_check = 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (tune.Callback, ())
@@ -225,6 +228,9 @@ class Telling(tune.Callback):  # type: ignore[misc]
 
     def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
         """Say why nothing runs; kill what hangs. Tune drops trials without a word when an actor cannot take them."""
+        if (now := time.monotonic()) > self._next_check:
+            self._next_check = now + _CHECK_S
+            self._seats.cluster.check()
         if len(trials) != self._seen:  # Tune keeps all that ever were, and asks after every event
             self._open = {t.trial_id: t for t in trials if t.trial_id in self._seats.taken}
             self._seen = len(trials)

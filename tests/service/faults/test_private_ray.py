@@ -20,7 +20,7 @@ from service.cluster.janitor import MARK, residents
 from service.errors import ServiceError
 from service.resources import Resources
 from service.settings import Settings
-from tests.service.driver import Driver, gone
+from tests.service.driver import Command, Driver, gone
 from tests.service.sweeps import free_port, sweep, wait_for, write
 
 pytestmark = pytest.mark.fault
@@ -87,6 +87,40 @@ def test_others_are_kept_out_and_those_who_follow_a_log_live_on(
         wait_for(lambda: gone(family), "every process of the killed driver to end", 30)
         wait_for(lambda: not directory.exists(), "its directory to go", 30)
         assert (reader.poll(), editor.poll()) == (None, None)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["inproc", "train"])
+def test_where_its_raylet_is_killed_the_run_ends_and_the_same_command_continues(
+    launcher: str, toy: dict[str, Any], tmp_path: Path
+) -> None:
+    """Trials of some train on meanwhile: they are longer than it takes Ray to notice."""
+    longer = LONG | {"train.kimg": 1536.0}
+    yaml = write(sweep(toy, seeds=1, set=longer, launcher=launcher), tmp_path)
+    home = tmp_path / "home"
+    run = Command(home, yaml)
+    family: list[psutil.Process] = []
+    try:
+        run.until(" 64 of 1536 kimg")
+        family = run.family()
+        (raylet,) = (one for one in family if one.name() == "raylet")
+        raylet.kill()
+        code, said = run.ending()
+    finally:
+        run.process.kill()
+        run.process.wait(10)
+    assert code == 3, said
+    assert "this run's own Ray has ended" in said
+    assert "the same command continues" in said
+    assert "Traceback" not in said
+    wait_for(lambda: gone(family), "every process to end", 20)
+    again = Command(home, yaml)
+    try:
+        again.until("continues at")
+    finally:
+        again.process.kill()
+        again.process.wait(10)
 
 
 def test_a_foreign_process_that_was_started_with_the_path_is_no_resident(tmp_path: Path) -> None:
