@@ -208,11 +208,12 @@ class JobHere(Job):
 
         table = collect(self.experiment, self._settings, whole=False).trials
         known = run_ids(self.experiment, self._settings)
+        may_work = self.status() in ("PENDING", "RUNNING")
         runs, statuses = list[Any](), list[Any]()
         for trial in table.to_dict("records"):
             runs.append(known.get((trial["cell"], trial["seed"])))
             status, key = Status(trial["status"]), trial["trial_key"]
-            works = not status.is_over and is_at_work(key, self._settings)
+            works = not status.is_over and is_at_work(key, self._settings, may_work)
             statuses.append(Status.RUNNING if works else status)
         return self._in_order(table.assign(run_id=runs, status=statuses))
 

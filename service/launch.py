@@ -215,10 +215,14 @@ class _Driver:
         room = Capacity(*cluster.size(), self.settings.concurrency)
         self.book.foresee(room, not cluster.is_private)
         ledger.open()
+        is_lost = False
         try:
             tuning.run(dispatch, experiment, self.settings, cluster, self.stop)
+        except ServiceError:
+            is_lost = True
+            raise
         finally:
-            if ledger.outcome.failed and cluster.logs is not None:
+            if (is_lost or ledger.outcome.failed) and cluster.logs is not None:
                 home = self.settings.experiment(experiment.name)
                 _keep_logs(cluster.logs, home / "ray-logs")
 

@@ -29,10 +29,13 @@ def recorded(experiment: Experiment, settings: Settings) -> Standing:
     return of_work(Agenda(known, settings, attempt=None), settings)
 
 
-def is_at_work(key: str, settings: Settings) -> bool:
-    """Whether somebody trains or measures this trial, by its pulse."""
+def is_at_work(key: str, settings: Settings, elsewhere: bool = True) -> bool:
+    """Whether somebody trains or measures this trial, by its pulse; `elsewhere`: on another machine, too.
+
+    From here it is not seen that a process of another machine was killed, and left a pulse.
+    """
     beat = pulse(settings.trial(key))
-    return beat is not None and beat.is_fresh(time.time())
+    return beat is not None and beat.is_fresh(time.time()) and (elsewhere or beat.is_here)
 
 
 def is_tuning(known: Experiment) -> bool:

@@ -133,23 +133,24 @@ def stepwise(
         world.barrier()
         yield report
 
-    training.go_on()
-    left = _points(trial, training.images, until_images)
-    for point in left:
-        heart.go_on(training.images)
-        failure = yield from _train_to(point, training, keeper, heart, leaving)
-        training.pause()
-        report = _measured(training, evaluator, record, failure, notes, keeper)
-        if world.first:
-            keeper.keep(report)
-        if report.done or point == left[-1]:
-            heart.stop()
-        world.barrier()
-        yield report
-        if report.done:
-            return
-        notes = []
+    with heart:
         training.go_on()
+        left = _points(trial, training.images, until_images)
+        for point in left:
+            heart.go_on(training.images)
+            failure = yield from _train_to(point, training, keeper, heart, leaving)
+            training.pause()
+            report = _measured(training, evaluator, record, failure, notes, keeper)
+            if world.first:
+                keeper.keep(report)
+            if report.done or point == left[-1]:
+                heart.stop()
+            world.barrier()
+            yield report
+            if report.done:
+                return
+            notes = []
+            training.go_on()
 
 
 def _train_to(
@@ -174,7 +175,6 @@ def _train_to(
                 keeper.save_if_due()
         if training.images < point and failure is None and leaving.now():
             keeper.save_now()
-            heart.stop()
             raise Left(training.images)
     return failure
 

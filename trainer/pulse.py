@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 from trainer.machine import is_alive, processes
 
@@ -45,9 +46,14 @@ class Pulse:
     processes: str = ""
     """Which machine or container it is a process of."""
 
+    @property
+    def is_here(self) -> bool:
+        """Whether its process is one of those that are seen from here."""
+        return bool(self.pid) and self.processes == processes()
+
     def is_fresh(self, now: float) -> bool:
         """Whether somebody is likely to be at work at `now`, in Unix time; a process that was killed is not."""
-        if self.pid and self.processes == processes() and not is_alive(self.pid):
+        if self.is_here and not is_alive(self.pid):
             return False
         return now - self.time_s < (MEASURING_S if self.measures else SILENT_S)
 
@@ -91,8 +97,14 @@ class Heart:
             partial.write_text(json.dumps(asdict(told)))
             partial.replace(self._file)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
-        """It is over."""
+        """It is over, or nobody trains on."""
         if self._silent:
             return
         with contextlib.suppress(OSError):

@@ -54,7 +54,7 @@ class ClusterBench(Bench):
             str(self.cache),
             self.device,
             self.threads,
-            self.together,
+            self.together(trial),
         )
         with contextlib.ExitStack() as held:
             timed = held.enter_context(ended(worker.options(**room).remote(*given)))

@@ -61,7 +61,7 @@ class Cluster:
         if self.is_private and not any(node["Alive"] for node in ray.nodes()):
             raise ServiceError(
                 "this run's own Ray has ended: something killed its raylet, or there was no memory for it",
-                "nothing is lost: the same command continues",
+                "nothing is lost: the same command continues; its logs are kept as `ray-logs` beside the report",
             )
 
 
@@ -118,6 +118,12 @@ class _Shared:
 
 
 _SHARED = _Shared()
+
+
+def check_alive() -> None:
+    """As `Cluster.check`, of what this process is connected to."""
+    if (cluster := _SHARED.cluster) is not None:
+        cluster.check()
 
 
 def _open(

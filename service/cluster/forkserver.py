@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -24,8 +25,9 @@ _HERE = Path(__file__).parent
 _LOADED = {"RAY_JOB_ID": "01000000"}
 """Ray reads two variables while it is loaded: the job, which is the first of a Ray that has one alone, and the process
 without which a worker ends itself. That is the driver here: when the raylet ends before it, the janitor ends all."""
-_OFTEN = 10
+_OFTEN = 30
 """How often another one takes the place of one that was killed."""
+_PAUSE_S = 0.2
 _LONGEST = 20
 """Characters of the temporary folder: the path of a socket may have 107 in all."""
 
@@ -73,22 +75,27 @@ class ForkServer:
             each.listen(64)
         self.port = agent.getsockname()[1]
         given = [token.encode()], [calls.fileno(), agent.fileno()]
-        socket.send_fds(self._life, *given)
+        with contextlib.suppress(OSError):  # it was killed before: another one is told
+            socket.send_fds(self._life, *given)
         threading.Thread(target=self._keep, args=given, name="diffsweep-forks", daemon=True).start()
 
     def _keep(self, told: list[bytes], files: list[int]) -> None:
-        """While one is missing, who asks waits in the queue of the sockets."""
+        """While one is missing, who asks waits in the queue of the sockets; if there will be none, they are closed."""
         for _ in range(_OFTEN):
             self._process.wait()
             with self._lock:
                 if self._is_over:
                     return
-                self._life.close()
-                self._begin()
-                with contextlib.suppress(OSError):  # it has ended already
+                with contextlib.suppress(
+                    OSError, LookupError, RuntimeError
+                ):  # no memory; variables that change
+                    self._life.close()
+                    self._begin()
                     socket.send_fds(self._life, told, files)
+            time.sleep(_PAUSE_S)
         self._process.wait()
-        self._sockets.close()  # nobody waits in vain: workers are started as Ray starts them
+        with self._lock:
+            self._sockets.close()  # the raylet ends itself, and the run says so
 
     def worker_command(self, stock: str) -> str:
         """In place of Ray's `python setup_worker.py ...`."""
@@ -101,10 +108,10 @@ class ForkServer:
         """The process; its copies are Ray's."""
         with self._lock:
             self._is_over = True
+            self._sockets.close()
         self._process.kill()
         self._process.wait()
         self._life.close()
-        self._sockets.close()
 
 
 def private_folder() -> Path:

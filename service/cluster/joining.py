@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -43,7 +44,8 @@ def disconnect() -> None:
     """Leave Ray. Objects of Ray that Tune leaves in reference cycles are not collected while it ends.
 
     The garbage collector runs in whatever thread allocates. If the thread that delivers to MLflow freed such an
-    object in the middle of Ray's shutdown, Ray would end the process.
+    object in the middle of Ray's shutdown, Ray would end the process. Where this is no command, whose process ends
+    soon, they are collected before: whoever owns the process may collect, or start a Ray, at any time.
     """
     import gc
 
@@ -51,6 +53,8 @@ def disconnect() -> None:
 
     global _has_left
     _has_left = True
+    if threading.current_thread() is not threading.main_thread():
+        gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cluster.bench import ended, occupied
+from service.cluster.connect import check_alive
 from service.cluster.waiting import Waiting
 from service.errors import ServiceError
 from service.planning.memory import apply
@@ -108,6 +109,7 @@ def begun(
         waiting, there = Waiting(note), actor.begin.remote()
         while not ray.wait([there], timeout=0.5)[0]:
             waiting.look([need], at_work=0)
+            check_alive()
             if stop.is_set():
                 raise KeyboardInterrupt
         yield actor

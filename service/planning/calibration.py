@@ -17,7 +17,6 @@ from service.resources import Capacity
 from trainer.data import Source
 from trainer.files import write_whole
 from trainer.lazily import torch
-from trainer.sharing import refusal
 
 if TYPE_CHECKING:
     from service.resources import Resources
@@ -47,12 +46,12 @@ class Bench:
     """For trials side by side; of those on GPUs, only those on the same one are company while one is timed."""
     measures: bool = True
     """Whether what is not known yet is measured now."""
-    together: int = 1
-    """Trials that share a process, and as far as they may a program."""
+    together: Callable[[TrialSpec], int] = lambda _: 1
+    """How many trials take their steps as one program with such a one."""
 
     def speed(self, trial: TrialSpec) -> Speed:
         """The kept speed at the trial, measured now if it is not known yet. NotKnownError where it may not be."""
-        identity = _identity(trial, self.threads, self.together)
+        identity = _identity(trial, self.threads, self.together(trial))
         others = [] if self.measures else self._alike(identity)
         for file in [self._file(identity), *others]:
             if (known := _kept(file)) is not None:
@@ -112,7 +111,7 @@ class Bench:
         from service.planning.measuring import measure
 
         source = trial.data.load(self.data_root, self.cache)
-        how = self.cache, self.device, self.threads, self.together
+        how = self.cache, self.device, self.threads, self.together(trial)
         with company(self.company - 1, trial, self.data_root, *how):
             return as_a_worker(lambda: measure(trial, source, *how))
 
@@ -158,5 +157,4 @@ def _identity(trial: TrialSpec, threads: int, together: int = 1) -> str:
     for name in ("kimg", "log_every_kimg"):
         spec["train"].pop(name, None)
     spec["evaluation"].pop("draws", None)
-    shared = [together] if together > 1 and refusal(trial) is None else []
-    return digest([_VERSION, spec, threads, *shared])
+    return digest([_VERSION, spec, threads, *([together] if together > 1 else [])])

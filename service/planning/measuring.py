@@ -21,9 +21,9 @@ from trainer.evaluation.measurement import SHOWN, Part
 from trainer.evaluation.metric.base import Moments, Real, Statistics
 from trainer.evaluation.picture import png
 from trainer.evaluation.reference import Gathered
+from trainer.memory import ran_out
 from trainer.record import Record
 from trainer.report import Report
-from trainer.sharing import refusal
 from trainer.training import Training
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ def small_training(trial: TrialSpec, source: Source) -> Training:
 
 
 def _others(training: Training, together: int) -> list[Training]:
-    """Those that share a program with it, as far as it may."""
-    if together == 1 or refusal(training.trial) is not None:
-        return []
+    """Those that share a program with it."""
     seeds = range(training.trial.seed + 1, training.trial.seed + together)
     trials = (training.trial.model_copy(update={"seed": seed}) for seed in seeds)
     return [small_training(trial, training.source) for trial in trials]
@@ -131,10 +129,16 @@ def _steps(several: Sequence[Training]) -> tuple[Callable[[], None], Callable[[]
 
 
 def _train_cost(several: Sequence[Training]) -> float:
-    """Seconds per image of real steps that these take together."""
-    step, end = _steps(several)
-    seconds = _seconds(step, TRAIN_S, several[0].source.device.type)
-    end()
+    """Seconds per image of real steps that these take together; where there is too little memory, one alone."""
+    kind = several[0].source.device.type
+    try:
+        step, end = _steps(several)
+        seconds = _seconds(step, TRAIN_S, kind)
+        end()
+    except Exception as error:
+        if len(several) == 1 or not ran_out(error):
+            raise
+        return _train_cost(several[:1])
     return seconds / (len(several) * several[0].trial.train.batch_size)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,7 +29,10 @@ from service.search.study import to_tune, tuned
 from service.settings import Settings
 from trainer.lazily import torch
 from trainer.machine import own_cpus
+from trainer.record import Record
 from trainer.report import Status
+from trainer.sharing import kind, refusal
+from trainer.trial import TrialSpec
 
 _EFFECTS = (0.0, 1.0, 2.0)
 """True differences of every cell from the baseline, in standard deviations of a pair's difference."""
@@ -190,16 +194,22 @@ def local_bench(
     """This machine, with room for so much at once."""
     few = len(experiment.trials)
     room = replace(room, most=few if room.most is None else min(room.most, few))
-    shape, several = experiment.shapes[0], together(experiment, room)
+    shape, several = experiment.shapes[0], together(experiment, settings, room)
     return Bench(experiment.data_root, settings.cache, shape, room, measures, several)
 
 
-def together(experiment: Experiment, room: Capacity) -> int:
-    """How many trials share a process: no more than leave no other place empty."""
+def together(
+    experiment: Experiment, settings: Settings, room: Capacity
+) -> Callable[[TrialSpec], int]:
+    """How many trials are going to take their steps as one program with a trial: those that are alike, as far as no
+    other place stays empty.
+    """
     if experiment.spec.launcher != "ensemble":
-        return 1
-    waiting = math.ceil(len(experiment.trials) / room.slots(*experiment.shapes))
-    return max(1, min(experiment.spec.together, waiting))
+        return lambda _: 1
+    specs = [t.spec for t in experiment.trials if Record(settings.trial(t.key)).result() is None]
+    alike = Counter(kind(one) for one in specs if refusal(one) is None)
+    most = min(experiment.spec.together, math.ceil(len(specs) / room.slots(*experiment.shapes)))
+    return lambda trial: 1 if refusal(trial) else max(1, min(most, alike[kind(trial)]))
 
 
 def known_bench(
@@ -210,7 +220,7 @@ def known_bench(
         return local_bench(experiment, settings, room, measures=False)
     from service.cluster.bench import ClusterBench
 
-    shape, several = experiment.shapes[0], together(experiment, room)
+    shape, several = experiment.shapes[0], together(experiment, settings, room)
     return ClusterBench(experiment.data_root, settings.cache, shape, room, False, several)
 
 

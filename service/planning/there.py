@@ -131,7 +131,7 @@ def _planned(given: argparse.Namespace) -> dict[str, Any]:
         experiment = experiment.placed(partial(Cell.within, room=Capacity(*cluster.size())))
         shapes = experiment.shapes
         there = room(shapes, settings.concurrency)
-        several = together(experiment, there)
+        several = together(experiment, settings, there)
         bench = ClusterBench(
             experiment.data_root, settings.cache, shapes[0], there, together=several
         )

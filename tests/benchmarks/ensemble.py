@@ -86,6 +86,7 @@ def _joint(ensemble: Ensemble, case: Case) -> Work:
         for _ in range(case.steps):
             ensemble.step()
             for training in ensemble.trainings:
+                training.check()
                 if training.at_loss_point:
                     training.read_losses()
         return case.steps * case.together

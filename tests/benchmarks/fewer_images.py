@@ -8,6 +8,7 @@ what another seed changes. The cost is images seen.
 from __future__ import annotations
 
 import json
+import math
 import random
 import tempfile
 from pathlib import Path
@@ -88,7 +89,7 @@ def replayed(report: Report, orders: int) -> None:
 
 
 def trained(home: Path, **changes: Any) -> tuple[int, dict[tuple[str, int], float]]:
-    """Images that a real sweep saw, and the final FID of each cell and seed that came to its end."""
+    """Images that a real sweep saw, and the final FID of each cell and seed: infinite where it did not come to one."""
     file = home / "experiment.yaml"
     home.mkdir(exist_ok=True)
     file.write_text(json.dumps(SWEEP | {"name": "sweep"} | changes))
@@ -100,8 +101,8 @@ def trained(home: Path, **changes: Any) -> tuple[int, dict[tuple[str, int], floa
     for one in experiment.trials:
         record = Record(home / "trials" / one.key)
         seen += max((report.images for report in record.reports()), default=0)
-        if (result := record.result()) is not None:
-            ended[one.cell, one.seed] = result.metrics["eval/fid"]
+        metrics = {} if (result := record.result()) is None else result.metrics
+        ended[one.cell, one.seed] = metrics.get("eval/fid", math.inf)
     return seen, ended
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from service.planning import calibration, measuring, plan
 from service.planning.calibration import Bench, NotKnownError, shape
@@ -22,6 +23,7 @@ from tests.service.sweeps import sweep, wait_for
 from trainer.ensemble import Ensemble
 from trainer.loop import train
 from trainer.record import Record
+from trainer.report import Result
 from trainer.trial import TrialSpec
 
 
@@ -207,7 +209,7 @@ def test_of_steps_that_trials_take_as_one_program_each_is_told_its_share(
     toy: dict[str, Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = TrialSpec.model_validate(toy)
-    several = replace(bench(settings), together=4)
+    several = replace(bench(settings), together=lambda _: 4)
     alone, shared = (of.speed(trial) for of in (bench(settings), several))
     assert several.speed(trial) == shared != alone, "each is kept"
 
@@ -226,18 +228,35 @@ def test_of_steps_that_trials_take_as_one_program_each_is_told_its_share(
     given = trial, source, settings.cache, "cpu", 1
     assert measuring.measure(*given, 4).train_s_per_image == 1 / (4 * trial.train.batch_size)
     assert set(seen) == {4}
-    seen.clear()
-    fp16 = trial.model_copy(update={"train": trial.train.model_copy(update={"precision": "fp16"})})
-    given = fp16, source, settings.cache, "cpu", 1
-    assert measuring.measure(*given, 4).train_s_per_image == 1 / trial.train.batch_size
-    assert seen == [], "it may not share"
+
+    def tight(_: Ensemble) -> None:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(Ensemble, "step", tight)
+    assert measuring.measure(*given, 4).train_s_per_image == 1 / trial.train.batch_size, "alone"
 
 
-def test_as_many_trials_share_a_process_as_leave_no_place_empty(toy: dict[str, Any]) -> None:
-    both = [sweep(toy, seeds=6, launcher="ensemble", together=together) for together in (4, 16)]
-    assert [plan.together(one, Capacity(most=2)) for one in both] == [4, 6]
-    assert [plan.together(one, Capacity(most=100)) for one in both] == [1, 1]
-    assert plan.together(sweep(toy, seeds=6), Capacity(most=1)) == 1
+def test_as_many_trials_share_a_program_as_are_alike_and_leave_no_place_empty(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    def shared(room: int, **changes: Any) -> list[int]:
+        one = sweep(toy, seeds=6, **{"launcher": "ensemble", **changes})
+        told = plan.together(one, settings, Capacity(most=room))
+        return [told(cell.trial) for cell in one.cells]
+
+    assert shared(2, together=4) == [4, 4]
+    assert shared(2) == [6, 6]
+    assert shared(100) == [1, 1]
+    assert shared(1, launcher="inproc") == [1, 1]
+    other = {"a": {}, "wide": {"model.width": 48}, "fp16": {"train.precision": "fp16"}}
+    assert shared(1, arms=other) == [6, 6, 1], "another shape is no company, and some step alone"
+    done = sweep(toy, seeds=6, launcher="ensemble").trials[:8]
+    for trial in done:
+        Record(settings.trial(trial.key)).write_result(RESULT)
+    assert shared(1) == [4, 4], "of those that are left"
+
+
+RESULT = Result("finished", None, 1, {}, 0.0, 1.0, 1.0, {}, 1)
 
 
 def test_trials_are_timed_in_the_company_that_they_will_have(

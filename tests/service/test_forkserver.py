@@ -95,6 +95,24 @@ def test_another_one_takes_the_place_of_one_that_is_killed() -> None:
     assert server._process is last, "none comes after its end"
 
 
+def test_where_none_can_take_its_place_nobody_waits_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError("no memory")
+
+    server = forkserver.ForkServer(with_threads(1))
+    monkeypatch.setattr(forkserver, "_OFTEN", 2)
+    monkeypatch.setattr(forkserver.ForkServer, "_begin", fails)
+    try:
+        server.open("secret")
+        server._process.kill()
+        wait_for(lambda: not ask_fork.forked(str(server._place), []), "a refusal", 20)
+    finally:
+        server.end()
+        shutil.rmtree(server.directory)
+
+
 @pytest.mark.slow
 def test_it_ends_with_a_driver_that_is_killed_before_it_starts_ray() -> None:
     program = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from tests.service.sweeps import ROOT, free_port, sweep, wait_for
 from trainer.errors import InputError
 from trainer.files import FileLock
 from trainer.loop import train
-from trainer.pulse import Heart
+from trainer.pulse import FILE, Heart
 from trainer.record import Record
 from trainer.report import Failure, Status
 
@@ -147,6 +148,9 @@ def test_results_and_directories_make_the_same_table(folder: Path, settings: Set
     assert job.results()["status"].tolist() == ["stopped", *["finished"] * 3]
     Heart(trial, total=2560).beat(1280, [])
     assert job.results()["status"].tolist() == ["running", *["finished"] * 3]
+    told = json.loads((trial / FILE).read_text())
+    (trial / FILE).write_text(json.dumps(told | {"processes": "another machine", "measures": True}))
+    assert job.results()["status"].tolist() == ["stopped", *["finished"] * 3], "it left a pulse"
 
     place = ["trial_key", "metric", "images"]
     curves = [c.sort_values(place, ignore_index=True) for c in (Job.curves(job), job.curves())]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from service import standing
@@ -120,6 +121,9 @@ def test_a_pulse_ends_with_its_process_as_far_as_that_can_be_seen_from_here(tmp_
         left = wait_for(lambda: pulse(tmp_path), "a pulse")
         assert left.is_fresh(left.time_s)
         process.kill()
+        gone = psutil.Process(process.pid)
+        wait_for(lambda: gone.status() == psutil.STATUS_ZOMBIE, "its end")
+        assert not left.is_fresh(left.time_s), "nobody asked for its end yet"
     assert not left.is_fresh(left.time_s)
     assert replace(left, processes="another machine").is_fresh(left.time_s)
     assert replace(left, pid=os.getppid()).is_fresh(left.time_s)

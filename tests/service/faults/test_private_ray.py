@@ -104,7 +104,7 @@ def test_where_its_raylet_is_killed_the_run_ends_and_the_same_command_continues(
     try:
         run.until(" 64 of 1536 kimg")
         family = run.family()
-        (raylet,) = (one for one in family if one.name() == "raylet")
+        (raylet,) = (one for one in family if one.is_running() and one.name() == "raylet")
         raylet.kill()
         code, said = run.ending()
     finally:
@@ -114,6 +114,7 @@ def test_where_its_raylet_is_killed_the_run_ends_and_the_same_command_continues(
     assert "this run's own Ray has ended" in said
     assert "the same command continues" in said
     assert "Traceback" not in said
+    assert list((home / "experiments" / "toy" / "ray-logs").glob("raylet*"))
     wait_for(lambda: gone(family), "every process to end", 20)
     again = Command(home, yaml)
     try:
