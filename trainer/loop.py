@@ -126,12 +126,8 @@ def stepwise(
     keeper = Keeper(record, training, evaluator, due or Due(10.0))
     heart = Heart(directory, trial.total_images(), silent=not world.first)
     leaving = Leaving(world, leave)
-    if training.images == trial.total_images():  # it was killed just before the result
-        report = _last_report(record)
-        if world.first:
-            keeper.finish(report)
-        world.barrier()
-        yield report
+    if training.images == trial.total_images():
+        yield _finished(record, keeper, world)
 
     with heart:
         training.go_on()
@@ -261,11 +257,15 @@ def _agree(world: World, images: int, device: torch.device) -> None:
         )
 
 
-def _last_report(record: Record) -> Report:
+def _finished(record: Record, keeper: Keeper, world: World) -> Report:
+    """The last report of a training that was killed just before its result, which is written now."""
     reports = record.reports()
     if not reports or not reports[-1].done:
         raise CheckpointError(
             f"{record.directory} has its last checkpoint but not its last report: remove the newest checkpoint-* "
             "there, and the same command repeats the end"
         )
+    if world.first:
+        keeper.finish(reports[-1])
+    world.barrier()
     return reports[-1]

@@ -86,9 +86,8 @@ class ForkServer:
             with self._lock:
                 if self._is_over:
                     return
-                with contextlib.suppress(
-                    OSError, LookupError, RuntimeError
-                ):  # no memory; variables that change
+                # No memory; variables that another thread changes
+                with contextlib.suppress(OSError, LookupError, RuntimeError):
                     self._life.close()
                     self._begin()
                     socket.send_fds(self._life, told, files)

@@ -38,7 +38,7 @@ class Seats:
         self._open: dict[str, dict[str, str]] = {}
         """The trials that share a process and are at work, by Tune's id and their key, as they travel."""
         self._unwanted: dict[str, list[str]] = {}
-        self._together = experiment.spec.together if experiment.spec.launcher == "ensemble" else 1
+        self._spec, self._is_shared = experiment.spec, experiment.spec.launcher == "ensemble"
         self._bounds: dict[str, int] = {}
         """By key: so many workers were found to fit, when it waited for more."""
         self._withdrawn: set[str] = set()
@@ -55,7 +55,7 @@ class Seats:
         if first is None:
             return None
         jobs = [first, *self._beside(first)]
-        if self._together > 1:
+        if self._is_shared:
             self._open[tune_id] = {job.key: job.text() for job in jobs}
         self.taken[tune_id] = first.key
         return jobs
@@ -110,7 +110,7 @@ class Seats:
     def _beside(self, first: Job) -> Iterator[Job]:
         """Those that share its process: alike, and so many that no other place stays empty."""
         spec = TrialSpec.model_validate_json(first.trial)
-        if self._together == 1 or refusal(spec) is not None:
+        if not self._is_shared or refusal(spec) is not None:
             return
         shape, like = self.dispatch.occupied(first.key), kind(spec)
         places = min(shape.at_once(*self.cluster.size()), self._most or math.inf)
@@ -121,7 +121,7 @@ class Seats:
             is_alike = refusal(trial.spec) is None and kind(trial.spec) == like
             return shape if is_alike and trial.resources == shape else None
 
-        for _ in range(min(self._together, math.ceil(waiting / free)) - 1):
+        for _ in range(self._spec.shared_by(waiting, free) - 1):
             if (job := self.dispatch.next(granted)) is None:
                 return
             yield job

@@ -2,6 +2,7 @@
 
 # Field types are read at run time by pydantic: no `from __future__ import annotations` here.
 
+import math
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -101,6 +102,10 @@ class ExperimentSpec(Spec):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else [] if value is None else value
+
+    def shared_by(self, waiting: int, places: float) -> int:
+        """How many trials share a process, of so many that wait for so many places: none of those stays empty."""
+        return max(1, min(self.together, math.ceil(waiting / places)))
 
     def seed_list(self) -> list[int]:
         """Every seed that a cell may get."""

@@ -208,7 +208,7 @@ def together(
         return lambda _: 1
     specs = [t.spec for t in experiment.trials if Record(settings.trial(t.key)).result() is None]
     alike = Counter(kind(one) for one in specs if refusal(one) is None)
-    most = min(experiment.spec.together, math.ceil(len(specs) / room.slots(*experiment.shapes)))
+    most = experiment.spec.shared_by(len(specs), room.slots(*experiment.shapes))
     return lambda trial: 1 if refusal(trial) else max(1, min(most, alike[kind(trial)]))
 
 
@@ -218,10 +218,17 @@ def known_bench(
     """What was timed before, where a run trains: nothing is timed now."""
     if not is_cluster:
         return local_bench(experiment, settings, room, measures=False)
+    return cluster_bench(experiment, settings, room, measures=False)
+
+
+def cluster_bench(
+    experiment: Experiment, settings: Settings, room: Capacity, measures: bool = True
+) -> Bench:
+    """The cluster that this process is connected to, with room for so much at once."""
     from service.cluster.bench import ClusterBench
 
     shape, several = experiment.shapes[0], together(experiment, settings, room)
-    return ClusterBench(experiment.data_root, settings.cache, shape, room, False, several)
+    return ClusterBench(experiment.data_root, settings.cache, shape, room, measures, several)
 
 
 def foreseen(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from service.errors import ServiceError
 from service.experiment.budget import Budget
 from service.planning.assumed import assumed
-from service.planning.plan import Plan, plan, together
+from service.planning.plan import Plan, cluster_bench, plan
 from service.readiness import check
 from service.resources import Capacity
 from service.settings import load
@@ -114,7 +114,7 @@ def _given(arguments: list[str]) -> argparse.Namespace:
 
 
 def _planned(given: argparse.Namespace) -> dict[str, Any]:
-    from service.cluster.bench import ClusterBench, room
+    from service.cluster.bench import room
     from service.cluster.connect import connected
     from service.cluster.sharing import placed_there
     from service.experiment import Cell, Experiment
@@ -129,12 +129,8 @@ def _planned(given: argparse.Namespace) -> dict[str, Any]:
     with connected(settings, experiment.placed(Cell.least).shapes) as cluster:
         experiment, notes = placed_there(experiment, settings)
         experiment = experiment.placed(partial(Cell.within, room=Capacity(*cluster.size())))
-        shapes = experiment.shapes
-        there = room(shapes, settings.concurrency)
-        several = together(experiment, settings, there)
-        bench = ClusterBench(
-            experiment.data_root, settings.cache, shapes[0], there, together=several
-        )
+        there = room(experiment.shapes, settings.concurrency)
+        bench = cluster_bench(experiment, settings, there)
         budget = None if given.budget is None else Budget.of(given.budget)
         return plan(
             experiment, settings, bench=bench, budget=budget, notes=[*said, *notes]
