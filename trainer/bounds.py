@@ -9,6 +9,7 @@ from pydantic import Field
 
 MANY = 1_000_000
 MOST_EVALUATIONS = 10_000
+MIN_SCALE, MAX_SCALE = 1e-6, 1e6
 
 Count = Annotated[int, Field(ge=1, le=MANY)]
 """A number of things that are made or walked one by one: more is a slip of the keyboard that would fill the memory."""
@@ -27,7 +28,7 @@ NoiseSeed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 
 Level = Annotated[float, Field(ge=-80.0, le=80.0)]
 """A log-SNR, or a place among them, such as a mean: exp(80) is nearly the largest number of float32."""
-Scale = Annotated[float, Field(ge=1e-6, le=1e6)]
+Scale = Annotated[float, Field(ge=MIN_SCALE, le=MAX_SCALE)]
 """A positive factor or width, a noise level."""
 Amount = Annotated[float, Field(ge=0.0, le=1e6)]
 """The same, or nothing at all."""

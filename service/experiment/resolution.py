@@ -20,7 +20,7 @@ from service.experiment.expansion import (
     settings,
     too_many,
 )
-from service.experiment.fitting import misfit
+from service.experiment.fitting import Fitting
 from service.experiment.mistaken import a_trial, is_trial, no_experiment
 from service.experiment.occupying import Occupying, no_override
 from service.experiment.options import Option, apply_options
@@ -57,7 +57,6 @@ class Resolution:
     """The values of `base`, before `set` and options change them."""
     _unread: set[str] = field(default_factory=set)
     """Keys of the experiment that are wrong, and so were left out."""
-    _fits: dict[tuple[str, ...], Fault | None] = field(default_factory=dict)
 
     def resolve(self) -> tuple[ExperimentSpec, list[Cell]]:
         """The experiment and its cells; InputError with all problems."""
@@ -73,6 +72,7 @@ class Resolution:
             self.document.data["arms"] = {n: {} if a is None else a for n, a in arms.items()}
         for_trials = apply_options(self.options, self.document, self.problems)
         self.spec = self._experiment()
+        self.fitting = Fitting(self.answers)
         self.occupying = Occupying(self.spec, self.document, self.problems)
         self.base = self._base()
         self.preset = self.base.copy().data
@@ -108,9 +108,9 @@ class Resolution:
         comparison.check_metric(every)
         self.occupying.check(every)
         if self.spec.search is not None:
-            Searching(self.spec.search, self.document, every, self._misfit, self.problems).check(
-                varied, for_trials, self.spec.seed_list(), self.spec.controls
-            )
+            Searching(
+                self.spec.search, self.document, every, self.fitting.fault, self.problems
+            ).check(varied, for_trials, self.spec.seed_list(), self.spec.controls)
         if baseline is not None and self.document.data.get("compare"):
             comparison.check_comparable(baseline)
         self._give_up_if_wrong()
@@ -263,7 +263,7 @@ class Resolution:
             return None
         self.trees[combination.name] = tree
         trial = cast(TrialSpec, outcome)
-        if (misfit := self._misfit(trial)) is not None:
+        if (misfit := self.fitting.fault(trial)) is not None:
             self._place(tree, [misfit])
             return None
         first = trial.model_copy(update={"seed": self.spec.seed_list()[0]})
@@ -282,15 +282,6 @@ class Resolution:
                 tree.data["start_from"] = start
             return True
         return False
-
-    def _misfit(self, trial: TrialSpec) -> Fault | None:
-        """A network that does not fit the data, found by building it without memory."""
-        parts = tuple(part.digest() for part in (trial.model, trial.data, *trial.network_inputs()))
-        channels = trial.diffusion.output_channels(trial.data.shape[0])
-        if parts not in self._fits:
-            found = self.answers.ask("fits", [*parts, str(channels)], lambda: misfit(trial))
-            self._fits[parts] = None if found is None else Fault(tuple(found[0]), found[1])
-        return self._fits[parts]
 
     def _place(self, tree: Layered, faults: Sequence[Fault], cause: str = "") -> None:
         """Trace faults to their lines. A value that was right until something else changed says what did."""

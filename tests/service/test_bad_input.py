@@ -67,6 +67,18 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:1: name: is missing (Name of the experiment: its MLflow experiment and its directory "
         "of results)",
     ),
+    "a weight without end": (
+        arm("diffusion.weighting: {kind: p2, gamma: 1000, k: 0}"),
+        "x.yaml:5: arms.b.diffusion.weighting: weighs some of the noise levels that are drawn beyond what float32 "
+        "holds, so the loss is infinite: weighting `p2(gamma=1000, k=0)`, timesteps `uniform`; write values that are "
+        "less extreme",
+    ),
+    "a schedule without an end": (
+        arm("diffusion.schedule: {kind: linear_beta, steps: 80000, rescale: false}"),
+        "x.yaml:5: arms.b.diffusion.schedule: has no noise level from step 74906 of 80000 on: so little signal is "
+        "left that its SNR is no number any more; write smaller betas, fewer steps or `rescale: true`, where it has "
+        "them",
+    ),
     "no base": (
         "name: x\n",
         "x.yaml:1: base: is missing (The trial that all cells start from: a preset file (relative to "

@@ -59,3 +59,16 @@ def test_what_covers_the_grid_or_walks_its_own_is_no_finding() -> None:
     }
     assert coverage_findings(cells) == []
     assert coverage(*cells["own"])[0].own
+
+
+def test_a_grid_that_does_not_span_the_noise_is_told_of_at_each_end() -> None:
+    """Karras levels around sigma 1: images show through at its start, and are noise at its end."""
+    narrow = {"kind": "karras", "sigma_min": 1.0, "sigma_max": 1.0001}
+    blurred = {"kind": "log_linear", "log_snr_max": 1.0, "log_snr_min": -9.0}
+    given = evaluation().model_dump(mode="json")
+    given["full"]["grid"] = narrow
+    given["also"] = [{"name": "blurred", "grid": blurred}]
+    lines = coverage_findings({"cell": (Diffusion(), Evaluation.model_validate(given))})
+    assert len(lines) == 2, lines
+    assert "`cell` is generated from log-SNR 0 on (evaluation.full)" in lines[0]
+    assert "up to log-SNR 0 only (evaluation.full and evaluation.also.0)" in lines[1]

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -25,9 +26,12 @@ from trainer.diffusion.passport import (
     total_variation,
     trained_range,
     twin_refusal,
+    untrainable,
 )
 from trainer.diffusion.process import Diffusion, training_levels
+from trainer.trial import TrialSpec
 
+PRESETS = Path(__file__).parents[3] / "experiments" / "presets"
 P2_CURVES = [
     schedule.Cosine(),
     schedule.Cosine(steps=1000),
@@ -569,3 +573,70 @@ def test_cells_of_a_large_sweep_are_held_against_each_other_in_seconds() -> None
     lines = findings(cells)
     assert time.process_time() - begun < 10.0
     assert [line for line in lines if "`c7` and `again`" in line]
+
+
+@pytest.mark.parametrize("sampler", [(2.0, 0.0), (2.0, 1e3), (4.0, 100.0)])
+@pytest.mark.parametrize("by_weight", [False, True])
+def test_a_twin_whose_weight_no_spec_may_have_goes_without_it(
+    sampler: tuple[float, float], by_weight: bool
+) -> None:
+    """Its mean over uniform times lies beyond the bounds of `scale`; importance weights need none."""
+    gamma, k = sampler
+    baseline = Diffusion(schedule=schedule.Cosine(steps=1000))
+    changed = (
+        {"weighting": weighting.P2(gamma=gamma, k=k)}
+        if by_weight
+        else {"timesteps": timestep.P2(gamma=gamma, k=k)}
+    )
+    cell = baseline.model_copy(update=changed)
+    assert untrainable(cell) is None
+    assert loss_distance(twin_of(cell, baseline), cell) < SAME_OBJECTIVE
+
+
+NOTHING = {
+    "infinite": ("diffusion: weighs some", {"weighting": weighting.P2(gamma=1000.0, k=0.0)}),
+    "beyond float32": ("diffusion: weighs some", {"weighting": weighting.P2(gamma=50.0, k=1e-6)}),
+    "zero": ("diffusion: weighs every", {"weighting": weighting.P2(gamma=1000.0, k=1e6)}),
+    "never drawn": (
+        "diffusion: weighs every",
+        {
+            "timesteps": timestep.Importance(
+                proposal=timestep.LogNormal(mean=-80.0, std=1e-6), target=timestep.Uniform()
+            )
+        },
+    ),
+    "no density": ("diffusion", {"timesteps": timestep.P2(gamma=1000.0, k=1e6)}),
+    "long": (
+        "diffusion.schedule: has no noise level from step 74906 of 80000 on",
+        {"schedule": schedule.LinearBeta(steps=80_000, rescale=False)},
+    ),
+    "steep": (
+        "diffusion.schedule: has no noise level from step 299 of 1000 on",
+        {"schedule": schedule.LinearBeta(beta_start=0.9, beta_end=0.95, rescale=False, steps=1000)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", NOTHING)
+def test_an_objective_that_leaves_nothing_to_learn_is_named(case: str) -> None:
+    """And its passport and its distances are numbers all the same."""
+    said, changed = NOTHING[case]
+    cell = Diffusion(schedule=schedule.Cosine(steps=1000)).model_copy(update=changed)
+    assert str(untrainable(cell)).startswith(said)
+    if "schedule" not in changed:
+        passport(cell)
+        assert 0.0 <= total_variation(cell, Diffusion()) <= 1.0
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_presets_have_something_to_learn(preset: Path) -> None:
+    assert untrainable(TrialSpec.from_yaml(preset).diffusion) is None
+
+
+def test_weights_so_uneven_that_their_squares_overflow_are_told_of() -> None:
+    """(E w)^2 / E w^2 of weights up to 1e37, and once of infinitely uneven ones."""
+    cell = Diffusion(
+        schedule=schedule.Cosine(steps=1000), weighting=weighting.P2(gamma=6.0, k=1e-6)
+    )
+    assert 0.0 < passport(cell).effective_sample_size < 0.01
+    assert "weighs its examples so unevenly" in text(cell=cell)

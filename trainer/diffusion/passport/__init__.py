@@ -16,3 +16,4 @@ from trainer.diffusion.passport.expected import total_variation as total_variati
 from trainer.diffusion.passport.finding import findings as findings
 from trainer.diffusion.passport.twin import equal_objective_twin as equal_objective_twin
 from trainer.diffusion.passport.twin import twin_refusal as twin_refusal
+from trainer.diffusion.passport.untrainable import untrainable as untrainable

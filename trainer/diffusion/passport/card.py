@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from trainer.diffusion.passport.expected import grid, spacing, terms
+from trainer.diffusion.passport.expected import grid, normalizer, spacing, terms
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.diffusion.schedule import Schedule
 from trainer.diffusion.timestep import Importance, TimestepSampler, Uniform
@@ -54,14 +54,14 @@ def passport(diffusion: Diffusion) -> Passport:
     log_snr, parts = grid(), terms(diffusion)
     density = diffusion.timesteps.density(log_snr, diffusion.schedule)
     weight = parts[0].weight * diffusion.timesteps.importance(log_snr, diffusion.schedule)
-    mass = parts[0].product.sum() * spacing()
+    to_one = normalizer(parts[0].product) / spacing()
     t = torch.linspace(0.0, 1.0, 201, dtype=torch.float64)
     clean, noisy = diffusion.schedule.ends()
     return Passport(
         log_snr=log_snr.tolist(),
         density=density.tolist(),
         weight=weight.tolist(),
-        product=(parts[0].product / mass).tolist(),
+        product=(parts[0].product * to_one).tolist(),
         t=t.tolist(),
         schedule=diffusion.schedule.log_snr(t).tolist(),
         initial_snr=float(torch.tensor(clean).exp()),
@@ -69,7 +69,7 @@ def passport(diffusion: Diffusion) -> Passport:
         effective_sample_size=_effective_sample_size(diffusion),
         vlb_distortion=vlb_distortion(diffusion.timesteps, diffusion.schedule),
         terms=[
-            {"form": term.part.form, "product": (term.product / mass).tolist()} for term in parts
+            {"form": term.part.form, "product": (term.product * to_one).tolist()} for term in parts
         ],
         unseen=unseen(diffusion.timesteps, diffusion.schedule),
     )
@@ -119,5 +119,6 @@ def _effective_sample_size(diffusion: Diffusion) -> float:
     on_output = first.weight * sampler.importance(level, schedule)
     on_output = on_output * diffusion.prediction.residual_weight(level)
     weight = torch.where(share > 0.0, on_output, 0.0)
+    weight = weight / weight.max().clamp_min(1e-300)  # squares of large ones would overflow
     share = share / share.sum()
     return float((share * weight).sum() ** 2 / (share * weight.square()).sum())

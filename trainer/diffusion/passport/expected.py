@@ -81,7 +81,7 @@ class Expected:
         mine, theirs = self._over(table), other._over(table)
         scales = [1.0, 1.0]
         if up_to_scale and all(term.part.linear for term in mine):
-            scales = [1.0 / float(side[0].product.sum()) for side in (mine, theirs)]
+            scales = [normalizer(side[0].product) for side in (mine, theirs)]
         gaps = [0.0]
         for one, other_term in zip(mine, theirs, strict=True):
             gaps.append(_apart(scales[0] * one.product, scales[1] * other_term.product))
@@ -120,6 +120,12 @@ def distances(cells: Sequence[Diffusion]) -> list[list[float]]:
 def loss_distance(a: Diffusion, b: Diffusion) -> float:
     """The same without forgiving a constant factor: 0 is the same expected loss for every denoiser."""
     return Expected(a).distance(Expected(b), up_to_scale=False)
+
+
+def normalizer(product: Tensor) -> float:
+    """What makes its sum one; zero where all of it is beyond the levels that are looked at."""
+    total = float(product.sum())
+    return 1.0 / total if total > 0.0 else 0.0
 
 
 def _apart(x: Tensor, y: Tensor) -> float:

@@ -86,7 +86,7 @@ def _own_findings(name: str, cell: Diffusion) -> list[str]:
         else None,
         f"weighs its examples so unevenly that {card.effective_sample_size:.0%} of a batch counts "
         "(effective sample size)"
-        if card.effective_sample_size < POOR_SAMPLE_SIZE
+        if not card.effective_sample_size >= POOR_SAMPLE_SIZE
         else None,
     )
     return [f"`{name}` {line}" for line in checks if line is not None]

@@ -5,8 +5,10 @@ A twin has the cell's expected loss, every term of it and its scale: only where 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
+from trainer.bounds import MAX_SCALE, MIN_SCALE
 from trainer.diffusion import timestep, weighting
 from trainer.diffusion.passport.card import SAME_OBJECTIVE
 from trainer.diffusion.passport.expected import loss_distance, total_variation
@@ -82,7 +84,10 @@ def _p2_twin(cell: Diffusion) -> dict[str, Spec] | None:
         if sampler.unbiased or sampler.uniform_mix or _constant(weight) is None:
             return None
         moved = weighting.P2(gamma=sampler.gamma, k=sampler.k)
-        factor = (_constant(weight) or 1.0) / _mean_weight(moved, cell)
+        mean = _mean_weight(moved, cell)
+        factor = (_constant(weight) or 1.0) / mean if mean > 0.0 else math.inf
+        if not _is_scale(factor):
+            return None
         return {
             "timesteps": timestep.Uniform(draw=sampler.draw),
             "weighting": moved.model_copy(update={"scale": _rounded(factor)}),
@@ -90,6 +95,8 @@ def _p2_twin(cell: Diffusion) -> dict[str, Spec] | None:
     if isinstance(sampler, timestep.Uniform) and isinstance(weight, weighting.P2):
         factor = _mean_weight(weight, cell)
         one = abs(factor - 1.0) < ROUND
+        if not _is_scale(factor):
+            return None
         return {
             "timesteps": timestep.P2(gamma=weight.gamma, k=weight.k, draw=sampler.draw),
             "weighting": weighting.Simple()
@@ -97,6 +104,11 @@ def _p2_twin(cell: Diffusion) -> dict[str, Spec] | None:
             else weighting.P2(gamma=0.0, scale=_rounded(factor)),
         }
     return None
+
+
+def _is_scale(factor: float) -> bool:
+    """Whether a weighting may have it; the general twins need none."""
+    return MIN_SCALE <= factor <= MAX_SCALE
 
 
 def _constant(weight: Spec) -> float | None:
