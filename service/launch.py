@@ -218,8 +218,9 @@ class _Driver:
         is_lost = False
         try:
             tuning.run(dispatch, experiment, self.settings, cluster, self.stop)
-        except ServiceError:
+        except Exception:
             is_lost = True
+            cluster.check()  # what it could not do is the end of its Ray, not its own
             raise
         finally:
             if (is_lost or ledger.outcome.failed) and cluster.logs is not None:

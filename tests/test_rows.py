@@ -161,8 +161,9 @@ def test_samples_and_their_distance_are_the_peers(tmp_path: Path) -> None:
     changes = ["train.kimg=5.12", "evaluation.evaluations=1", "evaluation.full.images=100"]
     trial = TrialSpec.from_yaml(sampling.PRESET, changes)
     model = sampling.trained(tmp_path, trial)
+    full = model.trial.evaluation.full
     theirs = sampling.pipeline(model, tmp_path)(250)
-    mine = sampling.ours(model, sampling.WAYS["bf16"])(250)
+    mine = sampling.ours(model, full.model_copy(update={"precision": "bf16"}))(250)
     reached = sampling.distance(model, theirs, tmp_path)
     assert sampling.distance(model, mine, tmp_path) < 1.1 * reached
     if installed("torchmetrics"):

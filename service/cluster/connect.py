@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from service.cluster.joining import disconnect, environment, init, use_token
 from service.cluster.own import private
+from service.cluster.parts import lost_part
 from service.cluster.variables import QUIET, TRAIN_ENVIRONMENT, worker_environment
 from service.errors import ServiceError
 from service.resources import Resources
@@ -55,12 +56,10 @@ class Cluster:
         return free.get("CPU", 0.0), free.get("GPU", 0.0)
 
     def check(self) -> None:
-        """ServiceError where it is this run's own and its one node is gone: nothing would ever run again."""
-        import ray
-
-        if self.is_private and not any(node["Alive"] for node in ray.nodes()):
+        """ServiceError where it is this run's own and a part of it is gone: nothing would ever run again."""
+        if self.is_private and (lost := lost_part()) is not None:
             raise ServiceError(
-                "this run's own Ray has ended: something killed its raylet, or there was no memory for it",
+                f"this run's own Ray has ended: something killed its {lost}, or there was no memory for it",
                 "nothing is lost: the same command continues; its logs are kept as `ray-logs` beside the report",
             )
 

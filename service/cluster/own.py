@@ -13,6 +13,7 @@ from pathlib import Path
 from service.cluster import bare, forkserver
 from service.cluster.janitor import MARK, Janitor
 from service.cluster.joining import disconnect, environment, init
+from service.cluster.parts import watched
 from service.cluster.variables import worker_environment
 from service.resources import Resources
 from trainer.machine import own_cpus
@@ -24,6 +25,8 @@ OBJECT_STORE_BYTES = 150 * 2**20
 @contextlib.contextmanager
 def private(shapes: Sequence[Resources]) -> Iterator[Path]:
     """A Ray for the length of the block, heard on loopback alone; gives the folder of its logs."""
+    from ray._private import worker
+
     given = worker_environment(shapes)
     forks = bare.supported() and forkserver.is_safe()
     server = forkserver.take(given) if forks else None
@@ -49,7 +52,8 @@ def private(shapes: Sequence[Resources]) -> Iterator[Path]:
                     runtime_env={"env_vars": {**given, "PYTHONPATH": forkserver.python_path()}},
                     _temp_dir=str(inner),
                 )
-            yield inner / "session_latest" / "logs"
+            with watched(worker._global_node):
+                yield inner / "session_latest" / "logs"
         finally:
             disconnect()
             if server is not None:

@@ -91,11 +91,14 @@ def test_others_are_kept_out_and_those_who_follow_a_log_live_on(
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["inproc", "train"])
-def test_where_its_raylet_is_killed_the_run_ends_and_the_same_command_continues(
-    launcher: str, toy: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("launcher", "killed"),
+    [("inproc", "raylet"), ("train", "raylet"), ("inproc", "gcs_server"), ("train", "gcs_server")],
+)
+def test_where_a_part_of_its_ray_is_killed_the_run_ends_and_the_same_command_continues(
+    launcher: str, killed: str, toy: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Trials of some train on meanwhile: they are longer than it takes Ray to notice."""
+    """Trials of some train on meanwhile: they are longer than it takes to notice."""
     longer = LONG | {"train.kimg": 1536.0}
     yaml = write(sweep(toy, seeds=1, set=longer, launcher=launcher), tmp_path)
     home = tmp_path / "home"
@@ -104,14 +107,15 @@ def test_where_its_raylet_is_killed_the_run_ends_and_the_same_command_continues(
     try:
         run.until(" 64 of 1536 kimg")
         family = run.family()
-        (raylet,) = (one for one in family if one.is_running() and one.name() == "raylet")
-        raylet.kill()
+        (part,) = (one for one in family if one.is_running() and one.name() == killed)
+        part.kill()
         code, said = run.ending()
     finally:
         run.process.kill()
         run.process.wait(10)
     assert code == 3, said
     assert "this run's own Ray has ended" in said
+    assert killed in said
     assert "the same command continues" in said
     assert "Traceback" not in said
     assert list((home / "experiments" / "toy" / "ray-logs").glob("raylet*"))
