@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dashboards.text import counted
+from dashboards.text import counted, names
 from service.experiment.answers import Answers
 from service.experiment.cell import Cell
 from trainer.diffusion.process import Diffusion
+from trainer.doubts import doubts
 from trainer.spec import Spec
 from trainer.trial import TrialSpec
 
@@ -81,3 +82,12 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
     if len({cell.trial.data.digest() for cell in cells}) > 1:
         notes.append("cells are trained on different data: their FIDs have different references")
     return notes
+
+
+def doubtful(cells: Sequence[Cell]) -> list[str]:
+    """What trials of the cells hardly mean, each sentence once, with the cells that it is true of."""
+    of: dict[str, list[str]] = {}
+    for cell in cells:
+        for line in doubts(cell.trial):
+            of.setdefault(line, []).append(cell.name)
+    return [line if len(who) == len(cells) else f"{names(who)}: {line}" for line, who in of.items()]

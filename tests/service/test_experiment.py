@@ -654,6 +654,50 @@ def test_evaluations_that_differ_in_when_or_how_fast_are_compared() -> None:
     assert len(experiment(**draws).cells) == 2, "the curve has one noise anyway"
 
 
+DOUBTS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"ema": {"kind": "constant", "decay": 0.9999999}},
+        "`b`: ema: more than 99 % of what is evaluated after 40 updates are the initial weights, which the average "
+        "keeps for long: write a smaller decay, such as 0.75, or kind: ramp",
+    ),
+    ({"ema": {"kind": "constant", "decay": 0.99}}, "`b`: ema: 67 % of what is evaluated after 40"),
+    (
+        {"ema": [{"kind": "ramp"}, {"kind": "inverse_power", "least": 0.99, "start": 9999}]},
+        "`b`: ema[1]: 67 % of what is evaluated after 40",
+    ),
+    (
+        {"ema": {"kind": "inverse_power", "start": 10**6}},
+        "`b`: ema.start: the decay begins to rise after 1,000,000 updates, the trial has 40: it stays 0; write a smaller",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arm", "said"), DOUBTS)
+def test_what_is_hardly_meant_is_noted_of_the_cells_that_say_it(
+    arm: dict[str, Any], said: str
+) -> None:
+    assert experiment(arms={"a": {}}).notes == ()
+
+    notes = experiment(arms={"a": {}, "b": arm}).notes
+
+    assert [said in note for note in notes] == [True], notes
+
+
+def test_what_all_cells_hardly_mean_is_noted_once_without_their_names() -> None:
+    (note,) = experiment(
+        set={"ema": {"kind": "constant"}}, axes={"optimizer.lr": [1e-3, 2e-3]}
+    ).notes
+
+    assert note.startswith("ema: more than 99 % of what is evaluated")
+
+
+def test_an_average_of_millions_of_updates_is_looked_at_in_no_time() -> None:
+    """As many updates as a published training has; a warm-up that ends, and an average that forgets."""
+    published = {"train.kimg": 500_000, "optimizer.lr_schedule.warmup_kimg": 10_000}
+
+    assert experiment(set=published, axes={"optimizer.lr": [1e-3, 2e-3, 3e-3]}).notes == ()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.5, 500.0), st.lists(st.integers(1, 512), min_size=2, max_size=3, unique=True))
 def test_the_budget_that_is_proposed_gives_every_batch_size_the_same_images(

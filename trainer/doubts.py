@@ -1,0 +1,59 @@
+"""What does a trial say that it hardly means? Settings that are possible, and leave a part of it without effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from trainer.ema import EMA, InversePower
+
+if TYPE_CHECKING:
+    from trainer.trial import TrialSpec
+
+_SAMPLES = 10_000
+"""Updates at most that are looked at, evenly spaced."""
+_MUCH = 0.1
+"""Share of the initial weights in an average that is worth a sentence."""
+_FEW = 20
+"""Updates below which nobody looks at a mean."""
+
+
+def doubts(trial: TrialSpec) -> list[str]:
+    """Sentences with the path, what becomes of it and the way out; none where nothing needs saying."""
+    return list(_averages(trial))
+
+
+def _averages(trial: TrialSpec) -> Iterator[str]:
+    steps = trial.steps()
+    for number, average in enumerate(trial.averages()):
+        where = f"ema[{number}]" if isinstance(trial.ema, tuple) else "ema"
+        share = initial_share(average, steps)
+        if share > _MUCH:
+            smaller = "" if steps < _FEW else f", such as {1.0 - 10.0 / steps:.6g},"
+            yield (
+                f"{where}: {_percent(share)} of what is evaluated after {steps:,} updates are the initial weights, which "
+                f"the average keeps for long: write a smaller decay{smaller} or kind: ramp"
+            )
+        elif isinstance(average, InversePower) and average.start >= steps > 1:
+            yield (
+                f"{where}.start: the decay begins to rise after {average.start:,} updates, the trial has {steps:,}: it "
+                f"stays {average.least:g}; write a smaller start"
+            )
+
+
+def initial_share(average: EMA, steps: int) -> float:
+    """How much of the average after so many updates is what it began with: the product of all decays."""
+    stride = max(1, steps // _SAMPLES)
+    left = 1.0
+    for update in range(1, steps + 1, stride):
+        left *= average.at(update) ** min(stride, steps + 1 - update)
+        if left < _MUCH:
+            break
+    return left
+
+
+def _percent(share: float) -> str:
+    """`98 %`, `0.1 %`; never all where something is left."""
+    if 0.99 < share < 1.0:
+        return "more than 99 %"
+    return f"{100.0 * share:.2g} %"
