@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -14,13 +15,15 @@ _SAMPLES = 10_000
 """Updates at most that are looked at, evenly spaced."""
 _MUCH = 0.1
 """Share of the initial weights in an average that is worth a sentence."""
+_IDLE = 0.01
+"""Mean factor of a learning rate below which the updates hardly move anything."""
 _FEW = 20
 """Updates below which nobody looks at a mean."""
 
 
 def doubts(trial: TrialSpec) -> list[str]:
     """Sentences with the path, what becomes of it and the way out; none where nothing needs saying."""
-    return list(_averages(trial))
+    return [*_averages(trial), *_rate(trial)]
 
 
 def _averages(trial: TrialSpec) -> Iterator[str]:
@@ -31,8 +34,8 @@ def _averages(trial: TrialSpec) -> Iterator[str]:
         if share > _MUCH:
             smaller = "" if steps < _FEW else f", such as {1.0 - 10.0 / steps:.6g},"
             yield (
-                f"{where}: {_percent(share)} of what is evaluated after {steps:,} updates are the initial weights, which "
-                f"the average keeps for long: write a smaller decay{smaller} or kind: ramp"
+                f"{where}: {_percent(share)} of what is evaluated after {steps:,} updates are the initial weights, "
+                f"which the average keeps for long: write a smaller decay{smaller} or kind: ramp"
             )
         elif isinstance(average, InversePower) and average.start >= steps > 1:
             yield (
@@ -50,6 +53,25 @@ def initial_share(average: EMA, steps: int) -> float:
         if left < _MUCH:
             break
     return left
+
+
+def _rate(trial: TrialSpec) -> Iterator[str]:
+    schedule, steps = trial.optimizer.lr_schedule, trial.steps()
+    total, batch = trial.total_images(), trial.train.batch_size
+    stride = max(1, steps // _SAMPLES)
+    factors = [schedule.factor(i * batch, total, batch) for i in range(0, steps, stride)]
+    where = "optimizer.lr_schedule"
+    if 1000.0 * schedule.warmup_kimg >= total and steps > 1:
+        yield (
+            f"{where}.warmup_kimg: a warm-up of {schedule.warmup_kimg:,g} kimg takes the whole budget of "
+            f"{total / 1000:,g}: the learning rate reaches {_percent(max(factors))} of optimizer.lr; write a shorter "
+            "one, or raise train.kimg"
+        )
+    elif steps >= _FEW and (mean := math.fsum(factors) / len(factors)) < max(_IDLE, 2.0 / steps):
+        yield (
+            f"{where}: its mean over the budget is {_percent(mean)} of optimizer.lr, so that hardly an update moves "
+            "anything: let it fall more slowly"
+        )
 
 
 def _percent(share: float) -> str:

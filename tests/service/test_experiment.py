@@ -667,7 +667,20 @@ DOUBTS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"ema": {"kind": "inverse_power", "start": 10**6}},
-        "`b`: ema.start: the decay begins to rise after 1,000,000 updates, the trial has 40: it stays 0; write a smaller",
+        "`b`: ema.start: the decay begins to rise after 1,000,000 updates, the trial has 40: it stays 0",
+    ),
+    (
+        {"optimizer.lr_schedule": {"kind": "constant", "warmup_kimg": 2560}},
+        "`b`: optimizer.lr_schedule.warmup_kimg: a warm-up of 2,560 kimg takes the whole budget of 2.56: the learning "
+        "rate reaches 0.1 % of optimizer.lr; write a shorter one, or raise train.kimg",
+    ),
+    (
+        {"optimizer.lr_schedule": {"kind": "cosine", "warmup": "exponential", "warmup_kimg": 2.56}},
+        "a warm-up of 2.56 kimg takes the whole budget of 2.56: the learning rate reaches 23 % of",
+    ),
+    (
+        {"optimizer.lr_schedule": {"kind": "exponential", "half_life_kimg": 0.001}},
+        "`b`: optimizer.lr_schedule: its mean over the budget is 2.5 % of optimizer.lr, so that hardly an update moves",
     ),
 ]
 
