@@ -108,7 +108,8 @@ class Resolution:
         comparison.check_metric(every)
         self.occupying.check(every)
         if self.spec.search is not None:
-            Searching(self.spec.search, self.document, every, self._misfit, self.problems).check(
+            said = (self.problems, self.notes)
+            Searching(self.spec.search, self.document, every, self._misfit, *said).check(
                 varied, for_trials, self.spec.seed_list(), self.spec.controls
             )
         if baseline is not None and self.document.data.get("compare"):

@@ -286,6 +286,21 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:10: search.space.train.kimg: at 1, cell `plain` sees 1,024 images instead of 2,560: no "
         "verdict at unequal compute; search another path",
     ),
+    "whole numbers searched as others": (
+        searched("model.depth: {linear: [1, 3]}"),
+        "x.yaml:10: search.space.model.depth: needs whole numbers, and linear draws such as 1.125: "
+        "write {int: [1, 3]}",
+    ),
+    "whole numbers searched by their logarithm": (
+        searched("model.width: {log: [1, 16]}"),
+        "x.yaml:10: search.space.model.width: needs whole numbers, and log draws such as 1.18921: "
+        "write {int: [1, 16]}",
+    ),
+    "searched batch sizes that do not divide the budget": (
+        searched("train.batch_size: {int: [1, 128]}"),
+        "x.yaml:10: search.space.train.batch_size: at 9, cell `plain` sees 2,556 images instead of 2,560: no "
+        "verdict at unequal compute; search another path or list with `choice` what divides the budget",
+    ),
     "more candidates than settings": (
         searched("ema.decay: {choice: [0.9, 0.99]}", trials=3),
         "x.yaml:7: search.trials: 3 are more than the 2 settings that the space holds: write 2 or fewer",

@@ -711,6 +711,24 @@ def test_an_average_of_millions_of_updates_is_looked_at_in_no_time() -> None:
     assert experiment(set=published, axes={"optimizer.lr": [1e-3, 2e-3, 3e-3]}).notes == ()
 
 
+def test_a_search_is_noted_whose_candidates_are_in_part_impossible() -> None:
+    model: dict[str, Any] = {"kind": "unet", "channels": [24, 48], "blocks": 1}
+    base = {**TOY, "data": {"kind": "digits"}, "model": model}
+
+    def notes(space: dict[str, Any]) -> tuple[str, ...]:
+        return experiment(base=base, search={"trials": 4, "space": space}).notes
+
+    assert notes({"model.groups": {"int": [1, 8]}}) == (
+        "search.space.model.groups: 2 of 6 values between its ends are impossible in cell `base`, such as 5 "
+        "(model.channels: 24 is not a multiple of groups: 5; change one of them): candidates that draw one are lost; "
+        "list the possible ones with `choice`",
+    )
+    assert notes({"model.groups": {"int": [1, 4]}}) == ()
+    model["channels"] = [48]
+    with pytest.raises(InputError, match="nearly all between its ends is impossible in cell"):
+        notes({"model.groups": {"int": [12, 16]}})
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.5, 500.0), st.lists(st.integers(1, 512), min_size=2, max_size=3, unique=True))
 def test_the_budget_that_is_proposed_gives_every_batch_size_the_same_images(
