@@ -55,8 +55,8 @@ class UNet(Spec):
     repeated pixels (conv_resample False)."""
     attention_after_resample: bool = False
     """Levels of `attention` also attend after their residual block that changes resolution (v-diffusion)."""
-    embedding: Size = 64
-    """Sinusoids of the noise level."""
+    embedding: Annotated[int, Field(ge=2, le=65_536)] = 64
+    """Sinusoids of the noise level: a cosine and a sine are the fewest that tell it."""
     embedding_multiplier: Size = 2
     """Width of the embedding / sinusoids; 4 in publications."""
     mapping: Annotated[int, Field(ge=1, le=100), Neutral(2)] = 2
