@@ -33,9 +33,14 @@ class Setting:
         """The places that it writes: a mapping without `kind` stands for what is below it."""
         return list(_leaves(split(self.path), self.value))
 
+    @property
+    def written(self) -> list[Keys]:
+        """The places of which it says something, those inside a member of a family too."""
+        return list(_leaves(split(self.path), self.value, inside=True))
+
     def hides(self, earlier: Setting) -> bool:
-        """Whether it replaces something that `earlier` sets."""
-        return any(covers(mine, theirs) for mine in self.leaves for theirs in earlier.leaves)
+        """Whether it replaces something that `earlier` sets; what a member leaves to its defaults it may set."""
+        return any(covers(mine, theirs) for mine in self.leaves for theirs in earlier.written)
 
 
 @dataclass(frozen=True)
@@ -165,10 +170,10 @@ def settings(overrides: Mapping[str, Any], home: Keys, complain: Complain) -> tu
     return listed
 
 
-def _leaves(keys: Keys, value: Any) -> Iterator[Keys]:
-    if isinstance(value, dict) and value and "kind" not in value:
+def _leaves(keys: Keys, value: Any, inside: bool = False) -> Iterator[Keys]:
+    if isinstance(value, dict) and value and (inside or "kind" not in value):
         for key, item in value.items():
-            yield from _leaves((*keys, *split(key)), item)
+            yield from _leaves((*keys, *split(key)), item, inside)
     else:
         yield keys
 

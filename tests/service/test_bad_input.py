@@ -477,6 +477,22 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:7: axes.diffusion.timesteps: overwrites `arms.b.diffusion.timesteps.draw`: vary each "
         "path in one place only",
     ),
+    "axis over what a member of an axis says": (
+        f"{HEAD}axes:\n  optimizer: [{{kind: sgd, lr: 0.1}}, {{kind: adam}}]\n  optimizer.lr: [1e-3, 2e-3]\n",
+        "x.yaml:5: axes.optimizer.lr: overwrites `axes.optimizer[0]`: vary each path in one place only",
+    ),
+    "axis over what a member of an axis says, the other way round": (
+        f"{HEAD}axes:\n  optimizer.lr: [1e-3, 2e-3]\n  optimizer: [{{kind: sgd, lr: 0.1}}, {{kind: adam}}]\n",
+        "x.yaml:5: axes.optimizer: overwrites `axes.optimizer.lr[0]`: vary each path in one place only",
+    ),
+    "axis over what a member of an arm says": (
+        f"{arm('optimizer: {kind: sgd, lr: 0.1}')}axes: {{optimizer.lr: [1e-3, 2e-3]}}\n",
+        "x.yaml:6: axes.optimizer.lr: overwrites `arms.b.optimizer`: vary each path in one place only",
+    ),
+    "zip over what a member of an arm says": (
+        f"{arm('optimizer: {kind: sgd, lr: 0.1}')}zip: {{optimizer.lr: [1e-3, 2e-3]}}\n",
+        "x.yaml:6: zip.optimizer.lr: overwrites `arms.b.optimizer`: vary each path in one place only",
+    ),
     # comparison, seeds and the rest
     "unknown metric": (
         f"{HEAD}compare: {{metric: eval/fdi}}\n",

@@ -86,6 +86,16 @@ def test_arms_axes_and_zip_combine_in_order() -> None:
     }
 
 
+def test_an_axis_may_set_what_the_members_of_an_arm_leave_to_their_defaults() -> None:
+    found = experiment(
+        arms={"sgd": {"optimizer": {"kind": "sgd", "momentum": 0.5}}, "adam": {}},
+        axes={"optimizer.lr": [1e-3, 2e-3]},
+    )
+
+    moved = [(cell.trial.optimizer.kind, cell.trial.optimizer.lr) for cell in found.cells]
+    assert moved == [("sgd", 1e-3), ("sgd", 2e-3), ("adamw", 1e-3), ("adamw", 2e-3)]
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     lr=st.lists(st.floats(1e-5, 1e-1), min_size=1, max_size=3, unique=True),
