@@ -10,7 +10,7 @@ from typing import Any
 
 from service.experiment.answers import Answers
 from service.experiment.cell import Cell
-from service.experiment.expansion import Combination, of_trials
+from service.experiment.expansion import LARGEST_SWEEP, MOST_TRIALS, Combination, of_trials
 from service.experiment.spec import TWIN, ExperimentSpec
 from trainer.diffusion.process import Diffusion
 from trainer.errors import Problem, closest, listing, suggestion
@@ -117,6 +117,8 @@ class Comparison:
             self._complain(("controls",), "there is only one cell: a control needs a baseline")
             return plain
         reference = next(cell.trial.diffusion for cell in plain if cell.name == baseline)
+        if not self._has_room_for_twins(plain, reference):
+            return plain
         known = {cell.trial.digest(): cell.name for cell in plain}
         every: list[Cell] = []
         is_any = False
@@ -142,6 +144,25 @@ class Comparison:
         if not is_any:
             self.notes.append("controls: equal_objective adds nothing: no cell has such a twin")
         return every
+
+    def _has_room_for_twins(self, plain: Sequence[Cell], reference: Diffusion) -> bool:
+        """Whether there are few enough cells and trials, if every cell that moved something has a twin; else told."""
+        parts = (cell.trial.diffusion for cell in plain)
+        moved = [
+            p
+            for p in parts
+            if (p.timesteps, p.weighting) != (reference.timesteps, reference.weighting)
+        ]
+        cells, seeds = len(plain) + len(moved), len(self.spec.seed_list())
+        if cells <= LARGEST_SWEEP and cells * seeds <= MOST_TRIALS:
+            return True
+        most = f"{LARGEST_SWEEP:,} cells" if cells > LARGEST_SWEEP else f"{MOST_TRIALS:,} trials"
+        self._complain(
+            ("controls",),
+            f"equal_objective makes up to {cells:,} cells of {len(plain):,}, with {seeds:,} seeds {cells * seeds:,} "
+            f"trials, more than {most}: shorten what varies the objective, or leave `controls` out",
+        )
+        return False
 
     def _twin(self, cell: Cell, changes: dict[str, Any]) -> Cell:
         """The cell with its objective realized the other way."""

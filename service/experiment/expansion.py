@@ -13,6 +13,8 @@ from trainer.yaml.writer import yaml_text
 
 LARGEST_SWEEP = 1000
 """More cells than this are a mistake in the axes, not an experiment."""
+MOST_TRIALS = 10_000
+"""More are a slip of the keyboard, or a sweep whose figures nobody reads."""
 _MOST_SETTINGS = 100
 """Paths that one cell changes: a trial has fewer."""
 

@@ -11,6 +11,7 @@ from service.experiment.answers import Answers
 from service.experiment.cell import Cell
 from service.experiment.comparison import Comparison
 from service.experiment.expansion import (
+    MOST_TRIALS,
     Choice,
     Combination,
     Setting,
@@ -35,9 +36,6 @@ from trainer.yaml.keys import Keys, split
 from trainer.yaml.overrides import Layered, Merged, Origin
 from trainer.yaml.source import Source, read
 from trainer.yaml.spec_paths import child_at
-
-MOST_TRIALS = 10_000
-"""More are a slip of the keyboard, or a sweep whose figures nobody reads."""
 
 
 @dataclass

@@ -455,6 +455,18 @@ CASES: dict[str, tuple[str, str]] = {
         f"{HEAD}axes:\n  optimizer.lr: {list(range(1, 101))}\n  train.kimg: {list(range(1, 101))}\n",
         "x.yaml:1: makes 10,000 cells, more than 1,000: shorten the axes",
     ),
+    "cells explode by their twins": (
+        f"{HEAD}controls: equal_objective\naxes:\n"
+        f"  diffusion.timesteps: {[{'kind': 'p2', 'gamma': n / 1000} for n in range(1, 502)]}\n",
+        "x.yaml:3: controls: equal_objective makes up to 1,001 cells of 501, with 6 seeds 6,006 trials, more than "
+        "1,000 cells: shorten what varies the objective, or leave `controls` out",
+    ),
+    "trials explode by their twins": (
+        f"{HEAD}controls: equal_objective\nseeds: 600\naxes:\n"
+        f"  diffusion.timesteps: {[{'kind': 'p2', 'gamma': n / 10} for n in range(1, 11)]}\n",
+        "x.yaml:3: controls: equal_objective makes up to 19 cells of 10, with 600 seeds 11,400 trials, more than "
+        "10,000 trials: shorten what varies the objective, or leave `controls` out",
+    ),
     "cells times seeds explode": (
         f"{HEAD}seeds: 300\naxes:\n  optimizer.lr: {[n / 1000 for n in range(1, 41)]}\n",
         "x.yaml:3: seeds: 40 cells with 300 seeds are 12,000 trials, more than 10,000: write fewer of one or the other",
