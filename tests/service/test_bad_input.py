@@ -345,7 +345,24 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "too large in a list": (
         arm("optimizer.betas: [0.9, 1.2]"),
-        "x.yaml:5: arms.b.optimizer.betas[1]: must be less than 1, not `1.2`",
+        "x.yaml:5: arms.b.optimizer.betas[1]: must be 0.99999 or less, not `1.2`",
+    ),
+    "a moment that forgets nothing": (
+        arm("optimizer.betas: [0.9999999999999999, 0.99]"),
+        "x.yaml:5: arms.b.optimizer.betas[0]: must be 0.99999 or less, not `0.9999999999999999`",
+    ),
+    "a momentum that forgets nothing": (
+        arm("optimizer: {kind: sgd, momentum: 0.9999999}"),
+        "x.yaml:5: arms.b.optimizer.momentum: must be 0.99999 or less, not `0.9999999`",
+    ),
+    "a decay that leaves no weights": (
+        arm("optimizer.weight_decay: 300"),
+        "x.yaml:5: arms.b.optimizer.weight_decay: 300 at a learning rate of 0.004 multiplies the weights by -0.2 at "
+        "each update, and leaves nothing of them: write less than 250",
+    ),
+    "a network of which nothing is left": (
+        arm("model: {kind: unet, dropout: 0.999999999}"),
+        "x.yaml:5: arms.b.model.dropout: must be 0.95 or less, not `0.999999999`",
     ),
     "infinite": (
         arm("optimizer.lr: .inf"),
