@@ -19,11 +19,15 @@ _IDLE = 0.01
 """Mean factor of a learning rate below which the updates hardly move anything."""
 _FEW = 20
 """Updates below which nobody looks at a mean."""
+_HIDDEN = 0.01, 0.9
+"""Shares of examples whose labels are hidden, between which a network learns both with them and without."""
+_STRONG = 50.0
+"""Guidance beyond what anybody publishes: 10 is much."""
 
 
 def doubts(trial: TrialSpec) -> list[str]:
     """Sentences with the path, what becomes of it and the way out; none where nothing needs saying."""
-    return [*_averages(trial), *_rate(trial)]
+    return [*_averages(trial), *_rate(trial), *_conditions(trial)]
 
 
 def _averages(trial: TrialSpec) -> Iterator[str]:
@@ -72,6 +76,29 @@ def _rate(trial: TrialSpec) -> Iterator[str]:
             f"{where}: its mean over the budget is {_percent(mean)} of optimizer.lr, so that hardly an update moves "
             "anything: let it fall more slowly"
         )
+
+
+def _conditions(trial: TrialSpec) -> Iterator[str]:
+    """Labels or tags that are hardly shown or hardly hidden, and guidance that leaves the data."""
+    least, most = _HIDDEN
+    guided = [(n, g.guidance) for n, g in trial.evaluation.generations() if g.guidance is not None]
+    for hiding in filter(None, (one.hiding() for one in trial.network_inputs())):
+        if hiding.share > most:
+            yield (
+                f"{hiding.path}: {_percent(hiding.share)} of the examples are shown without {hiding.what}, so that "
+                "the network hardly learns what it means: 0.1 is usual"
+            )
+        elif guided and hiding.share < least:
+            yield (
+                f"{hiding.path}: {_percent(hiding.share)} of the examples are shown without {hiding.what}, and "
+                f"evaluation.{guided[0][0]}.guidance compares with a network that learned from them: 0.1 is usual"
+            )
+    for name, guidance in guided:
+        if guidance.scale > _STRONG:
+            yield (
+                f"evaluation.{name}.guidance.scale: {guidance.scale:g} goes so many times further than the network "
+                "says, where no data are: 0.5 to 10 are usual"
+            )
 
 
 def _percent(share: float) -> str:

@@ -693,6 +693,49 @@ DOUBTS: list[tuple[dict[str, Any], str]] = [
         "`b`: optimizer.lr_schedule: its mean over the budget is 2.5 % of optimizer.lr, so that hardly an update moves",
     ),
 ]
+LABELLED = {"model.classes": 8, "train.label_dropout": 0.1}
+CONDITIONS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"train.label_dropout": 0.95},
+        "`b`: train.label_dropout: 95 % of the examples are shown without label, so that the network hardly learns",
+    ),
+    (
+        {"train.label_dropout": 1e-9, "evaluation.full.guidance": {"scale": 3}},
+        "`b`: train.label_dropout: 1e-07 % of the examples are shown without label, and evaluation.full.guidance",
+    ),
+    (
+        {"evaluation.full.guidance": {"scale": 1000}},
+        "`b`: evaluation.full.guidance.scale: 1000 goes so many times further than the network says",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arm", "said"), CONDITIONS)
+def test_labels_that_are_hardly_shown_or_hardly_hidden_are_noted(
+    arm: dict[str, Any], said: str
+) -> None:
+    guided = {"evaluation.full.guidance": {"scale": 3}}
+    assert len(experiment(set=LABELLED, arms={"a": {}, "b": guided}).notes) == 1
+
+    notes = experiment(set=LABELLED, arms={"a": {}, "b": arm}).notes
+
+    assert [said in note for note in notes if "evaluated differently" not in note] == [True], notes
+
+
+def test_guidance_between_levels_that_no_step_meets_is_noted() -> None:
+    guided = {"evaluation.full.guidance": {"scale": 3, "log_snr_min": 0, "log_snr_max": 8}}
+    beyond = {"evaluation.full.guidance": {"scale": 3, "log_snr_min": 50}}
+    lines = experiment(set=LABELLED, arms={"a": {}, "b": guided, "c": beyond}).findings()
+
+    (said,) = [line for line in lines if "no step is guided" in line]
+    assert said.startswith(
+        "`c` is guided at log-SNR from 50 on (evaluation.full.guidance) and generated at 9 to -9"
+    )
+
+
+def test_labels_that_are_never_shown_are_refused() -> None:
+    with pytest.raises(InputError, match="label_dropout: 1 hides the label of every example"):
+        experiment(set={**LABELLED, "train.label_dropout": 1.0})
 
 
 @pytest.mark.parametrize(("arm", "said"), DOUBTS)
