@@ -522,6 +522,14 @@ CASES: dict[str, tuple[str, str]] = {
         f"{arm('optimizer: {kind: sgd, lr: 0.1}')}zip: {{optimizer.lr: [1e-3, 2e-3]}}\n",
         "x.yaml:6: zip.optimizer.lr: overwrites `arms.b.optimizer`: vary each path in one place only",
     ),
+    "a rung twice": (
+        f"{HEAD}policy: {{kind: racing, at: [0.25, 0.5, 0.5]}}\n",
+        "x.yaml:3: policy.at: lists 0.5 twice: remove one",
+    ),
+    "a rung of halving twice": (
+        f"{HEAD}policy: {{kind: halving, at: [0.5, 0.5]}}\n",
+        "x.yaml:3: policy.at: lists 0.5 twice: remove one",
+    ),
     # comparison, seeds and the rest
     "unknown metric": (
         f"{HEAD}compare: {{metric: eval/fdi}}\n",
