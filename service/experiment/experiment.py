@@ -12,12 +12,12 @@ from typing import Any
 from service.experiment.answers import Answers
 from service.experiment.cell import Cell
 from service.experiment.changed import changed
-from service.experiment.comparison import metrics
 from service.experiment.data_sets import input_notes, outlines
 from service.experiment.mistaken import a_trial
 from service.experiment.named import Named
 from service.experiment.planned import PlannedTrial
 from service.experiment.remarks import doubtful, findings, remarks
+from service.experiment.reported import metrics
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
 from service.experiment.starts import Planned, Starts

@@ -522,6 +522,16 @@ CASES: dict[str, tuple[str, str]] = {
         f"{arm('optimizer: {kind: sgd, lr: 0.1}')}zip: {{optimizer.lr: [1e-3, 2e-3]}}\n",
         "x.yaml:6: zip.optimizer.lr: overwrites `arms.b.optimizer`: vary each path in one place only",
     ),
+    "an arm that changes no number": (
+        arm("train.log_every_kimg: 0.5"),
+        "x.yaml:5: arms.b: differs from `plain` (line 4) in `train.log_every_kimg` alone, which changes no number: "
+        "both would be one trial; remove one of them",
+    ),
+    "an axis that changes no number": (
+        f"{HEAD}axes:\n  evaluation.batch_size: [100, 200]\n  optimizer.lr: [1e-3, 2e-3]\n",
+        "x.yaml:4: axes.evaluation.batch_size[1]: differs from `batch_size=100` (line 4) in `evaluation.batch_size` "
+        "alone, which changes no number: both would be one trial; remove one of them",
+    ),
     "a rung twice": (
         f"{HEAD}policy: {{kind: racing, at: [0.25, 0.5, 0.5]}}\n",
         "x.yaml:3: policy.at: lists 0.5 twice: remove one",

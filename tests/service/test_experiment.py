@@ -655,9 +655,9 @@ def test_cells_that_cannot_be_compared_plainly_are_noted() -> None:
 
 
 def test_evaluations_that_differ_in_when_or_how_fast_are_compared() -> None:
-    axes = {"evaluation.evaluations": [4, 5], "evaluation.batch_size": [100, 200]}
+    both = {"evaluation.evaluations": [4, 5], "evaluation.batch_size": [100, 200]}
 
-    assert len(experiment(axes=axes, compare={"metric": "eval/fid"}).cells) == 4
+    assert len(experiment(zip=both, compare={"metric": "eval/fid"}).cells) == 2
     rung_only = {"axes": {"evaluation.full.steps": [8, 9]}, "compare": {"metric": "rung/fid"}}
     assert len(experiment(**rung_only).cells) == 2
     draws = {"axes": {"evaluation.draws": [1, 3]}, "compare": {"metric": "rung/fid"}}
