@@ -27,7 +27,7 @@ _STRONG = 50.0
 
 def doubts(trial: TrialSpec) -> list[str]:
     """Sentences with the path, what becomes of it and the way out; none where nothing needs saying."""
-    return [*_averages(trial), *_rate(trial), *_conditions(trial)]
+    return [*_averages(trial), *_rate(trial), *_conditions(trial), *_curve(trial)]
 
 
 def _averages(trial: TrialSpec) -> Iterator[str]:
@@ -99,6 +99,25 @@ def _conditions(trial: TrialSpec) -> Iterator[str]:
                 f"evaluation.{name}.guidance.scale: {guidance.scale:g} goes so many times further than the network "
                 "says, where no data are: 0.5 to 10 are usual"
             )
+
+
+def _curve(trial: TrialSpec) -> Iterator[str]:
+    """A curve of fewer points than are asked for, and a cheap protocol that is none."""
+    evaluation, points = trial.evaluation, len(trial.evaluation_points())
+    if evaluation.every_kimg is None and points < evaluation.evaluations:
+        yield (
+            f"evaluation.evaluations: {evaluation.evaluations:,} are {points:,}, as the budget has {trial.steps():,} "
+            "steps and two cannot share one: write fewer, or raise train.kimg"
+        )
+    full, rung = evaluation.full, evaluation.rung
+    if rung is None or full.solver.adaptive or rung.solver.adaptive:
+        return
+    cheap, whole = (g.images * g.solver.evaluations(g.steps) for g in (rung, full))
+    if cheap > whole * evaluation.draws:
+        yield (
+            f"evaluation.rung: the cheap protocol of the curve makes {cheap:,} passes of an image at every point, the "
+            f"reported one {whole * evaluation.draws:,} at the end: write fewer images or steps, or leave `rung` out"
+        )
 
 
 def _percent(share: float) -> str:

@@ -532,6 +532,12 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:4: axes.evaluation.batch_size[1]: differs from `batch_size=100` (line 4) in `evaluation.batch_size` "
         "alone, which changes no number: both would be one trial; remove one of them",
     ),
+    "a feature space that no memory holds": (
+        arm("evaluation.features: {kind: classifier, width: 65536, steps: 1000000}"),
+        "x.yaml:5: arms.b.evaluation.features.width: must be 4,096 or less, not `65536`\n"
+        "x.yaml:5: arms.b.evaluation.features.steps: must be 100,000 or less, not `1000000`\n"
+        "2 problems; nothing has been run",
+    ),
     "a rung twice": (
         f"{HEAD}policy: {{kind: racing, at: [0.25, 0.5, 0.5]}}\n",
         "x.yaml:3: policy.at: lists 0.5 twice: remove one",
