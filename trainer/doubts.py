@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from trainer.diffusion.solver import DPMAdaptive
 from trainer.ema import EMA, InversePower
+from trainer.evaluation.metric.likelihood import NLL
 
 if TYPE_CHECKING:
     from trainer.trial import TrialSpec
@@ -23,11 +25,13 @@ _HIDDEN = 0.01, 0.9
 """Shares of examples whose labels are hidden, between which a network learns both with them and without."""
 _STRONG = 50.0
 """Guidance beyond what anybody publishes: 10 is much."""
+_FLOW = 6.0
+"""log-SNR from data to noise, of which a likelihood needs 18."""
 
 
 def doubts(trial: TrialSpec) -> list[str]:
     """Sentences with the path, what becomes of it and the way out; none where nothing needs saying."""
-    return [*_averages(trial), *_rate(trial), *_conditions(trial), *_curve(trial)]
+    return [*_averages(trial), *_rate(trial), *_conditions(trial), *_curve(trial), *_walks(trial)]
 
 
 def _averages(trial: TrialSpec) -> Iterator[str]:
@@ -118,6 +122,28 @@ def _curve(trial: TrialSpec) -> Iterator[str]:
             f"evaluation.rung: the cheap protocol of the curve makes {cheap:,} passes of an image at every point, the "
             f"reported one {whole * evaluation.draws:,} at the end: write fewer images or steps, or leave `rung` out"
         )
+
+
+def _walks(trial: TrialSpec) -> Iterator[str]:
+    """Adaptive steps that nothing bounds, and a likelihood over hardly any noise levels."""
+    for name, generation in trial.evaluation.generations():
+        solver, where = generation.solver, f"evaluation.{name}.solver"
+        if isinstance(solver, DPMAdaptive) and solver.first_step > solver.max_step:
+            yield (
+                f"{where}.first_step: {solver.first_step:g} exceeds max_step: {solver.max_step:g}, which is taken: "
+                "lower it, or raise max_step"
+            )
+        if isinstance(solver, DPMAdaptive) and solver.rtol >= 1.0:
+            yield (
+                f"{where}.rtol: {solver.rtol:g} allows an error as large as the images, so that any step is taken: "
+                "0.05 is usual"
+            )
+    for metric in trial.evaluation.metrics:
+        if isinstance(metric, NLL) and metric.log_snr_max - metric.log_snr_min < _FLOW:
+            yield (
+                f"evaluation.metrics: nll goes from log-SNR {metric.log_snr_max:g} to {metric.log_snr_min:g} alone, so "
+                "that the network hardly has a part in it: 9 to -9 is usual"
+            )
 
 
 def _percent(share: float) -> str:

@@ -538,6 +538,11 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:5: arms.b.evaluation.features.steps: must be 100,000 or less, not `1000000`\n"
         "2 problems; nothing has been run",
     ),
+    "a churn between no levels": (
+        arm("evaluation.full.solver: {kind: euler, churn: 1, churn_min: 10, churn_max: 1}"),
+        "x.yaml:5: arms.b.evaluation.full.solver.churn_min: 10 exceeds churn_max: 1, so that nothing is churned: lower "
+        "it, or raise churn_max",
+    ),
     "a rung twice": (
         f"{HEAD}policy: {{kind: racing, at: [0.25, 0.5, 0.5]}}\n",
         "x.yaml:3: policy.at: lists 0.5 twice: remove one",

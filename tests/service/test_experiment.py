@@ -696,6 +696,18 @@ DOUBTS: list[tuple[dict[str, Any], str]] = [
         {"evaluation.evaluations": 5000},
         "`b`: evaluation.evaluations: 5,000 are 40, as the budget has 40 steps and two cannot share one",
     ),
+    (
+        {"evaluation.full.solver": {"kind": "dpm_adaptive", "first_step": 10, "max_step": 1}},
+        "`b`: evaluation.full.solver.first_step: 10 exceeds max_step: 1, which is taken",
+    ),
+    (
+        {"evaluation.full.solver": {"kind": "dpm_adaptive", "rtol": 1000}},
+        "`b`: evaluation.full.solver.rtol: 1000 allows an error as large as the images, so that any step is taken",
+    ),
+    (
+        {"evaluation.metrics": ["fid", {"kind": "nll", "log_snr_min": 0, "log_snr_max": 0.001}]},
+        "`b`: evaluation.metrics: nll goes from log-SNR 0.001 to 0 alone, so that the network hardly has a part in it",
+    ),
 ]
 LABELLED = {"model.classes": 8, "train.label_dropout": 0.1}
 CONDITIONS: list[tuple[dict[str, Any], str]] = [
