@@ -41,6 +41,10 @@ Gain = Annotated[float, Field(ge=-1000.0, le=1000.0)]
 
 Rate = Annotated[float, Field(ge=1e-12, le=1000.0)]
 """A learning rate."""
+Beta = Annotated[float, Field(ge=0.0, le=0.99999)]
+"""How much of a moment one update keeps: of more, 100,000 updates leave nothing, and float32 cannot tell the rest."""
+Dropout = Annotated[float, Field(ge=0.0, le=0.95)]
+"""Share of activations that a training step leaves out: of more, hardly a gradient is left."""
 Clip = Annotated[float, Field(ge=1e-9, le=1e12)]
 """The largest norm of a gradient; a very large one measures it and clips nothing."""
 Epsilon = Annotated[float, Field(ge=1e-30, le=1.0)]

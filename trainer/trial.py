@@ -144,6 +144,16 @@ class TrialSpec(Spec):
         return self
 
     @model_validator(mode="after")
+    def _is_told_something(self) -> "TrialSpec":
+        for hiding in filter(None, (one.hiding() for one in self.network_inputs())):
+            if hiding.share >= 1.0:
+                raise ValueError(
+                    f"{hiding.path}: 1 hides the {hiding.what} of every example, so that the network learns nothing "
+                    f"of it: write 0.1, or leave out what it is told"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _noise_scale_has_parts(self) -> "TrialSpec":
         draw = self.diffusion.timesteps.draw
         if self.train.gns and draw != "independent":

@@ -10,11 +10,12 @@ from typing import Any
 
 from service.experiment.answers import Answers
 from service.experiment.cell import Cell
-from service.experiment.expansion import Combination, of_trials
+from service.experiment.differing import differing
+from service.experiment.expansion import LARGEST_SWEEP, MOST_TRIALS, Combination, of_trials
+from service.experiment.reported import metrics
 from service.experiment.spec import TWIN, ExperimentSpec
 from trainer.diffusion.process import Diffusion
 from trainer.errors import Problem, closest, listing, suggestion
-from trainer.evaluation.averages import ending
 from trainer.evaluation.metric import KINDS
 from trainer.trial import TrialSpec
 from trainer.yaml.keys import Keys, covers, split
@@ -68,23 +69,30 @@ class Comparison:
 
     def _refuse_repeats(self, idle: set[str]) -> None:
         """Two cells that are the same trial."""
-        first: dict[str, tuple[Combination, Cell]] = {}
+        first: dict[tuple[str, str], tuple[Combination, Cell]] = {}
         for combination, cell in self.cells:
-            earlier, its = first.setdefault(cell.trial.digest(), (combination, cell))
+            same_trial = cell.identity, cell.trial.data.digest()
+            earlier, its = first.setdefault(same_trial, (combination, cell))
             pairs = zip(earlier.choices, combination.choices, strict=True)
-            differing = [(old, new) for old, new in pairs if old is not new]
-            if not differing or differing[0][1].label in idle:
+            choices = [(old, new) for old, new in pairs if old is not new]
+            if not choices or choices[0][1].label in idle:
                 continue
-            old, new = differing[-1]
+            old, new = choices[-1]
             line = self.document.problem(old.keys, "", True).line
             where = f" (line {line})" if line is not None else ""
             same = f"gives the same trial as `{old.label}`{where}: remove one of them"
-            if its.asked != cell.asked:
+            if paths := differing([its, cell]):
+                other = earlier.name if len(choices) > 1 else old.label
+                same = (
+                    f"differs from `{other}`{where} in {listing(paths)} alone, which changes no number: both would be "
+                    "one trial; remove one of them"
+                )
+            elif its.asked != cell.asked:
                 same = (
                     f"differs from `{old.label}`{where} in resources alone, which are no part of a "
                     "trial: both would be one; remove one of them"
                 )
-            elif len(differing) > 1:
+            elif len(choices) > 1:
                 same = f"cell `{combination.name}` is the same trial as `{earlier.name}`"
             self._complain(new.keys, same, of_key=new.keys[0] == "arms")
 
@@ -117,6 +125,8 @@ class Comparison:
             self._complain(("controls",), "there is only one cell: a control needs a baseline")
             return plain
         reference = next(cell.trial.diffusion for cell in plain if cell.name == baseline)
+        if not self._has_room_for_twins(plain, reference):
+            return plain
         known = {cell.trial.digest(): cell.name for cell in plain}
         every: list[Cell] = []
         is_any = False
@@ -142,6 +152,25 @@ class Comparison:
         if not is_any:
             self.notes.append("controls: equal_objective adds nothing: no cell has such a twin")
         return every
+
+    def _has_room_for_twins(self, plain: Sequence[Cell], reference: Diffusion) -> bool:
+        """Whether there are few enough cells and trials, if every cell that moved something has a twin; else told."""
+        parts = (cell.trial.diffusion for cell in plain)
+        moved = [
+            p
+            for p in parts
+            if (p.timesteps, p.weighting) != (reference.timesteps, reference.weighting)
+        ]
+        cells, seeds = len(plain) + len(moved), len(self.spec.seed_list())
+        if cells <= LARGEST_SWEEP and cells * seeds <= MOST_TRIALS:
+            return True
+        most = f"{LARGEST_SWEEP:,} cells" if cells > LARGEST_SWEEP else f"{MOST_TRIALS:,} trials"
+        self._complain(
+            ("controls",),
+            f"equal_objective makes up to {cells:,} cells of {len(plain):,}, with {seeds:,} seeds {cells * seeds:,} "
+            f"trials, more than {most}: shorten what varies the objective, or leave `controls` out",
+        )
+        return False
 
     def _twin(self, cell: Cell, changes: dict[str, Any]) -> Cell:
         """The cell with its objective realized the other way."""
@@ -257,17 +286,3 @@ def _grouped(images: Mapping[str, int]) -> str:
     for name, count in images.items():
         names.setdefault(count, []).append(name)
     return " and ".join(f"{count:,} ({listing(who)})" for count, who in names.items())
-
-
-def metrics(trial: TrialSpec) -> list[str]:
-    """Names of the metrics that a trial reports: the full protocol's, of every average, then the cheap one's."""
-    names = [metric.name for metric in trial.evaluation.metrics]
-    further = [ending(average.called()) for average in trial.averages()[1:]]
-    rung = [f"rung/{name}" for name in names] if trial.evaluation.rung is not None else []
-    also = [
-        f"eval/{metric.name}.{one.name}"
-        for one in trial.evaluation.also
-        for metric in trial.evaluation.comparisons
-    ]
-    full = [f"eval/{name}{end}" for end in ("", *further) for name in names]
-    return full + rung + also

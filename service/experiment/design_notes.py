@@ -12,8 +12,36 @@ if TYPE_CHECKING:
     from service.experiment.experiment import Experiment
 
 
+_WIDE = 0.25
+"""A margin within which differences that anybody would report are called the same."""
+
+
 def design_notes(experiment: Experiment) -> list[str]:
-    """Which of the planned looks are too early for any word; empty where nothing needs saying."""
+    """Which looks are too early for any word, which policy stops nobody, which margin hides what is looked for."""
+    return [*_looks(experiment), *_policy(experiment), *_margin(experiment)]
+
+
+def _policy(experiment: Experiment) -> list[str]:
+    policy = experiment.spec.policy
+    why = policy.idle(len(experiment.cells))
+    return (
+        [f"`policy: {policy.kind}` stops nobody: {why}; leave it out, or change that"]
+        if why
+        else []
+    )
+
+
+def _margin(experiment: Experiment) -> list[str]:
+    margin = experiment.spec.compare.margin
+    if margin <= _WIDE or len(experiment.cells) < 2:
+        return []
+    return [
+        f"`compare.margin: {margin:g}` calls cells the SAME that differ by {100 * margin:.3g} % of the baseline: "
+        "0.02 is usual"
+    ]
+
+
+def _looks(experiment: Experiment) -> list[str]:
     if experiment.baseline is None or len(experiment.cells) < 2:
         return _alone(experiment)
     rivals = len(experiment.cells) - 1

@@ -13,6 +13,8 @@ from trainer.yaml.writer import yaml_text
 
 LARGEST_SWEEP = 1000
 """More cells than this are a mistake in the axes, not an experiment."""
+MOST_TRIALS = 10_000
+"""More are a slip of the keyboard, or a sweep whose figures nobody reads."""
 _MOST_SETTINGS = 100
 """Paths that one cell changes: a trial has fewer."""
 
@@ -33,9 +35,14 @@ class Setting:
         """The places that it writes: a mapping without `kind` stands for what is below it."""
         return list(_leaves(split(self.path), self.value))
 
+    @property
+    def written(self) -> list[Keys]:
+        """The places of which it says something, those inside a member of a family too."""
+        return list(_leaves(split(self.path), self.value, inside=True))
+
     def hides(self, earlier: Setting) -> bool:
-        """Whether it replaces something that `earlier` sets."""
-        return any(covers(mine, theirs) for mine in self.leaves for theirs in earlier.leaves)
+        """Whether it replaces something that `earlier` sets; what a member leaves to its defaults it may set."""
+        return any(covers(mine, theirs) for mine in self.leaves for theirs in earlier.written)
 
 
 @dataclass(frozen=True)
@@ -165,10 +172,10 @@ def settings(overrides: Mapping[str, Any], home: Keys, complain: Complain) -> tu
     return listed
 
 
-def _leaves(keys: Keys, value: Any) -> Iterator[Keys]:
-    if isinstance(value, dict) and value and "kind" not in value:
+def _leaves(keys: Keys, value: Any, inside: bool = False) -> Iterator[Keys]:
+    if isinstance(value, dict) and value and (inside or "kind" not in value):
         for key, item in value.items():
-            yield from _leaves((*keys, *split(key)), item)
+            yield from _leaves((*keys, *split(key)), item, inside)
     else:
         yield keys
 

@@ -12,12 +12,12 @@ from typing import Any
 from service.experiment.answers import Answers
 from service.experiment.cell import Cell
 from service.experiment.changed import changed
-from service.experiment.comparison import metrics
 from service.experiment.data_sets import input_notes, outlines
 from service.experiment.mistaken import a_trial
 from service.experiment.named import Named
 from service.experiment.planned import PlannedTrial
-from service.experiment.remarks import findings, remarks
+from service.experiment.remarks import doubtful, findings, remarks
+from service.experiment.reported import metrics
 from service.experiment.resolution import Resolution
 from service.experiment.spec import ExperimentSpec
 from service.experiment.starts import Planned, Starts
@@ -133,7 +133,7 @@ class Experiment(metaclass=Named):
         starts = Starts(home, folder, plan)
         resolution = Resolution(source, folder, starts, Answers(home), overrides)
         spec, cells = resolution.resolve()
-        notes = (*resolution.notes, *remarks(cells))
+        notes = (*resolution.notes, *remarks(cells), *doubtful(cells))
         return cls(
             spec,
             tuple(cells),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from dashboards.text import counted
 from service.experiment.answers import Answers
 from service.experiment.cell import Cell
 from trainer.diffusion.process import Diffusion
+from trainer.doubts import doubts
+from trainer.errors import listing
 from trainer.spec import Spec
 from trainer.trial import TrialSpec
 
@@ -47,6 +50,7 @@ def findings(cells: Sequence[Cell], answers: Answers) -> list[str]:
         line for cell in cells for line in few_images(cell.trial.evaluation, cell.trial.data.shape)
     ]
     lines = [*answers.ask("findings", of, lambda: _computed(trials)), *dict.fromkeys(few)]
+    lines += _guided(cells, answers)
     if len(distinct) > len(described):
         lines.append(
             f"there are {len(distinct):,} different objectives: what is said of them is said of the first "
@@ -62,6 +66,22 @@ def _computed(trials: Mapping[str, TrialSpec]) -> list[str]:
     measured = {name: (trial.diffusion, trial.evaluation) for name, trial in trials.items()}
     cards = {name: trial.diffusion for name, trial in trials.items()}
     return [*of_passports(cards), *coverage_findings(measured)]
+
+
+def _guided(cells: Sequence[Cell], answers: Answers) -> list[str]:
+    """What is to be said of guidance between two levels, once of cells that are generated alike."""
+    from trainer.evaluation.coverage import guidance_findings
+
+    lines = []
+    distinct: dict[str, Cell] = {}
+    for cell in cells:
+        distinct.setdefault(cell.trial.diffusion.digest() + cell.trial.evaluation.digest(), cell)
+    for cell in list(distinct.values())[:MOST_DESCRIBED]:
+        diffusion, evaluation = cell.trial.diffusion, cell.trial.evaluation
+        if any(generation.guidance is not None for _, generation in evaluation.generations()):
+            given = (cell.name, diffusion, evaluation)
+            lines += answers.ask("guided", given, partial(guidance_findings, *given))
+    return lines
 
 
 def remarks(cells: Sequence[Cell]) -> list[str]:
@@ -81,3 +101,14 @@ def remarks(cells: Sequence[Cell]) -> list[str]:
     if len({cell.trial.data.digest() for cell in cells}) > 1:
         notes.append("cells are trained on different data: their FIDs have different references")
     return notes
+
+
+def doubtful(cells: Sequence[Cell]) -> list[str]:
+    """What trials of the cells hardly mean, each sentence once, with the cells that it is true of."""
+    of: dict[str, list[str]] = {}
+    for cell in cells:
+        for line in doubts(cell.trial):
+            of.setdefault(line, []).append(cell.name)
+    return [
+        line if len(who) == len(cells) else f"{listing(who)}: {line}" for line, who in of.items()
+    ]

@@ -11,6 +11,7 @@ from service.experiment.answers import Answers
 from service.experiment.cell import Cell
 from service.experiment.comparison import Comparison
 from service.experiment.expansion import (
+    MOST_TRIALS,
     Choice,
     Combination,
     Setting,
@@ -35,9 +36,6 @@ from trainer.yaml.keys import Keys, split
 from trainer.yaml.overrides import Layered, Merged, Origin
 from trainer.yaml.source import Source, read
 from trainer.yaml.spec_paths import child_at
-
-MOST_TRIALS = 10_000
-"""More are a slip of the keyboard, or a sweep whose figures nobody reads."""
 
 
 @dataclass
@@ -108,9 +106,10 @@ class Resolution:
         comparison.check_metric(every)
         self.occupying.check(every)
         if self.spec.search is not None:
-            Searching(
-                self.spec.search, self.document, every, self.fitting.fault, self.problems
-            ).check(varied, for_trials, self.spec.seed_list(), self.spec.controls)
+            said = (self.problems, self.notes)
+            Searching(self.spec.search, self.document, every, self.fitting.fault, *said).check(
+                varied, for_trials, self.spec.seed_list(), self.spec.controls
+            )
         if baseline is not None and self.document.data.get("compare"):
             comparison.check_comparable(baseline)
         self._give_up_if_wrong()

@@ -24,17 +24,20 @@ from trainer.yaml.writer import yaml_text
 HOME = ("search", "space")
 _COMMON = ("data", "evaluation", "seed")
 """Parts of a trial that cells have in common, or no two numbers of them compare."""
+_LOOKED_AT = 10
+"""Cells in which values between the ends are tried: most ranges are right or wrong in all."""
 
 
 @dataclass
 class Searching:
-    """Looks at a search beside the cells that it tunes; `problems` is added to."""
+    """Looks at a search beside the cells that it tunes; `problems` and `notes` are added to."""
 
     search: Search
     document: Layered
     cells: Sequence[Cell]
     misfit: Callable[[TrialSpec], Fault | None]
     problems: list[Problem]
+    notes: list[str]
 
     def check(
         self,
@@ -104,31 +107,81 @@ class Searching:
             for below, value in one.ends():
                 if not self._is_possible(cell, path, below, value):
                     return
+        for cell in self.cells[:_LOOKED_AT]:
+            if not self._is_possible_between(cell, path, one):
+                return
+
+    def _is_possible_between(self, cell: Cell, path: str, one: Range) -> bool:
+        """What a sampler draws inside ends that are right; False, and told, where no more cells need be looked at."""
+        values, lost = one.between(), {}
+        place = self._origin((*HOME, path))
+        for value in values:
+            outcome = self._tried(cell, path, place, value)[1]
+            if isinstance(outcome, list):
+                lost[value] = outcome[0]
+            elif outcome.total_images() != cell.trial.total_images():
+                self._refuse_unequal(
+                    place, cell, outcome, value, " or list with `choice` what divides the budget"
+                )
+                return False
+        if not lost:
+            return True
+        value, fault = next(iter(lost.items()))
+        (kind, ends), *_ = one.model_dump().items()
+        if "whole number" in fault.message and value != round(value):
+            whole = yaml_text({"int": [round(end) for end in ends]})
+            message = (
+                f"needs whole numbers, and {kind} draws such as {yaml_text(value)}: write {whole}"
+            )
+            self.problems.append(place.problem((), message))
+            return False
+        why = f"impossible in cell `{cell.name}`, such as {yaml_text(value)} ({dotted(fault.keys)}: {fault.message})"
+        if len(lost) == len(values) > 1:
+            self.problems.append(place.problem((), f"nearly all between its ends is {why}"))
+            return False
+        self.notes.append(
+            f"search.space.{path}: {len(lost)} of {len(values)} values between its ends are {why}: candidates that "
+            "draw one are lost; list the possible ones with `choice`"
+        )
+        return False
 
     def _is_possible(self, cell: Cell, path: str, below: Keys, value: Any) -> bool:
         origin = self._origin((*HOME, path))
-        tree, place = tree_of(cell), Origin(origin.source, (*origin.keys, *below))
-        if misplaced := tree.copy().merge(split(path), value, origin).problems:
+        place = Origin(origin.source, (*origin.keys, *below))
+        if misplaced := tree_of(cell).merge(split(path), value, origin).problems:
             self.problems += misplaced
             return False
-        tree.merge(split(path), value, place)
-        outcome = tree.faults()
+        tree, outcome = self._tried(cell, path, place, value)
         if isinstance(outcome, list):
             for fault in outcome:
                 self._trace(tree, fault, place, cell)
             return False
-        trial = cast(TrialSpec, outcome)
-        if (misfit := self.misfit(trial)) is not None:
-            self._trace(tree, misfit, place, cell)
-            return False
-        if trial.total_images() != cell.trial.total_images():
-            message = (
-                f"at {yaml_text(value)}, cell `{cell.name}` sees {trial.total_images():,} images instead "
-                f"of {cell.trial.total_images():,}: no verdict at unequal compute; search another path"
-            )
-            self.problems.append(origin.problem((), message, True))
+        if outcome.total_images() != cell.trial.total_images():
+            self._refuse_unequal(origin, cell, outcome, value)
             return False
         return True
+
+    def _tried(
+        self, cell: Cell, path: str, place: Origin, value: Any
+    ) -> tuple[Layered, TrialSpec | list[Fault]]:
+        """The cell's trial at a value, or what is wrong with it there."""
+        tree = tree_of(cell)
+        tree.merge(split(path), value, place)
+        outcome = tree.faults()
+        if isinstance(outcome, list):
+            return tree, outcome
+        trial = cast(TrialSpec, outcome)
+        misfit = self.misfit(trial)
+        return tree, trial if misfit is None else [misfit]
+
+    def _refuse_unequal(
+        self, origin: Origin, cell: Cell, trial: TrialSpec, value: Any, way: str = ""
+    ) -> None:
+        message = (
+            f"at {yaml_text(value)}, cell `{cell.name}` sees {trial.total_images():,} images instead "
+            f"of {cell.trial.total_images():,}: no verdict at unequal compute; search another path{way}"
+        )
+        self.problems.append(origin.problem((), message, True))
 
     def _trace(self, tree: Layered, fault: Fault, place: Origin, cell: Cell) -> None:
         """A fault of the value itself has its own words; another one says what causes it."""

@@ -105,6 +105,10 @@ class PlanPolicy(Spec):
         """
         raise NotImplementedError
 
+    def idle(self, cells: int) -> str | None:
+        """Why it can stop nobody among so many cells, the baseline counted; None where it can, or never stops any."""
+        return "there is one cell, and nobody to stop" if self.stops_cells and cells < 2 else None
+
     def stops(
         self, design: Design, standings: Mapping[tuple[str, int], Standing]
     ) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from service.policy.base import Design, PlanPolicy, Standing, Work
 from service.policy.rungs import Ladder, Rung, rungs, the_rest
@@ -14,6 +14,17 @@ from trainer.bounds import Count
 
 Share = Annotated[float, Field(ge=1e-6, lt=1.0)]
 """Of the budget."""
+
+
+def _different(shares: tuple[float, ...]) -> tuple[float, ...]:
+    twice = next((share for share in shares if shares.count(share) > 1), None)
+    if twice is not None:
+        raise ValueError(f"lists {twice:g} twice: remove one")
+    return shares
+
+
+Shares = Annotated[tuple[Share, ...], AfterValidator(_different)]
+"""Each once."""
 
 
 class Halving(PlanPolicy):
@@ -27,7 +38,7 @@ class Halving(PlanPolicy):
     kind: Literal["halving"] = "halving"
     reduction: Annotated[int, Field(ge=2, le=100)] = 3
     """One of so many goes on at each rung; at least one always does."""
-    at: tuple[Share, ...] | None = None
+    at: Shares | None = None
     """Rungs as shares of the budget; null: 1/`reduction`^2 and 1/`reduction`. Each is put at the next evaluation."""
     seeds: Count | None = None
     """How many of a cell's seeds are compared; null: those of the first look."""

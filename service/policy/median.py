@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from service.policy.base import Design, PlanPolicy, Standing, Work
-from service.policy.halving import Share
+from service.policy.halving import Shares
 from service.policy.rungs import Ladder, cell_by_cell, rungs
 from trainer.bounds import Count
 
@@ -23,12 +23,19 @@ class Median(PlanPolicy):
 
     stops_cells: ClassVar[bool] = True
     kind: Literal["median"] = "median"
-    at: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.25, 0.5)
+    at: Annotated[Shares, Field(min_length=1)] = (0.25, 0.5)
     """Rungs as shares of the budget, each put at the next evaluation; before the first nobody is stopped."""
     least: Annotated[int, Field(ge=1, le=1000)] = 3
     """How many other cells must have come to a rung before it stops anybody."""
     seeds: Count | None = None
     """How many of a cell's seeds are compared; null: those of the first look."""
+
+    def idle(self, cells: int) -> str | None:
+        """Where fewer others come to a rung than it asks for."""
+        if cells <= self.least:
+            others = f"{cells - 1} other{'s' if cells != 2 else ''}"
+            return f"each cell has {others}, and least: {self.least} must have come to a rung before it stops anybody"
+        return super().idle(cells)
 
     def wanted(
         self, design: Design, standings: Mapping[tuple[str, int], Standing]

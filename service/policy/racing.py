@@ -11,7 +11,7 @@ from pydantic import Field
 
 from dashboards.verdict.screening import chance, field, held
 from service.policy.base import Design, PlanPolicy, Standing, Work
-from service.policy.halving import Share
+from service.policy.halving import Shares
 from service.policy.rungs import Ladder, Rung, cell_by_cell, rungs
 from trainer.bounds import Count
 
@@ -30,7 +30,7 @@ class Racing(PlanPolicy):
     """best: against the cell that leads at the rung. baseline: against the baseline."""
     error: Annotated[float, Field(ge=1e-4, lt=0.5)] = 0.1
     """Probability, over all cells, of stopping the one that would have ended as the best."""
-    at: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.125, 0.25, 0.5)
+    at: Annotated[Shares, Field(min_length=1)] = (0.125, 0.25, 0.5)
     """Rungs as shares of the budget, each put at the next evaluation."""
     seeds: Count | None = None
     """How many of a cell's seeds are compared; null: those of the first look."""

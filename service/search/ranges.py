@@ -17,6 +17,8 @@ from trainer.yaml.writer import yaml_text
 
 _DIGITS = 6
 """Significant digits of a number that is tried: what is printed is what is trained."""
+_LOOKED_AT = 8
+"""Values inside the ends that are looked at before anything is trained."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,19 @@ class Range(Spec):
     def ends(self) -> Iterator[tuple[Keys, Any]]:
         """The values that must all be possible, each with its place below the path."""
         raise NotImplementedError
+
+    def between(self) -> list[Any]:
+        """Some of the values inside the ends, evenly spaced as they are drawn; all, where there are few."""
+        axis, ends = self.axis(), [value for _, value in self.ends()]
+        if axis.is_whole and self.count() - 2 <= _LOOKED_AT:
+            return [
+                value
+                for n in range(int(axis.low) + 1, int(axis.high))
+                if (value := self.value(n)) not in ends
+            ]
+        places = ((at + 0.5) / _LOOKED_AT for at in range(_LOOKED_AT))
+        values = dict.fromkeys(self.value(axis.at(place)) for place in places)
+        return [value for value in values if value not in ends]
 
     def count(self) -> float:
         """How many different values there are."""
@@ -181,6 +196,10 @@ class Choice(Range):
     def number(self, value: Any) -> float:
         """Where it is listed."""
         return next(at for at, one in enumerate(self.choice) if _same(one, value))
+
+    def between(self) -> list[Any]:
+        """None: they are all ends."""
+        return []
 
     def ends(self) -> Iterator[tuple[Keys, Any]]:
         """All of them."""

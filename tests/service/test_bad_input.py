@@ -298,6 +298,21 @@ CASES: dict[str, tuple[str, str]] = {
         "x.yaml:10: search.space.train.kimg: at 1, cell `plain` sees 1,024 images instead of 2,560: no "
         "verdict at unequal compute; search another path",
     ),
+    "whole numbers searched as others": (
+        searched("model.depth: {linear: [1, 3]}"),
+        "x.yaml:10: search.space.model.depth: needs whole numbers, and linear draws such as 1.125: "
+        "write {int: [1, 3]}",
+    ),
+    "whole numbers searched by their logarithm": (
+        searched("model.width: {log: [1, 16]}"),
+        "x.yaml:10: search.space.model.width: needs whole numbers, and log draws such as 1.18921: "
+        "write {int: [1, 16]}",
+    ),
+    "searched batch sizes that do not divide the budget": (
+        searched("train.batch_size: {int: [1, 128]}"),
+        "x.yaml:10: search.space.train.batch_size: at 9, cell `plain` sees 2,556 images instead of 2,560: no "
+        "verdict at unequal compute; search another path or list with `choice` what divides the budget",
+    ),
     "more candidates than settings": (
         searched("ema.decay: {choice: [0.9, 0.99]}", trials=3),
         "x.yaml:7: search.trials: 3 are more than the 2 settings that the space holds: write 2 or fewer",
@@ -342,7 +357,24 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "too large in a list": (
         arm("optimizer.betas: [0.9, 1.2]"),
-        "x.yaml:5: arms.b.optimizer.betas[1]: must be less than 1, not `1.2`",
+        "x.yaml:5: arms.b.optimizer.betas[1]: must be 0.99999 or less, not `1.2`",
+    ),
+    "a moment that forgets nothing": (
+        arm("optimizer.betas: [0.9999999999999999, 0.99]"),
+        "x.yaml:5: arms.b.optimizer.betas[0]: must be 0.99999 or less, not `0.9999999999999999`",
+    ),
+    "a momentum that forgets nothing": (
+        arm("optimizer: {kind: sgd, momentum: 0.9999999}"),
+        "x.yaml:5: arms.b.optimizer.momentum: must be 0.99999 or less, not `0.9999999`",
+    ),
+    "a decay that leaves no weights": (
+        arm("optimizer.weight_decay: 300"),
+        "x.yaml:5: arms.b.optimizer.weight_decay: 300 at a learning rate of 0.004 multiplies the weights by -0.2 at "
+        "each update, and leaves nothing of them: write less than 250",
+    ),
+    "a network of which nothing is left": (
+        arm("model: {kind: unet, dropout: 0.999999999}"),
+        "x.yaml:5: arms.b.model.dropout: must be 0.95 or less, not `0.999999999`",
     ),
     "infinite": (
         arm("optimizer.lr: .inf"),
@@ -452,6 +484,18 @@ CASES: dict[str, tuple[str, str]] = {
         f"{HEAD}axes:\n  optimizer.lr: {list(range(1, 101))}\n  train.kimg: {list(range(1, 101))}\n",
         "x.yaml:1: makes 10,000 cells, more than 1,000: shorten the axes",
     ),
+    "cells explode by their twins": (
+        f"{HEAD}controls: equal_objective\naxes:\n"
+        f"  diffusion.timesteps: {[{'kind': 'p2', 'gamma': n / 1000} for n in range(1, 502)]}\n",
+        "x.yaml:3: controls: equal_objective makes up to 1,001 cells of 501, with 6 seeds 6,006 trials, more than "
+        "1,000 cells: shorten what varies the objective, or leave `controls` out",
+    ),
+    "trials explode by their twins": (
+        f"{HEAD}controls: equal_objective\nseeds: 600\naxes:\n"
+        f"  diffusion.timesteps: {[{'kind': 'p2', 'gamma': n / 10} for n in range(1, 11)]}\n",
+        "x.yaml:3: controls: equal_objective makes up to 19 cells of 10, with 600 seeds 11,400 trials, more than "
+        "10,000 trials: shorten what varies the objective, or leave `controls` out",
+    ),
     "cells times seeds explode": (
         f"{HEAD}seeds: 300\naxes:\n  optimizer.lr: {[n / 1000 for n in range(1, 41)]}\n",
         "x.yaml:3: seeds: 40 cells with 300 seeds are 12,000 trials, more than 10,000: write fewer of one or the other",
@@ -473,6 +517,51 @@ CASES: dict[str, tuple[str, str]] = {
         + "axes:\n  diffusion.timesteps: [{kind: uniform}, {kind: p2}]\n",
         "x.yaml:7: axes.diffusion.timesteps: overwrites `arms.b.diffusion.timesteps.draw`: vary each "
         "path in one place only",
+    ),
+    "axis over what a member of an axis says": (
+        f"{HEAD}axes:\n  optimizer: [{{kind: sgd, lr: 0.1}}, {{kind: adam}}]\n  optimizer.lr: [1e-3, 2e-3]\n",
+        "x.yaml:5: axes.optimizer.lr: overwrites `axes.optimizer[0]`: vary each path in one place only",
+    ),
+    "axis over what a member of an axis says, the other way round": (
+        f"{HEAD}axes:\n  optimizer.lr: [1e-3, 2e-3]\n  optimizer: [{{kind: sgd, lr: 0.1}}, {{kind: adam}}]\n",
+        "x.yaml:5: axes.optimizer: overwrites `axes.optimizer.lr[0]`: vary each path in one place only",
+    ),
+    "axis over what a member of an arm says": (
+        f"{arm('optimizer: {kind: sgd, lr: 0.1}')}axes: {{optimizer.lr: [1e-3, 2e-3]}}\n",
+        "x.yaml:6: axes.optimizer.lr: overwrites `arms.b.optimizer`: vary each path in one place only",
+    ),
+    "zip over what a member of an arm says": (
+        f"{arm('optimizer: {kind: sgd, lr: 0.1}')}zip: {{optimizer.lr: [1e-3, 2e-3]}}\n",
+        "x.yaml:6: zip.optimizer.lr: overwrites `arms.b.optimizer`: vary each path in one place only",
+    ),
+    "an arm that changes no number": (
+        arm("train.log_every_kimg: 0.5"),
+        "x.yaml:5: arms.b: differs from `plain` (line 4) in `train.log_every_kimg` alone, which changes no number: "
+        "both would be one trial; remove one of them",
+    ),
+    "an axis that changes no number": (
+        f"{HEAD}axes:\n  evaluation.batch_size: [100, 200]\n  optimizer.lr: [1e-3, 2e-3]\n",
+        "x.yaml:4: axes.evaluation.batch_size[1]: differs from `batch_size=100` (line 4) in `evaluation.batch_size` "
+        "alone, which changes no number: both would be one trial; remove one of them",
+    ),
+    "a feature space that no memory holds": (
+        arm("evaluation.features: {kind: classifier, width: 65536, steps: 1000000}"),
+        "x.yaml:5: arms.b.evaluation.features.width: must be 4,096 or less, not `65536`\n"
+        "x.yaml:5: arms.b.evaluation.features.steps: must be 100,000 or less, not `1000000`\n"
+        "2 problems; nothing has been run",
+    ),
+    "a churn between no levels": (
+        arm("evaluation.full.solver: {kind: euler, churn: 1, churn_min: 10, churn_max: 1}"),
+        "x.yaml:5: arms.b.evaluation.full.solver.churn_min: 10 exceeds churn_max: 1, so that nothing is churned: lower "
+        "it, or raise churn_max",
+    ),
+    "a rung twice": (
+        f"{HEAD}policy: {{kind: racing, at: [0.25, 0.5, 0.5]}}\n",
+        "x.yaml:3: policy.at: lists 0.5 twice: remove one",
+    ),
+    "a rung of halving twice": (
+        f"{HEAD}policy: {{kind: halving, at: [0.5, 0.5]}}\n",
+        "x.yaml:3: policy.at: lists 0.5 twice: remove one",
     ),
     # comparison, seeds and the rest
     "unknown metric": (

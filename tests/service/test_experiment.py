@@ -86,6 +86,16 @@ def test_arms_axes_and_zip_combine_in_order() -> None:
     }
 
 
+def test_an_axis_may_set_what_the_members_of_an_arm_leave_to_their_defaults() -> None:
+    found = experiment(
+        arms={"sgd": {"optimizer": {"kind": "sgd", "momentum": 0.5}}, "adam": {}},
+        axes={"optimizer.lr": [1e-3, 2e-3]},
+    )
+
+    moved = [(cell.trial.optimizer.kind, cell.trial.optimizer.lr) for cell in found.cells]
+    assert moved == [("sgd", 1e-3), ("sgd", 2e-3), ("adamw", 1e-3), ("adamw", 2e-3)]
+
+
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     lr=st.lists(st.floats(1e-5, 1e-1), min_size=1, max_size=3, unique=True),
@@ -645,13 +655,159 @@ def test_cells_that_cannot_be_compared_plainly_are_noted() -> None:
 
 
 def test_evaluations_that_differ_in_when_or_how_fast_are_compared() -> None:
-    axes = {"evaluation.evaluations": [4, 5], "evaluation.batch_size": [100, 200]}
+    both = {"evaluation.evaluations": [4, 5], "evaluation.batch_size": [100, 200]}
 
-    assert len(experiment(axes=axes, compare={"metric": "eval/fid"}).cells) == 4
+    assert len(experiment(zip=both, compare={"metric": "eval/fid"}).cells) == 2
     rung_only = {"axes": {"evaluation.full.steps": [8, 9]}, "compare": {"metric": "rung/fid"}}
     assert len(experiment(**rung_only).cells) == 2
     draws = {"axes": {"evaluation.draws": [1, 3]}, "compare": {"metric": "rung/fid"}}
     assert len(experiment(**draws).cells) == 2, "the curve has one noise anyway"
+
+
+DOUBTS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"ema": {"kind": "constant", "decay": 0.9999999}},
+        "`b`: ema: more than 99 % of what is evaluated after 40 updates are the initial weights, which the average "
+        "keeps for long: write a smaller decay, such as 0.75, or kind: ramp",
+    ),
+    ({"ema": {"kind": "constant", "decay": 0.99}}, "`b`: ema: 67 % of what is evaluated after 40"),
+    (
+        {"ema": [{"kind": "ramp"}, {"kind": "inverse_power", "least": 0.99, "start": 9999}]},
+        "`b`: ema[1]: 67 % of what is evaluated after 40",
+    ),
+    (
+        {"ema": {"kind": "inverse_power", "start": 10**6}},
+        "`b`: ema.start: the decay begins to rise after 1,000,000 updates, the trial has 40: it stays 0",
+    ),
+    (
+        {"optimizer.lr_schedule": {"kind": "constant", "warmup_kimg": 2560}},
+        "`b`: optimizer.lr_schedule.warmup_kimg: a warm-up of 2,560 kimg takes the whole budget of 2.56: the learning "
+        "rate reaches 0.1 % of optimizer.lr; write a shorter one, or raise train.kimg",
+    ),
+    (
+        {"optimizer.lr_schedule": {"kind": "cosine", "warmup": "exponential", "warmup_kimg": 2.56}},
+        "a warm-up of 2.56 kimg takes the whole budget of 2.56: the learning rate reaches 23 % of",
+    ),
+    (
+        {"optimizer.lr_schedule": {"kind": "exponential", "half_life_kimg": 0.001}},
+        "`b`: optimizer.lr_schedule: its mean over the budget is 2.5 % of optimizer.lr, so that hardly an update moves",
+    ),
+    (
+        {"evaluation.evaluations": 5000},
+        "`b`: evaluation.evaluations: 5,000 are 40, as the budget has 40 steps and two cannot share one",
+    ),
+    (
+        {"evaluation.full.solver": {"kind": "dpm_adaptive", "first_step": 10, "max_step": 1}},
+        "`b`: evaluation.full.solver.first_step: 10 exceeds max_step: 1, which is taken",
+    ),
+    (
+        {"evaluation.full.solver": {"kind": "dpm_adaptive", "rtol": 1000}},
+        "`b`: evaluation.full.solver.rtol: 1000 allows an error as large as the images, so that any step is taken",
+    ),
+    (
+        {"evaluation.metrics": ["fid", {"kind": "nll", "log_snr_min": 0, "log_snr_max": 0.001}]},
+        "`b`: evaluation.metrics: nll goes from log-SNR 0.001 to 0 alone, so that the network hardly has a part in it",
+    ),
+]
+LABELLED = {"model.classes": 8, "train.label_dropout": 0.1}
+CONDITIONS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"train.label_dropout": 0.95},
+        "`b`: train.label_dropout: 95 % of the examples are shown without label, so that the network hardly learns",
+    ),
+    (
+        {"train.label_dropout": 1e-9, "evaluation.full.guidance": {"scale": 3}},
+        "`b`: train.label_dropout: 1e-07 % of the examples are shown without label, and evaluation.full.guidance",
+    ),
+    (
+        {"evaluation.full.guidance": {"scale": 1000}},
+        "`b`: evaluation.full.guidance.scale: 1000 goes so many times further than the network says",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arm", "said"), CONDITIONS)
+def test_labels_that_are_hardly_shown_or_hardly_hidden_are_noted(
+    arm: dict[str, Any], said: str
+) -> None:
+    guided = {"evaluation.full.guidance": {"scale": 3}}
+    assert len(experiment(set=LABELLED, arms={"a": {}, "b": guided}).notes) == 1
+
+    notes = experiment(set=LABELLED, arms={"a": {}, "b": arm}).notes
+
+    assert [said in note for note in notes if "evaluated differently" not in note] == [True], notes
+
+
+def test_guidance_between_levels_that_no_step_meets_is_noted() -> None:
+    guided = {"evaluation.full.guidance": {"scale": 3, "log_snr_min": 0, "log_snr_max": 8}}
+    beyond = {"evaluation.full.guidance": {"scale": 3, "log_snr_min": 50}}
+    lines = experiment(set=LABELLED, arms={"a": {}, "b": guided, "c": beyond}).findings()
+
+    (said,) = [line for line in lines if "no step is guided" in line]
+    assert said.startswith(
+        "`c` is guided at log-SNR from 50 on (evaluation.full.guidance) and generated at 9 to -9"
+    )
+
+
+def test_labels_that_are_never_shown_are_refused() -> None:
+    with pytest.raises(InputError, match="label_dropout: 1 hides the label of every example"):
+        experiment(set={**LABELLED, "train.label_dropout": 1.0})
+
+
+@pytest.mark.parametrize(("arm", "said"), DOUBTS)
+def test_what_is_hardly_meant_is_noted_of_the_cells_that_say_it(
+    arm: dict[str, Any], said: str
+) -> None:
+    assert experiment(arms={"a": {}}).notes == ()
+
+    notes = experiment(arms={"a": {}, "b": arm}).notes
+
+    assert [said in note for note in notes if "evaluated differently" not in note] == [True], notes
+
+
+def test_a_cheap_protocol_that_is_the_dearer_one_is_noted() -> None:
+    dear = {"evaluation.rung.images": 5000, "evaluation.full.images": 512}
+    (note,) = experiment(set=dear).notes
+
+    # DPM-Solver++(2M): one pass a step; three draws at the end
+    assert note.startswith(
+        "evaluation.rung: the cheap protocol of the curve makes 20,000 passes of an image at every point, the "
+        "reported one 12,288 at the end"
+    )
+    assert experiment(set=dear | {"evaluation.draws": 5}).notes == ()
+
+
+def test_what_all_cells_hardly_mean_is_noted_once_without_their_names() -> None:
+    (note,) = experiment(
+        set={"ema": {"kind": "constant"}}, axes={"optimizer.lr": [1e-3, 2e-3]}
+    ).notes
+
+    assert note.startswith("ema: more than 99 % of what is evaluated")
+
+
+def test_an_average_of_millions_of_updates_is_looked_at_in_no_time() -> None:
+    """As many updates as a published training has; a warm-up that ends, and an average that forgets."""
+    published = {"train.kimg": 500_000, "optimizer.lr_schedule.warmup_kimg": 10_000}
+
+    assert experiment(set=published, axes={"optimizer.lr": [1e-3, 2e-3, 3e-3]}).notes == ()
+
+
+def test_a_search_is_noted_whose_candidates_are_in_part_impossible() -> None:
+    model: dict[str, Any] = {"kind": "unet", "channels": [24, 48], "blocks": 1}
+    base = {**TOY, "data": {"kind": "digits"}, "model": model}
+
+    def notes(space: dict[str, Any]) -> tuple[str, ...]:
+        return experiment(base=base, search={"trials": 4, "space": space}).notes
+
+    assert notes({"model.groups": {"int": [1, 8]}}) == (
+        "search.space.model.groups: 2 of 6 values between its ends are impossible in cell `base`, such as 5 "
+        "(model.channels: 24 is not a multiple of groups: 5; change one of them): candidates that draw one are lost; "
+        "list the possible ones with `choice`",
+    )
+    assert notes({"model.groups": {"int": [1, 4]}}) == ()
+    model["channels"] = [48]
+    with pytest.raises(InputError, match="nearly all between its ends is impossible in cell"):
+        notes({"model.groups": {"int": [12, 16]}})
 
 
 @settings(max_examples=50, deadline=None)

@@ -161,6 +161,40 @@ def test_a_policy_that_stops_cells_takes_more_seeds_and_says_so(
     assert design_notes(sweep(toy, arms=arms, seeds=8)) == []
 
 
+@pytest.mark.parametrize(
+    ("cells", "policy", "words"),
+    [
+        (
+            "ab",
+            {"kind": "median", "least": 1000, "at": [0.5]},
+            "each cell has 1 other, and least: 1000 must have come to a rung before it stops anybody",
+        ),
+        ("abc", {"kind": "median"}, "each cell has 2 others, and least: 3 must have come"),
+        ("abcd", {"kind": "median"}, None),
+        ("ab", {"kind": "median", "least": 1}, None),
+        ("a", {"kind": "racing"}, "there is one cell, and nobody to stop"),
+        ("a", {"kind": "fixed"}, None),
+        ("ab", {"kind": "racing"}, None),
+    ],
+)
+def test_a_policy_that_can_stop_nobody_says_so(
+    toy: dict[str, Any], cells: str, policy: dict[str, Any], words: str | None
+) -> None:
+    arms = {cell: FIVE[cell] for cell in cells}
+    notes = design_notes(sweep(toy, arms=arms, seeds=8, policy=policy))
+    if words is None:
+        assert notes == []
+        return
+    (note,) = notes
+    assert note.startswith(f"`policy: {policy['kind']}` stops nobody: {words}")
+
+
+def test_a_margin_that_calls_nearly_everything_the_same_is_noted(toy: dict[str, Any]) -> None:
+    (note,) = design_notes(sweep(toy, seeds=6, compare={"margin": 0.99}))
+    assert note.startswith("`compare.margin: 0.99` calls cells the SAME that differ by 99 % of")
+    assert design_notes(sweep(toy, seeds=6, compare={"margin": 0.25})) == []
+
+
 def test_the_seeds_that_are_asked_for_are_those_with_which_the_last_rival_can_be_decided() -> None:
     """The note counts as the verdict does: a word falls at 8 pairs where 3 of 4 rivals were stopped, none at 7."""
     for seeds, words in ((7, {"INCONCLUSIVE"}), (8, {"BETTER"})):

@@ -9,7 +9,7 @@ import pytest
 from dashboards.further import further
 from dashboards.metrics import quantity
 from dashboards.verdict.evidence import Further
-from service.experiment.comparison import metrics
+from service.experiment.reported import metrics
 from trainer.evaluation.evaluator import Evaluator
 from trainer.evaluation.protocol import Evaluation
 from trainer.loop import train

@@ -425,6 +425,7 @@ def test_sinusoids_are_the_published_ones(entry: dict[str, Any]) -> None:
         ({"kind": "dit", "width": 10, "heads": 3}, "heads: 3 does not divide width: 10"),
         ({"kind": "dit", "width": 6, "heads": 3}, "multiple of 4"),
         ({"kind": "mlp", "classes": 0}, "greater than or equal to 1"),
+        ({"kind": "unet", "embedding": 1}, "greater than or equal to 2"),
     ],
 )
 def test_specs_refuse_what_cannot_be_built(model: dict[str, Any], message: str) -> None:

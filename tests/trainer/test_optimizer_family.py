@@ -133,6 +133,22 @@ def test_members_round_trip_and_keep_their_keys(member: type[Optimizer]) -> None
     assert member(decays="weights").digest() != spec.digest()
 
 
+@pytest.mark.parametrize("member", MEMBERS, ids=kind)
+def test_a_decay_that_leaves_nothing_of_the_weights_is_refused(member: type[Optimizer]) -> None:
+    """One update multiplies them by 1 - lr weight_decay, but where the decay goes through Adam's moments."""
+    assert member(lr=0.5, weight_decay=1.9).weight_decay == 1.9
+    if member is Adam:
+        assert member(lr=0.5, weight_decay=2.0).weight_decay == 2.0
+        return
+    with pytest.raises(ValidationError, match="leaves nothing of them: write less than 2 "):
+        member(lr=0.5, weight_decay=2.0)
+
+
+def test_a_decay_counts_the_faster_of_two_rates() -> None:
+    with pytest.raises(ValidationError, match=r"2 at a learning rate of 0\.5"):
+        Muon(lr=0.01, lr_rest=0.5, weight_decay=2.0)
+
+
 def test_settings_without_a_kind_are_adamw() -> None:
     assert OPTIMIZER.validate_python({"lr": 1e-3}) == AdamW(lr=1e-3)
     with pytest.raises(ValidationError, match="nesterov: true needs momentum"):

@@ -90,3 +90,27 @@ def span(ends: tuple[float, float]) -> str:
     """`9 to -9`: the cleanest, then the noisiest level."""
     noisy, clean = ends
     return f"{_level(clean)} to {_level(noisy)}"
+
+
+def guidance_findings(name: str, diffusion: Diffusion, evaluation: Evaluation) -> list[str]:
+    """Sentences about guidance between levels that a cell's generation never meets."""
+    lines = []
+    for protocol, generation in evaluation.generations():
+        guidance = generation.guidance
+        grid = (generation.grid or diffusion.schedule).grid(generation.steps)
+        if guidance is None or guidance.scale == 0.0 or any(map(guidance.active, grid)):
+            continue
+        low, high = guidance.log_snr_min, guidance.log_snr_max
+        between = " and ".join(
+            words
+            for words in (
+                low is not None and f"from {low:g} on",
+                high is not None and f"up to {high:g}",
+            )
+            if words
+        )
+        lines.append(
+            f"`{name}` is guided at log-SNR {between} (evaluation.{protocol}.guidance) and generated at "
+            f"{span((float(grid[0]), float(grid[-1])))}: no step is guided; write other ends, or leave guidance out"
+        )
+    return lines

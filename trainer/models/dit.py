@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.bounds import Count, Size
+from trainer.bounds import Count, Dropout, Size
 from trainer.spec import Spec
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class DiT(Spec):
     """Attention heads."""
     mlp_ratio: Annotated[float, Field(ge=0.01, le=100.0)] = 4.0
     """Hidden width of a block's perceptron / width."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    dropout: Dropout = 0.0
     """Dropout inside perceptrons."""
     classes: Count | None = None
     """Labels 0..classes-1 condition the network, `classes` is "no label"; null: unconditional."""

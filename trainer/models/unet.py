@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.bounds import Count, Scale, Size
+from trainer.bounds import Count, Dropout, Scale, Size
 from trainer.spec import Neutral, Spec
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class UNet(Spec):
     heads and then q, k, v (the older releases'). The same functions; it matters to published weights."""
     groups: Size = 8
     """Groups of every GroupNorm."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    dropout: Dropout = 0.0
     """Dropout inside residual blocks."""
     scale_shift: bool = False
     """The noise level scales and shifts the second norm of a block (FiLM); false: it is added before it."""
@@ -55,8 +55,8 @@ class UNet(Spec):
     repeated pixels (conv_resample False)."""
     attention_after_resample: bool = False
     """Levels of `attention` also attend after their residual block that changes resolution (v-diffusion)."""
-    embedding: Size = 64
-    """Sinusoids of the noise level."""
+    embedding: Annotated[int, Field(ge=2, le=65_536)] = 64
+    """Sinusoids of the noise level: a cosine and a sine are the fewest that tell it."""
     embedding_multiplier: Size = 2
     """Width of the embedding / sinusoids; 4 in publications."""
     mapping: Annotated[int, Field(ge=1, le=100), Neutral(2)] = 2

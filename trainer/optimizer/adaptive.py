@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from trainer.bounds import Epsilon
+from trainer.bounds import Beta, Epsilon
 from trainer.errors import EnvironmentProblem
 from trainer.lazily import torch
-from trainer.optimizer.base import Beta, Optimizer
+from trainer.optimizer.base import Optimizer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,6 +54,7 @@ class Adam(_Adaptive):
     """Adam (Kingma & Ba 2015); its weight decay is a part of the gradient and so passes through the moments (L2)."""
 
     records: ClassVar[bool] = True
+    decouples: ClassVar[bool] = False
     kind: Literal["adam"] = "adam"
 
     def build(self, network: nn.Module, undecayed: nn.Module | None = None) -> torch.optim.Adam:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import model_validator
 
 from trainer.bounds import Clip, Exponent, Rate
 from trainer.lazily import torch
@@ -15,9 +15,6 @@ from trainer.spec import Neutral, Spec
 if TYPE_CHECKING:
     from torch import nn
 
-
-Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
-"""How much of a moment one update keeps."""
 ENDS = ("inward", "outward", "conv_in", "conv_out")
 """Names of the layers between data and hidden features: ours, and those of diffusers' networks."""
 
@@ -27,6 +24,8 @@ class Optimizer(Spec):
 
     records: ClassVar[bool] = False
     """Whether a CUDA graph can take its step: everything that it counts lies on the device."""
+    decouples: ClassVar[bool] = True
+    """Whether each update multiplies the weights by 1 - lr weight_decay, whatever the gradients are."""
     lr: Rate = 2e-4
     """Learning rate that the schedule multiplies."""
     weight_decay: Exponent = 0.0
@@ -38,6 +37,17 @@ class Optimizer(Spec):
     """Largest norm of the gradient; null: no clipping."""
     lr_schedule: AnyLearningRate = ConstantRate()
     """How the learning rate changes over the budget."""
+
+    @model_validator(mode="after")
+    def _leaves_weights(self) -> Self:
+        fastest = max(self.rates(2))
+        if self.decouples and fastest * self.weight_decay >= 1.0:
+            raise ValueError(
+                f"weight_decay: {self.weight_decay:g} at a learning rate of {fastest:g} multiplies the weights by "
+                f"{1.0 - fastest * self.weight_decay:g} at each update, and leaves nothing of them: write less than "
+                f"{1.0 / fastest:g}"
+            )
+        return self
 
     def build(
         self, network: nn.Module, undecayed: nn.Module | None = None

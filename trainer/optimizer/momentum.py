@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from trainer.bounds import Rate
+from trainer.bounds import Beta, Rate
 from trainer.errors import UserError
 from trainer.lazily import torch
-from trainer.optimizer.base import Beta, Optimizer, matrices
+from trainer.optimizer.base import Optimizer, matrices
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, Self
 
 from numpy.polynomial import Polynomial
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trainer.bounds import Amount
 from trainer.diffusion.solver.base import (
@@ -46,6 +46,15 @@ class _Churning(Solver):
     """S_tmax: no churn above this edm_sigma."""
     churn_noise: Amount = 1.0
     """S_noise: scale of the added noise."""
+
+    @model_validator(mode="after")
+    def _churns_somewhere(self) -> Self:
+        if self.churn_min > self.churn_max:
+            raise ValueError(
+                f"churn_min: {self.churn_min:g} exceeds churn_max: {self.churn_max:g}, so that nothing is churned: "
+                "lower it, or raise churn_max"
+            )
+        return self
 
     def walk(
         self, denoise: Denoiser, grid: Tensor, x: Tensor, noise: NoiseSource, *, to_data: bool

@@ -9,9 +9,11 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from trainer.bounds import Count, Seed, Size
+from pydantic import Field
+
+from trainer.bounds import Seed
 from trainer.data import Absent, Codec, Source
 from trainer.data.base import DataSpec
 from trainer.errors import UserError
@@ -49,9 +51,9 @@ class Classifier(FeatureSpace):
     classifies: ClassVar[bool] = True
     learns: ClassVar[bool] = True
     kind: Literal["classifier"] = "classifier"
-    width: Size = 64
-    """Dimensions of the feature space."""
-    steps: Count = 600
+    width: Annotated[int, Field(ge=1, le=4096)] = 64
+    """Dimensions of the feature space; twice Inception's at most, as its covariance has their square."""
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 600
     """Training steps of 128 images."""
     seed: Seed = 0
     """Seed of its initial weights, batches and shifts."""
