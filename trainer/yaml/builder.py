@@ -28,6 +28,7 @@ _MOST_VALUES = 20_000
 _TOO_MANY = f"holds more than {_MOST_VALUES:,} values, aliases counted: a generator has gone wrong"
 _DEEPEST = 50
 """Specs are six deep; endless brackets come from a generator gone wrong."""
+_TOO_DEEP = f"is nested more than {_DEEPEST} deep"
 _PLAIN_WORDS: Final = (
     ("mapping values are not allowed", "a second `:` on one line, or a line indented too far"),
     ("'\\t' that cannot start any token", "a tab: YAML is indented with spaces"),
@@ -159,8 +160,8 @@ class _Builder:
         while not isinstance(event := next(self._events), MappingEndEvent):
             if not isinstance(event, ScalarEvent):
                 self._complain(event, keys, "a key must be a single word, not a list or a mapping")
-                self._skip(event)
-                self._skip(next(self._events))
+                self._skip(event, keys)
+                self._skip(next(self._events), keys)
                 continue
             key = self._text(event, keys)
             here = (*keys, key)
@@ -171,7 +172,7 @@ class _Builder:
                 self._complain(
                     event, here, f"is already given on line {first}: rename or remove one"
                 )
-                self._skip(next(self._events))
+                self._skip(next(self._events), keys)
                 continue
             self._key_lines[here] = _line(event)
             items[key] = self._value(next(self._events), here)
@@ -214,7 +215,7 @@ class _Builder:
 
     def _check_depth(self, event: Event, keys: Keys) -> None:
         if len(keys) > _DEEPEST:
-            raise self._hopeless(event, keys[:1], f"is nested more than {_DEEPEST} deep")
+            raise self._hopeless(event, keys[:1], _TOO_DEEP)
 
     def _check_size(self, event: Event, keys: Keys, more: int) -> None:
         if len(self._order) + more > _MOST_VALUES:
@@ -223,7 +224,7 @@ class _Builder:
     def _hopeless(self, event: Event, keys: Keys, message: str) -> InputError:
         return InputError([Problem(self._file, _line(event), dotted(keys), message)])
 
-    def _skip(self, event: Event) -> None:
+    def _skip(self, event: Event, keys: Keys) -> None:
         """Pass over a value that has no place in the result."""
         depth = 0
         while True:
@@ -231,6 +232,8 @@ class _Builder:
             depth -= isinstance(event, (MappingEndEvent, SequenceEndEvent))
             if depth == 0:
                 return
+            if len(keys) + depth > _DEEPEST:
+                raise self._hopeless(event, keys[:1], _TOO_DEEP)
             event = next(self._events)
 
     def _complain(self, event: Event, keys: Keys, message: str) -> None:
