@@ -22,6 +22,7 @@ from ruamel.yaml.reader import ReaderError
 from trainer.errors import InputError, Problem
 from trainer.yaml.keys import Keys, dotted
 from trainer.yaml.scalar import scalar
+from trainer.yaml.scanning import Scanning
 
 _MOST_VALUES = 20_000
 """A thousand cells that set a dozen values each; so many are read in two seconds."""
@@ -88,7 +89,9 @@ class _Builder:
 
     def __init__(self, text: str, file: str) -> None:
         self._file = file
-        self._events = self._bounded(YAML(typ="safe", pure=True).parse(text))
+        reader = YAML(typ="safe", pure=True)
+        reader.Scanner = Scanning
+        self._events = self._bounded(reader.parse(text))
         self._key_lines: dict[Keys, int] = {}
         self._value_lines: dict[Keys, int] = {}
         self._order: list[Keys] = []
