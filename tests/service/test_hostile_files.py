@@ -81,6 +81,18 @@ def test_files_of_the_system_are_no_experiments(
         said = refused("x.yaml", capsys)
         assert len(said) < 500
         assert "PATH=" not in said
+        assert "is the system's own, not a YAML file: name a file of yours" in said
+        for verb in ("validate", "show"):
+            assert invoke([verb, path]) == 2
+            assert "is the system's own" in capsys.readouterr().err
+
+
+def test_a_roundabout_way_to_the_system_is_no_pipe_of_the_shell(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link.yaml").symlink_to("/proc/self/maps")
+    for path in ("link.yaml", "/dev/fd/../../self/maps", "/proc/self/fd/../maps"):
+        assert "is the system's own" in refused(path, capsys), path
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,9 @@ class Scanning(Scanner):
         """A tag, unless it is a page long."""
         token = super().scan_tag()
         if len(token.value[1]) > _LONGEST_TAG:
-            why = f"`!` begins a tag of more than {_LONGEST_TAG} characters, and tags are not allowed"
+            why = (
+                f"`!` begins a tag of more than {_LONGEST_TAG} characters, and tags are not allowed"
+            )
             mark = token.start_mark
             raise ScannerError("while scanning a tag", mark, f"{why}: put the text in quotes", mark)
         return token
