@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.cli import invoke
+from trainer.errors import InputError, Problem
 
 TRIAL = """\
 data: {kind: gaussians, examples: 512}
@@ -156,3 +157,38 @@ def test_circles_have_an_end(
     make(tmp_path)
     said = refused("x.yaml", capsys)
     assert "is an experiment itself" in said or "starts from itself" in said or "start_from" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ("axes:\n" + "".join(f"  optimizer.k{i}: [1]\n" for i in range(6000)),
+         "x.yaml:3: axes: varies 6,000 paths, more than 100: keep those to compare, and put what is fixed into `set`"),
+        ("zip:\n" + "".join(f"  optimizer.k{i}: [1, 2]\n" for i in range(6000)), "x.yaml:3: zip: varies 6,000 paths"),
+        ("arms: {a: {}, b: {optimizer.lr: 0.1}}\nsearch:\n  trials: 4\n  space:\n" + "".join(
+            f"    optimizer.k{i}: {{log: [0.1, 1]}}\n" for i in range(3500)
+        ), "x.yaml:6: search.space: searches 3,500 paths, more than 100: keep the few that matter"),
+        ("controls: [" + "x, " * 18_000 + "x]\n", "x.yaml:3: controls[0]: must be `equal_objective`"),
+        ("set: {optimizer: {kind: adamw, " + ", ".join(f"k{i}: 1" for i in range(18_000)) + "}}\n",
+         "and 151 more: mend these first"),
+        ("? " + "k" * 500_000 + "\n: 1\n", ": unknown key"),
+        ("set: {a: *" + "k" * 500_000 + "}\n", "x.yaml:3: set.a: `*kkk"),
+    ],
+    ids=["axes", "zip", "space", "list", "keys", "long key", "long alias"],
+)  # fmt: skip
+def test_thousands_of_faults_are_told_at_once_and_on_a_page(
+    tmp_path: Path, more: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.yaml").write_text(f"name: x\nbase: trial.yaml\n{more}")
+    said = refused("x.yaml", capsys)
+    assert len(said) < 20_000
+    assert why in said, said[:1000]
+
+
+def test_fifty_problems_are_printed_and_the_others_counted() -> None:
+    many = InputError([Problem("f", line, "", "is wrong") for line in range(1, 60)])
+    few = InputError([Problem("f", line, "", "is wrong") for line in range(1, 51)])
+
+    assert str(many).splitlines()[-2:] == ["f:50: is wrong", "and 9 more: mend these first"]
+    assert len(many.problems) == 59
+    assert str(few).splitlines()[-1] == "f:50: is wrong"
