@@ -42,7 +42,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        file = _cut(self.file, _LONGEST_PATH)
+        where = file if self.line is None else f"{file}:{self.line}"
         path, message = _cut(self.path, _LONGEST_PATH), _cut(self.message, _LONGEST_MESSAGE)
         return plain_text(": ".join(part for part in (where, path, message) if part))
 

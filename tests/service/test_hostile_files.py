@@ -7,10 +7,13 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.cli import invoke
+from service.experiment import Experiment
+from service.sdk import Client
 from trainer.errors import InputError, Problem
 
 TRIAL = """\
@@ -192,3 +195,59 @@ def test_fifty_problems_are_printed_and_the_others_counted() -> None:
     assert str(many).splitlines()[-2:] == ["f:50: is wrong", "and 9 more: mend these first"]
     assert len(many.problems) == 59
     assert str(few).splitlines()[-1] == "f:50: is wrong"
+
+
+def endless(kind: type) -> object:
+    """A value that holds itself, twice where it can."""
+    value = kind()
+    if isinstance(value, list):
+        value += [value, value]
+    else:
+        value["a"] = value
+    return value
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        ([1], "experiment: an experiment is a mapping that begins with `name:`, this is `[1]`"),
+        ("x", "experiment: an experiment is a mapping that begins with `name:`, this is `x`"),
+        (5, "experiment: an experiment is a mapping that begins with `name:`, this is `5`"),
+        (None, "experiment: is empty: an experiment needs `name:` and `base:`"),
+        (endless(list), "]: is nested more than 50 deep"),
+        (endless(dict), "experiment: a: is nested more than 50 deep"),
+        ({"name": "x", "base": nested(3000)}, "experiment: base: is nested more than 50 deep"),
+        ({"name": "x", "seeds": 10**5000}, "seeds: is a whole number of more than 600 digits"),
+        ({10**5000: 1}, "is a whole number of more than 600 digits"),
+        ({"axes": {f"optimizer.a{i}": [1] for i in range(20_000)}}, "axes: holds more than 20,000 values"),
+        ({"name": "x" * 2**21}, "name: is larger than 1 MB"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_mapping_is_held_to_the_limits_of_a_file(data: Any, why: str) -> None:
+    with pytest.raises(InputError) as refusal:
+        Experiment.from_mapping(data)
+    assert why in str(refusal.value)
+
+
+def test_what_is_no_name_path_or_address_is_told_with_what_is() -> None:
+    with pytest.raises(TypeError, match=r"not by 5: a YAML file is read by Experiment\.from_yaml"):
+        Experiment(5)  # type: ignore[call-arg,arg-type]
+    with pytest.raises(TypeError, match="takes the address of a cluster, such as .*, not 5"):
+        Client(5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"or the path of its YAML, not \{"):
+        Client().submit({})  # type: ignore[arg-type]
+
+
+def test_a_name_of_thousands_of_letters_is_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["show", "x" * 5000]) == 2
+    said = capsys.readouterr().err
+    assert "xxx...: is neither a YAML file nor an experiment in" in said
+    assert len(said) < 1000

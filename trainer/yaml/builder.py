@@ -21,15 +21,10 @@ from ruamel.yaml.reader import ReaderError
 
 from trainer.errors import InputError, Problem
 from trainer.yaml.keys import Keys, dotted
+from trainer.yaml.limits import DEEPEST, MOST_VALUES, TOO_DEEP, TOO_MANY
 from trainer.yaml.scalar import scalar
 from trainer.yaml.scanning import Scanning
 
-_MOST_VALUES = 20_000
-"""A thousand cells that set a dozen values each; so many are read in two seconds."""
-_TOO_MANY = f"holds more than {_MOST_VALUES:,} values, aliases counted: a generator has gone wrong"
-_DEEPEST = 50
-"""Specs are six deep; endless brackets come from a generator gone wrong."""
-_TOO_DEEP = f"is nested more than {_DEEPEST} deep"
 _PLAIN_WORDS: Final = (
     ("mapping values are not allowed", "a second `:` on one line, or a line indented too far"),
     ("'\\t' that cannot start any token", "a tab: YAML is indented with spaces"),
@@ -118,8 +113,8 @@ class _Builder:
     def _bounded(self, events: Iterable[Event]) -> Iterator[Event]:
         """The events, as long as they are no more than a document of the largest size has: keys, values, ends."""
         for number, event in enumerate(events):
-            if number > 3 * _MOST_VALUES:
-                raise self._hopeless(event, (), _TOO_MANY)
+            if number > 3 * MOST_VALUES:
+                raise self._hopeless(event, (), TOO_MANY)
             yield event
 
     def _value(self, event: Event, keys: Keys) -> Any:
@@ -217,12 +212,12 @@ class _Builder:
         self._order.append(keys)
 
     def _check_depth(self, event: Event, keys: Keys) -> None:
-        if len(keys) > _DEEPEST:
-            raise self._hopeless(event, keys[:1], _TOO_DEEP)
+        if len(keys) > DEEPEST:
+            raise self._hopeless(event, keys[:1], TOO_DEEP)
 
     def _check_size(self, event: Event, keys: Keys, more: int) -> None:
-        if len(self._order) + more > _MOST_VALUES:
-            raise self._hopeless(event, keys[:1], _TOO_MANY)
+        if len(self._order) + more > MOST_VALUES:
+            raise self._hopeless(event, keys[:1], TOO_MANY)
 
     def _hopeless(self, event: Event, keys: Keys, message: str) -> InputError:
         return InputError([Problem(self._file, _line(event), dotted(keys), message)])
@@ -235,8 +230,8 @@ class _Builder:
             depth -= isinstance(event, (MappingEndEvent, SequenceEndEvent))
             if depth == 0:
                 return
-            if len(keys) + depth > _DEEPEST:
-                raise self._hopeless(event, keys[:1], _TOO_DEEP)
+            if len(keys) + depth > DEEPEST:
+                raise self._hopeless(event, keys[:1], TOO_DEEP)
             event = next(self._events)
 
     def _complain(self, event: Event, keys: Keys, message: str) -> None:
