@@ -42,8 +42,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        file = _cut(self.file, _LONGEST_PATH)
-        where = file if self.line is None else f"{file}:{self.line}"
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
         path, message = _cut(self.path, _LONGEST_PATH), _cut(self.message, _LONGEST_MESSAGE)
         return plain_text(": ".join(part for part in (where, path, message) if part))
 

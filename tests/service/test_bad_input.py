@@ -733,7 +733,23 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "a share that is none": (
         f"{HEAD}resources: {{cpus: 1.0e-300}}\n",
-        "x.yaml:3: resources.cpus: `1e-300` is too small to be told from 0: write 0, or a larger number",
+        "x.yaml:3: resources.cpus: `1e-300` is too small to be told from 0: write a larger number, or 0 if it may be 0",
+    ),
+    "a seed with a point": (
+        f"{HEAD}seeds: [0, 1.0, 2]\n",
+        "x.yaml:3: seeds: a seed is a whole number from 0 on, not 1.0",
+    ),
+    "a seed with an exponent": (
+        f"{HEAD}seeds: [1e3]\n",
+        "x.yaml:3: seeds: a seed is a whole number from 0 on, not 1000.0",
+    ),
+    "a whole number far below 0": (
+        f"{HEAD}set: {{evaluation.noise_seed: -9223372036854775809}}\n",
+        "x.yaml:3: set.evaluation.noise_seed: `-9223372036854775809` is too far below 0: write a larger number",
+    ),
+    "a count far below 0": (
+        f"{HEAD}set: {{model.width: -1.0e+308}}\n",
+        "x.yaml:3: set.model.width: must be a larger number, not `-1e+308`",
     ),
     "half a GPU too many": (
         f"{HEAD}resources: {{gpus: 1.5}}\n",

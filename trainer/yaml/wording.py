@@ -91,11 +91,17 @@ def plain_message(detail: Detail) -> str:
         and detail["input"] <= 0
     ):
         template, context = _PLAIN["greater_than"], {"gt": 0}
+    if kind == "int_parsing_size" and _is_negative(detail["input"]):
+        template = template.replace("smaller", "larger")
     limits = {name: _number(limit) for name, limit in context.items()}
     message = template.format(given=shown(detail["input"]), **limits)
     if kind == "string_type" and isinstance(detail["input"], int | float):
         message += _QUOTES
     return message
+
+
+def _is_negative(given: Any) -> bool:
+    return given.strip().startswith("-") if isinstance(given, str) else bool(given < 0)
 
 
 def _number(limit: Any) -> Any:
