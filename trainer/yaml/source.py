@@ -68,6 +68,8 @@ def read(path: Path | str) -> Source:
                 content = file.read(LARGEST + 1)
             if content.startswith(_OTHER_ENCODINGS):
                 refusal = "is text in UTF-16 or UTF-32: save it in UTF-8"
+            elif _is_wide(content):
+                refusal = "looks like text in UTF-16 or UTF-32: save it in UTF-8"
             elif len(content) <= LARGEST:
                 return parse(content.decode("utf-8-sig"), name)
             else:
@@ -77,6 +79,12 @@ def read(path: Path | str) -> Source:
         except OSError as error:
             refusal = f"cannot be read: {error.strerror}"
     raise InputError([Problem(name, None, "", refusal)])
+
+
+def _is_wide(content: bytes) -> bool:
+    """Whether every other byte of the beginning is zero, as in UTF-16 and UTF-32 without a mark."""
+    even, odd = content[:16:2], content[1:16:2]
+    return len(odd) > 1 and any(even) != any(odd)
 
 
 def parse(text: str, file: str) -> Source:
