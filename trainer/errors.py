@@ -72,13 +72,13 @@ def plain_text(text: str) -> str:
     )
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` was probably meant to be, or None."""
+def closest(word: str, known: Iterable[str], alike: float = 0.6) -> str | None:
+    """The known word that `word` was probably meant to be, or None; `alike` is the least share of equal letters."""
     names = list(dict.fromkeys(known))
     folded = {_fold(name): name for name in reversed(names)}
     if _fold(word) in folded:
         return folded[_fold(word)]
-    near = difflib.get_close_matches(_fold(word), list(folded), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(_fold(word), list(folded), n=1, cutoff=alike)
     if near:
         return folded[near[0]]
     begun = [name for name in names if len(word) > 1 and _fold(name).startswith(_fold(word))]

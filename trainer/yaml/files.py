@@ -13,6 +13,8 @@ _HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 _SYSTEMS = ("/proc", "/sys", "/dev")
 _MEMORY = "/dev/shm"
 """Anybody's files, in memory."""
+_ALIKE = 0.8
+"""Names of files that end alike share much already."""
 _SPECIAL = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -72,7 +74,7 @@ def _missing(path: Path, start: Path | None) -> str:
         neighbours = sorted(entry.name for entry in folder.iterdir())
     except OSError:
         neighbours = []
-    near = closest(path.name, neighbours)
+    near = closest(path.name, neighbours, _ALIKE)
     if near is None:
         return f"does not exist; it is looked for in {display(folder)}"
     meant = folder / near

@@ -200,6 +200,8 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         said("quickstrat.yaml") == "quickstrat.yaml: does not exist, did you mean quickstart.yaml?"
     )
     assert said("no/x.yaml") == "no/x.yaml: does not exist (there is no folder no either)"
+    (tmp_path / "notify.yaml").write_text("")
+    assert said("nope.yaml") == "nope.yaml: does not exist; it is looked for in ."
     assert said("zzz") == "zzz: does not exist; it is looked for in ."
     assert said(".") == ".: is a directory, not a YAML file"
     assert said("image.yaml") == "image.yaml: is not a text file in UTF-8"
