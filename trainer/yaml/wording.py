@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 from trainer.errors import closest, listing, suggestion
 from trainer.yaml.keys import Keys, dotted
@@ -188,6 +188,11 @@ def _one(detail: Detail, keys: Keys, root: Model, data: Any) -> tuple[Keys, str,
         one = entry(annotation_at(root, data, keys))
         if known := kinds(members(one)):
             example = known[0] if has_short_form(one) else f"{{kind: {known[0]}}}"
+            message = f"must be a list such as [{example}], not {shown(detail['input'])}"
+            return keys, message, False
+        if get_origin(one) is Literal:
+            words = get_args(one)
+            example = detail["input"] if detail["input"] in words else words[0]
             message = f"must be a list such as [{example}], not {shown(detail['input'])}"
             return keys, message, False
     message = plain_message(detail)
