@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import TYPE_CHECKING
 
@@ -38,12 +39,24 @@ def _http(named: str) -> str:
             f"{named} is where drivers connect, not where jobs are submitted",
             f"give the address of the cluster's dashboard, such as http://{host}:{PORT}",
         )
+    if scheme and not _is_rays(scheme):
+        raise ServiceError(
+            f"{named} is no address of a cluster: {scheme} is none of http, https",
+            f"give the address of the cluster's dashboard, such as http://{host}:{PORT}",
+        )
     return f"{scheme}://{rest}" if scheme else f"http://{host}:{port or PORT}"
+
+
+def _is_rays(scheme: str) -> bool:
+    """Whether Ray submits to it: by HTTP, or by a module of this name that a vendor of clusters installs."""
+    return scheme.lower() in ("http", "https") or (
+        scheme.isidentifier() and importlib.util.find_spec(scheme) is not None
+    )
 
 
 def _split(place: str) -> tuple[str, str]:
     """Host and port of `host:port`, `host`, `:port` or `[::1]:port`."""
     host, colon, port = place.rpartition(":")
-    if colon and port.isdigit():
+    if colon and port.isascii() and port.isdigit():
         return host or "127.0.0.1", port
     return place, ""

@@ -37,6 +37,11 @@ class Client:
     """
 
     def __init__(self, address: str | None = None, settings: Settings | None = None) -> None:
+        if not isinstance(address, str | None):
+            raise TypeError(
+                f"Client takes the address of a cluster, such as 'http://head:8265', or None for this machine, not "
+                f"{address!r:.60}"
+            )
         self.settings = settings or load_settings()
         self.address = address
         self._jobs: Jobs | None = None
@@ -96,6 +101,11 @@ class Client:
     def _read(self, experiment: Experiment | str | Path) -> Experiment:
         if isinstance(experiment, Experiment):
             return experiment
+        if not isinstance(experiment, str | Path):
+            raise TypeError(
+                f"takes an Experiment, or the path of its YAML, not {experiment!r:.60}: a mapping is read by "
+                "Experiment.from_mapping(data)"
+            )
         data, home = self.settings.data, self.settings.home
         return Experiment.from_yaml(experiment, data_root=data, home=home)
 

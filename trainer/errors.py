@@ -7,6 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _LISTED = 12
+_MOST_TOLD = 50
+"""Problems of one input that are printed: who has mended those knows the others."""
+_LONGEST_PATH, _LONGEST_MESSAGE = 300, 2000
 
 
 class UserError(ValueError):
@@ -40,18 +43,26 @@ class Problem:
 
     def __str__(self) -> str:
         where = self.file if self.line is None else f"{self.file}:{self.line}"
-        return plain_text(": ".join(part for part in (where, self.path, self.message) if part))
+        path, message = _cut(self.path, _LONGEST_PATH), _cut(self.message, _LONGEST_MESSAGE)
+        return plain_text(": ".join(part for part in (where, path, message) if part))
 
 
 class InputError(UserError):
-    """What the user wrote cannot be used; every problem found is listed."""
+    """What the user wrote cannot be used; `problems` are all that were found, its text has the first of them."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         assert problems
         self.problems = sorted(
             dict.fromkeys(problems), key=lambda problem: (problem.file, problem.line or 0)
         )
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        lines = [str(problem) for problem in self.problems[:_MOST_TOLD]]
+        if (more := len(self.problems) - _MOST_TOLD) > 0:
+            lines.append(f"and {more:,} more: mend these first")
+        super().__init__("\n".join(lines))
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def plain_text(text: str) -> str:
@@ -61,13 +72,13 @@ def plain_text(text: str) -> str:
     )
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that `word` was probably meant to be, or None."""
+def closest(word: str, known: Iterable[str], alike: float = 0.6) -> str | None:
+    """The known word that `word` was probably meant to be, or None; `alike` is the least share of equal letters."""
     names = list(dict.fromkeys(known))
     folded = {_fold(name): name for name in reversed(names)}
     if _fold(word) in folded:
         return folded[_fold(word)]
-    near = difflib.get_close_matches(_fold(word), list(folded), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(_fold(word), list(folded), n=1, cutoff=alike)
     if near:
         return folded[near[0]]
     begun = [name for name in names if len(word) > 1 and _fold(name).startswith(_fold(word))]

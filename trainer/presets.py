@@ -57,6 +57,8 @@ def refusal(base: str, folder: Path) -> str | None:
         return "is a text of several lines: write the mapping without `|`, or the name of a file"
     if not base.strip():
         return "is empty: write the name of a preset's file, or a whole trial"
+    if "://" in base:
+        return f"{base[:_LONGEST_NAME]} is an address: a base is a file on this machine, or a whole trial"
     if base.startswith("~"):
         return f"{base[:_LONGEST_NAME]}: `~` is not a folder here, write the path of the home directory"
     file = located(base, folder)

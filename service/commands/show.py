@@ -83,7 +83,7 @@ def _trials(file: str, overrides: list[str], home: str | None) -> dict[str, Tria
     from trainer.yaml.source import read
 
     saved = settings_of(home).experiment(file) / "experiment.json" if "/" not in file else None
-    if not os.path.exists(file) and not (saved is not None and saved.exists()):
+    if not os.path.exists(file) and not (saved is not None and os.path.isfile(saved)):
         file = str(shipped(file) or file)
     if os.path.isfile(file):
         data = read(file).data

@@ -14,7 +14,7 @@ from trainer.errors import InputError, Problem
 from trainer.spec import Spec
 
 _Hours = Annotated[float, Field(ge=1e-6, le=MANY)]
-_SHORT = re.compile(r"(?P<number>\d{1,12}(?:\.\d{1,6})?)\s*(?P<unit>gpuh|cpuh|trials?)")
+_SHORT = re.compile(r"(?P<number>\d{1,12}(?:\.\d{1,6})?)\s*(?P<unit>gpuh|cpuh|trials?)", re.ASCII)
 _KEYS = {"gpuh": "gpu_hours", "cpuh": "cpu_hours", "trial": "trials", "trials": "trials"}
 _UNITS = {"gpu_hours": "GPU-hours", "cpu_hours": "CPU-hours", "trials": "trials"}
 

@@ -106,6 +106,8 @@ class Comparison:
             return named
         if self.spec.arms and named in self.spec.arms:
             mine = [name for name in names if name.split(",")[0] == named]
+            if not mine:  # no cells at all: what is wrong with the axes is told
+                return None
             message = f"`{named}` is an arm, which the axes split into cells: choose one of {listing(mine)}"
         elif named.endswith(TWIN):
             message = (

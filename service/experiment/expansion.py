@@ -15,7 +15,7 @@ LARGEST_SWEEP = 1000
 """More cells than this are a mistake in the axes, not an experiment."""
 MOST_TRIALS = 10_000
 """More are a slip of the keyboard, or a sweep whose figures nobody reads."""
-_MOST_SETTINGS = 100
+MOST_SETTINGS = 100
 """Paths that one cell changes: a trial has fewer."""
 
 Complain = Callable[[Keys, str, bool], None]
@@ -86,19 +86,21 @@ def too_many(
     arms: Mapping[str, Any] | None,
     axes: Mapping[str, Sequence[Any]],
     zipped: Mapping[str, Sequence[Any]],
-) -> str | None:
-    """Why so many cells are not even looked at; None if they can be."""
+) -> tuple[Keys, str] | None:
+    """Where and why so many paths or cells are not even looked at; None if they can be."""
+    for key, columns in (("axes", axes), ("zip", zipped)):
+        if len(columns) > MOST_SETTINGS:
+            message = f"varies {len(columns):,} paths, more than {MOST_SETTINGS}: "
+            return (key,), message + "keep those to compare, and put what is fixed into `set`"
     lengths = [
         len(arms or ()),
         *map(len, axes.values()),
         *([max(map(len, zipped.values()))] if zipped else []),
     ]
     count = math.prod(max(1, length) for length in lengths)
-    return (
-        f"makes {count:,} cells, more than {LARGEST_SWEEP:,}: shorten the axes"
-        if count > LARGEST_SWEEP
-        else None
-    )
+    if count <= LARGEST_SWEEP:
+        return None
+    return (), f"makes {count:,} cells, more than {LARGEST_SWEEP:,}: shorten the axes"
 
 
 def dimensions(
@@ -160,10 +162,8 @@ def value_label(value: Any) -> str:
 def settings(overrides: Mapping[str, Any], home: Keys, complain: Complain) -> tuple[Setting, ...]:
     """The overrides written at `home`: an arm's, or those of `set`."""
     listed = tuple(Setting(path, value, (*home, path)) for path, value in overrides.items())
-    if (count := sum(len(setting.leaves) for setting in listed)) > _MOST_SETTINGS:
-        complain(
-            home, f"changes {count:,} paths, more than {_MOST_SETTINGS}: write a preset", False
-        )
+    if (count := sum(len(setting.leaves) for setting in listed)) > MOST_SETTINGS:
+        complain(home, f"changes {count:,} paths, more than {MOST_SETTINGS}: write a preset", False)
         return ()
     for earlier, later in itertools.combinations(listed, 2):
         if later.hides(earlier):

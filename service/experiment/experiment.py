@@ -32,7 +32,7 @@ from trainer.yaml.files import display
 from trainer.yaml.overrides import Layered
 from trainer.yaml.source import Source, read
 from trainer.yaml.wording import leading_path
-from trainer.yaml.writer import plain, yaml_document
+from trainer.yaml.writer import bounded, yaml_document
 
 _UNTUNED = "untuned-"
 """Begins the key of a trial whose setting is still searched."""
@@ -105,7 +105,7 @@ class Experiment(metaclass=Named):
         home: Path | None = None,
     ) -> Experiment:
         """The same for a mapping written in Python."""
-        values = plain(data, "experiment")
+        values = bounded(data, "experiment")
         source = Source("experiment", values, yaml_document(values))
         return cls._from_source(source, Path(folder).resolve(), overrides, data_root, home)
 

@@ -17,4 +17,9 @@ class Named(type):
         """An object from its fields, or by its name and, if given, `home`."""
         if len(given) == 1 and isinstance(given[0], str) and set(more) <= {"home"}:
             return cls.by_name(given[0], more.get("home"))
+        if len(given) == 1 and set(more) <= {"home"}:
+            raise TypeError(
+                f"an experiment is had by the name it was run under, a text, not by {given[0]!r:.60}: a YAML file is "
+                "read by Experiment.from_yaml(path), a mapping by Experiment.from_mapping(data)"
+            )
         return super().__call__(*given, **more)

@@ -77,7 +77,7 @@ class Resolution:
         self._change_base(for_trials)
         before = len(self.problems)
         if (why := too_many(self.spec.arms, self.spec.axes, self.spec.zip)) is not None:
-            self._complain((), why)
+            self._complain(*why)
             self._give_up_if_wrong()
         varied = dimensions(self.spec.arms, self.spec.axes, self.spec.zip, self._complain)
         clear = len(self.problems) == before

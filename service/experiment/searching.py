@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from service.experiment.cell import Cell
 from service.experiment.changed import tree_of
-from service.experiment.expansion import Choice, Setting
+from service.experiment.expansion import MOST_SETTINGS, Choice, Setting
 from service.experiment.options import Option
 from service.search.ranges import Range
 from service.search.spec import Search
@@ -47,6 +47,12 @@ class Searching:
         controls: Sequence[str],
     ) -> None:
         """Everything; `controls` are the twins asked for, `seeds` those of the comparison."""
+        if (count := len(self.search.space)) > MOST_SETTINGS:
+            message = (
+                f"searches {count:,} paths, more than {MOST_SETTINGS}: keep the few that matter"
+            )
+            self._complain(HOME, message)
+            return
         before = len(self.problems)
         settings = [
             setting for choices in varied for choice in choices for setting in choice.settings

@@ -23,18 +23,19 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 TWIN = "~equal"
 """Ending of the name of an equal-objective twin."""
 _LONGEST_NAME = 120
+_ALLOWED = "letters from a to z, digits, `-`, `_`, `+` and `.`"
 
 
 def name_fault(name: str, what: str = "a name") -> str | None:
     """Why a text cannot name an experiment or an arm; None if it can."""
     if not name.isprintable():
-        return f"{yaml_text(name)} is not {what}: use letters, digits, `-`, `_` and `.`"
+        return f"{yaml_text(name)} is not {what}: use {_ALLOWED}"
     if len(name) > _LONGEST_NAME:
         return f"`{name[:20]}...` has {len(name)} characters: use at most {_LONGEST_NAME}"
     if not name[:1].isascii() or not name[:1].isalnum():
-        return f"`{name}` is not {what}: begin with a letter or a digit"
+        return f"`{name}` is not {what}: begin with a letter from a to z or a digit"
     if not NAME.fullmatch(name):
-        return f"`{name}` is not {what}: use letters, digits, `-`, `_` and `.`"
+        return f"`{name}` is not {what}: use {_ALLOWED}"
     return None
 
 

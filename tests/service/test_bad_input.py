@@ -453,7 +453,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "arm name": (
         f"{HEAD}arms:\n  a: {{}}\n  b c: {{optimizer.lr: 1}}\n",
-        "x.yaml:5: arms.b c: `b c` is not a name for an arm: use letters, digits, `-`, `_` and `.`",
+        "x.yaml:5: arms.b c: `b c` is not a name for an arm: use letters from a to z, digits, `-`, `_`, `+` and `.`",
     ),
     "seed in an arm": (
         arm("seed: 3"),
@@ -755,7 +755,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "name": (
         "name: a/b\nbase: preset.yaml\n",
-        "x.yaml:1: name: `a/b` is not a name: use letters, digits, `-`, `_` and `.`",
+        "x.yaml:1: name: `a/b` is not a name: use letters from a to z, digits, `-`, `_`, `+` and `.`",
     ),
     "name of 300 letters": (
         f"name: {'x' * 300}\nbase: preset.yaml\n",
@@ -763,7 +763,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "name begins with a dash": (
         "name: -x\nbase: preset.yaml\n",
-        "x.yaml:1: name: `-x` is not a name: begin with a letter or a digit",
+        "x.yaml:1: name: `-x` is not a name: begin with a letter from a to z or a digit",
     ),
     "name is a number": (
         "name: 0.10\nbase: preset.yaml\n",
@@ -771,7 +771,7 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "name of two lines": (
         'name: "a\\nb"\nbase: preset.yaml\n',
-        'x.yaml:1: name: "a\\nb" is not a name: use letters, digits, `-`, `_` and `.`',
+        'x.yaml:1: name: "a\\nb" is not a name: use letters from a to z, digits, `-`, `_`, `+` and `.`',
     ),
     "preset is a number": (
         "name: x\nbase: 3\n",
@@ -834,7 +834,50 @@ CASES: dict[str, tuple[str, str]] = {
     ),
     "a share that is none": (
         f"{HEAD}resources: {{cpus: 1.0e-300}}\n",
-        "x.yaml:3: resources.cpus: `1e-300` is too small to be told from 0: write 0, or a larger number",
+        "x.yaml:3: resources.cpus: `1e-300` is too small to be told from 0: write a larger number, or 0 if it may be 0",
+    ),
+    "a seed with a point": (
+        f"{HEAD}seeds: [0, 1.0, 2]\n",
+        "x.yaml:3: seeds: a seed is a whole number from 0 on, not 1.0",
+    ),
+    "a seed with an exponent": (
+        f"{HEAD}seeds: [1e3]\n",
+        "x.yaml:3: seeds: a seed is a whole number from 0 on, not 1000.0",
+    ),
+    "a whole number far below 0": (
+        f"{HEAD}set: {{evaluation.noise_seed: -9223372036854775809}}\n",
+        "x.yaml:3: set.evaluation.noise_seed: `-9223372036854775809` is too far below 0: write a larger number",
+    ),
+    "a count far below 0": (
+        f"{HEAD}set: {{model.width: -1.0e+308}}\n",
+        "x.yaml:3: set.model.width: must be a larger number, not `-1e+308`",
+    ),
+    "one occasion alone": (
+        f"{HEAD}notify: failure\n",
+        "x.yaml:3: notify: must be a list such as [failure], not `failure`",
+    ),
+    "controls that are true": (
+        f"{HEAD}controls: true\n",
+        "x.yaml:3: controls: must be a list such as [equal_objective], not `true`",
+    ),
+    "an arm with an accent": (
+        f"{HEAD}arms: {{é: {{}}, b: {{optimizer.lr: 0.1}}}}\n",
+        "x.yaml:3: arms.é: `é` is not a name for an arm: begin with a letter from a to z or a digit",
+    ),
+    "an arm as a baseline beside a zip that is wrong": (
+        f"{HEAD}arms: {{a: {{}}, b: {{optimizer.lr: 0.1}}}}\nzip: {{model.width: [8, 16], model.depth: [1]}}\n"
+        "compare: {baseline: a}\n",
+        "x.yaml:4: zip.model.depth: has 1 entries, `model.width` has 2: zip pairs them one to one",
+    ),
+    "an address as a base": (
+        "name: x\nbase: https://example.org/trial.yaml\n",
+        "x.yaml:2: base: https://example.org/trial.yaml is an address: a base is a file on this machine, or a whole "
+        "trial",
+    ),
+    "digits of another alphabet": (
+        f"{HEAD}set:\n  diffusion.schedule: {{kind: respaced, of: {{kind: cosine, steps: 9}}, rule: '\u0665'}}\n",
+        'x.yaml:4: set.diffusion.schedule: rule \'\u0665\' is not "N", "a,b,c", "ddimN" or "trailingN" with whole '
+        "numbers",
     ),
     "half a GPU too many": (
         f"{HEAD}resources: {{gpus: 1.5}}\n",

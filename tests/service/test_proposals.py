@@ -136,7 +136,9 @@ def test_gpu_hours_are_of_trials_on_gpus(toy: dict[str, Any], settings: Settings
     assert shared.rows[0].gpu_hours <= 1.0
 
 
-@pytest.mark.parametrize("text", ["", "40", "gpuh", "-3cpuh", "0cpuh", "1e9cpuh", "40 hours"])
+@pytest.mark.parametrize(
+    "text", ["", "40", "gpuh", "-3cpuh", "0cpuh", "1e9cpuh", "40 hours", "\uff11\uff10cpuh"]
+)
 def test_a_budget_is_hours_of_a_device(text: str) -> None:
     with pytest.raises(InputError, match="is no budget: write 40gpuh or 200cpuh"):
         Budget.of(text)

@@ -230,6 +230,15 @@ def test_the_address_of_drivers_is_refused_with_that_of_jobs(settings: Settings)
     assert "http://head:8265" in refusal.value.fix
 
 
+def test_an_address_of_a_scheme_that_ray_has_not_is_refused(settings: Settings) -> None:
+    for address in ("ftp://head:8265", "file:///tmp"):
+        with pytest.raises(
+            ServiceError, match=r"is no address of a cluster: f.* none of http, htt"
+        ):
+            address_of(settings, address)
+    assert address_of(settings, "https://head:8265") == "https://head:8265"
+
+
 @pytest.mark.parametrize("variable", ["RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"])
 def test_the_cluster_that_is_named_is_the_one_that_is_asked(
     monkeypatch: pytest.MonkeyPatch, variable: str

@@ -8,8 +8,15 @@ from pydantic import Field
 
 from trainer.data.base import DataSpec
 from trainer.data.found import usable
-from trainer.data.framed import Composed
-from trainer.data.huggingface_rows import TableRows, hub_tables, saved_tables, table_of
+from trainer.data.framed import Composed, Place
+from trainer.data.huggingface_rows import (
+    MOST_ENTRIES,
+    TableRows,
+    hub_tables,
+    refuse_unfit,
+    saved_tables,
+    table_of,
+)
 from trainer.data.listing import printable
 from trainer.data.rows import Once, RowPictures, read_rows, state_of
 from trainer.errors import DataError
@@ -28,7 +35,7 @@ class HuggingFaceSet(Composed):
     )
 
     kind: Literal["huggingface"] = "huggingface"
-    path: str
+    path: Place
     """A folder or .parquet file, from the data root (the working directory) on; with a revision: a name at the hub."""
     revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
     """Commit of the hub's data set, 40 hex digits, as its page shows: names and branches move. null: a path."""
@@ -51,7 +58,9 @@ class HuggingFaceSet(Composed):
 
     def _pictures(self, root: Path, cache: Path | None) -> RowPictures:
         place = self._place(root)
-        state = [str(self.config), self.revision] if self.revision else state_of([place])
+        state = (
+            [str(self.config), self.revision] if self.revision else state_of([place], MOST_ENTRIES)
+        )
 
         def table() -> TableRows:
             of_split = table_of(self._tables(place, cache), self.split)
@@ -75,9 +84,12 @@ class HuggingFaceSet(Composed):
 
     def _place(self, root: Path) -> Path:
         try:
-            return (root / Path(self.path).expanduser()).resolve()
+            place = (root / Path(self.path).expanduser()).resolve()
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(f"data.path: {self.path[:60]!r} cannot be a path ({error})") from None
+        if self.revision is None:
+            refuse_unfit(place)
+        return place
 
 
 TableData = HuggingFaceSet

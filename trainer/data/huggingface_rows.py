@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trainer.data.columns import image_column, label_column, numbered
-from trainer.data.listing import printable
-from trainer.data.picture import Frame, Opened, Unreadable
-from trainer.data.rows import Rows
+from trainer.data.listing import printable, refuse_systems
+from trainer.data.picture import EXTENSIONS, Frame, Opened, Unreadable
+from trainer.data.rows import Rows, too_full
 from trainer.errors import DataError, EnvironmentProblem, listing
+
+MOST_ENTRIES = 1_000_000
+"""Files and folders that are looked at below a path."""
+_MOST_OTHERS = 20_000
+"""Files in a folder that are neither pictures nor tables: the library looks at each of them, too."""
+_DATA = {*EXTENSIONS, ".parquet", ".arrow"}
 
 
 class TableRows(Rows):
@@ -58,6 +65,22 @@ class TableRows(Rows):
     def name(self, row: int) -> str:
         """By number."""
         return f"row {row}"
+
+
+def refuse_unfit(place: Path) -> None:
+    """Raises DataError where a folder is the system's own, or holds so much that it is no data set alone."""
+    refuse_systems(place)
+    entries = others = 0
+    for _, folders, files in os.walk(place):
+        entries += len(folders) + len(files)
+        others += sum(os.path.splitext(name)[1].lower() not in _DATA for name in files)
+        if others > _MOST_OTHERS:
+            raise DataError(
+                f"data.path: {printable(place)} holds more than {_MOST_OTHERS:,} files that are neither images nor "
+                "tables: write the path of the folder that holds the data set alone"
+            )
+        if entries > MOST_ENTRIES:
+            raise DataError(f"data.path: {printable(place)} {too_full(MOST_ENTRIES)}")
 
 
 def saved_tables(place: Path, split: str, cache: Path | None) -> Mapping[str, Any]:

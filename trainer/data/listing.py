@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from trainer.data.picture import EXTENSIONS, Unreadable
 from trainer.errors import DataError
+from trainer.yaml.files import is_systems
 
 LABELS_FILE = "dataset.json"
 
@@ -69,7 +70,6 @@ def sort_out(found: Listing, entry: Entry) -> None:
         found.left_out[extension or "without extension"] += 1
 
 
-_SYSTEMS = ("/proc", "/sys", "/dev")
 _NOBODYS = (Path("/"),)
 """Walking through these takes for ever, and finds what is no picture."""
 
@@ -83,13 +83,18 @@ def located(root: Path, path: str) -> Path:
         reason = getattr(error, "strerror", None) or str(error).partition(" from ")[0]
         message = f"data.path: {path[:60]!r} cannot be a folder ({reason})"
         raise DataError(f"{message}: write the path of a folder of images") from None
-    if folder in _NOBODYS or any(folder.is_relative_to(place) for place in _SYSTEMS):
-        raise DataError(f"data.path: {folder} is the system's own: write where the images are")
+    refuse_systems(folder)
     if not is_there:
         raise DataError(
             f"data.path: {printable(folder)} is not a folder on this machine: write where the images are"
         )
     return folder
+
+
+def refuse_systems(folder: Path) -> None:
+    """Raises DataError where a folder, links followed, is no place for anybody's data."""
+    if folder in _NOBODYS or is_systems(folder):
+        raise DataError(f"data.path: {folder} is the system's own: write where the images are")
 
 
 def folder_listing(folder: Path) -> Listing:

@@ -28,6 +28,7 @@ from trainer.data.picture import NOTES_VERSION, PICTURE_VERSION, Frame, Opened, 
 from trainer.data.pictures import Pictures
 from trainer.data.said import Looks, counted, noted, stored_alike
 from trainer.data.scan import Facts
+from trainer.errors import DataError
 from trainer.files import cache_lock, keep, kept
 from trainer.lazily import torch
 
@@ -203,15 +204,25 @@ class RowPictures(Pictures):
         return (*lines, *noted(summary.looks, frame))
 
 
-def state_of(files: Iterable[Path]) -> list[str]:
-    """Names, sizes and times of files, and of all files in folders: equal lists, equal files; nothing is read."""
+def state_of(files: Iterable[Path], most: int | None = None) -> list[str]:
+    """Names, sizes and times of files, and of all files in folders: equal lists, equal files; nothing is read.
+
+    Raises DataError where there are more than `most`.
+    """
     lines: list[str] = []
     for file in files:
-        _add_state(file, lines, frozenset())
+        _add_state(file, lines, frozenset(), most)
     return lines
 
 
-def _add_state(file: Path, lines: list[str], above: frozenset[tuple[int, int]]) -> None:
+def too_full(most: int) -> str:
+    """What is said of a folder that is too large to be looked through."""
+    return f"holds more than {most:,} files: write the path of the folder that holds the data set alone"
+
+
+def _add_state(
+    file: Path, lines: list[str], above: frozenset[tuple[int, int]], most: int | None
+) -> None:
     """`above` are the folders that hold it, by which a loop of links shows."""
     try:
         status = file.stat()
@@ -222,6 +233,8 @@ def _add_state(file: Path, lines: list[str], above: frozenset[tuple[int, int]]) 
         return
     if within is None:
         lines.append(f"{file}/{status.st_size}/{status.st_mtime_ns}/{status.st_ctime_ns}")
+        if most is not None and len(lines) > most:
+            raise DataError(f"data.path: {printable(file.parent)} {too_full(most)}")
     elif place not in above:
         for each in within:
-            _add_state(each, lines, above | {place})
+            _add_state(each, lines, above | {place}, most)

@@ -21,13 +21,10 @@ from ruamel.yaml.reader import ReaderError
 
 from trainer.errors import InputError, Problem
 from trainer.yaml.keys import Keys, dotted
+from trainer.yaml.limits import DEEPEST, MOST_VALUES, TOO_DEEP, TOO_MANY
 from trainer.yaml.scalar import scalar
+from trainer.yaml.scanning import Scanning
 
-_MOST_VALUES = 20_000
-"""A thousand cells that set a dozen values each; so many are read in two seconds."""
-_TOO_MANY = f"holds more than {_MOST_VALUES:,} values, aliases counted: a generator has gone wrong"
-_DEEPEST = 50
-"""Specs are six deep; endless brackets come from a generator gone wrong."""
 _PLAIN_WORDS: Final = (
     ("mapping values are not allowed", "a second `:` on one line, or a line indented too far"),
     ("'\\t' that cannot start any token", "a tab: YAML is indented with spaces"),
@@ -87,7 +84,9 @@ class _Builder:
 
     def __init__(self, text: str, file: str) -> None:
         self._file = file
-        self._events = self._bounded(YAML(typ="safe", pure=True).parse(text))
+        reader = YAML(typ="safe", pure=True)
+        reader.Scanner = Scanning
+        self._events = self._bounded(reader.parse(text))
         self._key_lines: dict[Keys, int] = {}
         self._value_lines: dict[Keys, int] = {}
         self._order: list[Keys] = []
@@ -114,8 +113,8 @@ class _Builder:
     def _bounded(self, events: Iterable[Event]) -> Iterator[Event]:
         """The events, as long as they are no more than a document of the largest size has: keys, values, ends."""
         for number, event in enumerate(events):
-            if number > 3 * _MOST_VALUES:
-                raise self._hopeless(event, (), _TOO_MANY)
+            if number > 3 * MOST_VALUES:
+                raise self._hopeless(event, (), TOO_MANY)
             yield event
 
     def _value(self, event: Event, keys: Keys) -> Any:
@@ -159,8 +158,8 @@ class _Builder:
         while not isinstance(event := next(self._events), MappingEndEvent):
             if not isinstance(event, ScalarEvent):
                 self._complain(event, keys, "a key must be a single word, not a list or a mapping")
-                self._skip(event)
-                self._skip(next(self._events))
+                self._skip(event, keys)
+                self._skip(next(self._events), keys)
                 continue
             key = self._text(event, keys)
             here = (*keys, key)
@@ -171,7 +170,7 @@ class _Builder:
                 self._complain(
                     event, here, f"is already given on line {first}: rename or remove one"
                 )
-                self._skip(next(self._events))
+                self._skip(next(self._events), keys)
                 continue
             self._key_lines[here] = _line(event)
             items[key] = self._value(next(self._events), here)
@@ -213,17 +212,17 @@ class _Builder:
         self._order.append(keys)
 
     def _check_depth(self, event: Event, keys: Keys) -> None:
-        if len(keys) > _DEEPEST:
-            raise self._hopeless(event, keys[:1], f"is nested more than {_DEEPEST} deep")
+        if len(keys) > DEEPEST:
+            raise self._hopeless(event, keys[:1], TOO_DEEP)
 
     def _check_size(self, event: Event, keys: Keys, more: int) -> None:
-        if len(self._order) + more > _MOST_VALUES:
-            raise self._hopeless(event, keys[:1], _TOO_MANY)
+        if len(self._order) + more > MOST_VALUES:
+            raise self._hopeless(event, keys[:1], TOO_MANY)
 
     def _hopeless(self, event: Event, keys: Keys, message: str) -> InputError:
         return InputError([Problem(self._file, _line(event), dotted(keys), message)])
 
-    def _skip(self, event: Event) -> None:
+    def _skip(self, event: Event, keys: Keys) -> None:
         """Pass over a value that has no place in the result."""
         depth = 0
         while True:
@@ -231,6 +230,8 @@ class _Builder:
             depth -= isinstance(event, (MappingEndEvent, SequenceEndEvent))
             if depth == 0:
                 return
+            if len(keys) + depth > DEEPEST:
+                raise self._hopeless(event, keys[:1], TOO_DEEP)
             event = next(self._events)
 
     def _complain(self, event: Event, keys: Keys, message: str) -> None:

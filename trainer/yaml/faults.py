@@ -46,11 +46,14 @@ def uncountable(data: Any) -> list[Fault]:
     """Whole numbers that no machine counts with, and others that it cannot tell from nothing."""
     every = list(_numbers(data, ()))
     return [
-        Fault(keys, f"{shown(value)} is too large: write a smaller number")
+        Fault(keys, f"{shown(value)} {_beyond(value)}")
         for _, keys, value in every
         if isinstance(value, int) and abs(value) >= 2**63
     ] + [
-        Fault(keys, f"{shown(value)} is too small to be told from 0: write 0, or a larger number")
+        Fault(
+            keys,
+            f"{shown(value)} is too small to be told from 0: write a larger number, or 0 if it may be 0",
+        )
         for size, keys, value in every
         if 0.0 < size < _SMALLEST
     ]
@@ -59,7 +62,13 @@ def uncountable(data: Any) -> list[Fault]:
 def too_large(data: Any) -> Fault:
     """A number with too many zeros broke the arithmetic of a check: most likely the largest one."""
     _, keys, value = max(_numbers(data, ()), default=(0.0, (), None), key=lambda n: n[0])
-    return Fault(keys, f"{shown(value)} is too large to be computed with: write a smaller number")
+    return Fault(keys, f"{shown(value)} {_beyond(value, ' to be computed with')}")
+
+
+def _beyond(value: Any, what_for: str = "") -> str:
+    if isinstance(value, int | float) and value < 0:
+        return f"is too far below 0{what_for}: write a larger number"
+    return f"is too large{what_for}: write a smaller number"
 
 
 def _numbers(data: Any, keys: Keys) -> Iterator[tuple[float, Keys, Any]]:

@@ -10,6 +10,11 @@ from trainer.errors import closest
 
 _HANDED_OVER = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 """What a shell hands over deliberately, as in `diffsweep validate <(make-yaml)`."""
+_SYSTEMS = ("/proc", "/sys", "/dev")
+_MEMORY = "/dev/shm"
+"""Anybody's files, in memory."""
+_ALIKE = 0.8
+"""Names of files that end alike share much already."""
 _SPECIAL = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFCHR: "a device",
@@ -30,7 +35,13 @@ def display(path: Path) -> str:
 
 def is_handed_over(path: Path) -> bool:
     """Whether a command line's path is the shell's own pipe."""
-    return str(path).startswith(_HANDED_OVER)
+    return os.path.normpath(path).startswith(_HANDED_OVER)
+
+
+def is_systems(path: Path) -> bool:
+    """Whether a path, links followed, lies where the kernel shows itself: reading there may never end."""
+    own = any(path.is_relative_to(place) for place in _SYSTEMS)
+    return own and not path.is_relative_to(_MEMORY)
 
 
 def why_unreadable(path: Path, start: Path | None = None) -> str | None:
@@ -48,7 +59,8 @@ def why_unreadable(path: Path, start: Path | None = None) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if stat.S_ISREG(mode):
-        return None
+        own = is_systems(Path(os.path.realpath(path)))
+        return "is the system's own, not a YAML file: name a file of yours" if own else None
     if stat.S_ISDIR(mode):
         return "is a directory, not a YAML file"
     return f"is {_SPECIAL.get(stat.S_IFMT(mode), 'special')}, not a YAML file"
@@ -62,7 +74,7 @@ def _missing(path: Path, start: Path | None) -> str:
         neighbours = sorted(entry.name for entry in folder.iterdir())
     except OSError:
         neighbours = []
-    near = closest(path.name, neighbours)
+    near = closest(path.name, neighbours, _ALIKE)
     if near is None:
         return f"does not exist; it is looked for in {display(folder)}"
     meant = folder / near

@@ -29,6 +29,8 @@ from trainer.yaml.spec_paths import (
 from trainer.yaml.wording import shown, translate, unknown_key
 
 _LONGEST_OPTION = 200
+_MOST_FAULTS = 200
+"""Faults of one tree that are told apart, each beside all others."""
 
 
 @dataclass(frozen=True)
@@ -208,9 +210,11 @@ class Layered:
             model = self.model.model_validate(self.data)
         except ValidationError as error:
             details = error.errors(include_url=False)
-            return self._without_leftovers(
-                [Fault(*fault) for fault in translate(details, self.model, self.data)]
-            )
+            first = translate(details[:_MOST_FAULTS], self.model, self.data)
+            faults = self._without_leftovers([Fault(*fault) for fault in first])
+            rest = len(details) - _MOST_FAULTS
+            more = f"has {rest:,} more faults such as these: mend these first"
+            return [*faults, Fault((), more)] if rest > 0 else faults
         except (OverflowError, MemoryError):
             return [too_large(self.data)]
         return list(coerced(self.data, model.model_dump(mode="json"))) or model

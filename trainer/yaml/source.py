@@ -15,8 +15,8 @@ from trainer.errors import InputError, Problem
 from trainer.yaml.builder import build
 from trainer.yaml.files import display, is_handed_over, why_unreadable
 from trainer.yaml.keys import Keys, dotted
+from trainer.yaml.limits import LARGEST, TOO_LARGE
 
-_LARGEST_FILE = 2**20
 _OTHER_ENCODINGS = (
     codecs.BOM_UTF16_LE,
     codecs.BOM_UTF16_BE,
@@ -65,18 +65,26 @@ def read(path: Path | str) -> Source:
     if refusal is None:
         try:
             with open(path, "rb") as file:
-                content = file.read(_LARGEST_FILE + 1)
+                content = file.read(LARGEST + 1)
             if content.startswith(_OTHER_ENCODINGS):
                 refusal = "is text in UTF-16 or UTF-32: save it in UTF-8"
-            elif len(content) <= _LARGEST_FILE:
+            elif _is_wide(content):
+                refusal = "looks like text in UTF-16 or UTF-32: save it in UTF-8"
+            elif len(content) <= LARGEST:
                 return parse(content.decode("utf-8-sig"), name)
             else:
-                refusal = "is larger than 1 MB: an experiment is a page of text"
+                refusal = TOO_LARGE
         except UnicodeDecodeError:
             refusal = "is not a text file in UTF-8"
         except OSError as error:
             refusal = f"cannot be read: {error.strerror}"
     raise InputError([Problem(name, None, "", refusal)])
+
+
+def _is_wide(content: bytes) -> bool:
+    """Whether every other byte of the beginning is zero, as in UTF-16 and UTF-32 without a mark."""
+    even, odd = content[:16:2], content[1:16:2]
+    return len(odd) > 1 and any(even) != any(odd)
 
 
 def parse(text: str, file: str) -> Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 from trainer.errors import closest, listing, suggestion
 from trainer.yaml.keys import Keys, dotted
@@ -91,11 +91,17 @@ def plain_message(detail: Detail) -> str:
         and detail["input"] <= 0
     ):
         template, context = _PLAIN["greater_than"], {"gt": 0}
+    if kind == "int_parsing_size" and _is_negative(detail["input"]):
+        template = template.replace("smaller", "larger")
     limits = {name: _number(limit) for name, limit in context.items()}
     message = template.format(given=shown(detail["input"]), **limits)
     if kind == "string_type" and isinstance(detail["input"], int | float):
         message += _QUOTES
     return message
+
+
+def _is_negative(given: Any) -> bool:
+    return given.strip().startswith("-") if isinstance(given, str) else bool(given < 0)
 
 
 def _number(limit: Any) -> Any:
@@ -182,6 +188,11 @@ def _one(detail: Detail, keys: Keys, root: Model, data: Any) -> tuple[Keys, str,
         one = entry(annotation_at(root, data, keys))
         if known := kinds(members(one)):
             example = known[0] if has_short_form(one) else f"{{kind: {known[0]}}}"
+            message = f"must be a list such as [{example}], not {shown(detail['input'])}"
+            return keys, message, False
+        if get_origin(one) is Literal:
+            words = get_args(one)
+            example = detail["input"] if detail["input"] in words else words[0]
             message = f"must be a list such as [{example}], not {shown(detail['input'])}"
             return keys, message, False
     message = plain_message(detail)

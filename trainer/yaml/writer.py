@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from trainer.errors import InputError, Problem
 from trainer.yaml.keys import Keys, dotted
+from trainer.yaml.limits import refuse_endless
 from trainer.yaml.scalar import MOST_DIGITS, scalar
 
 _BARE: Final = re.compile(r"(?!-(?: |$)|---|\.\.\.)[A-Za-z0-9_./~+-][A-Za-z0-9_./~+ -]*(?<! )")
@@ -36,9 +37,15 @@ def yaml_text(value: Any) -> str:
     return _exact_scalar(value)
 
 
-def yaml_document(data: Mapping[str, Any]) -> str:
-    """A mapping as a file that is read back equal in value and type; made of what `plain` returns."""
-    return "\n".join(_block(data, "")) + "\n"
+def yaml_document(data: Any) -> str:
+    """A document as a file that is read back equal in value and type; made of what `plain` returns."""
+    return ("\n".join(_block(data, "")) if isinstance(data, dict) else _flow(data)) + "\n"
+
+
+def bounded(value: Any, name: str) -> Any:
+    """What `plain` makes of a value. InputError also where it is more than a file may hold, or holds itself."""
+    refuse_endless(value, name)
+    return plain(value, name)
 
 
 def plain(value: Any, name: str, keys: Keys = ()) -> Any:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from trainer.data import HuggingFaceSet, Source
+from trainer.data import HuggingFaceSet, Source, huggingface_rows
+from trainer.data.rows import state_of
 from trainer.errors import DataError, EnvironmentProblem
 
 datasets = pytest.importorskip("datasets")
@@ -229,6 +230,49 @@ def test_paths_that_lead_nowhere_are_told_with_the_way_to_the_hub(tmp_path: Path
         spec(tmp_path / "empty").fingerprint(Path(), tmp_path / "cache")
     with pytest.raises(ValueError, match="revision"):
         spec(tmp_path, revision="main")
+
+
+@pytest.mark.parametrize("path", ["/", "/proc", "/sys/kernel", "/dev"])
+def test_folders_of_the_system_are_refused_before_they_are_walked(
+    tmp_path: Path, path: str
+) -> None:
+    with pytest.raises(DataError, match="is the system's own: write where the images are"):
+        HuggingFaceSet(path=path, size=8).outline(tmp_path)
+
+
+def test_an_empty_path_is_no_path() -> None:
+    with pytest.raises(ValueError, match="at least 1 character"):
+        HuggingFaceSet(path="", size=8)
+
+
+def test_a_folder_with_much_else_in_it_is_refused_before_the_library_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").mkdir()
+    for number in range(5):
+        (tmp_path / "home" / f"{number}.txt").write_text("")
+    asked = HuggingFaceSet(path="home", size=8)
+
+    monkeypatch.setattr(huggingface_rows, "_MOST_OTHERS", 4)
+    with pytest.raises(DataError, match="holds more than 4 files that are neither images nor tab"):
+        asked.outline(tmp_path)
+
+    monkeypatch.setattr(huggingface_rows, "_MOST_OTHERS", 5)
+    monkeypatch.setattr(huggingface_rows, "MOST_ENTRIES", 4)
+    with pytest.raises(DataError, match=r"home holds more than 4 files: write the path of the fo"):
+        asked.outline(tmp_path)
+
+
+def test_what_links_lead_to_is_counted_too(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    for number in range(5):
+        (tmp_path / "far" / f"{number}.png").write_text("")
+    (tmp_path / "near").mkdir()
+    (tmp_path / "near" / "link").symlink_to(tmp_path / "far")
+
+    assert len(state_of([tmp_path / "near"], 5)) == 5
+    with pytest.raises(DataError, match="link holds more than 4 files"):
+        state_of([tmp_path / "near"], 4)
 
 
 def test_the_held_out_examples_are_the_test_split(tmp_path: Path) -> None:

@@ -200,6 +200,8 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         said("quickstrat.yaml") == "quickstrat.yaml: does not exist, did you mean quickstart.yaml?"
     )
     assert said("no/x.yaml") == "no/x.yaml: does not exist (there is no folder no either)"
+    (tmp_path / "notify.yaml").write_text("")
+    assert said("nope.yaml") == "nope.yaml: does not exist; it is looked for in ."
     assert said("zzz") == "zzz: does not exist; it is looked for in ."
     assert said(".") == ".: is a directory, not a YAML file"
     assert said("image.yaml") == "image.yaml: is not a text file in UTF-8"
@@ -269,11 +271,24 @@ def test_files_that_are_no_text(tmp_path: Path) -> None:
         "a: " + "{b: " * 3000 + "1" + "}" * 3000,
         "a:\n  " + "- " * 3000 + "1",
         "[" * 3000,
+        "a: " + "{" * 3000,
+        "a: {" + "{\n" * 3000,
+        "a: " + "[{" * 3000,
+        "a:\n  " + "? " * 3000,
+        "a: {b: 1, b: " + "[" * 3000,
     ],
 )
 def test_endless_nesting_is_told(text: str) -> None:
-    with pytest.raises(InputError, match=r"^f:[12]: (a|\[0\]): is nested more than 50 deep$"):
+    with pytest.raises(InputError, match=r"^f:\d+: (a|\[0\]): is nested more than 50 deep$"):
         parse(text, "f")
+
+
+@pytest.mark.parametrize("begun", ["a: ", "a: {b: {", "- "])
+def test_a_flood_of_brackets_takes_no_time(begun: str) -> None:
+    began = time.process_time()
+    with pytest.raises(InputError, match="is nested more than 50 deep"):
+        parse(begun + "{" * 30_000, "f")
+    assert time.process_time() - began < 5.0
 
 
 def test_aliases_cannot_nest_endlessly() -> None:

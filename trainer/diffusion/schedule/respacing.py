@@ -55,7 +55,7 @@ def _strided(total: int, count: int) -> list[int]:
 
 
 def _count(text: str, rule: str) -> int:
-    if not text.strip().isdecimal() or len(text) > _LONGEST_COUNT:
+    if not (text.isascii() and text.strip().isdecimal()) or len(text) > _LONGEST_COUNT:
         raise ValueError(
             f'rule {rule!r} is not "N", "a,b,c", "ddimN" or "trailingN" with whole numbers'
         )
