@@ -41,7 +41,7 @@ _IN_THE_WAY = "something else lies in this place: move it away, then the same co
 _FAILING = "the disk, or the server behind it, fails: once it answers, the same command goes on"
 _MENDED = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EROFS, errno.EDQUOT), _ELSEWHERE),
-    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.ELOOP), _IN_THE_WAY),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR, errno.ELOOP, errno.EEXIST), _IN_THE_WAY),
     **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT), _FAILING),
 }  # fmt: skip
 """Operating-system refusals that a person, not a programmer, mends, and how."""
@@ -112,6 +112,8 @@ def invoke(arguments: Sequence[str]) -> int:
         app(order, prog_name="diffsweep")
     except SystemExit as exit_:
         return _ending(exit_)
+    except KeyboardInterrupt:  # before typer takes it
+        return _interrupted()
     except (InputError, UserError) as error:
         return _fail(error, BAD_INPUT, debug)
     except (ServiceError, EnvironmentProblem) as error:
@@ -130,16 +132,17 @@ def _ending(exit_: SystemExit) -> int:
     error: BaseException | None = exit_
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
-            print(
-                "interrupted: what was computed is kept; the same command continues",
-                file=sys.stderr,
-            )
-            return INTERRUPTED
+            return _interrupted()
         if isinstance(error, BrokenPipeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
         error = error.__cause__ or error.__context__
     return exit_.code if isinstance(exit_.code, int) else 0
+
+
+def _interrupted() -> int:
+    print("interrupted: what was computed is kept; the same command continues", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _fail(error: BaseException, code: int, debug: bool) -> int:

@@ -48,17 +48,16 @@ class LocalJob(JobHere):
         self._error: BaseException | None = None
         self._lines: list[str] = []
         self._board: Board | None = None
-        self._on_event, self._stop = on_event, threading.Event()
+        self._on_event, self._stop, self._over = on_event, threading.Event(), threading.Event()
         name = f"diffsweep-{experiment.name}"
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._at_work[settings.home, experiment.name] = self
-        self._thread.start()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
 
     @classmethod
     def at_work(cls, settings: Settings, name: str) -> LocalJob | None:
         """The job of this process that runs an experiment of that name in this home."""
         job = cls._at_work.get((settings.home, name))
-        return job if job is not None and job._thread.is_alive() else None
+        return job if job is not None and not job._over.is_set() else None
 
     def _work(self) -> None:
         from service.board import Board
@@ -73,6 +72,8 @@ class LocalJob(JobHere):
         except BaseException as error:
             self._error = error
             self._lines.append(str(error))
+        finally:
+            self._over.set()
 
     def _take(self, event: Event) -> None:
         from service.progress import describe
@@ -90,8 +91,11 @@ class LocalJob(JobHere):
         return self.experiment.name
 
     def status(self) -> str:
-        """The state of the thread; an environment that refused is raised here as ServiceError."""
-        if self._thread.is_alive():
+        """The state of the thread; an environment that refused is raised here as ServiceError.
+
+        Asked of an event: a thread whose `join` was interrupted says that it is not alive any more.
+        """
+        if not self._over.is_set():
             return "RUNNING"
         if self._error is not None:
             raise self._error
@@ -116,10 +120,10 @@ class LocalJob(JobHere):
     def stop(self) -> None:
         """End it and wait until its processes are gone."""
         self._stop.set()
-        self._thread.join()
+        self._over.wait()
 
     def _pause(self, seconds: float) -> None:
-        self._thread.join(seconds)
+        self._over.wait(seconds)
 
 
 class RecordedJob(JobHere):

@@ -179,7 +179,7 @@ class _Driver:
             try:
                 dispatch = Dispatch(experiment, self.settings, ledger, self.stop, wants)
                 self._train(experiment, ledger, dispatch)
-                interrupted = self.stop.is_set()
+                interrupted = self.stop.is_set() or not dispatch.is_over
             except KeyboardInterrupt:
                 interrupted = True
             except BaseException:

@@ -16,6 +16,7 @@ from dashboards.verdict.plain import spreads_to_list, to_dict
 from dashboards.verdict.values import Verdicts
 from dashboards.verdict.variance import Spread, spreads
 from service.command_line import reproduction
+from service.experiment.saved import SAVED, save
 from service.planning.account import last_run
 from service.search.standing import still_tuned, tunings
 from service.search.study import tuned, tuned_by
@@ -249,7 +250,10 @@ def deliver(experiment: Experiment, settings: Settings, result: Judged) -> tuple
     from service.tracking.delivery import attach
     from service.tracking.verdict import told
 
-    path, known = write_report(experiment, settings, result), tuned(experiment, settings)
+    folder, known = settings.experiment(experiment.name), tuned(experiment, settings)
+    if not (folder / SAVED).exists():  # somebody deleted it while the experiment was at work
+        save(experiment, folder)
+    path = write_report(experiment, settings, result)
     said = told(known, result.sweep, result.verdicts, result.refusal, result.hint)
     return path, attach(settings, experiment.name, {REPORT: path}, said)
 

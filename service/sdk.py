@@ -68,6 +68,11 @@ class Client:
             from service.sole_driver import refuse_second
 
             refuse_second(self.settings, experiment.name)
+            if LocalJob.at_work(self.settings, experiment.name) is not None:
+                raise ServiceError(
+                    f"{experiment.name} is being run by this process",
+                    f"wait for it: `client.job({experiment.name!r}).wait()`",
+                )
             return LocalJob(experiment, self.settings, on_event)
         there = self._jobs.submit(experiment, self.settings, env)
         return ClusterJob(experiment, self.settings, self._jobs, there.id, there.variables)

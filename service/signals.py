@@ -1,4 +1,4 @@
-"""What does a signal do to a run? SIGTERM and a terminal that closes end it once, like Ctrl-C, its bookkeeping done."""
+"""What does a signal do to a run? SIGTERM, SIGUSR1, a terminal that closes: each ends it once, as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import signal
 import threading
 from collections.abc import Iterator
 
-_KINDS = (signal.SIGTERM, signal.SIGHUP)
-"""Of systemd, slurm, Kubernetes, `docker stop` and `ray job stop`; of a terminal that closes."""
+_KINDS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+"""Of systemd, slurm, Kubernetes, `docker stop` and `ray job stop`; of `sbatch --signal`; of a terminal that closes."""
 
 
 class _Heard:
@@ -52,7 +52,7 @@ _HEARD: list[_Heard] = []
 
 @contextlib.contextmanager
 def interruptible(stop: threading.Event) -> Iterator[None]:
-    """In the block, the first SIGTERM or SIGHUP sets `stop` and raises KeyboardInterrupt; others are ignored.
+    """In the block, the first SIGTERM, SIGUSR1 or SIGHUP sets `stop` and raises KeyboardInterrupt; others are ignored.
 
     Inside another such block that one goes on. Outside the main thread, nothing changes.
     """
@@ -80,7 +80,7 @@ def ending() -> None:
 
 
 def listen_again() -> None:
-    """Ray's `init` and `shutdown` put handlers of their own in place, the latter that of the system."""
+    """Ray's `init` and `shutdown` put handlers of their own in place, the latter that of the system; so does Tune."""
     for heard in _here():
         heard.listen()
 

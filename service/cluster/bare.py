@@ -27,8 +27,9 @@ _ABSENT = (
 )
 """Ports that the raylet waits for; -1 says that nobody offers this."""
 _AGENT = "RUNTIME_ENV_AGENT_PORT_NAME"
-_IDLE = [sys.executable, "-S", "-E", "-c", "import signal; signal.pause()"]
-"""Stands in for an agent: the raylet ends when one of its agents does."""
+_WAITS = "import os, time\np = os.getppid()\nwhile os.getppid() == p: time.sleep(5)"
+_IDLE = [sys.executable, "-S", "-E", "-c", _WAITS]
+"""Stands in for an agent: the raylet ends when one of its agents does, and it when the raylet has ended."""
 
 
 @cache

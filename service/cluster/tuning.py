@@ -21,6 +21,7 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
+from service import signals
 from service.causes import NO_MEMORY, lost
 from service.cluster import gang, trainables
 from service.cluster.connect import Cluster
@@ -191,8 +192,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
         self._seats = seats
         self._waiting = Waiting(seats.dispatch.note)
         self._kills, self._killed = oom_kills(), dict[str, int]()
-        self._seen, self._open = 0, dict[str, Any]()
-        self._next_check = 0.0
+        self._seen, self._open, self._next_check = 0, dict[str, Any](), 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (tune.Callback, ())
@@ -230,6 +230,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
         """Say why nothing runs; kill what hangs. Tune drops trials without a word when an actor cannot take them."""
         if (now := time.monotonic()) > self._next_check:
             self._next_check = now + _CHECK_S
+            signals.listen_again()  # Tune ends without a word at SIGUSR1
             self._seats.cluster.check()
         if len(trials) != self._seen:  # Tune keeps all that ever were, and asks after every event
             self._open = {t.trial_id: t for t in trials if t.trial_id in self._seats.taken}

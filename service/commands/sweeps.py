@@ -24,6 +24,7 @@ from service.commands.common import (
     settings_of,
 )
 from service.commands.compare import print_comparison
+from trainer import terminal
 
 if TYPE_CHECKING:
     from service.experiment import Experiment
@@ -51,6 +52,7 @@ def run(
     stop = threading.Event()
     with contextlib.ExitStack() as held:
         held.enter_context(signals.interruptible(stop))
+        held.enter_context(terminal.outlived())
         settings = settings_of(home, concurrency=at_once)
         held.enter_context(forkserver.begun(is_new(file, settings)))  # before all other imports
         from service import launch, readiness

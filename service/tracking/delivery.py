@@ -74,7 +74,11 @@ def attach(settings: Settings, name: str, files: Mapping[str, Path], told: Told)
 
     A number of an earlier verdict that is not told now becomes NaN. Returns the records left over.
     """
+    from service.catching_up import catch_up
+
     outbox = Outbox(settings.experiment(name) / "outbox.db")
+    if not outbox.has_ended(sweep_key(name)):  # somebody deleted the one that was there
+        catch_up(settings, name, outbox)
     now = int(time.time() * 1000)
     for path, file in files.items():
         outbox.file(sweep_key(name), path, file.read_bytes(), now)

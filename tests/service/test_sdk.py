@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+import threading
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
@@ -217,6 +219,26 @@ def test_a_job_is_taken_up_again_from_its_records(folder: Path, settings: Settin
         assert again.status() == "RUNNING"
         with pytest.raises(ServiceError, match="toy is being run by process"):
             client.submit(again.experiment)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_wait_that_is_interrupted_leaves_the_job_as_it_is(
+    toy: dict[str, Any], settings: Settings
+) -> None:
+    """Ctrl-C in a notebook's cell: the job goes on, is not begun twice, and can be stopped."""
+    long = {"train.kimg": 1536.0, "train.batch_size": 64, "evaluation.evaluations": 24}
+    client = Client(settings=settings)
+    job = client.submit(sweep(toy, seeds=1, set=long, launcher="inproc"))
+    with pytest.raises(ServiceError, match="is being run by this process"):
+        client.submit(job.experiment)
+    wait_for(lambda: "16 of" in job.logs() or "64 of" in job.logs(), "some training")
+    threading.Timer(0.5, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        job.wait(timeout=60, show=False)
+    assert job.status() == "RUNNING"
+    job.stop()
+    assert job.status() == "STOPPED"
 
 
 def test_a_job_of_another_process_is_told_to_end(toy: dict[str, Any], settings: Settings) -> None:

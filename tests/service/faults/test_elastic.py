@@ -15,7 +15,7 @@ from tests.service.faults.test_lost_nodes import ended, kill, node
 from tests.service.sweeps import sweep, wait_for, write
 from trainer.record import Record
 
-pytestmark = [pytest.mark.fault, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(560)]
+pytestmark = [pytest.mark.fault, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 LONG = {"train.kimg": 8192.0, "train.batch_size": 512, "evaluation.evaluations": 32}
 NAME = "uniform seed 0"
 
@@ -54,7 +54,7 @@ def test_it_goes_on_with_fewer_workers_and_with_more_again(
             wait_for(lambda: fewer in log(), "fewer workers", 120)
             assert "continues at" not in log().split(fewer)[0]
             nodes.append(node(shell, short / "2"))
-            wait_for(lambda: f"{NAME}: 512 of" in log().split(fewer)[1], "the trial")
+            wait_for(lambda: f"{NAME}: 512 of" in log().split(fewer)[1], "the trial", 300)
             workers(head)[0].terminate()  # it trains, and so it listens
             more = f"{NAME}: goes on with 2 workers instead of 1: so many fit now"
             wait_for(lambda: more in log(), "more workers", 120)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -17,10 +18,13 @@ from service.ledger import Ledger
 from service.settings import Settings
 from service.tracking import patient
 from service.tracking.outbox import Outbox
+from service.tracking.readback import read_sweep
 from service.tracking.rows import RunHeader
 from service.tracking.uploader import Uploader
+from tests.service.by_hand import recorded
+from tests.service.driver import Command, Driver
 from tests.service.faults.conftest import SmallDisk
-from tests.service.sweeps import sweep, wait_for
+from tests.service.sweeps import sweep, wait_for, write
 from trainer.record import Record
 from trainer.report import Report, Result
 
@@ -245,3 +249,31 @@ def test_a_driver_takes_in_what_a_dead_worker_wrote(toy: dict[str, Any], tmp_pat
             end |= {"protocol": {}, "parameters": 10}
             book.take(trial.key, {"event": "ended", "result": end})
         assert outbox.points(f"trial:{trial.key}", ("eval/",)), how
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["outbox.db*", "."])
+def test_what_is_deleted_in_the_middle_is_made_anew_from_the_records(
+    what: str, toy: dict[str, Any], tmp_path: Path, drivers: list[Driver]
+) -> None:
+    """By a person who cleans up: the outbox, or the experiment's whole folder."""
+    longer = {"train.kimg": 192.0, "evaluation.evaluations": 24}
+    yaml = write(sweep(toy, seeds=1, set=longer, launcher="inproc"), tmp_path)
+    home = tmp_path / "home"
+    run = Command(home, yaml, DIFFSWEEP_TRACKING_PATIENCE_S="120")
+    drivers.append(run)
+    run.until(" 16 of 192 kimg")
+    folder = home / "experiments" / "toy"
+    for found in [folder] if what == "." else list(folder.glob(what)):
+        shutil.rmtree(found) if found.is_dir() else found.unlink()
+    code, said = run.ending()
+    assert code == 0, said
+    assert "Traceback" not in said
+    assert (folder / "report.html").exists()
+    told = sorted(
+        (r["trial_key"], r["images"], r["value"])
+        for r in read_sweep(Settings(home=home, tracking_uri=None), "toy").curves
+        if r["metric"] == "rung/fid"
+    )
+    assert told == recorded(home, "rung/fid"), "each point once"

@@ -39,10 +39,13 @@ def statuses(home: Path) -> set[str]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [1, 3])
-def test_sigterm_ends_like_ctrl_c_however_often_it_comes(
-    times: int, yaml: Path, tmp_path: Path, drivers: list[Driver]
+@pytest.mark.parametrize(
+    ("kind", "times"), [(signal.SIGTERM, 1), (signal.SIGTERM, 3), (signal.SIGUSR1, 1)]
+)
+def test_what_asks_a_run_to_end_does_so_like_ctrl_c_however_often_it_comes(
+    kind: signal.Signals, times: int, yaml: Path, tmp_path: Path, drivers: list[Driver]
 ) -> None:
+    """SIGTERM, and what `sbatch --signal=USR1@60` sends, of which Tune makes an end of its own."""
     run = Command(tmp_path / "home", yaml, **PATIENT)
     drivers.append(run)
     run.until(" 8 of 192 kimg")
@@ -51,7 +54,7 @@ def test_sigterm_ends_like_ctrl_c_however_often_it_comes(
 
     def ask() -> None:
         for _ in range(times):
-            run.process.send_signal(signal.SIGTERM)
+            run.process.send_signal(kind)
             asked.wait(1.0)  # the next one meets it at another place of its way out
 
     asking = threading.Thread(target=ask)
@@ -167,3 +170,38 @@ def test_nohup_is_respected_and_foreign_handlers_come_back() -> None:
     finally:
         signal.signal(signal.SIGHUP, before[0])
         signal.signal(signal.SIGTERM, before[1])
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "shell", ["{} | head -1; exit ${{PIPESTATUS[0]}}", "exec {} >&-", "exec {} >&- 2>&-"]
+)
+def test_a_run_whose_words_nobody_reads_trains_to_its_end(
+    shell: str, toy: dict[str, Any], tmp_path: Path
+) -> None:
+    yaml, home = write(sweep(toy, seeds=1), tmp_path), tmp_path / "home"
+    run = f"{sys.executable} -m service run {yaml} --home {home}"
+    done = subprocess.run(
+        ["bash", "-c", shell.format(run)], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(final_metrics(home)) == 2
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.3])
+def test_ctrl_c_before_there_is_anything_to_tell_ends_in_silence(
+    after_s: float, yaml: Path, tmp_path: Path
+) -> None:
+    """While modules are loaded the signal ends the process; after that, one line does."""
+    run = subprocess.Popen(
+        [sys.executable, "-m", "service", "run", str(yaml), "--home", str(tmp_path / "home")],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with pytest.raises(subprocess.TimeoutExpired):
+        run.wait(after_s)
+    run.send_signal(signal.SIGINT)
+    _, told = run.communicate(timeout=60)
+    assert run.returncode in (130, -signal.SIGINT), told
+    assert str(ROOT / "service") not in told, "no traceback of ours"
