@@ -1,6 +1,6 @@
 """Which share of its training does a trial spend on being measured? The quickstart's digits, a curve of 8 points.
 
-Ours measures each point with 200 images and 7 steps (the preset's `rung`) and the end with 1,000 and 8 (`full`), in
+Ours measures each point with 200 images and 6 steps (the preset's `rung`) and the end with 1,000 and 8 (`full`), in
 float32 and in bf16. What people put together otherwise measures each point as it reports it: diffusers' pipeline with
 50 steps, 1,000 images, and torchmetrics' FID, here in the same features. The gate: both name the same distance.
 """
