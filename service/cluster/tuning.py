@@ -190,7 +190,7 @@ class Telling(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, seats: Seats) -> None:
         self._seats = seats
-        self._waiting = Waiting(seats.dispatch.note)
+        self._waiting = Waiting(seats.dispatch.note, is_private=seats.cluster.is_private)
         self._kills, self._killed = oom_kills(), dict[str, int]()
         self._seen, self._open, self._next_check = 0, dict[str, Any](), 0.0
 

@@ -15,6 +15,10 @@ PATIENCE_S = 30.0
 """How long trials may wait without a word while none is at work."""
 _AGAIN_S = 600.0
 """How long until it is said again."""
+_OTHERS = "other jobs of this Ray hold the rest"
+_ITSELF = (
+    "their own processes hold the rest and do not start: `ray.log` beside the report says more"
+)
 
 
 class Waiting:
@@ -24,8 +28,12 @@ class Waiting:
         self,
         note: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        is_private: bool = False,
     ) -> None:
+        """`is_private`: nobody else is in this Ray."""
         self._note, self._clock = note, clock
+        self._who = _ITSELF if is_private else _OTHERS
         self._since: float | None = None
         self._next = PATIENCE_S
 
@@ -38,7 +46,7 @@ class Waiting:
         self._since = now if self._since is None else self._since
         if now - self._since >= self._next:
             self._next += _AGAIN_S
-            self._note(_why(waiting, *_ray_holds(), len(draining())))
+            self._note(_why(waiting, *_ray_holds(), len(draining()), self._who))
 
 
 def _ray_holds() -> tuple[Mapping[str, float], Mapping[str, float]]:
@@ -53,6 +61,7 @@ def _why(
     total: Mapping[str, float],
     free: Mapping[str, float],
     drained: int,
+    who_holds: str = _OTHERS,
 ) -> str:
     """One line; what nodes have that are drained is nobody's any more."""
     need, is_one = waiting[0], len({one.slot for one in waiting}) == 1
@@ -60,7 +69,7 @@ def _why(
         f"{free.get(kind, 0.0):g} of {total.get(kind, 0.0):g} {kind}" for kind in need.per_worker
     )
     taken = any(free.get(kind, 0.0) < total.get(kind, 0.0) for kind in need.per_worker)
-    held = "other jobs of this Ray hold the rest" if taken else "no node has that much together"
+    held = who_holds if taken else "no node has that much together"
     if drained:
         nodes = "1 node is" if drained == 1 else f"{drained} nodes are"
         held = f"{nodes} about to go, and {held if taken else 'no other has that much together'}"

@@ -110,3 +110,15 @@ def test_it_is_said_after_half_a_minute_and_not_all_the_time(
     passes(1, waits=4, at_work=1)
     passes(20, waits=4)
     assert len(notes) == 3, "what was at work has just ended"
+
+
+def test_in_a_ray_of_its_own_nobody_else_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    notes, clock = list[str](), Clock()
+    monkeypatch.setattr(waiting, "_ray_holds", lambda: ({"CPU": 2.0}, {}))
+    monkeypatch.setattr(waiting, "draining", lambda: [])
+    told = Waiting(notes.append, lambda: clock.now, is_private=True)
+    for _ in range(60):
+        clock.now += 1
+        told.look([Resources(workers=1, gpus=0, cpus=1)], 0)
+    (said,) = notes
+    assert "their own processes hold the rest and do not start: `ray.log`" in said
