@@ -85,5 +85,11 @@ def listen_again() -> None:
         heard.listen()
 
 
+def ignore_in_children() -> None:
+    """Processes that are started until `listen_again` ignore SIGUSR1, which slurm sends to all of a step."""
+    for _heard in _here():
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
 def _here() -> list[_Heard]:
     return _HEARD if threading.current_thread() is threading.main_thread() else []

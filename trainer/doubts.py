@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trainer.diffusion.solver import DPMAdaptive
-from trainer.ema import EMA, InversePower
+from trainer.ema import EMA, InversePower, Ramp
 from trainer.evaluation.metric.likelihood import NLL
 
 if TYPE_CHECKING:
     from trainer.trial import TrialSpec
 
-_SAMPLES = 10_000
+_SAMPLES = 500
 """Updates at most that are looked at, evenly spaced."""
 _MUCH = 0.1
 """Share of the initial weights in an average that is worth a sentence."""
@@ -36,16 +36,18 @@ def doubts(trial: TrialSpec) -> list[str]:
 
 def _averages(trial: TrialSpec) -> Iterator[str]:
     steps = trial.steps()
+    if steps < _FEW or trial.start_from is not None:  # trained weights need not be forgotten
+        return
     for number, average in enumerate(trial.averages()):
         where = f"ema[{number}]" if isinstance(trial.ema, tuple) else "ema"
         share = initial_share(average, steps)
         if share > _MUCH:
-            smaller = "" if steps < _FEW else f", such as {1.0 - 10.0 / steps:.6g},"
+            ramp = "" if isinstance(average, Ramp) else ", or kind: ramp"
             yield (
                 f"{where}: {_percent(share)} of what is evaluated after {steps:,} updates are the initial weights, "
-                f"which the average keeps for long: write a smaller decay{smaller} or kind: ramp"
+                f"which the average keeps for long: write a smaller decay, such as {1.0 - 10.0 / steps:.6g}{ramp}"
             )
-        elif isinstance(average, InversePower) and average.start >= steps > 1:
+        elif isinstance(average, InversePower) and average.start >= steps:
             yield (
                 f"{where}.start: the decay begins to rise after {average.start:,} updates, the trial has {steps:,}: it "
                 f"stays {average.least:g}; write a smaller start"
@@ -150,4 +152,4 @@ def _percent(share: float) -> str:
     """`98 %`, `0.1 %`; never all where something is left."""
     if 0.99 < share < 1.0:
         return "more than 99 %"
-    return f"{100.0 * share:.2g} %"
+    return "100 %" if share == 1.0 else f"{100.0 * share:.2g} %"

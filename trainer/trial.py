@@ -145,11 +145,12 @@ class TrialSpec(Spec):
 
     @model_validator(mode="after")
     def _is_told_something(self) -> "TrialSpec":
+        guided = [name for name, one in self.evaluation.generations() if one.guidance is not None]
         for hiding in filter(None, (one.hiding() for one in self.network_inputs())):
-            if hiding.share >= 1.0:
+            if hiding.share >= 1.0 and guided:
                 raise ValueError(
-                    f"{hiding.path}: 1 hides the {hiding.what} of every example, so that the network learns nothing "
-                    f"of it: write 0.1, or leave out what it is told"
+                    f"{hiding.path}: 1 hides the {hiding.what} of every example, so that "
+                    f"evaluation.{guided[0]}.guidance has nothing to go by: write 0.1, or leave guidance out"
                 )
         return self
 

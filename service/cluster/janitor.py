@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -94,5 +95,8 @@ def clean(directory: Path, driver: int) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(
+        signal.SIGUSR1, signal.SIG_IGN
+    )  # of slurm, to all processes: it is for the driver
     sys.stdin.buffer.read()
     clean(Path(sys.argv[1]), int(sys.argv[2]))

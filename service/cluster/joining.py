@@ -30,6 +30,7 @@ def init(**given: Any) -> None:
     if _has_left:
         gc.collect()
         _has_left = False
+    signals.ignore_in_children()
     try:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
     except SystemExit:

@@ -1,4 +1,4 @@
-"""Is a process gone without which a Ray that this process started does nothing more? Looked for once a second.
+"""Is a process gone without which a Ray that this process started does nothing more?
 
 A Ray whose control store is gone does not say so: whoever calls it waits for a minute, and is then ended by Ray.
 So another one, which knows nothing, answers in its place: calls that wait fail at once, and Ray can be left.
@@ -15,45 +15,61 @@ _EVERY_S = 0.5
 _STORE = "gcs_server"
 _PARTS = (_STORE, "raylet")
 """Among the processes of a node, as Ray calls them."""
-_LOST: list[str] = []
-"""Of the Ray that is watched."""
+
+
+class Parts:
+    """The processes of Ray's `node`."""
+
+    def __init__(self, node: Any) -> None:
+        self._node, self._lost = node, list[str]()
+        self._lock = threading.Lock()
+
+    def look(self) -> str | None:
+        """Which is gone, or was."""
+        with self._lock:
+            for part in _PARTS:
+                known = self._node.all_processes.get(part, ())
+                if any(one.process.poll() is not None for one in known):
+                    self._lost.append(part)
+                    if part == _STORE:
+                        self._answer_in_its_place()
+            return self._lost[0] if self._lost else None
+
+    def _answer_in_its_place(self) -> None:
+        """Tried again by the next look where its port is not free yet, or there is no memory for it."""
+        node = self._node
+        address, gone = node.gcs_address, node.all_processes.pop(_STORE)
+        node._ray_params.gcs_server_port = int(address.rpartition(":")[2])
+        node._gcs_address = node._gcs_client = None
+        with contextlib.suppress(Exception):
+            node.start_gcs_server()
+        node._gcs_address = address
+        node.all_processes.setdefault(_STORE, gone)
+
+
+_watched: Parts | None = None
 
 
 def lost_part() -> str | None:
-    """Which process is gone."""
-    return _LOST[0] if _LOST else None
+    """Which process of the Ray that is watched is gone."""
+    return None if _watched is None else _watched.look()
 
 
 @contextlib.contextmanager
 def watched(node: Any) -> Iterator[None]:
-    """Look on at the processes of Ray's `node` for the length of the block, after which Ray is left."""
-    done = threading.Event()
-    _LOST.clear()
+    """Look on for the length of the block, after which Ray is left."""
+    global _watched
+    done, _watched = threading.Event(), Parts(node)
 
-    def watch() -> None:
+    def watch(parts: Parts) -> None:
         while not done.wait(_EVERY_S):
-            for part in _PARTS:
-                if any(one.process.poll() is not None for one in node.all_processes.get(part, ())):
-                    _LOST.append(part)
-                    if part == _STORE:
-                        _answer_in_its_place(node)
+            parts.look()
 
-    thread = threading.Thread(target=watch, name="diffsweep-parts", daemon=True)
+    thread = threading.Thread(target=watch, args=(_watched,), name="diffsweep-parts", daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join()
-
-
-def _answer_in_its_place(node: Any) -> None:
-    """Tried again by the next look where its port is not free yet."""
-    address = node.gcs_address
-    node.all_processes.pop(_STORE)
-    node._ray_params.gcs_server_port = int(address.rpartition(":")[2])
-    node._gcs_address = node._gcs_client = None
-    try:
-        node.start_gcs_server()
-    finally:
-        node._gcs_address = address
+        _watched = None

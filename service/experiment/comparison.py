@@ -12,6 +12,7 @@ from service.experiment.answers import Answers
 from service.experiment.cell import Cell
 from service.experiment.differing import differing
 from service.experiment.expansion import LARGEST_SWEEP, MOST_TRIALS, Combination, of_trials
+from service.experiment.remarks import MOST_DESCRIBED
 from service.experiment.reported import metrics
 from service.experiment.spec import TWIN, ExperimentSpec
 from trainer.diffusion.process import Diffusion
@@ -137,9 +138,7 @@ class Comparison:
             if cell.name == baseline:
                 continue
             mine = cell.trial.diffusion
-            changes, why = self.answers.ask(
-                "twin", [mine, reference], partial(_told, mine, reference)
-            )
+            changes, why = self._told_of(mine, reference)
             if not changes:
                 if why:
                     self.notes.append(f"`{cell.name}` has no equal-objective twin: {why}")
@@ -155,21 +154,28 @@ class Comparison:
             self.notes.append("controls: equal_objective adds nothing: no cell has such a twin")
         return every
 
+    def _told_of(self, cell: Diffusion, reference: Diffusion) -> Any:
+        return self.answers.ask("twin", [cell, reference], partial(_told, cell, reference))
+
     def _has_room_for_twins(self, plain: Sequence[Cell], reference: Diffusion) -> bool:
-        """Whether there are few enough cells and trials, if every cell that moved something has a twin; else told."""
+        """Whether there are few enough cells and trials with their twins; else told. Of many, all may have one."""
         parts = (cell.trial.diffusion for cell in plain)
         moved = [
             p
             for p in parts
             if (p.timesteps, p.weighting) != (reference.timesteps, reference.weighting)
         ]
-        cells, seeds = len(plain) + len(moved), len(self.spec.seed_list())
+        twins, distinct = len(moved), {part.digest(): part for part in moved}
+        if len(distinct) <= MOST_DESCRIBED:  # few enough to be asked
+            has = {name: self._told_of(part, reference)[0] for name, part in distinct.items()}
+            twins = sum(bool(has[part.digest()]) for part in moved)
+        cells, seeds = len(plain) + twins, len(self.spec.seed_list())
         if cells <= LARGEST_SWEEP and cells * seeds <= MOST_TRIALS:
             return True
         most = f"{LARGEST_SWEEP:,} cells" if cells > LARGEST_SWEEP else f"{MOST_TRIALS:,} trials"
         self._complain(
             ("controls",),
-            f"equal_objective makes up to {cells:,} cells of {len(plain):,}, with {seeds:,} seeds {cells * seeds:,} "
+            f"equal_objective makes {cells:,} cells of {len(plain):,}, with {seeds:,} seeds {cells * seeds:,} "
             f"trials, more than {most}: shorten what varies the objective, or leave `controls` out",
         )
         return False

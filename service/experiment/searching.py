@@ -134,7 +134,9 @@ class Searching:
             return True
         value, fault = next(iter(lost.items()))
         (kind, ends), *_ = one.model_dump().items()
-        if "whole number" in fault.message and value != round(value):
+        if value != round(value) and not isinstance(
+            self._tried(cell, path, place, round(value))[1], list
+        ):
             whole = yaml_text({"int": [round(end) for end in ends]})
             message = (
                 f"needs whole numbers, and {kind} draws such as {yaml_text(value)}: write {whole}"
@@ -142,12 +144,9 @@ class Searching:
             self.problems.append(place.problem((), message))
             return False
         why = f"impossible in cell `{cell.name}`, such as {yaml_text(value)} ({dotted(fault.keys)}: {fault.message})"
-        if len(lost) == len(values) > 1:
-            self.problems.append(place.problem((), f"nearly all between its ends is {why}"))
-            return False
         self.notes.append(
-            f"search.space.{path}: {len(lost)} of {len(values)} values between its ends are {why}: candidates that "
-            "draw one are lost; list the possible ones with `choice`"
+            f"search.space.{path}: {len(lost)} of {len(values)} values between its ends that were tried are {why}: "
+            "candidates that draw one are lost; list the possible ones with `choice`"
         )
         return False
 

@@ -14,11 +14,12 @@ from trainer.data.picture import EXTENSIONS, Frame, Opened, Unreadable
 from trainer.data.rows import Rows, too_full
 from trainer.errors import DataError, EnvironmentProblem, listing
 
-MOST_ENTRIES = 1_000_000
+MOST_ENTRIES = 5_000_000
 """Files and folders that are looked at below a path."""
 _MOST_OTHERS = 20_000
-"""Files in a folder that are neither pictures nor tables: the library looks at each of them, too."""
-_DATA = {*EXTENSIONS, ".parquet", ".arrow"}
+"""Other files in a folder: the library looks at each of them, too."""
+_DATA = {*EXTENSIONS, ".parquet", ".arrow", ".txt", ".json", ".jsonl", ".csv", ".caption"}
+"""Pictures, tables, and what lies beside a picture to describe it."""
 
 
 class TableRows(Rows):
@@ -72,6 +73,7 @@ def refuse_unfit(place: Path) -> None:
     refuse_systems(place)
     entries = others = 0
     for _, folders, files in os.walk(place):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # of git and the like
         entries += len(folders) + len(files)
         others += sum(os.path.splitext(name)[1].lower() not in _DATA for name in files)
         if others > _MOST_OTHERS:

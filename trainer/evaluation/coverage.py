@@ -98,9 +98,12 @@ def guidance_findings(name: str, diffusion: Diffusion, evaluation: Evaluation) -
     for protocol, generation in evaluation.generations():
         guidance = generation.guidance
         grid = (generation.grid or diffusion.schedule).grid(generation.steps)
-        if guidance is None or guidance.scale == 0.0 or any(map(guidance.active, grid)):
+        if guidance is None or guidance.scale == 0.0:
             continue
         low, high = guidance.log_snr_min, guidance.log_snr_max
+        noisy, clean = float(grid[0]), float(grid[-1])  # some solvers look between the levels
+        if (high is None or high >= noisy) and (low is None or low <= clean):
+            continue
         between = " and ".join(
             words
             for words in (

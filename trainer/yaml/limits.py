@@ -29,7 +29,8 @@ def refuse_endless(data: Any, name: str) -> None:
     while waiting:
         value, keys = waiting.pop()
         seen += 1
-        characters += len(value) if isinstance(value, str) else 0
+        texts = value if isinstance(value, Mapping) else (value,)
+        characters += sum(len(text) for text in texts if isinstance(text, str))
         if (why := _excess(value, keys, seen, characters)) is not None:
             raise InputError([Problem(name, None, dotted(keys[:1]), why)])
         waiting += _inside(value, keys)

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -17,6 +18,7 @@ import pytest
 
 from service.cluster.connect import connected
 from service.cluster.janitor import MARK, residents
+from service.cluster.parts import Parts
 from service.errors import ServiceError
 from service.resources import Resources
 from service.settings import Settings
@@ -150,3 +152,32 @@ def test_a_cluster_that_is_gone_is_told_in_seconds(scheme: str, tmp_path: Path) 
     ):
         raise AssertionError("nobody is there")
     assert time.monotonic() - began < 10
+
+
+class _Ended:
+    """A process that is over."""
+
+    process = SimpleNamespace(poll=lambda: 1)
+
+
+def test_a_control_store_that_cannot_be_replaced_yet_is_tried_again() -> None:
+    """No memory for it the first time; what is known of the Ray stays."""
+    tries = list[int]()
+
+    def start() -> None:
+        tries.append(1)
+        if len(tries) < 2:
+            raise OSError(12, "no memory")
+        node.all_processes["gcs_server"] = [
+            SimpleNamespace(process=SimpleNamespace(poll=lambda: None))
+        ]
+
+    node = SimpleNamespace(
+        all_processes={"gcs_server": [_Ended()], "raylet": []}, gcs_address="127.0.0.1:6379",
+        _gcs_address="", _gcs_client=None, _ray_params=SimpleNamespace(), start_gcs_server=start,
+    )  # fmt: skip
+    parts = Parts(node)
+    assert [parts.look(), parts.look(), parts.look()] == ["gcs_server"] * 3
+    assert len(tries) == 2
+    assert node._ray_params.gcs_server_port == 6379
+    assert node._gcs_address == "127.0.0.1:6379"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import signal
@@ -54,6 +55,9 @@ def test_what_asks_a_run_to_end_does_so_like_ctrl_c_however_often_it_comes(
 
     def ask() -> None:
         for _ in range(times):
+            for one in family if kind == signal.SIGUSR1 else ():  # slurm tells every process
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.send_signal(kind)
             run.process.send_signal(kind)
             asked.wait(1.0)  # the next one meets it at another place of its way out
 

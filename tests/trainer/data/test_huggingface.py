@@ -250,7 +250,7 @@ def test_a_folder_with_much_else_in_it_is_refused_before_the_library_reads_it(
 ) -> None:
     (tmp_path / "home").mkdir()
     for number in range(5):
-        (tmp_path / "home" / f"{number}.txt").write_text("")
+        (tmp_path / "home" / f"{number}.log").write_text("")
     asked = HuggingFaceSet(path="home", size=8)
 
     monkeypatch.setattr(huggingface_rows, "_MOST_OTHERS", 4)

@@ -640,3 +640,10 @@ def test_weights_so_uneven_that_their_squares_overflow_are_told_of() -> None:
     )
     assert 0.0 < passport(cell).effective_sample_size < 0.01
     assert "weighs its examples so unevenly" in text(cell=cell)
+
+
+def test_training_at_one_noise_level_is_something_to_learn() -> None:
+    """However narrow: the weights there are one."""
+    narrow = timestep.LogNormal(mean=-1.23, std=1e-4)
+    cell = Diffusion(schedule=schedule.Cosine(steps=None), timesteps=narrow)
+    assert untrainable(cell) is None

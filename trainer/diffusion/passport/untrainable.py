@@ -6,7 +6,6 @@ Every value of a spec may lie within its own bounds, and together they leave not
 
 from __future__ import annotations
 
-from trainer.diffusion.passport.expected import terms
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.lazily import torch
 
@@ -40,7 +39,17 @@ def _no_levels(diffusion: Diffusion) -> str | None:
 
 def _no_draws(diffusion: Diffusion) -> str | None:
     u = (torch.arange(_DRAWS, dtype=torch.float64) + 0.5) / _DRAWS
-    if training_levels(diffusion, u).isfinite().all():
+    level, schedule, sampler = (
+        training_levels(diffusion, u),
+        diffusion.schedule,
+        diffusion.timesteps,
+    )
+    density = (
+        sampler.density(level, schedule)
+        if schedule.steps is None
+        else sampler.relative(schedule.table(schedule.steps), schedule)
+    )
+    if level.isfinite().all() and not density.isnan().any():
         return None
     return (
         f"diffusion.timesteps: `{diffusion.timesteps.label()}` draws noise levels that are no numbers: all of its "
@@ -50,15 +59,21 @@ def _no_draws(diffusion: Diffusion) -> str | None:
 
 def _no_loss(diffusion: Diffusion) -> str | None:
     u = (torch.arange(_DRAWS, dtype=torch.float64) + 0.5) / _DRAWS
-    factor = diffusion.scalars(training_levels(diffusion, u)).weight.to(torch.float32)
-    if not factor.isfinite().all():
+    level = training_levels(diffusion, u)
+    scalars, schedule = diffusion.scalars(level), diffusion.schedule
+    if not scalars.weight.to(torch.float32).isfinite().all():
         return (
             "diffusion: weighs some of the noise levels that are drawn beyond what float32 holds, so the loss is "
             f"infinite: weighting `{diffusion.weighting.label()}`, timesteps `{diffusion.timesteps.label()}`; "
             "write values that are less extreme"
         )
-    weighed = terms(diffusion, table=diffusion.schedule.steps is not None)
-    if not factor.any() or not any(bool(term.product.any()) for term in weighed):
+    of_terms = [
+        part.weight(level)
+        if part.weight is not None
+        else diffusion.weighting.weight(level, schedule)
+        for part in diffusion.objective.parts(schedule)
+    ]
+    if not any((w * scalars.importance).to(torch.float32).any() for w in of_terms):
         return (
             "diffusion: weighs every noise level that is drawn with 0 in float32, so nothing is learned: weighting "
             f"`{diffusion.weighting.label()}`, timesteps `{diffusion.timesteps.label()}`; "

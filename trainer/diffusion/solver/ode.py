@@ -49,7 +49,7 @@ class _Churning(Solver):
 
     @model_validator(mode="after")
     def _churns_somewhere(self) -> Self:
-        if self.churn_min > self.churn_max:
+        if self.churn > 0.0 and self.churn_min > self.churn_max:
             raise ValueError(
                 f"churn_min: {self.churn_min:g} exceeds churn_max: {self.churn_max:g}, so that nothing is churned: "
                 "lower it, or raise churn_max"
