@@ -118,6 +118,11 @@ def invoke(arguments: Sequence[str]) -> int:
         return _fail(error, BAD_INPUT, debug)
     except (ServiceError, EnvironmentProblem) as error:
         return _fail(error, BAD_ENVIRONMENT, debug)
+    except MemoryError:
+        why = "this process may have no more memory (`ulimit -v`, a container's limit), or the machine has none"
+        return _fail(
+            ServiceError(why, "give it more; the same command goes on"), BAD_ENVIRONMENT, debug
+        )
     except OSError as error:
         if error.errno not in _MENDED:
             raise

@@ -159,6 +159,12 @@ ENDINGS: list[tuple[BaseException, int, str]] = [
         "/disk/x: No space left on device\n"
         "  to fix it: choose another place with --home, or make room\n",
     ),
+    (
+        MemoryError("std::bad_alloc"),
+        3,
+        "this process may have no more memory (`ulimit -v`, a container's limit), or the machine has none\n"
+        "  to fix it: give it more; the same command goes on\n",
+    ),
 ]
 
 
