@@ -24,21 +24,35 @@ def init(**given: Any) -> None:
     """
     import gc
 
-    import ray
-
     global _has_left
     if _has_left:
         gc.collect()
         _has_left = False
     signals.ignore_in_children()
     try:
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, **given)
+        _start(log_to_driver=False, logging_level=logging.ERROR, **given)
     except SystemExit:
         signals.listen_again()
         signal.raise_signal(signal.SIGTERM)
         raise
     finally:
         signals.listen_again()
+
+
+def _start(**given: Any) -> None:
+    """Once more where a control store did not start.
+
+    The system may give two Rays one port (both ask with SO_REUSEPORT), and this one then meets the other's token.
+    """
+    import ray
+
+    try:
+        ray.init(**given)
+    except RuntimeError as error:
+        if "Failed to start GCS" not in str(error):
+            raise
+        ray.shutdown()
+        ray.init(**given)
 
 
 def disconnect() -> None:

@@ -13,6 +13,7 @@ import ray
 
 from service import launch, progress
 from service.cli import invoke
+from service.cluster.joining import init
 from service.errors import ServiceError
 from service.experiment import Experiment
 from service.experiment.saved import read_saved, save
@@ -211,8 +212,8 @@ def test_an_arm_may_ask_for_it(toy: dict[str, Any]) -> None:
 def gpu() -> Iterator[None]:
     """A Ray that is told of one GPU, which torch does not see."""
     with tempfile.TemporaryDirectory(prefix="ds-", dir="/tmp") as scratch:
-        ray.init("local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False,
-                 object_store_memory=100 * 2**20, _temp_dir=scratch)  # fmt: skip
+        init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False,
+             object_store_memory=100 * 2**20, _temp_dir=scratch)  # fmt: skip
         yield
         ray.shutdown()
 

@@ -181,3 +181,28 @@ def test_a_control_store_that_cannot_be_replaced_yet_is_tried_again() -> None:
     assert len(tries) == 2
     assert node._ray_params.gcs_server_port == 6379
     assert node._gcs_address == "127.0.0.1:6379"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_port_that_another_ray_has_got_as_well_costs_one_more_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ray ends where its control store's port leads to another one, with another token."""
+    import ray
+
+    stock, tries = ray.init, list[int]()
+
+    def once(**given: Any) -> Any:
+        tries.append(1)
+        if len(tries) == 1:
+            raise RuntimeError(
+                "Failed to start GCS.  Last 0 lines of error files: InvalidAuthToken"
+            )
+        return stock(**given)
+
+    monkeypatch.setattr(ray, "init", once)
+    settings = Settings(home=tmp_path, tracking_uri=None, ray_address=None)
+    with connected(settings, [Resources(cpus=1)]) as cluster:
+        assert cluster.size()[0] >= 1
+    assert len(tries) == 2
