@@ -7,7 +7,6 @@ is printed only for a fault of diffsweep itself, or with `--debug`.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -139,7 +138,7 @@ def _ending(exit_: SystemExit) -> int:
         if isinstance(error, KeyboardInterrupt):
             return _interrupted()
         if isinstance(error, BrokenPipeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            terminal.silence(sys.stdout.fileno())
             return 0
         error = error.__cause__ or error.__context__
     return exit_.code if isinstance(exit_.code, int) else 0

@@ -8,6 +8,8 @@ import signal
 import threading
 from collections.abc import Iterator
 
+from trainer import terminal
+
 _KINDS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 """Of systemd, slurm, Kubernetes, `docker stop` and `ray job stop`; of `sbatch --signal`; of a terminal that closes."""
 
@@ -40,10 +42,7 @@ class _Heard:
 
     def _leave_terminals(self) -> None:
         """What is printed from now on goes nowhere, and the run can still write down what it knows."""
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for descriptor in self._terminals:
-            os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+        terminal.silence(*self._terminals)
 
 
 _HEARD: list[_Heard] = []

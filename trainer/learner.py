@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from trainer.diffusion.learning import schedule_loss
 from trainer.diffusion.objective import Terms
-from trainer.diffusion.passport import untrainable
 from trainer.diffusion.process import Asked, Scalars, training_levels
 from trainer.diffusion.schedule.learned_curve import LearnedCurve
 from trainer.diffusion.timestep import entry_index, spread
@@ -47,8 +46,6 @@ class Learner(nn.Module):
 
     def __init__(self, trial: TrialSpec, shape: tuple[int, ...]) -> None:
         super().__init__()
-        if (why := untrainable(trial.diffusion)) is not None:
-            raise UserError(why)
         self.trial = trial
         self.network = build_network(trial, shape)
         self.part = trial.diffusion.objective.build()

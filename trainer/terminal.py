@@ -50,16 +50,20 @@ class _Outliving:
             self._leave(0)
 
     def _leave(self, written: int) -> int:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        silence(self._stream.fileno())
         return written
+
+
+def silence(*descriptors: int) -> None:
+    """What is written to these files from now on goes nowhere; one that was closed is taken."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
+    if nowhere not in descriptors:
+        os.close(nowhere)
 
 
 def _nowhere(descriptor: int) -> TextIO:
     """In place of a stream that was closed; its number stays taken, so that no file is written to by chance."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    if nowhere != descriptor:
-        os.dup2(nowhere, descriptor)
-        os.close(nowhere)
+    silence(descriptor)
     return open(descriptor, "w", encoding="utf-8")

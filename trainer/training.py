@@ -16,10 +16,11 @@ from trainer.checkpoint import own
 from trainer.checkpointing import recompute_blocks
 from trainer.compiling import compile_network
 from trainer.data import Drawn, Source
+from trainer.diffusion.passport import untrainable
 from trainer.diffusion.process import Diffusion
 from trainer.distributed import World
 from trainer.ema import Average, Power
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, UserError
 from trainer.flops import flops_per_image
 from trainer.inputs import keep
 from trainer.learner import Learner
@@ -48,6 +49,8 @@ class Training:
     ) -> None:
         self.trial, self.source, self.world = trial, source, world
         keep_freed(source.device)
+        if (why := untrainable(trial.diffusion)) is not None:
+            raise UserError(why)
         for one in trial.network_inputs():
             one.check(source)
         self.passes = passes or Passes(trial, world)

@@ -207,9 +207,7 @@ def _environment(path: str, body: bytes) -> bytes:
 def main(directory: Path) -> Asked | None:
     """The life of the fork server; standard input is its line to the driver."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for copies
-    signal.signal(
-        signal.SIGUSR1, signal.SIG_IGN
-    )  # of slurm, to all processes: it is for the driver
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # slurm sends it to all; it is the driver's
     _load(MODULES)
     with socket.socket(fileno=os.dup(0)) as life:
         asked = _serve(life)

@@ -95,8 +95,6 @@ def clean(directory: Path, driver: int) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(
-        signal.SIGUSR1, signal.SIG_IGN
-    )  # of slurm, to all processes: it is for the driver
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # slurm sends it to all; it is the driver's
     sys.stdin.buffer.read()
     clean(Path(sys.argv[1]), int(sys.argv[2]))

@@ -21,7 +21,8 @@ class Parts:
     """The processes of Ray's `node`."""
 
     def __init__(self, node: Any) -> None:
-        self._node, self._lost = node, list[str]()
+        self._node = node
+        self._lost: str | None = None
         self._lock = threading.Lock()
 
     def look(self) -> str | None:
@@ -30,10 +31,10 @@ class Parts:
             for part in _PARTS:
                 known = self._node.all_processes.get(part, ())
                 if any(one.process.poll() is not None for one in known):
-                    self._lost.append(part)
+                    self._lost = self._lost or part
                     if part == _STORE:
                         self._answer_in_its_place()
-            return self._lost[0] if self._lost else None
+            return self._lost
 
     def _answer_in_its_place(self) -> None:
         """Tried again by the next look where its port is not free yet, or there is no memory for it."""

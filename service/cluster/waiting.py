@@ -61,7 +61,7 @@ def _why(
     total: Mapping[str, float],
     free: Mapping[str, float],
     drained: int,
-    who_holds: str = _OTHERS,
+    who_holds: str,
 ) -> str:
     """One line; what nodes have that are drained is nobody's any more."""
     need, is_one = waiting[0], len({one.slot for one in waiting}) == 1

@@ -40,6 +40,7 @@ class Comparison:
     problems: list[Problem]
     answers: Answers
     notes: list[str] = field(default_factory=list)
+    _twins: dict[str, Any] = field(default_factory=dict)
 
     def refuse_idle_and_repeated(self) -> None:
         """Every cell must be a trial of its own."""
@@ -137,8 +138,7 @@ class Comparison:
             every.append(cell)
             if cell.name == baseline:
                 continue
-            mine = cell.trial.diffusion
-            changes, why = self._told_of(mine, reference)
+            changes, why = self._told_of(cell.trial.diffusion, reference)
             if not changes:
                 if why:
                     self.notes.append(f"`{cell.name}` has no equal-objective twin: {why}")
@@ -155,7 +155,12 @@ class Comparison:
         return every
 
     def _told_of(self, cell: Diffusion, reference: Diffusion) -> Any:
-        return self.answers.ask("twin", [cell, reference], partial(_told, cell, reference))
+        """The twin's changes, or why there is none; asked once of cells that have one objective."""
+        known = cell.digest()
+        if known not in self._twins:
+            told = partial(_told, cell, reference)
+            self._twins[known] = self.answers.ask("twin", [cell, reference], told)
+        return self._twins[known]
 
     def _has_room_for_twins(self, plain: Sequence[Cell], reference: Diffusion) -> bool:
         """Whether there are few enough cells and trials with their twins; else told. Of many, all may have one."""
@@ -165,17 +170,16 @@ class Comparison:
             for p in parts
             if (p.timesteps, p.weighting) != (reference.timesteps, reference.weighting)
         ]
-        twins, distinct = len(moved), {part.digest(): part for part in moved}
-        if len(distinct) <= MOST_DESCRIBED:  # few enough to be asked
-            has = {name: self._told_of(part, reference)[0] for name, part in distinct.items()}
-            twins = sum(bool(has[part.digest()]) for part in moved)
+        twins = len(moved)
+        if len({part.digest() for part in moved}) <= MOST_DESCRIBED:  # few enough to be asked
+            twins = sum(bool(self._told_of(part, reference)[0]) for part in moved)
         cells, seeds = len(plain) + twins, len(self.spec.seed_list())
         if cells <= LARGEST_SWEEP and cells * seeds <= MOST_TRIALS:
             return True
         most = f"{LARGEST_SWEEP:,} cells" if cells > LARGEST_SWEEP else f"{MOST_TRIALS:,} trials"
         self._complain(
             ("controls",),
-            f"equal_objective makes {cells:,} cells of {len(plain):,}, with {seeds:,} seeds {cells * seeds:,} "
+            f"equal_objective makes up to {cells:,} cells of {len(plain):,}, with {seeds:,} seeds {cells * seeds:,} "
             f"trials, more than {most}: shorten what varies the objective, or leave `controls` out",
         )
         return False

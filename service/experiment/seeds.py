@@ -62,9 +62,8 @@ def _plain(value: Any) -> Any:
         raise ValueError(f"lists {len(value):,} seeds: at most {MOST_SEEDS:,} are used")
     for at, seed in enumerate(value):
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-            is_round = (
-                isinstance(seed, float) and seed.is_integer()
-            )  # 1.0, which yaml_text writes as 1
+            # yaml_text writes 1.0 as 1
+            is_round = isinstance(seed, float) and seed.is_integer()
             given = repr(seed) if is_round else yaml_text(seed)
             raise ValueError(f"a seed is a whole number from 0 on, not {given}")
         if seed in value[:at]:

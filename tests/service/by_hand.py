@@ -14,6 +14,7 @@ from service.ledger import Ledger
 from service.outcome import Outcome
 from service.settings import Settings
 from service.tracking.outbox import Outbox
+from service.tracking.readback import read_sweep
 from service.worker import Job, Message, run_trial
 from tests.service.sweeps import final_metrics
 from trainer.record import Record
@@ -108,6 +109,16 @@ def undisturbed(experiment: Experiment, home: Path) -> dict[str, dict[str, float
     list(driver.work())
     driver.close()
     return final_metrics(home)
+
+
+def delivered(home: Path, metric: str) -> list[tuple[str, int, float]]:
+    """The same of what MLflow was told of the toy."""
+    told = read_sweep(Settings(home=home, tracking_uri=None), "toy").curves
+    return sorted(
+        (point["trial_key"], point["images"], point["value"])
+        for point in told
+        if point["metric"] == metric
+    )
 
 
 def recorded(home: Path, metric: str) -> list[tuple[str, int, float]]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from trainer.diffusion.passport import trained_range
 from trainer.diffusion.process import Diffusion
+from trainer.evaluation.generation import Generation
 from trainer.evaluation.protocol import Evaluation
 
 A_LITTLE = 0.5
@@ -36,10 +37,14 @@ def coverage(diffusion: Diffusion, evaluation: Evaluation) -> list[Coverage]:
     trained = trained_range(diffusion)
     rows = []
     for name, generation in evaluation.generations():
-        grid = (generation.grid or diffusion.schedule).grid(generation.steps)
-        ends = float(grid[0]), float(grid[-1])
+        ends = _ends(diffusion, generation)
         rows.append(Coverage(name, trained, ends, generation.grid is None))
     return rows
+
+
+def _ends(diffusion: Diffusion, generation: Generation) -> tuple[float, float]:
+    grid = (generation.grid or diffusion.schedule).grid(generation.steps)
+    return float(grid[0]), float(grid[-1])
 
 
 def coverage_findings(cells: Mapping[str, tuple[Diffusion, Evaluation]]) -> list[str]:
@@ -97,11 +102,10 @@ def guidance_findings(name: str, diffusion: Diffusion, evaluation: Evaluation) -
     lines = []
     for protocol, generation in evaluation.generations():
         guidance = generation.guidance
-        grid = (generation.grid or diffusion.schedule).grid(generation.steps)
         if guidance is None or guidance.scale == 0.0:
             continue
         low, high = guidance.log_snr_min, guidance.log_snr_max
-        noisy, clean = float(grid[0]), float(grid[-1])  # some solvers look between the levels
+        noisy, clean = _ends(diffusion, generation)  # some solvers look between the levels
         if (high is None or high >= noisy) and (low is None or low <= clean):
             continue
         between = " and ".join(
@@ -114,6 +118,6 @@ def guidance_findings(name: str, diffusion: Diffusion, evaluation: Evaluation) -
         )
         lines.append(
             f"`{name}` is guided at log-SNR {between} (evaluation.{protocol}.guidance) and generated at "
-            f"{span((float(grid[0]), float(grid[-1])))}: no step is guided; write other ends, or leave guidance out"
+            f"{span((noisy, clean))}: no step is guided; write other ends, or leave guidance out"
         )
     return lines

@@ -186,13 +186,11 @@ def _one(detail: Detail, keys: Keys, root: Model, data: Any) -> tuple[Keys, str,
         return keys, f"is missing{about}", False
     if kind in ("list_type", "tuple_type"):
         one = entry(annotation_at(root, data, keys))
+        words = get_args(one) if get_origin(one) is Literal else ()
+        example = detail["input"] if detail["input"] in words else next(iter(words), None)
         if known := kinds(members(one)):
             example = known[0] if has_short_form(one) else f"{{kind: {known[0]}}}"
-            message = f"must be a list such as [{example}], not {shown(detail['input'])}"
-            return keys, message, False
-        if get_origin(one) is Literal:
-            words = get_args(one)
-            example = detail["input"] if detail["input"] in words else words[0]
+        if example is not None:
             message = f"must be a list such as [{example}], not {shown(detail['input'])}"
             return keys, message, False
     message = plain_message(detail)

@@ -6,7 +6,7 @@ product density x importance x weight counts; else what is seen and how it is we
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from trainer.diffusion.objective import Part
@@ -59,9 +59,13 @@ def terms(cell: Diffusion, *, table: bool = False) -> list[Term]:
     seen = torch.where(looks, share * sampler.importance(level, schedule), 0.0)
     listed = []
     for part in cell.objective.parts(schedule):
-        weight = part.weight or (lambda log_snr: cell.weighting.weight(log_snr, schedule))
-        listed.append(Term(part, seen, torch.where(looks, weight(level), 0.0)))
+        listed.append(Term(part, seen, torch.where(looks, weigher(part, cell)(level), 0.0)))
     return listed
+
+
+def weigher(part: Part, cell: Diffusion) -> Callable[[Tensor], Tensor]:
+    """Weight of a term on the epsilon-MSE as a function of log-SNR: its own, else the cell's."""
+    return part.weight or (lambda log_snr: cell.weighting.weight(log_snr, cell.schedule))
 
 
 class Expected:

@@ -6,8 +6,15 @@ Every value of a spec may lie within its own bounds, and together they leave not
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from trainer.diffusion.passport.expected import weigher
 from trainer.diffusion.process import Diffusion, training_levels
 from trainer.lazily import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 _DRAWS = 512
 """Evenly spaced quantiles of what training draws."""
@@ -15,7 +22,11 @@ _DRAWS = 512
 
 def untrainable(diffusion: Diffusion) -> str | None:
     """Why nothing can be learned, after the path of the part at fault (`diffusion.schedule: has ...`); else None."""
-    return _no_levels(diffusion) or _no_draws(diffusion) or _no_loss(diffusion)
+    if (why := _no_levels(diffusion)) is not None:
+        return why
+    u = (torch.arange(_DRAWS, dtype=torch.float64) + 0.5) / _DRAWS
+    drawn = training_levels(diffusion, u)
+    return _no_draws(diffusion, drawn) or _no_loss(diffusion, drawn)
 
 
 def _no_levels(diffusion: Diffusion) -> str | None:
@@ -37,43 +48,34 @@ def _no_levels(diffusion: Diffusion) -> str | None:
     )
 
 
-def _no_draws(diffusion: Diffusion) -> str | None:
-    u = (torch.arange(_DRAWS, dtype=torch.float64) + 0.5) / _DRAWS
-    level, schedule, sampler = (
-        training_levels(diffusion, u),
-        diffusion.schedule,
-        diffusion.timesteps,
-    )
+def _no_draws(diffusion: Diffusion, drawn: Tensor) -> str | None:
+    schedule, sampler = diffusion.schedule, diffusion.timesteps
     density = (
-        sampler.density(level, schedule)
+        sampler.density(drawn, schedule)
         if schedule.steps is None
         else sampler.relative(schedule.table(schedule.steps), schedule)
     )
-    if level.isfinite().all() and not density.isnan().any():
+    if drawn.isfinite().all() and not density.isnan().any():
         return None
     return (
-        f"diffusion.timesteps: `{diffusion.timesteps.label()}` draws noise levels that are no numbers: all of its "
+        f"diffusion.timesteps: `{sampler.label()}` draws noise levels that are no numbers: all of its "
         "density is lost to rounding; write values that are less extreme"
     )
 
 
-def _no_loss(diffusion: Diffusion) -> str | None:
-    u = (torch.arange(_DRAWS, dtype=torch.float64) + 0.5) / _DRAWS
-    level = training_levels(diffusion, u)
-    scalars, schedule = diffusion.scalars(level), diffusion.schedule
+def _no_loss(diffusion: Diffusion, drawn: Tensor) -> str | None:
+    scalars = diffusion.scalars(drawn)
     if not scalars.weight.to(torch.float32).isfinite().all():
         return (
             "diffusion: weighs some of the noise levels that are drawn beyond what float32 holds, so the loss is "
             f"infinite: weighting `{diffusion.weighting.label()}`, timesteps `{diffusion.timesteps.label()}`; "
             "write values that are less extreme"
         )
-    of_terms = [
-        part.weight(level)
-        if part.weight is not None
-        else diffusion.weighting.weight(level, schedule)
-        for part in diffusion.objective.parts(schedule)
+    counts = [
+        weigher(part, diffusion)(drawn) * scalars.importance
+        for part in diffusion.objective.parts(diffusion.schedule)
     ]
-    if not any((w * scalars.importance).to(torch.float32).any() for w in of_terms):
+    if not any(weight.to(torch.float32).any() for weight in counts):
         return (
             "diffusion: weighs every noise level that is drawn with 0 in float32, so nothing is learned: weighting "
             f"`{diffusion.weighting.label()}`, timesteps `{diffusion.timesteps.label()}`; "
