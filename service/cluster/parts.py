@@ -11,10 +11,35 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-_EVERY_S = 0.5
+_EVERY_S = 0.1
 _STORE = "gcs_server"
 _PARTS = (_STORE, "raylet")
 """Among the processes of a node, as Ray calls them."""
+
+
+class _State:
+    """Ray's view of its cluster, whose C++ ends the process where a control store answers with an error."""
+
+    is_lost = False
+
+    @classmethod
+    @contextlib.contextmanager
+    def guarded(cls) -> Iterator[None]:
+        """In the block it is not asked any more once the store is lost: RuntimeError."""
+        from ray._private.state import GlobalState
+
+        stock = GlobalState._connect_and_get_accessor
+
+        def connect(state: Any) -> Any:
+            if cls.is_lost:
+                raise RuntimeError("Ray's control store is gone")
+            return stock(state)
+
+        GlobalState._connect_and_get_accessor, cls.is_lost = connect, False
+        try:
+            yield
+        finally:
+            GlobalState._connect_and_get_accessor, cls.is_lost = stock, False
 
 
 class Parts:
@@ -32,6 +57,7 @@ class Parts:
                 known = self._node.all_processes.get(part, ())
                 if any(one.process.poll() is not None for one in known):
                     self._lost = self._lost or part
+                    _State.is_lost = _State.is_lost or part == _STORE
                     if part == _STORE:
                         self._answer_in_its_place()
             return self._lost
@@ -69,7 +95,8 @@ def watched(node: Any) -> Iterator[None]:
     thread = threading.Thread(target=watch, args=(_watched,), name="diffsweep-parts", daemon=True)
     thread.start()
     try:
-        yield
+        with _State.guarded():
+            yield
     finally:
         done.set()
         thread.join()
